@@ -1,0 +1,104 @@
+"""Settings of the data: which volumes, which patches of them, and how patches are varied."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from volumen.config.base import Section
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Range = tuple[float, float]
+Patch = Annotated[tuple[int, int, int], Field(description="size in voxels, z y x")]
+
+
+def _ordered(name: str, values: Range) -> None:
+    if values[0] > values[1]:
+        raise ValueError(f"{name} must be [low, high] with low <= high, got {list(values)}")
+
+
+class Augmentation(Section):
+    """How a training patch is varied; image, label and ignored voxels always move together.
+
+    Every probability is per sample. Intensities are those of the normalised image (standard deviation about 1).
+    """
+
+    flips: bool = True
+    """Mirror each axis with probability 1/2."""
+    rotations: bool = True
+    """Turn by a random multiple of 90 degrees in every plane whose two patch sides are equal."""
+    affine_probability: Share = 0.15
+    """Mild rotation and scaling by interpolation (linear for the image, nearest for the label)."""
+    affine_degrees: Annotated[float, Field(ge=0, le=45)] = 12.0
+    """Largest rotation about each axis, degrees."""
+    affine_scale: Range = (0.85, 1.2)
+    """Range of the isotropic scale."""
+    intensity_probability: Share = 0.3
+    """Multiply and shift the grey values."""
+    intensity_scale: Range = (0.8, 1.25)
+    """Range of the factor."""
+    intensity_shift: Annotated[float, Field(ge=0)] = 0.2
+    """Largest shift, in standard deviations."""
+    gamma_probability: Share = 0.2
+    """Change the contrast curve between the patch's least and largest grey value."""
+    gamma: Range = (0.7, 1.5)
+    """Range of the exponent."""
+    noise_probability: Share = 0.15
+    """Add Gaussian noise."""
+    noise_std: Range = (0.0, 0.25)
+    """Range of the noise's standard deviation."""
+    blur_probability: Share = 0.15
+    """Gaussian blur."""
+    blur_sigma_voxels: Range = (0.4, 1.0)
+    """Range of the blur's sigma."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "Augmentation":
+        for name in ("affine_scale", "intensity_scale", "gamma", "noise_std", "blur_sigma_voxels"):
+            _ordered(name, getattr(self, name))
+        for name in ("affine_scale", "intensity_scale", "gamma"):
+            if getattr(self, name)[0] <= 0:
+                raise ValueError(f"{name} must be positive, got {list(getattr(self, name))}")
+        if self.noise_std[0] < 0 or self.blur_sigma_voxels[0] < 0:
+            raise ValueError("noise_std and blur_sigma_voxels must not be negative")
+        return self
+
+
+class Sampling(Section):
+    """Which patches an epoch is made of."""
+
+    patches_per_epoch: Annotated[int, Field(ge=1)] = 200
+    """Patches drawn in one epoch; volumes are drawn in proportion to their voxels."""
+    surface_share: Share = 0.67
+    """Share of the patches centred on a surface voxel; the others lie anywhere. The realised shares are logged."""
+    jitter_voxels: Annotated[int, Field(ge=0)] = 16
+    """A surface-centred patch is moved by up to this much along each axis."""
+    minimum_valid_share: Share = 0.05
+    """A patch with fewer labelled voxels is drawn again (up to ten times; what was kept is logged)."""
+
+
+class Data(Section):
+    """The prepared data set, its folds, and the patches drawn from it."""
+
+    dataset: str
+    """Folder written by `volumen prepare`."""
+    folds: str | None = None
+    """File written by `volumen folds`; null means `folds.json` in the data set's folder."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """The fold that is held out for validation."""
+    normalisation: Literal["zscore", "percentile", "none"] = "zscore"
+    """zscore: clip to the 0.5 and 99.5 percentiles, subtract the volume's mean, divide by its standard deviation.
+    percentile: map those percentiles to 0 and 1. none: divide by the largest value of the stored type."""
+    patch: Patch = (64, 64, 64)
+    """Training patch in voxels, z y x."""
+    batch: Annotated[int, Field(ge=1)] = 2
+    """Patches per step."""
+    workers: Annotated[int, Field(ge=0)] = 1
+    """Processes that prepare patches; 0 prepares them in the training process. Their number never changes a sample."""
+    sampling: Sampling = Sampling()
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _patch(self) -> "Data":
+        if min(self.patch) < 8:
+            raise ValueError(f"patch must be at least 8 voxels along each axis, got {list(self.patch)}")
+        return self

@@ -1,0 +1,164 @@
+"""Settings of the objective: which terms, how heavy, and when (curriculum).
+
+A term that is absent does not exist; a term of weight 0 is listed but never computed.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from volumen.config.base import Section
+
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class Term(Section):
+    """A loss term with its weight in the sum."""
+
+    weight: Weight = 1.0
+
+
+class SoftDice(Term):
+    """1 - soft Dice of the surface over the valid voxels."""
+
+    smooth: Annotated[float, Field(ge=0.0)] = 1e-5
+    """Added to numerator and denominator."""
+    per_sample: bool = False
+    """True: mean of each patch's own Dice. False: one Dice over the batch, steadier where surface is scarce."""
+
+
+class Focal(Term):
+    """Focal loss (Lin et al. 2017); `alpha` weighs surface voxels, 1 - alpha background voxels."""
+
+    alpha: Annotated[float, Field(ge=0.0, le=1.0)] | None = 0.25
+    """Weight of voxels whose truth is surface; null leaves both at 1."""
+    gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
+    """Focusing exponent; 0 is the cross-entropy."""
+
+
+class CrossEntropy(Term):
+    """Binary cross-entropy."""
+
+
+class Variance(Term):
+    """(1 - Var p)^2, the plan's regulariser; it cannot fall below 0.5625."""
+
+
+class Entropy(Term):
+    """max(0, 0.5 - mean binary entropy), the plan's second regulariser."""
+
+
+class Boundary(Term):
+    """Error weighted by the distance to the true boundary: full within theta0, fading to nothing at theta."""
+
+    theta0_voxels: Annotated[float, Field(ge=0.0)] = 3.0
+    theta_voxels: Annotated[float, Field(gt=0.0)] = 5.0
+
+    @model_validator(mode="after")
+    def _order(self) -> "Boundary":
+        if self.theta0_voxels >= self.theta_voxels:
+            raise ValueError(f"theta0_voxels ({self.theta0_voxels}) must be below theta_voxels ({self.theta_voxels})")
+        return self
+
+
+class ClDice(Term):
+    """Soft clDice (Shit et al. 2021) on soft skeletons."""
+
+    iterations: Annotated[int, Field(ge=1, le=50)] = 3
+    """Erosions of the soft skeleton; at least half the thickness of a sheet."""
+
+
+class Connectivity(Term):
+    """Disagreement of max-pooled prediction and truth: gaps and specks count where neighbourhoods differ."""
+
+    kernel: Annotated[int, Field(ge=3, le=15)] = 5
+    """Side of the pooled neighbourhood, odd."""
+
+    @model_validator(mode="after")
+    def _odd(self) -> "Connectivity":
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
+        return self
+
+
+class MedialRecall(Term):
+    """1 - soft recall on the truth's medial surface: a missed sheet costs, its exact thickness does not."""
+
+
+class SignedDistance(Term):
+    """Regression of the truth's clamped signed distance from the logits."""
+
+    clamp_voxels: Annotated[float, Field(gt=0.0)] = 5.0
+
+
+class MergePenalty(Term):
+    """Predicted surface in the middle of narrow gaps between true sheets: what fuses two sheets is punished."""
+
+
+class Terms(Section):
+    """The terms of the sum, by name."""
+
+    soft_dice: SoftDice | None = None
+    focal: Focal | None = None
+    cross_entropy: CrossEntropy | None = None
+    variance: Variance | None = None
+    entropy: Entropy | None = None
+    boundary: Boundary | None = None
+    cldice: ClDice | None = None
+    connectivity: Connectivity | None = None
+    medial_recall: MedialRecall | None = None
+    signed_distance: SignedDistance | None = None
+    merge_penalty: MergePenalty | None = None
+
+    def present(self) -> dict[str, Term]:
+        """The terms that are set, by name, in a fixed order."""
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+
+
+class ClassWeights(Section):
+    """Factors on voxels by their *true* class, in cross-entropy and focal loss.
+
+    A larger `surface` makes missed surface dearer and so asks for *more* surface, not less.
+    """
+
+    enabled: bool = False
+    background: Annotated[float, Field(gt=0.0)] = 1.0
+    surface: Annotated[float, Field(gt=0.0)] = 1.0
+
+
+class Phase(Section):
+    """A stretch of epochs with weights of its own."""
+
+    name: str
+    start_epoch: Annotated[int, Field(ge=0)]
+    weights: dict[str, Weight]
+    """Weight by term; a term not named here has weight 0 in this phase."""
+
+
+class Loss(Section):
+    """The objective."""
+
+    terms: Terms
+    class_weights: ClassWeights = ClassWeights()
+    curriculum: tuple[Phase, ...] = ()
+    """Phases in order of their start; before the first one the terms' own weights hold."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Loss":
+        present = self.terms.present()
+        if not any(term.weight > 0 for term in present.values()):
+            raise ValueError(
+                "the loss has no term of positive weight: give at least one, such as terms.soft_dice.weight"
+            )
+        starts = [phase.start_epoch for phase in self.curriculum]
+        if starts != sorted(set(starts)):
+            raise ValueError(f"curriculum phases must start at increasing epochs, got {starts}")
+        for phase in self.curriculum:
+            unknown = sorted(set(phase.weights) - set(present))
+            if unknown:
+                raise ValueError(
+                    f"curriculum phase {phase.name!r} weighs {unknown}, not among the loss terms {sorted(present)}"
+                )
+            if not any(weight > 0 for weight in phase.weights.values()):
+                raise ValueError(f"curriculum phase {phase.name!r} has no term of positive weight")
+        return self

@@ -1,0 +1,61 @@
+"""Settings of the network, a union by `kind`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from volumen.config.base import Section
+
+Channels = Annotated[int, Field(ge=1)]
+
+
+class UNetModel(Section):
+    """The plan's network: double convolutions, instance norm, max-pooling.
+
+    22,575,329 parameters at 32 filters and depth 4.
+    """
+
+    kind: Literal["unet"] = "unet"
+    filters: Annotated[int, Field(ge=1, le=512)] = 32
+    """Channels of the finest level; each coarser level has twice as many."""
+    depth: Annotated[int, Field(ge=1, le=6)] = 4
+    """Number of poolings; the patch must be a multiple of 2^depth."""
+    in_channels: Channels = 1
+    out_channels: Annotated[int, Field(ge=1, le=1)] = 1
+    """One channel of logits: surface against background."""
+
+
+class ResEncModel(Section):
+    """Residual-encoder U-Net with deep supervision."""
+
+    kind: Literal["resenc"] = "resenc"
+    size: Literal["S", "M", "L"] = "M"
+    """S is for a CPU; M and L follow the published plans of that name."""
+    in_channels: Channels = 1
+    out_channels: Annotated[int, Field(ge=1, le=1)] = 1
+    deep_supervision: bool = True
+    """Train the coarser levels of the decoder too, each with half the weight of the next finer one."""
+
+
+class MonaiModel(Section):
+    """One of MONAI's networks by name; needs the extra `volumen[monai]`."""
+
+    kind: Literal["monai"] = "monai"
+    name: str
+    """Class in monai.networks.nets, such as SegResNet."""
+    in_channels: Channels = 1
+    out_channels: Annotated[int, Field(ge=1, le=1)] = 1
+    arguments: dict[str, Any] = Field(default={})
+    """Keyword arguments of that class besides spatial dimensions and channels."""
+    divisor: Annotated[int, Field(ge=1)] = 16
+    """Input sizes must be multiples of this."""
+
+    @model_validator(mode="after")
+    def _own_arguments(self) -> "MonaiModel":
+        owned = {"spatial_dims", "in_channels", "out_channels"} & set(self.arguments)
+        if owned:
+            raise ValueError(f"arguments must not repeat {sorted(owned)}: they are set by the configuration itself")
+        return self
+
+
+Model = Annotated[UNetModel | ResEncModel | MonaiModel, Field(discriminator="kind")]

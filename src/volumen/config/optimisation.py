@@ -1,0 +1,174 @@
+"""Settings of the optimiser, of the learning rate and of everything that may touch the weights besides."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from volumen.config.base import Section
+
+Rate = Annotated[float, Field(gt=0.0)]
+Epoch = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Sgd(Section):
+    """Stochastic gradient descent."""
+
+    kind: Literal["sgd"] = "sgd"
+    learning_rate: Rate = 0.01
+    weight_decay: Annotated[float, Field(ge=0.0)] = 3e-5
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    nesterov: bool = True
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    learning_rate: Rate = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    eps: Rate = 1e-8
+
+
+Optimiser = Annotated[Sgd | AdamW, Field(discriminator="kind")]
+
+
+class Constant(Section):
+    """The learning rate stays as it is."""
+
+    kind: Literal["constant"] = "constant"
+    warmup_epochs: Epoch = 0
+
+
+class Polynomial(Section):
+    """rate * (1 - progress)^power over the planned epochs."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    warmup_epochs: Epoch = 0
+    power: Annotated[float, Field(gt=0.0)] = 0.9
+
+
+class CosineWarmRestarts(Section):
+    """Cosine from the rate to `minimum_rate`, again and again (Loshchilov and Hutter 2017)."""
+
+    kind: Literal["cosine_warm_restarts"] = "cosine_warm_restarts"
+    warmup_epochs: Epoch = 0
+    period_epochs: Annotated[int, Field(ge=1)] = 10
+    """Length of the first period (T_0)."""
+    period_factor: Annotated[int, Field(ge=1)] = 2
+    """Each period is this many times as long as the one before (T_mult)."""
+    minimum_rate: Annotated[float, Field(ge=0.0)] = 1e-6
+    """eta_min."""
+
+
+class Plateau(Section):
+    """Multiply the rate by `factor` after `patience` validations without progress of the validation loss."""
+
+    kind: Literal["plateau"] = "plateau"
+    warmup_epochs: Epoch = 0
+    patience: Annotated[int, Field(ge=0)] = 5
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    threshold: Annotated[float, Field(ge=0.0)] = 1e-4
+    """Relative improvement that counts as progress."""
+    minimum_rate: Annotated[float, Field(ge=0.0)] = 1e-6
+
+
+class OneCycle(Section):
+    """Up to the rate, then down to almost nothing, both along a cosine (Smith and Topin 2019)."""
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    rising_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    start_divisor: Annotated[float, Field(ge=1.0)] = 25.0
+    end_divisor: Annotated[float, Field(ge=1.0)] = 1e4
+
+
+Schedule = Annotated[
+    Constant | Polynomial | CosineWarmRestarts | Plateau | OneCycle,
+    Field(discriminator="kind"),
+]
+
+
+class WeightAverage(Section):
+    """Exponential moving average of the weights, updated after each step."""
+
+    decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999
+    """Share kept per step; in the first steps it rises from (1 + n) / (10 + n) so that the start is forgotten."""
+
+
+class StochasticWeightAverage(Section):
+    """Equal average of the weights over late epochs (Izmailov et al. 2018)."""
+
+    start_epoch: Epoch = 30
+    learning_rate: Rate | None = None
+    """Constant rate from the start epoch on; null leaves the schedule in charge."""
+    update_every_epochs: Annotated[int, Field(ge=1)] = 1
+
+
+class WeightNoise(Section):
+    """Gaussian noise on the weights every few epochs."""
+
+    start_epoch: Epoch = 30
+    every_epochs: Annotated[int, Field(ge=1)] = 10
+    std: Rate = 0.001
+    """Standard deviation, relative to each tensor's own standard deviation."""
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    """Factor on `std` after each injection."""
+    layers: tuple[str, ...] = ("*",)
+    """Shell patterns of parameter names, such as `encoder*`."""
+
+
+class EarlyStopping(Section):
+    """Stop after `patience` validations without an improvement of the selection metric by `minimum_delta`."""
+
+    patience: Annotated[int, Field(ge=1)] = 20
+    minimum_delta: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class Degradation(Section):
+    """When the validation loss counts as degraded, and whether the run goes back to its best state then."""
+
+    epochs: Annotated[int, Field(ge=1)] = 3
+    """Validations in a row above the best that count as sustained degradation."""
+    catastrophic_share: Annotated[float, Field(gt=0.0)] = 0.15
+    """A validation loss this far above the best one (relative) is catastrophic."""
+    rollback: bool = False
+    """Restore the best state on a catastrophic degradation: weights, optimiser, schedule and averages together."""
+
+
+class PlanIntervention(Section):
+    """The plan's adaptive intervention: after sustained degradation restore the best state, then scale the rate.
+
+    At the n-th plateau scale = min(maximum_scale, multiplier(n) * factor), where factor is
+    reference_gradient_norm / gradient_norm held between 1 and maximum_gradient_factor. The multiplier's three forms
+    are the plan's own.
+    """
+
+    kind: Literal["plan"] = "plan"
+    formula: Literal["standard", "aggressive", "conservative"] = "conservative"
+    """standard 1.0 + 0.3 (n - 1), aggressive 1.5 + 0.85 (n - 1), conservative 1.0 + 0.15 (n - 1)."""
+    reference_gradient_norm: Rate = 1.0
+    maximum_gradient_factor: Annotated[float, Field(ge=1.0)] = 25.0
+    maximum_scale: Annotated[float, Field(ge=1.0)] = 125.0
+    maximum_interventions: Annotated[int, Field(ge=1)] = 3
+    enough_improvement: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    """No intervention once the validation loss is this share below its first value."""
+
+
+class Training(Section):
+    """Length of the run, and what watches over it."""
+
+    epochs: Annotated[int, Field(ge=1)] = 200
+    validate_every_epochs: Annotated[int, Field(ge=1)] = 1
+    selection_metric: Literal["leaderboard_quick", "leaderboard", "surface_dice", "dice", "voi", "topo"] = "dice"
+    """The fixed, weight-independent metric by which the best checkpoint is chosen; higher is better for all of them."""
+    gradient_clip: Rate | None = 12.0
+    """Largest global gradient norm; null never clips."""
+    average: WeightAverage | None = WeightAverage()
+    """Moving average of the weights; validated and kept beside the plain weights."""
+    swa: StochasticWeightAverage | None = None
+    weight_noise: WeightNoise | None = None
+    early_stopping: EarlyStopping | None = None
+    degradation: Degradation = Degradation()
+    intervention: PlanIntervention | None = None
+    """Off by default."""

@@ -1,0 +1,46 @@
+"""Shared fixtures: where the real data sets are, and what happens without them.
+
+The real volumes and the metric fixtures live beside the checkout in `../shared` and are never copied into it. Where
+`CI=true` their absence is a failure; on a stranger's clone the tests that need them skip with a reason.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def _shared_folder(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        reason = f"{folder} is not there: the real data sets are not part of the repository"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def semi() -> Path:
+    """The competition-layout data set made of real scroll wraps."""
+    return _shared_folder("data/semi")
+
+
+@pytest.fixture(scope="session")
+def ovules() -> Path:
+    """Real confocal volumes with cell walls as thin sheets."""
+    return _shared_folder("data/ovules")
+
+
+@pytest.fixture(scope="session")
+def scrollct() -> Path:
+    """One real scroll CT cube without surface labels."""
+    return _shared_folder("data/scrollct")
+
+
+@pytest.fixture(scope="session")
+def metric_fixtures() -> Path:
+    """Volumes with every number the hosts' metric gives for them."""
+    return _shared_folder("fixtures/metric")
