@@ -1,0 +1,138 @@
+"""Vary a training patch: image, label and ignored voxels move together, and every change is a function of its seed.
+
+Two steps. `draw_variation` throws all dice of a sample at once; what it drew says how large a region has to be cut, so
+that a rotated patch is filled with real voxels instead of invented corners. `vary` then applies it. Labels travel as
+one map of canonical codes, so an ignored voxel stays ignored; what lies outside of the volume is ignored as well.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volumen.config.data import Augmentation
+from volumen.data.resample import resample_affine
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """All that will happen to one sample."""
+
+    matrix: NDArray[np.float64] | None
+    """From output to input coordinates about the patch's centre, 3 x 3 in z y x; None leaves the grid alone."""
+    quarter_turns: tuple[tuple[int, int, int], ...]
+    """(axis, axis, number of quarter turns) in order."""
+    flips: tuple[bool, bool, bool]
+    scale: float
+    shift: float
+    gamma: float | None
+    noise_std: float
+    blur_sigma_voxels: float
+
+    def region(self, patch: Shape) -> Shape:
+        """Size of the region to cut so that the varied patch lies inside it; same centre as the patch."""
+        if self.matrix is None:
+            return patch
+        half = np.abs(self.matrix) @ ((np.asarray(patch) - 1) / 2)
+        # An even surplus keeps the centres of patch and region the same; one voxel more for interpolation.
+        z, y, x = (
+            side + 2 * math.ceil(max(reach - (side - 1) / 2, 0) + 1) for side, reach in zip(patch, half, strict=True)
+        )
+        return z, y, x
+
+
+IDENTITY = Variation(None, (), (False, False, False), 1.0, 0.0, None, 0.0, 0.0)
+
+
+def draw_variation(config: Augmentation, patch: Shape, random: np.random.Generator) -> Variation:
+    """Draw what happens to a sample.
+
+    Args:
+        config: probabilities and ranges.
+        patch: size of the patch, z y x.
+        random: the sample's own generator.
+    """
+    matrix = _draw_matrix(config, random) if random.random() < config.affine_probability else None
+    turns: list[tuple[int, int, int]] = []
+    if config.rotations:
+        equal = [(a, b) for a, b in combinations(range(3), 2) if patch[a] == patch[b]]
+        turns = [(a, b, int(random.integers(4))) for a, b in equal]
+    flips = tuple(bool(coin) for coin in random.random(3) < 0.5) if config.flips else (False, False, False)
+    scale, shift = 1.0, 0.0
+    if random.random() < config.intensity_probability:
+        scale = float(random.uniform(*config.intensity_scale))
+        shift = float(random.uniform(-config.intensity_shift, config.intensity_shift))
+    gamma = float(random.uniform(*config.gamma)) if random.random() < config.gamma_probability else None
+    noise = float(random.uniform(*config.noise_std)) if random.random() < config.noise_probability else 0.0
+    blur = float(random.uniform(*config.blur_sigma_voxels)) if random.random() < config.blur_probability else 0.0
+    return Variation(matrix, tuple(turns), (flips[0], flips[1], flips[2]), scale, shift, gamma, noise, blur)
+
+
+def _draw_matrix(config: Augmentation, random: np.random.Generator) -> NDArray[np.float64]:
+    angles = np.deg2rad(random.uniform(-config.affine_degrees, config.affine_degrees, size=3))
+    scale = float(random.uniform(*config.affine_scale))
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        a, b = (other for other in range(3) if other != axis)
+        turn = np.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        matrix = matrix @ turn
+    return np.asarray(matrix / scale)  # a scale above 1 magnifies: a step in the patch is a smaller step in the volume
+
+
+def vary(
+    image: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    variation: Variation,
+    patch: Shape,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Apply a variation.
+
+    Args:
+        image: normalised region of size `variation.region(patch)`.
+        label: canonical codes of the same region.
+        variation: what to do.
+        patch: size of the result, z y x.
+        random: generator of the noise.
+
+    Returns:
+        image float32 and label uint8, both of the patch's size, contiguous.
+    """
+    if variation.matrix is not None:
+        image, label = resample_affine(image, label, variation.matrix, patch)
+    image, label = turned(image, variation), turned(label, variation)
+    return vary_intensity(np.ascontiguousarray(image), variation, random), np.ascontiguousarray(label)
+
+
+def turned(array: NDArray[Any], variation: Variation) -> NDArray[Any]:
+    """A view of the array after quarter turns and flips."""
+    for a, b, turns in variation.quarter_turns:
+        array = np.rot90(array, turns, axes=(a, b))
+    steps = tuple(slice(None, None, -1 if flip else 1) for flip in variation.flips)
+    flipped: NDArray[Any] = array[steps]
+    return flipped
+
+
+def vary_intensity(
+    image: NDArray[np.float32], variation: Variation, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Blur, noise, factor and shift, contrast curve: in the order in which a scanner and its user add them."""
+    if variation.blur_sigma_voxels > 0:
+        image = ndimage.gaussian_filter(image, variation.blur_sigma_voxels, mode="nearest", truncate=3.0)
+    if variation.noise_std > 0:
+        image = image + np.float32(variation.noise_std) * random.standard_normal(image.shape, dtype=np.float32)
+    if variation.scale != 1.0 or variation.shift != 0.0:
+        image = image * np.float32(variation.scale) + np.float32(variation.shift)
+    if variation.gamma is not None:
+        low, high = image.min(), image.max()
+        if high > low:
+            image = ((image - low) / (high - low)) ** np.float32(variation.gamma) * (high - low) + low
+    return image

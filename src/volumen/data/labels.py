@@ -1,0 +1,73 @@
+"""What the values in a label file mean, and the one set of codes that everything else uses.
+
+A data set declares the meaning of each value it holds (`dataset.yaml`); `prepare` maps them to the canonical codes
+below, so that no other part of the package ever sees a foreign value. A value that nobody declared is an error: taking
+"unlabelled" for surface is how a run can train for weeks on the wrong task.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BACKGROUND = 0
+SURFACE = 1
+IGNORE = 2
+
+CODES: dict[str, int] = {"background": BACKGROUND, "surface": SURFACE, "ignore": IGNORE}
+NAMES: dict[int, str] = {code: name for name, code in CODES.items()}
+
+
+@dataclass(frozen=True)
+class LabelMeanings:
+    """The declared meaning of each value found in a data set's label files, with what else the data set says."""
+
+    codes: Mapping[int, int]
+    """Canonical code by the data set's own value."""
+    spacing_um: tuple[float, float, float] | None = None
+    """Size of a voxel in micrometres, z y x."""
+    description: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain mapping `{labels: {value: name}, spacing_um, description}`, as in `dataset.yaml`."""
+        labels = {str(value): NAMES[code] for value, code in sorted(self.codes.items())}
+        spacing = None if self.spacing_um is None else list(self.spacing_um)
+        return {"labels": labels, "spacing_um": spacing, "description": self.description}
+
+    @property
+    def written(self) -> str:
+        """The declared values in one line, such as `0 background, 1 surface, 2 ignore`."""
+        return ", ".join(f"{value} {NAMES[code]}" for value, code in sorted(self.codes.items()))
+
+
+def count_values(array: NDArray[np.integer[Any]]) -> dict[int, int]:
+    """Number of voxels of each value, exact, for any integer array; slice by slice to spare memory."""
+    if array.dtype == np.bool_:
+        array = array.view(np.uint8)
+    counts: dict[int, int] = {}
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        total = np.zeros(np.iinfo(array.dtype).max + 1, dtype=np.int64)
+        for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
+            total += np.bincount(plane.ravel(), minlength=total.size)
+        return {int(value): int(total[value]) for value in np.flatnonzero(total)}
+    for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
+        for value, count in zip(*np.unique(plane, return_counts=True), strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(count)
+    return dict(sorted(counts.items()))
+
+
+def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> NDArray[np.uint8]:
+    """Map a data set's own label values [Z, Y, X] to the canonical codes.
+
+    Raises:
+        ValueError: a value is not declared. `prepare` looks for such values first and names the file and the fix.
+    """
+    canonical = np.full(label.shape, 255, dtype=np.uint8)
+    for value, code in meanings.codes.items():
+        canonical[label == value] = code
+    if np.any(canonical == 255):
+        strange = sorted(set(count_values(label)) - set(meanings.codes))
+        raise ValueError(f"label values {strange} are not declared (declared: {meanings.written})")
+    return canonical
