@@ -1,0 +1,48 @@
+"""Predictions that say nothing are named; healthy ones are left alone."""
+
+import numpy as np
+import pytest
+
+from volumen.inference import appearance_of, degenerate_warnings
+
+RANDOM = np.random.default_rng(0)
+
+
+def look(case_id: str, probabilities: np.ndarray):
+    probabilities = probabilities.astype(np.float32)
+    return appearance_of(case_id, (probabilities > 0.5).view(np.uint8), probabilities)
+
+
+def healthy(case_id: str, share: float = 0.06):
+    return look(case_id, np.where(RANDOM.random((16, 16, 16)) < share, 0.9, 0.05))
+
+
+def test_healthy_predictions_raise_no_warning():
+    assert degenerate_warnings([healthy("a"), healthy("b"), healthy("c", 0.5)]) == ()
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "said"),
+    [
+        (np.linspace(0, 0.4, 4096).reshape(16, 16, 16), "no surface at all"),
+        (np.linspace(0.51, 1, 4096).reshape(16, 16, 16), "every voxel"),
+        (np.where(np.arange(4096).reshape(16, 16, 16) < 5, 0.1, 0.9), "99.88 % of the volume"),
+        (np.full((16, 16, 16), 0.3), "does not depend on the image"),
+        (1 / (1 + np.exp(-RANDOM.random((16, 16, 16)))), "a sigmoid was applied to what was already"),
+    ],
+)
+def test_what_says_nothing_is_named(probabilities, said):
+    assert any(said in warning for warning in degenerate_warnings([healthy("a"), look("b", probabilities)]))
+
+
+def test_identical_shares_on_different_volumes_are_named_once():
+    same = [
+        look(name, np.roll(np.arange(4096) < 300, shift).reshape(16, 16, 16)) for name, shift in (("a", 0), ("b", 9))
+    ]
+    (warning,) = degenerate_warnings([*same, healthy("c")])
+    assert warning.startswith("a, b: identical surface share 7.3242 % on 2 different volumes")
+
+
+def test_a_mask_without_probabilities_is_looked_at_too():
+    appearance = appearance_of("a", np.zeros((4, 4, 4), dtype=np.uint8))
+    assert degenerate_warnings([appearance]) == ("a: no surface at all was predicted",)
