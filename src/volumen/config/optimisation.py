@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from volumen.config.base import Section
 
@@ -19,6 +19,12 @@ class Sgd(Section):
     weight_decay: Annotated[float, Field(ge=0.0)] = 3e-5
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     nesterov: bool = True
+
+    @model_validator(mode="after")
+    def _nesterov(self) -> "Sgd":
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("nesterov needs a momentum above 0: set nesterov to false or momentum to 0.9")
+        return self
 
 
 class AdamW(Section):

@@ -1,0 +1,133 @@
+"""What a run shows while it goes on: a live bar on a terminal, plain lines where the output is a file or a pipe."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from volumen.config.schema import Config
+from volumen.training.state import TrainingState
+from volumen.training.step import StepResult
+from volumen.training.validate import Validation
+
+PLAIN_EVERY_SECONDS = 15.0
+QUIET_EVENTS = {"finished", "out_of_time", "early_stopping", "stopped", "non_finite"}
+
+
+class SilentDisplay:
+    """Shows nothing but warnings."""
+
+    def __enter__(self) -> "SilentDisplay":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        """Nothing to show."""
+
+    def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
+        """Nothing to show."""
+
+    def validating(self, state: TrainingState, done: int, of: int) -> None:
+        """Nothing to show."""
+
+    def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
+        """Nothing to show."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """A warning is shown even here."""
+        if event["kind"] == "warning":
+            Console(stderr=True).print(f"warning: {event['message']}", highlight=False, soft_wrap=True)
+
+
+class TrainingDisplay:
+    """A line an epoch, and in between a bar (terminal) or now and then a line (pipe)."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, note="")
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "TrainingDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        """What will run, on what, and the effective objective."""
+        weights = {name: term.weight for name, term in config.loss.terms.present().items() if term.weight > 0}
+        objective = " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
+        self._print(f"run        {run}")
+        self._print(f"model      {config.model.kind}, {facts['parameters']:,} parameters, {facts['precision']} on {facts['device']}")  # fmt: skip  # noqa: E501
+        self._print(f"objective  {objective}" + (" (then by curriculum)" if config.loss.curriculum else ""))
+        self._print(
+            f"data       {facts['training_cases']} volumes to train on, {facts['validation_cases']} held out "
+            f"(fold {config.data.fold}); patch {'x'.join(map(str, config.data.patch))}, batch {config.data.batch}, "
+            f"{facts['steps_per_epoch']} steps an epoch"
+        )
+        for note in facts["notes"]:
+            self._print(f"note       {note}")
+
+    def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
+        """Move the bar."""
+        cursor = state.cursor
+        note = f"loss {result.total:.3f}  rate {state.rate.value:.1e}"
+        name = f"epoch {cursor.epoch + 1}/{state.planned_epochs}"
+        self._progress.update(self._task, description=name, completed=cursor.batch, total=steps_per_epoch, note=note)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > PLAIN_EVERY_SECONDS:
+            self._print(f"  {name}  step {cursor.batch}/{steps_per_epoch}  {note}")
+
+    def validating(self, state: TrainingState, done: int, of: int) -> None:
+        """Say which volume is being scored."""
+        name = f"validating epoch {state.cursor.epoch + 1}"
+        self._progress.update(self._task, description=name, completed=done, total=of, note="")
+
+    def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
+        """The epoch's line."""
+        parts = [f"epoch {state.cursor.epoch:3d}/{state.planned_epochs}", f"train {record['total']:.4f}"]
+        seconds = record["seconds"]
+        if validation is not None:
+            metrics = validation.metrics
+            score = "leaderboard" if "leaderboard" in metrics else "leaderboard_quick"
+            seconds += validation.seconds
+            parts += [
+                f"validation {validation.total:.4f}",
+                f"dice {metrics['dice']:.4f}",
+                f"{score.replace('_', ' ')} {metrics[score]:.4f}",
+                f"surface {100 * metrics['predicted_share']:.1f} % (true {100 * metrics['true_share']:.1f} %)",
+                "best" if state.watch.best_epoch == state.cursor.epoch - 1 else "",
+            ]
+        parts += [f"rate {record['learning_rate']:.1e}", f"{seconds:.0f} s", f"{record['memory_gb']:.1f} GB"]
+        self._print("  ".join(part for part in parts if part))
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Everything that is not the ordinary course of training."""
+        if event["kind"] in QUIET_EVENTS:
+            return
+        numbers = "  ".join(f"{key} {_short(value)}" for key, value in event.items() if key != "kind")
+        self._print(f"  {event['kind'].replace('_', ' ')}: {numbers}")
+
+    def _print(self, line: str) -> None:
+        self._last_line = time.monotonic()
+        self._console.print(line, markup=False)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

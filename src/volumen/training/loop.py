@@ -1,0 +1,331 @@
+"""The training loop: a run from its first step, or from where it stopped, to its end.
+
+Read `run_training` top to bottom; all that it does to the weights is in `step.py`, all that it remembers in `state.py`,
+all that it decides after a validation in `watch.py`, and the learning rate is written in `schedule.py` only.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from volumen.config.schema import Config
+from volumen.data import PatchDataset, PatchLoader, PreparedDataset
+from volumen.data.folds import load_folds
+from volumen.inference import Predictor
+from volumen.losses import CompositeLoss
+from volumen.runtime import Precision, choose_device, choose_precision
+from volumen.training.averaging import Average, averaged_model
+from volumen.training.budget import affordable_epochs
+from volumen.training.noise import inject_noise, noise_is_due
+from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
+from volumen.training.run_folder import RunFolder
+from volumen.training.signals import StopRequest
+from volumen.training.state import TrainingState, fresh_state
+from volumen.training.step import NonFiniteError, StepResult, training_step
+from volumen.training.totals import EpochTotals
+from volumen.training.validate import Validation, validate
+from volumen.training.watch import Verdict, plan_scale
+
+REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
+
+
+class Listener(Protocol):
+    """Whoever shows a run while it goes on."""
+
+    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        """The run is about to begin; `facts` are device, precision, parameters, cases, steps an epoch."""
+
+    def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
+        """A step is done."""
+
+    def validating(self, state: TrainingState, done: int, of: int) -> None:
+        """`done` of `of` validation volumes are scored."""
+
+    def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
+        """An epoch is done and recorded."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Something out of the ordinary was done or seen."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `finished`, `early_stopping`, `out_of_time` or `stopped` (by a signal; go on with --resume)."""
+
+    state: str
+    epochs: int
+    best_metric: float
+    best_epoch: int
+
+
+def run_training(
+    config: Config,
+    folder: Path,
+    listener: Listener,
+    *,
+    resume: bool = False,
+    time_budget_seconds: float | None = None,
+) -> Outcome:
+    """Train a configuration into a run folder.
+
+    Args:
+        config: The run.
+        folder: Its folder: new, or with `resume` one that was stopped.
+        listener: Shows progress.
+        resume: Go on from the newest whole checkpoint; the result equals never having stopped.
+        time_budget_seconds: Plan as many epochs (at most the configured ones) as fit, earlier sittings included.
+
+    Raises:
+        UserError: Wrong folder, data set, fold or checkpoint.
+        NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
+    """
+    run = RunFolder.reopen(folder, config) if resume else RunFolder.claim(folder)
+    trainer = _Trainer(config, run, listener, time_budget_seconds)
+    if resume:
+        trainer.resume()
+    else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
+        run.write_config(config)
+    with StopRequest() as stop, closing(trainer.loader):
+        try:
+            return trainer.run(stop)
+        except NonFiniteError as error:
+            trainer.emit({"kind": "non_finite", "message": str(error)})
+            trainer.status("failed", reason=str(error))
+            raise
+
+
+class _Trainer:
+    """What the parts of one run share. Its `run` is the loop."""
+
+    def __init__(self, config: Config, run: RunFolder, listener: Listener, budget: float | None) -> None:
+        self.config, self.run_folder, self.listener, self.budget = config, run, listener, budget
+        self.device = choose_device(config.device)
+        self.precision: Precision = choose_precision(config.precision, self.device)
+        self.dataset = PreparedDataset.open(Path(config.data.dataset))
+        fold = load_folds(config.data.folds, self.dataset).fold(config.data.fold)
+        self.validation_cases = fold.validation
+        self.patches = PatchDataset(
+            self.dataset, fold.train, config.data, config.seed, precomputed_targets(config.loss)
+        )
+        self.loader = PatchLoader(self.patches, batch=config.data.batch, workers=config.data.workers)
+        self.state = fresh_state(config, self.device, self.precision)
+        self.predictor = Predictor(
+            self.state.model,
+            tile=config.tile,
+            overlap=config.inference.overlap,
+            device=self.device,
+            precision=self.precision,
+            mirror=config.inference.mirror,
+        )
+        self.objective: CompositeLoss = build_objective(config.loss, 0)
+        self._gradient_norm = 0.0
+        self._validation_seconds = 0.0
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint."""
+        saved = self.run_folder.checkpoints.load_latest(lambda text: self.emit({"kind": "warning", "message": text}))
+        self.state.load_state_dict(saved, str(self.run_folder.checkpoints.folder))
+        self.emit({"kind": "resumed", "batch": self.state.cursor.batch})
+
+    def run(self, stop: StopRequest) -> Outcome:
+        """Epochs until the planned end, early stopping, or a signal."""
+        state = self.state
+        self.listener.started(self.run_folder.path, self.config, self._facts())
+        while state.cursor.epoch < state.planned_epochs:
+            self._begin_epoch()
+            if not self._train_epoch(stop):
+                self._save(best=False)
+                return self._end("stopped", signal=stop.name)
+            verdict = self._end_epoch()
+            if verdict.is_best:
+                self._save(best=True)
+            if self._act(verdict) or not verdict.is_best:
+                self._save(best=False)
+            if verdict.stop:
+                return self._end("early_stopping")
+            if stop.requested:
+                return self._end("stopped", signal=stop.name)
+        out_of_time = state.planned_epochs < self.config.training.epochs
+        return self._end("out_of_time" if out_of_time else "finished")
+
+    def _begin_epoch(self) -> None:
+        """Objective of the epoch; weight noise where it is due."""
+        state, epoch = self.state, self.state.cursor.epoch
+        self.objective = build_objective(self.config.loss, epoch)
+        if state.cursor.batch > 0:
+            return
+        phase = phase_at(self.config.loss, epoch)
+        if phase is not None and phase.start_epoch == epoch:
+            state.watch.forget_totals()
+            state.rate.forget_plateau()
+            self.emit({"kind": "phase", "name": phase.name, "weights": weights_at(self.config.loss, epoch)})
+        noise = self.config.training.weight_noise
+        if noise is not None and noise_is_due(noise, epoch):
+            self.emit(inject_noise(state.model, noise, self.config.seed, epoch))
+
+    def _train_epoch(self, stop: StopRequest) -> bool:
+        """The epoch's steps from where the cursor is; False where a signal asked to stop before its end."""
+        state, cursor = self.state, self.state.cursor
+        steps = self.loader.batches_per_epoch
+        state.model.train()
+        waited = time.perf_counter()
+        for batch in self.loader.epoch(cursor.epoch, start_batch=cursor.batch):
+            began = time.perf_counter()
+            state.rate.apply(cursor.epoch + cursor.batch / steps, state.planned_epochs)
+            result = training_step(
+                state.model,
+                self.objective,
+                state.optimiser,
+                {**batch, "case": [self.patches.case_ids[index] for index in batch["meta"]["case"].tolist()]},
+                precision=self.precision,
+                device=self.device,
+                gradient_clip=self.config.training.gradient_clip,
+                scaler=state.scaler,
+            )
+            if state.average is not None:
+                state.average.update(state.model)
+            cursor.step, cursor.batch = cursor.step + 1, cursor.batch + 1
+            ended = time.perf_counter()
+            state.totals.add(
+                result,
+                patches=len(batch["image"]),
+                centred=int(batch["meta"]["centred"].sum()),
+                seconds=ended - waited,
+                loader_seconds=began - waited,
+            )
+            self.listener.stepped(state, result, steps)
+            state.seconds += ended - waited
+            waited = ended
+            if stop.requested and cursor.batch < steps:
+                return False
+        return True
+
+    def _end_epoch(self) -> Verdict:
+        """Averages, validation, records; the cursor moves on to the next epoch."""
+        state, epoch, began = self.state, self.state.cursor.epoch, time.perf_counter()
+        if state.swa is not None and state.swa.after_epoch(state.model, epoch):
+            self.emit({"kind": "swa_update", "averaged": state.swa.count})
+        record = {**state.totals.record(), "learning_rate": state.rate.value, "memory_gb": _peak_memory_gb()}
+        self._metric("train", record)
+        self._gradient_norm = record["gradient_norm"]
+        validation, verdict = None, Verdict()
+        self._plan(epoch + 1, state.seconds + self._validation_seconds)
+        last = epoch + 1 >= state.planned_epochs
+        if last or (epoch + 1) % self.config.training.validate_every_epochs == 0:
+            validation = self._validate(state.average, "validation", state.validated_weights)
+            metric = validation.metrics[self.config.training.selection_metric]
+            verdict = state.watch.after_validation(self.config.training, epoch, validation.total, metric)
+            reduced = state.rate.after_validation(validation.total)
+            if reduced is not None:
+                self.emit(reduced)
+        if (last or verdict.stop) and state.swa is not None and state.swa.count:
+            self._validate(state.swa, "validation_swa", "swa")
+        state.cursor.epoch, state.cursor.batch, state.totals = epoch + 1, 0, EpochTotals()
+        self._validation_seconds = time.perf_counter() - began
+        state.seconds += self._validation_seconds
+        self.listener.epoch_ended(state, record, validation)
+        self.status("running")
+        return verdict
+
+    def _validate(self, average: Average | None, kind: str, weights_of: str) -> Validation:
+        """Score an average's weights, with normalisation statistics of their own, or the plain ones; and record it."""
+        state = self.state
+        with averaged_model(state.model, average, self._images()):
+            state.model.eval()
+            validation = validate(
+                self.predictor,
+                self.objective,
+                self.dataset,
+                self.validation_cases,
+                self.config,
+                progress=lambda done, of: self.listener.validating(state, done, of),
+            )
+        self._metric(kind, {**validation.record(), "weights_of": weights_of})
+        return validation
+
+    def _images(self) -> Iterator[torch.Tensor]:
+        """Training patches for normalisation statistics."""
+        for batch in islice(self.loader.epoch(0), REFRESH_BATCHES):
+            yield batch["image"].to(self.device)
+
+    def _act(self, verdict: Verdict) -> bool:
+        """Rollback and intervention, each an event; tells whether the state was changed."""
+        state = self.state
+        if not (verdict.rollback or verdict.intervene):
+            return False
+        saved = self.run_folder.checkpoints.load_best(lambda text: self.emit({"kind": "warning", "message": text}))
+        state.restore(saved, str(self.run_folder.checkpoints.folder))
+        cause = "intervention" if verdict.intervene else "catastrophic_degradation"
+        self.emit({"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers})
+        policy = self.config.training.intervention
+        if verdict.intervene and policy is not None:
+            number = state.watch.note_intervention()
+            scale = plan_scale(policy, number, self._gradient_norm)
+            event = state.rate.multiply(scale, cause=f"plan:{policy.formula}")
+            self.emit({**event, "plateau": number, "gradient_norm": self._gradient_norm})
+        return True
+
+    def _plan(self, done: int, seconds: float) -> None:
+        """Fit the number of epochs to the time budget; a change is an event."""
+        planned = affordable_epochs(done, seconds, self.budget, self.config.training.epochs)
+        if planned != self.state.planned_epochs:
+            self.emit({"kind": "planned_epochs", "before": self.state.planned_epochs, "planned": planned})
+            self.state.planned_epochs = planned
+
+    def _save(self, *, best: bool) -> None:
+        cursor = self.state.cursor
+        self.run_folder.checkpoints.save(self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best)
+
+    def _end(self, how: str, **details: Any) -> Outcome:
+        watch = self.state.watch
+        self.emit({"kind": how, **details})
+        self.status(how)
+        return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Write an event and show it."""
+        self.run_folder.event(self.state.cursor.step, self.state.cursor.epoch, event)
+        self.listener.event(event)
+
+    def status(self, how: str, **details: Any) -> None:
+        """Replace the run's status."""
+        state = self.state
+        done, planned = state.cursor.epoch, state.planned_epochs
+        left = state.seconds / done * max(planned - done, 0) if done else None
+        best = {"metric": self.config.training.selection_metric, "value": state.watch.best_metric}
+        self.run_folder.status(
+            state=how,
+            epoch=done,
+            planned_epochs=planned,
+            step=state.cursor.step,
+            best={**best, "epoch": state.watch.best_epoch} if state.watch.best_epoch >= 0 else None,
+            seconds=state.seconds,
+            seconds_left=left,
+            **details,
+        )
+
+    def _metric(self, kind: str, record: dict[str, Any]) -> None:
+        cursor = self.state.cursor
+        self.run_folder.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "device": str(self.device),
+            "precision": self.precision.name,
+            "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
+            "training_cases": len(self.patches.case_ids),
+            "validation_cases": len(self.validation_cases),
+            "steps_per_epoch": self.loader.batches_per_epoch,
+            "notes": list(self.patches.notes),
+        }
+
+
+def _peak_memory_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

@@ -1,0 +1,110 @@
+"""The run folder, the truth about a run: everything that shows a run reads these files and nothing else.
+
+`config.yaml` (resolved), `metrics.jsonl` and `events.jsonl` (append-only, keyed by step), `status.json` (replaced
+atomically), `checkpoints/`. After a crash a resumed run writes some steps again; `read_metrics` lets the later record
+win.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from volumen.config import dump_resolved, load_config
+from volumen.config.schema import Config
+from volumen.errors import UserError
+from volumen.files import append_json_line, read_json_lines, write_atomically
+from volumen.training.checkpoint import CheckpointStore
+
+# Where a run may differ from its own configuration when it is resumed: nothing of this changes a number.
+MAY_CHANGE = {("data", "workers"), ("data", "dataset"), ("data", "folds")}
+
+
+class RunFolder:
+    """A run's folder on disk.
+
+    Use `create` for a new run and `reopen` to go on with one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = CheckpointStore(path / "checkpoints")
+
+    @classmethod
+    def claim(cls, path: Path) -> "RunFolder":
+        """The folder of a new run; nothing is written yet.
+
+        Raises:
+            UserError: There is something already.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists already: go on with it by --resume, or choose another folder with --out")
+        return cls(path)
+
+    def write_config(self, config: Config) -> None:
+        """Make the folder, with the resolved configuration in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", dump_resolved(config))
+
+    @classmethod
+    def reopen(cls, path: Path, config: Config) -> "RunFolder":
+        """Go on with a run, with a configuration that says the same as its own.
+
+        Raises:
+            UserError: No run there, or a configuration that differs from the run's.
+        """
+        own = run_config(path)
+        differing = [key for key in _differences(own.model_dump(), config.model_dump()) if key not in MAY_CHANGE]
+        if differing:
+            names = ", ".join(".".join(key) for key in differing)
+            raise UserError(
+                f"{path} was started with another configuration ({names}): resume with the same one "
+                f"(`volumen train {path} --resume` takes it from the folder), or start a new run with --out"
+            )
+        return cls(path)
+
+    def metric(self, record: dict[str, Any]) -> None:
+        """Append a record to `metrics.jsonl`."""
+        append_json_line(self.path / "metrics.jsonl", record)
+
+    def event(self, step: int, epoch: int, event: dict[str, Any]) -> None:
+        """Append an event with step, epoch and time to `events.jsonl`."""
+        append_json_line(self.path / "events.jsonl", {"step": step, "epoch": epoch, "time": time.time(), **event})
+
+    def status(self, **values: Any) -> None:
+        """Replace `status.json`."""
+        write_atomically(self.path / "status.json", json.dumps(values, indent=2) + "\n")
+
+
+def run_config(path: Path) -> Config:
+    """The configuration of the run in a folder.
+
+    Raises:
+        UserError: No run there.
+    """
+    if not (path / "config.yaml").is_file():
+        raise UserError(
+            f"{path} is not a run folder (it has no config.yaml): give the folder that `volumen train` printed"
+        )
+    return load_config(path / "config.yaml").config
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of `metrics.jsonl`, each step and kind once: after a resume the later record stands."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    records = {(record["step"], record["kind"]): record for record in read_json_lines(path)}
+    return [records[key] for key in sorted(records)]
+
+
+def _differences(left: dict[str, Any], right: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for key in sorted(set(left) | set(right)):
+        here = (*path, key)
+        a, b = left.get(key), right.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, here)
+        elif a != b:
+            found.append(here)
+    return found

@@ -1,0 +1,158 @@
+"""The learning rate and its one owner.
+
+Schedule, warm-up, stochastic weight averaging and interventions all want to set the learning rate; when several of them
+write it, nobody can say afterwards why it had a value. Here `LearningRate` alone writes it, as a product
+
+    rate = base * warm-up * schedule * scale
+
+of which only `scale` (interventions) and the plateau's factor have a memory; both are in its state. What changes it
+other than by the schedule's own course is returned as an event with its numbers.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from volumen.config.optimisation import (
+    Constant,
+    CosineWarmRestarts,
+    OneCycle,
+    Plateau,
+    Polynomial,
+    Schedule,
+    StochasticWeightAverage,
+)
+
+Event = dict[str, Any]
+
+
+def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: int) -> float:
+    """The share of the base rate that a schedule asks for, warm-up and plateau memory apart.
+
+    Args:
+        schedule: The schedule's settings.
+        epoch: Epochs done so far, fractional.
+        planned_epochs: Length of the run; polynomial and one-cycle schedules end there.
+    """
+    if isinstance(schedule, Constant | Plateau | CosineWarmRestarts):
+        return 1.0
+    if isinstance(schedule, Polynomial):
+        length = max(planned_epochs - schedule.warmup_epochs, 1)
+        progress = min(max((epoch - schedule.warmup_epochs) / length, 0.0), 1.0)
+        return float((1.0 - progress) ** schedule.power)
+    return _one_cycle(schedule, min(epoch / planned_epochs, 1.0))
+
+
+def _one_cycle(schedule: OneCycle, progress: float) -> float:
+    start, end = 1.0 / schedule.start_divisor, 1.0 / schedule.start_divisor / schedule.end_divisor
+    if progress < schedule.rising_share:
+        return start + (1.0 - start) * _half_cosine(progress / schedule.rising_share)
+    return 1.0 + (end - 1.0) * _half_cosine((progress - schedule.rising_share) / (1.0 - schedule.rising_share))
+
+
+def _half_cosine(position: float) -> float:
+    """0 at 0, 1 at 1, level at both ends."""
+    return 0.5 - 0.5 * math.cos(math.pi * position)
+
+
+def restart_position(schedule: CosineWarmRestarts, epoch: float) -> float:
+    """Where in its current period a warm-restart schedule is, in [0, 1)."""
+    left = max(epoch - schedule.warmup_epochs, 0.0)
+    period = float(schedule.period_epochs)
+    while left >= period:
+        left -= period
+        period *= schedule.period_factor
+    return left / period
+
+
+class LearningRate:
+    """The only writer of an optimiser's learning rate.
+
+    Args:
+        optimiser: Its parameter groups are written by `apply`.
+        base: The configured learning rate.
+        schedule: Settings of the schedule.
+        swa: Settings of stochastic weight averaging, whose rate takes over from its start epoch on.
+    """
+
+    def __init__(
+        self, optimiser: Optimizer, base: float, schedule: Schedule, swa: StochasticWeightAverage | None = None
+    ) -> None:
+        self._optimiser = optimiser
+        self._base = base
+        self._schedule = schedule
+        self._swa = swa
+        self.scale = 1.0
+        self._plateau_factor = 1.0
+        self._plateau_best = math.inf
+        self._plateau_bad = 0
+        self.value = base
+
+    def rate_at(self, epoch: float, planned_epochs: int) -> float:
+        """The learning rate at a (fractional) epoch, without writing it."""
+        if self._swa is not None and self._swa.learning_rate is not None and epoch >= self._swa.start_epoch:
+            return self._swa.learning_rate * self.scale
+        rate = self._base * schedule_factor(self._schedule, epoch, planned_epochs)
+        if isinstance(self._schedule, CosineWarmRestarts):
+            span = self._base - self._schedule.minimum_rate
+            rate = self._base - span * _half_cosine(restart_position(self._schedule, epoch))
+        if isinstance(self._schedule, Plateau):
+            rate = max(rate * self._plateau_factor, min(self._schedule.minimum_rate, rate))
+        return rate * self._warmup(epoch) * self.scale
+
+    def _warmup(self, epoch: float) -> float:
+        length = 0 if isinstance(self._schedule, OneCycle) else self._schedule.warmup_epochs
+        if epoch >= length:
+            return 1.0
+        return max(epoch / length, 1e-3)
+
+    def apply(self, epoch: float, planned_epochs: int) -> float:
+        """Write the rate for the coming step into the optimiser and return it."""
+        self.value = self.rate_at(epoch, planned_epochs)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.value
+        return self.value
+
+    def after_validation(self, total: float) -> Event | None:
+        """Let a plateau schedule see the validation loss; the event tells of a reduction."""
+        schedule = self._schedule
+        if not isinstance(schedule, Plateau):
+            return None
+        if total < self._plateau_best - schedule.threshold * abs(self._plateau_best) or math.isinf(self._plateau_best):
+            self._plateau_best, self._plateau_bad = total, 0
+            return None
+        self._plateau_bad += 1
+        if self._plateau_bad <= schedule.patience:
+            return None
+        before, self._plateau_bad = self._plateau_factor, 0
+        self._plateau_factor *= schedule.factor
+        return {"kind": "rate_reduced", "cause": "plateau", "factor_before": before, "factor": self._plateau_factor}
+
+    def forget_plateau(self) -> None:
+        """Start the plateau's comparison anew, because the objective has changed and old totals mean nothing."""
+        self._plateau_best, self._plateau_bad = math.inf, 0
+
+    def multiply(self, factor: float, cause: str) -> Event:
+        """An intervention's change of the rate, from now to the end of the run."""
+        before, self.scale = self.scale, self.scale * factor
+        return {"kind": "rate_scaled", "cause": cause, "factor": factor, "scale_before": before, "scale": self.scale}
+
+    def state_dict(self) -> dict[str, float | int]:
+        """Everything the rate remembers."""
+        return {
+            "scale": self.scale,
+            "plateau_factor": self._plateau_factor,
+            "plateau_best": self._plateau_best,
+            "plateau_bad": self._plateau_bad,
+            "value": self.value,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.scale = float(state["scale"])
+        self._plateau_factor = float(state["plateau_factor"])
+        self._plateau_best = float(state["plateau_best"])
+        self._plateau_bad = int(state["plateau_bad"])
+        self.value = float(state["value"])

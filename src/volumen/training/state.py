@@ -1,0 +1,137 @@
+"""The whole state of a run: what a checkpoint holds, what a rollback restores.
+
+If something here could change the next step and were not saved, resuming would differ from never having stopped.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from volumen.config.optimisation import AdamW, Sgd
+from volumen.config.schema import Config
+from volumen.models import build_model
+from volumen.runtime import Precision
+from volumen.training.averaging import EqualAverage, MovingAverage
+from volumen.training.checkpoint import load_weights
+from volumen.training.schedule import LearningRate
+from volumen.training.totals import EpochTotals
+from volumen.training.watch import Watch
+
+FORMAT = 1
+
+
+@dataclass
+class Cursor:
+    """Where in the data a run is: the next patch is a function of this and the seed."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+
+
+@dataclass
+class TrainingState:
+    """Everything that makes the next step what it is."""
+
+    config: Config
+    model: nn.Module
+    optimiser: Optimizer
+    rate: LearningRate
+    average: MovingAverage | None
+    swa: EqualAverage | None
+    scaler: torch.amp.GradScaler | None
+    planned_epochs: int
+    watch: Watch = field(default_factory=Watch)
+    cursor: Cursor = field(default_factory=Cursor)
+    totals: EpochTotals = field(default_factory=EpochTotals)
+    seconds: float = 0.0
+
+    @property
+    def validated_weights(self) -> str:
+        """Which weights validation looks at: the moving average where there is one."""
+        return "plain" if self.average is None else "average"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Primitives and tensors only."""
+        return {
+            "format": FORMAT,
+            "config": self.config.model_dump_json(),
+            "model": dict(self.model.state_dict()),
+            "optimiser": self.optimiser.state_dict(),
+            "rate": self.rate.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "swa": None if self.swa is None else self.swa.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "watch": self.watch.state_dict(),
+            "cursor": asdict(self.cursor),
+            "totals": self.totals.state_dict(),
+            "planned_epochs": self.planned_epochs,
+            "seconds": self.seconds,
+            "validated_weights": self.validated_weights,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
+        """Go on from a checkpoint, all of it."""
+        self.restore(state, origin)
+        self.watch.load_state_dict(state["watch"])
+        self.cursor = Cursor(**state["cursor"])
+        self.totals = EpochTotals.from_state(state["totals"])
+        self.planned_epochs = int(state["planned_epochs"])
+        self.seconds = float(state["seconds"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+
+    def restore(self, state: dict[str, Any], origin: str) -> None:
+        """What a rollback brings back: weights, optimiser, rate, averages and loss scale, together.
+
+        The data go on where they are, since the same patches with the same state would lead to the same place.
+        """
+        load_weights(self.model, state["model"], origin)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.rate.load_state_dict(state["rate"])
+        for part, saved in ((self.average, state["average"]), (self.swa, state["swa"]), (self.scaler, state["scaler"])):
+            if part is not None and saved is not None:
+                part.load_state_dict(saved)
+
+
+def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
+    """The configured optimiser over all parameters; its learning rate belongs to `LearningRate`."""
+    if isinstance(settings, Sgd):
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        )
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def fresh_state(config: Config, device: torch.device, precision: Precision) -> TrainingState:
+    """The state before the first step; the initial weights are a function of the seed."""
+    torch.manual_seed(config.seed)
+    model = build_model(config.model).to(device=device, memory_format=precision.memory_format)  # type: ignore[call-overload]
+    optimiser = build_optimiser(model, config.optimiser)
+    training = config.training
+    return TrainingState(
+        config=config,
+        model=model,
+        optimiser=optimiser,
+        rate=LearningRate(optimiser, config.optimiser.learning_rate, config.schedule, training.swa),
+        average=MovingAverage(model, training.average) if training.average else None,
+        swa=EqualAverage(model, training.swa) if training.swa else None,
+        scaler=torch.amp.GradScaler(device.type) if precision.needs_loss_scaling else None,
+        planned_epochs=training.epochs,
+    )

@@ -1,0 +1,140 @@
+"""Validation: every labelled voxel of the held-out volumes, the same way each time.
+
+The whole volume is predicted once; the loss terms are taken on large fixed blocks of the stitched logits and the
+metrics on the whole mask. Nothing is drawn at random, so two validations differ only by their weights.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.labels import IGNORE, SURFACE
+from volumen.data.normalise import normalise
+from volumen.inference import Predictor, probabilities_from_logits
+from volumen.losses import CompositeLoss
+from volumen.metrics import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels, overlap
+from volumen.postprocess import apply_pipeline
+
+BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however large the volume is
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The record of one validation; means over cases, and each case's own numbers."""
+
+    total: float
+    raw: dict[str, float]
+    weighted: dict[str, float]
+    metrics: dict[str, float]
+    cases: dict[str, dict[str, float]]
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in `metrics.jsonl`."""
+        return {
+            "total": self.total,
+            "terms": self.raw,
+            "weighted": self.weighted,
+            "metrics": self.metrics,
+            "predicted_share": self.metrics["predicted_share"],
+            "true_share": self.metrics["true_share"],
+            "cases": self.cases,
+            "seconds": self.seconds,
+        }
+
+
+def validate(
+    predictor: Predictor,
+    objective: CompositeLoss,
+    dataset: PreparedDataset,
+    case_ids: Sequence[str],
+    config: Config,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Validation:
+    """Score the weights now in the predictor's model on whole volumes.
+
+    Args:
+        predictor: Its model holds the weights to validate.
+        objective: Terms and weights of this epoch, for the validation loss.
+        dataset: Prepared volumes.
+        case_ids: The held-out cases.
+        config: Normalisation, post-processing, and the selection metric.
+        progress: Told how many of how many cases are done.
+    """
+    started = time.perf_counter()
+    losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
+    cases: dict[str, dict[str, float]] = {}
+    for done, case_id in enumerate(case_ids):
+        progress(done, len(case_ids))
+        case, label = dataset.case(case_id), np.asarray(dataset.label(case_id))
+        image = normalise(dataset.image(case_id), case.statistics, config.data.normalisation)
+        logits = predictor.logits(image)
+        losses.append(_loss_on_blocks(objective, logits, label))
+        mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing)
+        cases[case_id] = _metrics(mask, label, full=config.training.selection_metric in ("leaderboard", "topo"))
+    return Validation(
+        total=float(np.mean([total for total, _, _ in losses])),
+        raw=_mean([raw for _, raw, _ in losses]),
+        weighted=_mean([weighted for _, _, weighted in losses]),
+        metrics=_mean(list(cases.values())),
+        cases=cases,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -> dict[str, float]:
+    """Metrics of one case. `leaderboard_quick` takes an upper bound for the matched tunnels."""
+    counts = overlap(mask, label)
+    names = ("accuracy", "precision", "recall", "dice", "iou", "predicted_share", "true_share")
+    result = {name: float(getattr(counts, name)) for name in names}
+    score: LeaderboardScore = (leaderboard if full else leaderboard_without_matching_tunnels)(mask, label)
+    result |= {"surface_dice": score.surface_dice, "voi": score.voi.score}
+    return result | (
+        {"leaderboard": score.score, "topo": score.topo.score} if full else {"leaderboard_quick": score.score}
+    )
+
+
+def _loss_on_blocks(
+    objective: CompositeLoss, logits: NDArray[np.float32], label: NDArray[np.uint8]
+) -> tuple[float, dict[str, float], dict[str, float]]:
+    """Terms on blocks of the volume, averaged by their labelled voxels."""
+    total, raw, weighted, weight_sum = 0.0, dict[str, float](), dict[str, float](), 0
+    for block in _blocks(label.shape):
+        valid = label[block] != IGNORE
+        count = int(valid.sum())
+        if count == 0:
+            continue
+        with torch.no_grad():
+            breakdown = objective(
+                torch.from_numpy(np.ascontiguousarray(logits[block]))[None, None],
+                torch.from_numpy((label[block] == SURFACE).astype(np.uint8))[None],
+                torch.from_numpy(valid)[None],
+            )
+        weight_sum += count
+        total += count * float(breakdown.total)
+        for sums, values in ((raw, breakdown.raw), (weighted, breakdown.weighted)):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + count * float(value)
+    return (
+        total / weight_sum,
+        {name: value / weight_sum for name, value in raw.items()},
+        {name: value / weight_sum for name, value in weighted.items()},
+    )
+
+
+def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    cuts = [np.linspace(0, side, -(-side // BLOCK) + 1).astype(int) for side in shape]
+    spans = [[slice(int(a), int(b)) for a, b in pairwise(cut)] for cut in cuts]
+    return [(z, y, x) for z in spans[0] for y in spans[1] for x in spans[2]]
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

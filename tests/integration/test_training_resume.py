@@ -1,0 +1,175 @@
+"""Resume equals never having stopped, bit for bit, whatever the number of workers and wherever the stop came."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from volumen.config import load_config
+from volumen.config.schema import Config
+from volumen.data.phantom import write_phantom_dataset
+from volumen.errors import UserError
+from volumen.reporting.terminal import SilentDisplay
+from volumen.training import CheckpointStore, Outcome, load_for_inference, read_metrics, run_training
+
+TIMES = {"seconds", "loader_seconds", "memory_gb"}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    from volumen.cli.main import run
+
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom_dataset(folder / "raw", volumes=3, shape=(32, 32, 40), scrolls=1, seed=1)
+    assert run(["prepare", str(folder / "raw"), "--out", str(folder / "prepared")]) == 0
+    assert run(["folds", str(folder / "prepared"), "--folds", "3"]) == 0
+    return folder / "prepared"
+
+
+def configuration(prepared: Path, *overrides: str) -> Config:
+    return load_config(
+        "preset:default",
+        [
+            f"data.dataset={prepared}",
+            "data.patch=[16, 16, 16]",
+            "data.sampling.patches_per_epoch=6",
+            "data.workers=0",
+            "model.filters=2",
+            "model.depth=2",
+            "training.epochs=3",
+            *overrides,
+        ],
+    ).config
+
+
+class StopAt(SilentDisplay):
+    """Sends the process the signal that a scheduler would, after a given number of steps of this sitting."""
+
+    def __init__(self, steps: int, number: int = signal.SIGTERM) -> None:
+        self.left, self.number = steps, number
+
+    def stepped(self, state: Any, result: Any, steps_per_epoch: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def weights(run: Path) -> dict[str, Any]:
+    return CheckpointStore(run / "checkpoints").load_latest(lambda text: pytest.fail(text))
+
+
+def same(left: Any, right: Any, path: str = "") -> None:
+    """Equal to the last bit, but for times."""
+    assert type(left) is type(right), path
+    if isinstance(left, dict):
+        assert left.keys() == right.keys(), path
+        for key in left:
+            if key not in TIMES:
+                same(left[key], right[key], f"{path}.{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), path
+        for index, (a, b) in enumerate(zip(left, right, strict=True)):
+            same(a, b, f"{path}[{index}]")
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), path
+    else:
+        assert left == right or (left != left and right != right), path
+
+
+EVERYTHING = (
+    "optimiser.learning_rate=1e-2",
+    "training.swa={start_epoch: 1, learning_rate: 1e-3}",
+    "training.weight_noise={start_epoch: 1, every_epochs: 1}",
+    "training.degradation={epochs: 1, catastrophic_share: 1e-6, rollback: true}",
+    "training.intervention={kind: plan, formula: aggressive}",
+    "schedule={kind: plateau, patience: 0}",
+)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("stops", [(2,), (3, 1), (4, 3)], ids=str)
+def test_resume_equals_never_having_stopped(prepared, tmp_path, workers, stops):
+    if workers and stops != (4, 3):
+        pytest.skip("every stop is tried without workers; with workers one is enough")
+    whole = configuration(prepared, *EVERYTHING)
+    run_training(whole, tmp_path / "whole", SilentDisplay())
+    config = configuration(prepared, *EVERYTHING, f"data.workers={workers}")
+    outcome = run_training(config, tmp_path / "parts", StopAt(stops[0]))
+    assert outcome.state == "stopped"
+    for steps in stops[1:]:
+        assert run_training(config, tmp_path / "parts", StopAt(steps), resume=True).state == "stopped"
+    assert run_training(config, tmp_path / "parts", SilentDisplay(), resume=True).state == "finished"
+    left, right = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    left.pop("config"), right.pop("config")  # they differ in data.workers
+    same(left, right)
+    same(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "parts"))
+
+
+def test_the_run_folder_tells_the_story(prepared, tmp_path):
+    config = configuration(prepared, *EVERYTHING)
+    outcome = run_training(config, tmp_path / "run", SilentDisplay())
+    assert outcome.state == "finished"
+    records = read_metrics(tmp_path / "run")
+    train = [record for record in records if record["kind"] == "train"]
+    assert [record["step"] for record in train] == [3, 6, 9]
+    for record in records:
+        assert record["total"] == pytest.approx(sum(record["weighted"].values()), rel=1e-6)
+        assert 0 <= record["predicted_share"] <= 1
+    assert [record["kind"] for record in records].count("validation") == 3
+    assert [record["kind"] for record in records].count("validation_swa") == 1
+    events = [json.loads(line)["kind"] for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert "weight_noise" in events
+    assert events[-1] == "finished"
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["epoch"]) == ("finished", 3)
+    for which in ("best", "last", "plain", "average", "swa"):
+        model, read = load_for_inference(tmp_path / "run", which)
+        assert read == config
+        assert not model.training
+
+
+def test_a_rollback_restores_the_best_state_whole_and_is_an_event(prepared, tmp_path):
+    config = configuration(
+        prepared,
+        "training.epochs=6",
+        "training.average=null",
+        "optimiser={kind: sgd, learning_rate: 3.0, nesterov: false, momentum: 0.0}",
+        "training.gradient_clip=null",
+        "training.degradation={epochs: 1, catastrophic_share: 1e-9, rollback: true}",
+    )
+    run_training(config, tmp_path / "run", SilentDisplay())
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    rollbacks = [event for event in events if event["kind"] == "rollback"]
+    assert rollbacks, "a rate of 3 never made the loss worse: the test tests nothing"
+    assert rollbacks[-1]["cause"] == "catastrophic_degradation"
+    store = CheckpointStore(tmp_path / "run" / "checkpoints")
+    if rollbacks[-1]["epoch"] == 6:  # rolled back after the last epoch: last and best are the same state
+        best, last = store.load_best(pytest.fail), store.load_latest(pytest.fail)
+        same({key: best[key] for key in ("model", "optimiser")}, {key: last[key] for key in ("model", "optimiser")})
+
+
+def test_the_mistakes_of_starting_and_resuming(prepared, tmp_path):
+    config = configuration(prepared, "training.epochs=1")
+    run_training(config, tmp_path / "run", SilentDisplay())
+    with pytest.raises(UserError, match="exists already: go on with it by --resume"):
+        run_training(config, tmp_path / "run", SilentDisplay())
+    with pytest.raises(UserError, match=r"another configuration \(training\.epochs\)"):
+        run_training(configuration(prepared, "training.epochs=2"), tmp_path / "run", SilentDisplay(), resume=True)
+    with pytest.raises(UserError, match="is not a run folder"):
+        run_training(config, tmp_path / "elsewhere", SilentDisplay(), resume=True)
+    with pytest.raises(UserError, match="fold 7 does not exist"):
+        run_training(configuration(prepared, "data.fold=7"), tmp_path / "new", SilentDisplay())
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_time_budget_plans_the_epochs_and_the_schedule_ends_with_them(prepared, tmp_path):
+    config = configuration(prepared, "training.epochs=500")
+    outcome: Outcome = run_training(config, tmp_path / "run", SilentDisplay(), time_budget_seconds=3.0)
+    assert outcome.state == "out_of_time"
+    assert 1 <= outcome.epochs < 500
+    last = [record for record in read_metrics(tmp_path / "run") if record["kind"] == "train"][-1]
+    assert last["learning_rate"] < config.optimiser.learning_rate
