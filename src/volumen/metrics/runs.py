@@ -1,0 +1,101 @@
+"""Run-length view of a mask: 26-connected components without a label volume.
+
+A thin sheet meets a row of voxels in a few runs, so joining runs costs a fraction of joining voxels, and the labels of
+a 320^3 volume fit into a few megabytes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from volumen.metrics.cells import find, grown, unite
+
+
+class Runs(NamedTuple):
+    """The foreground of a mask [Z,Y,X] as runs along x.
+
+    Row r = z * Y + y holds the runs `rows[r]` to `rows[r + 1] - 1`; run i covers x from `starts[i]` to `stops[i] - 1`
+    and belongs to component `labels[i]`, counted from 1.
+    """
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int32]
+    stops: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    components: int
+
+
+@njit(nogil=True, cache=True)
+def _find_runs(mask):
+    depth, height, width = mask.shape
+    rows = np.zeros(depth * height + 1, np.int64)
+    starts = np.empty(4096, np.int32)
+    stops = np.empty(4096, np.int32)
+    count = 0
+    for z in range(depth):
+        for y in range(height):
+            before = np.uint8(0)
+            for x in range(width):
+                value = mask[z, y, x]
+                if value != before:
+                    if value:
+                        if count == len(starts):
+                            starts, stops = grown(starts), grown(stops)
+                        starts[count] = x
+                    else:
+                        stops[count] = x
+                        count += 1
+                    before = value
+            if before:
+                stops[count] = width
+                count += 1
+            rows[z * height + y + 1] = count
+    return rows, starts[:count].copy(), stops[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def _join_rows(rows, starts, stops, first, second, parent):
+    """Unite the runs of two rows that touch by a face, an edge or a corner."""
+    i, j = rows[first], rows[second]
+    while i < rows[first + 1] and j < rows[second + 1]:
+        if starts[i] <= stops[j] and starts[j] <= stops[i]:
+            unite(parent, i, j)
+        if stops[i] < stops[j]:
+            i += 1
+        else:
+            j += 1
+
+
+@njit(nogil=True, cache=True)
+def _label_runs(rows, starts, stops, depth, height):
+    parent = np.arange(len(starts)).astype(np.int32)
+    for z in range(depth):
+        for y in range(height):
+            row = z * height + y
+            if rows[row] == rows[row + 1]:
+                continue
+            if y > 0:
+                _join_rows(rows, starts, stops, row, row - 1, parent)
+            if z > 0:
+                for step in range(-1, 2):
+                    if 0 <= y + step < height:
+                        _join_rows(rows, starts, stops, row, row - height + step, parent)
+    labels = np.zeros(len(parent), np.int32)
+    count = 0
+    for run in range(len(parent)):
+        root = find(parent, run)
+        if root == run:  # the root is the least run of its component
+            count += 1
+            labels[run] = count
+        else:
+            labels[run] = labels[root]
+    return labels, count
+
+
+def labelled_runs(mask: NDArray[np.uint8]) -> Runs:
+    """Label the 26-connected components of a mask [Z,Y,X] of 0 and 1 (uint8)."""
+    rows, starts, stops = _find_runs(mask)
+    labels, components = _label_runs(rows, starts, stops, mask.shape[0], mask.shape[1])
+    return Runs(rows, starts, stops, labels, int(components))
