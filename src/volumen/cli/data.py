@@ -1,0 +1,194 @@
+"""`volumen prepare`, `volumen folds` and `volumen phantom`."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from volumen.data.dataset import PreparedDataset
+    from volumen.data.folds import Folds
+
+
+class By(StrEnum):
+    """What a fold is made of."""
+
+    auto = "auto"
+    scroll = "scroll"
+    volume = "volume"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(prepare)
+    app.command()(folds)
+    app.command()(phantom)
+
+
+def prepare(
+    dataset: Annotated[Path, typer.Argument(help="Folder with train_images, train_labels, train.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    workers: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
+    meanings: Annotated[
+        Path | None, typer.Option(help="What the label values mean; otherwise dataset.yaml in the data set's folder.")
+    ] = None,
+    accept_proposal: Annotated[
+        bool, typer.Option("--accept-proposal", help="Without dataset.yaml: go on with the proposed meanings.")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Pack files again that changed since they were packed.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; compare all files with the recorded hashes.")
+    ] = False,
+) -> None:
+    """Verify a data set, all of it, and pack it for training.
+
+    Everything that is wrong is reported at once. Cases that are packed already are skipped.
+    """
+    from volumen.errors import UserError
+
+    if check:
+        from volumen.data.prepare import check as compare
+
+        prepared, messages = compare(dataset, out)
+        if messages:
+            listed = "\n".join(f"  {number}. {message}" for number, message in enumerate(messages, start=1))
+            raise UserError(f"{out} and {dataset} differ from what was recorded:\n{listed}")
+        typer.echo(f"{len(prepared.cases)} cases: every file is as it was recorded (identity {prepared.identity[:12]})")
+        return
+    from volumen.data.prepare import prepare as run
+
+    with _Bar("preparing") as bar:
+        prepared = run(
+            dataset,
+            out,
+            meanings_file=meanings,
+            accept_proposal=accept_proposal,
+            accept_changes=accept_changes,
+            workers=workers,
+            progress=bar.report,
+        )
+    _print_summary(prepared)
+
+
+def folds(
+    prepared: Annotated[Path, typer.Argument(help="Folder written by `volumen prepare`.")],
+    count: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Number of folds; 5, or as many as there are scrolls.")
+    ] = None,
+    by: Annotated[By, typer.Option(help="auto: by scroll where there are several, else by volume.")] = By.auto,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the division.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File to write; otherwise folds.json in PREPARED.")] = None,
+) -> None:
+    """Divide the labelled cases of a prepared data set for cross-validation."""
+    from volumen.data.dataset import PreparedDataset
+    from volumen.data.folds import FILE, make_folds, save_folds
+
+    dataset = PreparedDataset.open(prepared)
+    made, statements = make_folds(dataset, count, by.value, seed)
+    target = out or prepared / FILE
+    save_folds(made, target)
+    for statement in statements:
+        typer.echo(statement)
+    _print_folds(dataset, made)
+    typer.echo(f"written to {target}")
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write, in the layout that `volumen prepare` reads.")],
+    volumes: Annotated[int, typer.Option(min=1, help="Number of labelled volumes.")] = 6,
+    test_volumes: Annotated[int, typer.Option(min=0, help="Number of volumes without a label.")] = 0,
+    size: Annotated[int, typer.Option(min=32, help="Side of a volume in voxels.")] = 96,
+    scrolls: Annotated[int, typer.Option(min=1, help="Number of scrolls they come from.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 easy to 1 hard.")] = 0.5,
+) -> None:
+    """Invent scrolls: rolled, folded, touching sheets in a simulated scan, with labels as in the competition."""
+    from volumen.data.phantom import write_phantom_dataset
+
+    folder = write_phantom_dataset(
+        out,
+        volumes=volumes,
+        shape=(size, size, size),
+        scrolls=scrolls,
+        seed=seed,
+        test_volumes=test_volumes,
+        difficulty=difficulty,
+    )
+    typer.echo(
+        f"{volumes} labelled and {test_volumes} test volumes of {size} x {size} x {size} "
+        f"from {scrolls} scroll{'s' * (scrolls != 1)}: {folder}"
+    )
+
+
+class _Bar:
+    """A progress bar on standard error; silent where that is no terminal."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(title, total=None)
+
+    def report(self, done: int, total: int, name: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=name)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Text left, numbers right; as wide as it needs to be, so that a pipe gets whole lines."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.measure(table).maximum, 1)
+    console.print(table)
+
+
+def _print_summary(prepared: "PreparedDataset") -> None:
+    rows = []
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for case in prepared.cases:
+        groups.setdefault((case.scroll_id, case.has_label), []).append(case.id)
+    for (scroll, labelled), ids in sorted(groups.items(), key=lambda item: (not item[0][1], item[0][0])):
+        cases = [prepared.case(case_id) for case_id in ids]
+        shapes = sorted({case.shape for case in cases})
+        shown = " ".join("x".join(map(str, shape)) for shape in shapes[:2]) + (" ..." if len(shapes) > 2 else "")
+        voxels, valid = sum(case.voxels for case in cases), sum(case.valid_voxels for case in cases)
+        surface = sum(case.surface_voxels for case in cases)
+        shares = [f"{surface / valid:.1%}", f"{1 - valid / voxels:.1%}"] if labelled and valid else ["-", "-"]
+        rows.append([scroll, "labelled" if labelled else "test", str(len(ids)), shown, *shares])
+    _print_table(["scroll", "part", "cases", "shapes", "surface of valid", "ignored"], rows)
+    typer.echo(f"labels: {prepared.meanings.written}")
+    for note in prepared.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{len(prepared.cases)} cases in {prepared.root} (identity {prepared.identity[:12]})")
+
+
+def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
+    rows = []
+    for number, fold in enumerate(made.folds):
+        cases = [dataset.case(case_id) for case_id in fold.validation]
+        surface = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
+        scrolls = " ".join(sorted({case.scroll_id for case in cases}))
+        rows.append([str(number), str(len(fold.train)), str(len(fold.validation)), f"{surface:.1%}", scrolls])
+    _print_table(["fold", "train", "validation", "surface of valid", "scrolls held out"], rows)

@@ -1,0 +1,148 @@
+"""Find a data set's files in the competition's layout and say all that is wrong with it at once.
+
+`train_images/ID.tif`, `train_labels/ID.tif`, `train.csv` (id, scroll_id), and optionally `test_images/ID.tif` with
+`test.csv`. Only names and tables are looked at here; the contents come later.
+"""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from volumen.data.volumes import SUFFIXES
+from volumen.errors import UserError
+
+ONE_SCROLL = "unknown"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one case."""
+
+    id: str
+    scroll_id: str
+    image: Path
+    label: Path | None
+    """None for a test image."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A data set's files, with everything that is wrong and everything that was assumed."""
+
+    sources: tuple[Source, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_layout(dataset: Path) -> Layout:
+    """Find images, labels and scrolls of a data set.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    if not dataset.is_dir():
+        raise UserError(f"{dataset} is not a folder: give the data set's folder, the one that holds train_images")
+    problems: list[str] = []
+    notes: list[str] = []
+    images = _volumes(dataset / "train_images", problems, notes)
+    labels = _volumes(dataset / "train_labels", problems, notes)
+    tests = _volumes(dataset / "test_images", problems, notes)
+    if not images:
+        problems.append(f"{dataset / 'train_images'} holds no TIFF volume: expected train_images/ID.tif")
+    problems += [
+        f"{image} has no label: expected {dataset / 'train_labels' / image.name}; add it, or move the image to "
+        "test_images"
+        for case_id, image in images.items()
+        if case_id not in labels
+    ]
+    problems += [
+        f"{label} has no image: expected {dataset / 'train_images' / label.name}; add it, or remove the label"
+        for case_id, label in labels.items()
+        if case_id not in images
+    ]
+    problems += [
+        f"case {case_id} is in train_images and in test_images: ids must be unique, rename or remove one"
+        for case_id in images
+        if case_id in tests
+    ]
+    scrolls = _scrolls(dataset / "train.csv", set(images), problems, notes)
+    test_scrolls = _scrolls(dataset / "test.csv", set(tests), problems, notes) if tests else {}
+    sources = [
+        Source(case_id, scrolls.get(case_id, ONE_SCROLL), image, labels.get(case_id))
+        for case_id, image in images.items()
+    ]
+    sources += [
+        Source(case_id, test_scrolls.get(case_id, ONE_SCROLL), image, None)
+        for case_id, image in tests.items()
+        if case_id not in images
+    ]
+    return Layout(tuple(sorted(sources, key=lambda source: source.id)), tuple(problems), tuple(notes))
+
+
+def _volumes(folder: Path, problems: list[str], notes: list[str]) -> dict[str, Path]:
+    """TIFF files by id (the name without suffix), sorted; hidden files are not looked at."""
+    if not folder.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    others = 0
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() not in SUFFIXES:
+            others += 1
+        elif path.stem in found:
+            problems.append(f"{path} and {found[path.stem].name} have the same id {path.stem}: remove or rename one")
+        else:
+            found[path.stem] = path
+    if others:
+        notes.append(f"{others} entries of {folder.name} are no TIFF volumes and were left out")
+    return found
+
+
+def _scrolls(table: Path, ids: set[str], problems: list[str], notes: list[str]) -> dict[str, str]:
+    """Scroll by case id from a table, checked against the files."""
+    if not table.is_file():
+        notes.append(f"there is no {table.name}: all of its cases are taken to be of one scroll, {ONE_SCROLL!r}")
+        return {}
+    rows = _read_table(table, problems)
+    if rows is None:
+        return {}
+    if rows and "scroll_id" not in rows[0]:
+        notes.append(f"{table.name} has no column scroll_id: all cases are taken to be of one scroll, {ONE_SCROLL!r}")
+    problems += [
+        f"{table}: id {case_id} stands in {count} rows: keep one"
+        for case_id, count in Counter(row["id"] for row in rows).items()
+        if count > 1
+    ]
+    listed = {row["id"]: row.get("scroll_id", ONE_SCROLL) for row in rows}
+    problems += [
+        f"{table}: id {case_id} has no scroll_id: fill it in" for case_id, scroll in listed.items() if not scroll
+    ]
+    folder = table.stem + "_images"
+    problems += [
+        f"{table}: id {case_id} has no file {folder}/{case_id}.tif: add the file, or remove the row"
+        for case_id in listed
+        if case_id not in ids
+    ]
+    problems += [
+        f"{folder}/{case_id}.tif has no row in {table}: add one with its id and scroll_id, or remove the file"
+        for case_id in sorted(ids - set(listed))
+    ]
+    return listed
+
+
+def _read_table(table: Path, problems: list[str]) -> list[dict[str, str]] | None:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            columns = [column.strip() for column in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            if "id" not in columns:
+                problems.append(f"{table} has the columns {columns}, expected id and scroll_id: write them in line 1")
+                return None
+            wanted = [name for name in ("id", "scroll_id") if name in columns]
+            return [{name: (row[name] or "").strip() for name in wanted} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        problems.append(f"{table} cannot be read: {error}")
+        return None

@@ -1,0 +1,230 @@
+"""Verify one case and pack it: arrays that can be memory-mapped, and a record of what they were made from.
+
+A record (`cases/ID.json`) is written last, so a case that has one is whole; after an interruption all others are
+packed again. Everything that is wrong with a case is collected, not only the first thing.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.data.dataset import FORMAT_VERSION, MANIFEST, Case, Packed
+from volumen.data.labels import IGNORE, NAMES, SURFACE, LabelMeanings, count_values, to_canonical
+from volumen.data.layout import Source
+from volumen.data.normalise import statistics_of
+from volumen.data.randomness import generator
+from volumen.data.volumes import Volume, VolumeError, load_volume
+from volumen.files import atomic_path, sha256_of, write_atomically
+
+SURFACE_POSITIONS = 200_000
+RECORDS = "cases"
+OUTDATED = "manifest.outdated.json"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came of a case: the packed case, or problems; the label's own values either way, where it was readable."""
+
+    case: Case | None
+    problems: tuple[str, ...] = ()
+    values: Mapping[int, int] | None = None
+    skipped: bool = False
+    """True where the case had been packed before from the same files."""
+
+
+def pack_case(
+    source: Source, dataset: Path, out: Path, meanings: LabelMeanings | None, *, accept_changes: bool = False
+) -> Examined:
+    """Verify a case and pack it into `out`; without meanings only verify it.
+
+    Args:
+        source: its files.
+        dataset: folder of the data set; sources are recorded relative to it.
+        out: folder of the prepared data set.
+        meanings: declared meanings of the label values; None packs nothing.
+        accept_changes: pack a file again that has changed since it was packed, instead of calling that a problem.
+    """
+    before = _read_record(out, source.id)
+    if before is not None and meanings is not None:
+        changed = [] if accept_changes else changed_sources(before[0], dataset)
+        if changed:
+            return Examined(None, tuple(changed))
+        if before[1] == meanings.to_json()["labels"] and _is_current(before[0], source, dataset, out):
+            return Examined(_as_found(before[0], source, dataset), skipped=True)
+    problems: list[str] = []
+    image = _load(source.image, problems)
+    label = None if source.label is None else _load(source.label, problems)
+    if image is not None:
+        problems += _image_problems(source.image, image.array)
+    values = None if label is None else count_values(label.array)
+    if source.label is not None and values is not None:
+        if image is not None and label is not None and image.array.shape != label.array.shape:
+            problems.append(
+                f"{source.label} has shape {list(label.array.shape)}, its image has {list(image.array.shape)}: "
+                "export both from the same volume"
+            )
+        if meanings is not None:
+            problems += _label_problems(source.label, values, meanings)
+    if problems or meanings is None or image is None:
+        return Examined(None, tuple(problems), values)
+    return Examined(_pack(source, dataset, out, image, label, meanings), values=values)
+
+
+def changed_sources(case: Case, dataset: Path) -> list[str]:
+    """Files of a case whose content is not what was packed, one message each; missing files are left to others."""
+    messages = []
+    for relative, recorded in ((case.image_source, case.image_sha256), (case.label_source, case.label_sha256)):
+        path = None if relative is None else dataset / relative
+        if path is None or not path.is_file():
+            continue
+        found = sha256_of(path)
+        if found != recorded:
+            messages.append(
+                f"{path} has changed since it was packed (SHA-256 {found[:12]}, recorded {str(recorded)[:12]}): "
+                "restore it, or pass --accept-changes to pack it again"
+            )
+    return messages
+
+
+def _load(path: Path, problems: list[str]) -> Volume | None:
+    try:
+        return load_volume(path)
+    except VolumeError as error:
+        problems.append(str(error))
+        return None
+
+
+def _image_problems(path: Path, image: NDArray[Any]) -> list[str]:
+    low, high = int(image.min()), int(image.max())
+    if low == high:
+        return [f"{path} is constant (every voxel is {low}): an empty export? remove the case or export it again"]
+    return []
+
+
+def _label_problems(path: Path, values: Mapping[int, int], meanings: LabelMeanings) -> list[str]:
+    problems = [
+        f"{path} holds the value {value} in {count} voxels, declared are {meanings.written}: "
+        f"declare it in dataset.yaml (labels: {{{value}: background | surface | ignore}}) or mend the file"
+        for value, count in values.items()
+        if value not in meanings.codes
+    ]
+    if not problems and all(meanings.codes[value] == IGNORE for value in values):
+        problems.append(f"{path}: every voxel is ignored, nothing can be learned from it: remove the case or label it")
+    return problems
+
+
+def _pack(
+    source: Source, dataset: Path, out: Path, image: Volume, label: Volume | None, meanings: LabelMeanings
+) -> Case:
+    _retire_manifest(out)
+    packed = {"images": _save(out, "images", source.id, image.array)}
+    histogram = None
+    if label is not None:
+        codes = to_canonical(label.array, meanings)
+        histogram = {code: count_values(codes).get(code, 0) for code in NAMES}
+        packed["labels"] = _save(out, "labels", source.id, codes)
+        packed["surface"] = _save(out, "surface", source.id, sample_surface(codes, source.id))
+    depth, height, width = image.array.shape
+    case = Case(
+        id=source.id,
+        scroll_id=source.scroll_id,
+        shape=(depth, height, width),
+        dtype=image.array.dtype.name,
+        statistics=statistics_of(image.array),
+        image_source=_relative(source.image, dataset),
+        image_sha256=image.sha256,
+        label_source=None if source.label is None else _relative(source.label, dataset),
+        label_sha256=None if label is None else label.sha256,
+        label_histogram=histogram,
+        packed=packed,
+    )
+    record = {"version": FORMAT_VERSION, "labels": meanings.to_json()["labels"], "case": case.to_json()}
+    write_atomically(record_path(out, case.id), json.dumps(record, indent=1))
+    return case
+
+
+def sample_surface(codes: NDArray[np.uint8], case_id: str) -> NDArray[np.uint16]:
+    """Coordinates of at most 200,000 surface voxels, drawn without replacement, the same at each call.
+
+    Args:
+        codes: canonical codes [Z, Y, X], each side below 65,536.
+        case_id: names the random stream.
+
+    Returns:
+        uint16 [N, 3], z y x, in the array's order.
+    """
+    found = np.flatnonzero(codes == SURFACE)
+    if found.size > SURFACE_POSITIONS:
+        random = generator(0, 0, 0, f"surface positions of {case_id}")
+        found = np.sort(random.choice(found, SURFACE_POSITIONS, replace=False, shuffle=False))
+    return np.stack(np.unravel_index(found, codes.shape), axis=1).astype(np.uint16)
+
+
+def was_complete(out: Path) -> bool:
+    """Whether the folder once held a whole data set: from then on, a file that changes is a matter to be told."""
+    return (out / MANIFEST).is_file() or (out / OUTDATED).is_file()
+
+
+def _retire_manifest(out: Path) -> None:
+    """Before an array changes, the manifest that describes it goes; no reader ever sees the two disagree."""
+    with suppress(FileNotFoundError):
+        os.replace(out / MANIFEST, out / OUTDATED)
+
+
+def _save(out: Path, part: str, case_id: str, array: NDArray[Any]) -> Packed:
+    path = out / part / f"{case_id}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+    return Packed(path.stat().st_size, sha256_of(path))
+
+
+def record_path(out: Path, case_id: str) -> Path:
+    """Where a case's record lies."""
+    path = out / RECORDS / f"{case_id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _read_record(out: Path, case_id: str) -> tuple[Case, dict[str, str]] | None:
+    """A case's record with the label meanings it was packed under; None where there is none that can be used."""
+    try:
+        record = json.loads((out / RECORDS / f"{case_id}.json").read_text(encoding="utf-8"))
+        if record["version"] != FORMAT_VERSION:
+            return None
+        return Case.from_json(record["case"]), record["labels"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it will be packed anew, which is always right
+
+
+def _is_current(case: Case, source: Source, dataset: Path, out: Path) -> bool:
+    """Whether the packed files are there and were made from the files as they are now."""
+    if case.has_label != (source.label is not None):
+        return False
+    if sha256_of(source.image) != case.image_sha256:
+        return False
+    if source.label is not None and sha256_of(source.label) != case.label_sha256:
+        return False
+    paths = {part: out / part / f"{case.id}.npy" for part in case.packed}
+    return all(path.is_file() and path.stat().st_size == case.packed[part].size for part, path in paths.items())
+
+
+def _as_found(case: Case, source: Source, dataset: Path) -> Case:
+    """Scroll and file names may have been corrected since; that needs no packing."""
+    return replace(
+        case,
+        scroll_id=source.scroll_id,
+        image_source=_relative(source.image, dataset),
+        label_source=None if source.label is None else _relative(source.label, dataset),
+    )
+
+
+def _relative(path: Path, dataset: Path) -> str:
+    return path.relative_to(dataset).as_posix()

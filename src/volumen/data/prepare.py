@@ -1,0 +1,253 @@
+"""`volumen prepare`: verify a data set, all of it, and pack it for training.
+
+Everything that is wrong is reported at once, so that mending takes one round. Each case is written atomically, so an
+interrupted run goes on where it stopped. The manifest is written last: a folder that has one is complete.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+
+from volumen.data.dataset import FORMAT_VERSION, MANIFEST, PARTS, Case, PreparedDataset, identity_of
+from volumen.data.labels import LabelMeanings
+from volumen.data.layout import Source, read_layout
+from volumen.data.meanings import FILE, PROPOSAL, proposal_text, propose, read_meanings
+from volumen.data.pack import OUTDATED, RECORDS, Examined, changed_sources, pack_case, was_complete
+from volumen.errors import UserError
+from volumen.files import sha256_of, write_atomically
+
+SOURCE = "source.json"
+
+Progress = Callable[[int, int, str], None]
+"""Called with (cases done, cases in all, id of the last one)."""
+
+
+class DatasetProblems(UserError):
+    """Everything that is wrong with a data set."""
+
+    def __init__(self, dataset: Path, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        listed = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
+        super().__init__(f"{count} in the data set {dataset}:\n{listed}")
+
+
+def prepare(
+    dataset: Path,
+    out: Path,
+    *,
+    meanings_file: Path | None = None,
+    accept_proposal: bool = False,
+    accept_changes: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> PreparedDataset:
+    """Verify and pack a data set in the competition's layout.
+
+    Args:
+        dataset: its folder.
+        out: folder to write; one that already holds this data set is brought up to date.
+        meanings_file: declares what the label values mean; None takes `dataset.yaml` in the data set's folder.
+        accept_proposal: where there is no such file, go on with the proposed meanings.
+        accept_changes: pack files again that changed since they were packed, instead of refusing them.
+        workers: threads (decoding and hashing run outside of Python's lock).
+        progress: told after each case.
+
+    Raises:
+        UserError: the folders are wrong, or label meanings are not declared (with a proposal).
+        DatasetProblems: everything that is wrong with the files.
+    """
+    dataset, out = Path(dataset), Path(out)
+    layout = read_layout(dataset)
+    problems, notes = list(layout.problems), list(layout.notes)
+    _claim(out, dataset)
+    path = meanings_file or dataset / FILE
+    meanings: LabelMeanings | None = None
+    if meanings_file is not None or path.is_file():
+        try:
+            meanings = read_meanings(path)
+        except UserError as error:
+            problems.append(str(error))
+
+    # Until a data set was whole once, mending its files is what one does; afterwards a change has to be said.
+    accept_changes = accept_changes or not was_complete(out)
+
+    def examine(with_meanings: LabelMeanings | None) -> list[Examined]:
+        def one(source: Source) -> Examined:
+            return pack_case(source, dataset, out, with_meanings, accept_changes=accept_changes)
+
+        return list(_in_threads(one, layout.sources, workers, progress))
+
+    undeclared = meanings is None and not path.is_file()
+    results = examine(meanings)
+    problems += [problem for result in results for problem in result.problems]
+    if undeclared:
+        meanings = _proposed_meanings(dataset, out, results, problems, accept_proposal)
+        notes.append("the meanings of the label values were proposed by prepare and accepted with --accept-proposal")
+        results = examine(meanings)
+        problems += [problem for result in results for problem in result.problems]
+    cases = tuple(result.case for result in results if result.case is not None)
+    problems += _across(cases)
+    if problems or meanings is None:
+        raise DatasetProblems(dataset, problems)
+    notes += _remarkable(cases)
+    _write_manifest(out, dataset, meanings, cases, notes)
+    _remove_stale(out, cases)
+    return PreparedDataset.open(out)
+
+
+def check(dataset: Path, out: Path) -> tuple[PreparedDataset, tuple[str, ...]]:
+    """Compare source files and packed files with the hashes in the manifest.
+
+    Returns:
+        The prepared data set, and one message for each file that changed, is missing or is new.
+    """
+    prepared = PreparedDataset.open(out)
+    layout = read_layout(Path(dataset))
+    messages: list[str] = list(layout.problems)
+    now = {source.id for source in layout.sources}
+    for case in prepared.cases:
+        if case.id not in now:
+            messages.append(f"case {case.id} is in the manifest, its files are not in {dataset}")
+        messages += changed_sources(case, Path(dataset))
+        for part, packed in case.packed.items():
+            if sha256_of(prepared.path(case.id, part)) != packed.sha256:
+                messages.append(
+                    f"{prepared.path(case.id, part)} is not what prepare wrote: remove it and run prepare again"
+                )
+    known = {case.id for case in prepared.cases}
+    messages += [f"case {case_id} is new, not yet prepared: run prepare again" for case_id in sorted(now - known)]
+    return prepared, tuple(messages)
+
+
+def _claim(out: Path, dataset: Path) -> None:
+    """Mark the folder as this data set's, or refuse it."""
+    marker, source = out / SOURCE, str(dataset.resolve())
+    if out.resolve() == dataset.resolve():
+        raise UserError(f"--out is the data set's own folder {out}: choose another one")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: give a folder for the prepared data set")
+    if marker.is_file():
+        try:
+            holds = json.loads(marker.read_text(encoding="utf-8"))["dataset"]
+        except (ValueError, KeyError, TypeError):
+            holds = "an unreadable " + SOURCE
+        if holds != source:
+            raise UserError(
+                f"{out} holds another data set, prepared from {holds}; asked for {source}: choose another --out, "
+                "or remove the folder"
+            )
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty and was not written by prepare: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(marker, json.dumps({"dataset": source}, indent=1))
+
+
+def _in_threads(
+    work: Callable[[Source], Examined], sources: Sequence[Source], workers: int, progress: Progress | None
+) -> Iterator[Examined]:
+    """Results in the order of the sources; progress in the order of completion."""
+    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, len(sources) or 1)))
+    try:
+        futures = {pool.submit(work, source): source for source in sources}
+        for done, future in enumerate(as_completed(futures), start=1):
+            if progress is not None and future.exception() is None:
+                progress(done, len(sources), futures[future].id)
+        yield from (future.result() for future in futures)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _proposed_meanings(
+    dataset: Path, out: Path, results: Sequence[Examined], problems: list[str], accept: bool
+) -> LabelMeanings:
+    """The accepted proposal, or an error that shows what was found and what to do."""
+    found = [result.values for result in results if result.values is not None]
+    values: Counter[int] = Counter()
+    for counts in found:
+        values.update(counts)
+    if not values:
+        raise DatasetProblems(dataset, [*problems, f"{dataset / FILE} is missing, and no label could be read"])
+    text = proposal_text(values)
+    proposal, reason = propose(values)
+    if accept and proposal is not None:
+        return proposal
+    target = out / PROPOSAL
+    write_atomically(target, text)
+    fix = f"look at a few slices, correct it, save it as {dataset / FILE} (or elsewhere, and pass --meanings FILE)"
+    fix += ", or pass --accept-proposal" if proposal is not None else ""
+    refused = " (--accept-proposal cannot help: there is no proposal)" if accept else ""
+    message = (
+        f"{dataset / FILE} is missing: it declares what the label values mean. Found over {len(found)} label files:\n"
+        f"{_histogram(values)}\n  {reason}{refused}.\n  Written to {target}:\n{_indented(text)}\n  To go on: {fix}"
+    )
+    raise DatasetProblems(dataset, [*problems, message])
+
+
+def _histogram(values: Mapping[int, int]) -> str:
+    total = sum(values.values())
+    return "\n".join(f"    value {value:>5}: {n:>14,} voxels {n / total:8.3%}" for value, n in sorted(values.items()))
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.rstrip().splitlines())
+
+
+def _across(cases: Sequence[Case]) -> list[str]:
+    """Problems that only show when all cases are seen together."""
+    kinds = Counter(case.dtype for case in cases)
+    if len(kinds) < 2:
+        return []
+    usual = kinds.most_common(1)[0][0]
+    return [
+        f"{case.image_source} holds {case.dtype}, {kinds[usual]} of {len(cases)} images hold {usual}: "
+        f"convert it to {usual} on the same scale"
+        for case in cases
+        if case.dtype != usual
+    ]
+
+
+def _remarkable(cases: Sequence[Case]) -> list[str]:
+    """What is not wrong, but should be known."""
+    notes = []
+    by_image: dict[str, list[str]] = {}
+    for case in cases:
+        by_image.setdefault(case.image_sha256, []).append(case.id)
+    for same in by_image.values():
+        if len(same) > 1:
+            notes.append(f"cases {', '.join(same)} have the same image file: in different folds they leak")
+    bare = [case.id for case in cases if case.has_label and not case.surface_voxels]
+    if bare:
+        notes.append(f"cases without any surface: {', '.join(bare)}")
+    return notes
+
+
+def _write_manifest(
+    out: Path, dataset: Path, meanings: LabelMeanings, cases: tuple[Case, ...], notes: Sequence[str]
+) -> None:
+    record = {
+        "version": FORMAT_VERSION,
+        "identity": identity_of(meanings, cases),
+        "source": os.fspath(dataset),
+        "meanings": meanings.to_json(),
+        "versions": {name: version(name) for name in ("volumen", "numpy", "tifffile", "imagecodecs")},
+        "notes": list(notes),
+        "cases": [case.to_json() for case in cases],
+    }
+    write_atomically(out / MANIFEST, json.dumps(record, indent=1))
+    (out / OUTDATED).unlink(missing_ok=True)
+
+
+def _remove_stale(out: Path, cases: Sequence[Case]) -> None:
+    """Remove packed files of cases that are no longer in the data set; they are copies, made by us."""
+    kept = {case.id for case in cases}
+    for record in (out / RECORDS).glob("*.json"):
+        if record.stem not in kept:
+            for part in PARTS:
+                (out / part / f"{record.stem}.npy").unlink(missing_ok=True)
+            record.unlink()
