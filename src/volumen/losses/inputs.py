@@ -1,0 +1,109 @@
+"""What every term reads: prediction and target of one resolution, made once and shared by all terms of an objective."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from volumen.losses.functional import focal_cross_entropy, hide_ignored, masked_probabilities
+from volumen.losses.targets import PRECOMPUTE
+
+__all__ = ["LossInputs"]
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """Logits, target and mask of one resolution [B, Z, Y, X]; what several terms need is made when first asked for.
+
+    Attributes:
+        logits: float32 or float64, already 0 at ignored voxels.
+        surface: bool, the voxel is valid and the target says surface.
+        valid: bool.
+        valid_mask: the same as 1 and 0 in the logits' dtype.
+        given: precomputed targets by name.
+    """
+
+    logits: Tensor
+    surface: Tensor
+    valid: Tensor
+    valid_mask: Tensor
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def create(
+        cls, logits: Tensor, target: Tensor, valid: Tensor, precomputed: Mapping[str, Tensor] | None = None
+    ) -> "LossInputs":
+        """Check shapes and values, raise half-precision logits to float32 and hide those at ignored voxels.
+
+        Raises:
+            ValueError: on shapes or types that do not belong together or a target outside {0, 1} at a valid voxel.
+        """
+        if logits.ndim != 5 or logits.shape[1] != 1:
+            raise ValueError(f"logits: expected shape [B, 1, Z, Y, X], got {list(logits.shape)}")
+        given = dict(precomputed or {})
+        expected = [logits.shape[0], *logits.shape[2:]]
+        for name, tensor in {"target": target, "valid": valid, **given}.items():
+            if list(tensor.shape) != expected:
+                raise ValueError(f"{name}: expected shape {expected} to match the logits, got {list(tensor.shape)}")
+        if valid.dtype != torch.bool or target.is_floating_point():
+            raise ValueError(
+                f"expected a target of whole numbers and a bool mask `valid`, got {target.dtype} and {valid.dtype}"
+            )
+        seen = target * valid
+        # Looking at values would make the host wait for an accelerator, so there the loader's own check has to do.
+        if seen.device.type == "cpu" and seen.numel() and not 0 <= int(seen.min()) <= int(seen.max()) <= 1:
+            raise ValueError(
+                "target: expected only 0 (background) and 1 (surface) at valid voxels, "
+                f"got values from {int(seen.min())} to {int(seen.max())}"
+            )
+        dtype = logits.dtype if logits.dtype == torch.float64 else torch.float32
+        valid_mask = valid.to(dtype)
+        hidden = hide_ignored(logits.squeeze(1).to(dtype), valid_mask)
+        return cls(hidden, seen.to(torch.bool), valid, valid_mask, given)
+
+    @cached_property
+    def background(self) -> Tensor:
+        """Valid voxels that are not surface, bool."""
+        return self.valid & ~self.surface
+
+    @cached_property
+    def target(self) -> Tensor:
+        """The target in the logits' dtype, 0 at ignored voxels."""
+        return self.surface.to(self.logits.dtype)
+
+    @cached_property
+    def sign(self) -> Tensor:
+        """1 at surface, -1 at background, 0 at ignored voxels, in the logits' dtype."""
+        return torch.sub(2 * self.target, self.valid_mask)
+
+    @cached_property
+    def valid_count(self) -> Tensor:
+        """Number of valid voxels in the batch."""
+        return torch.count_nonzero(self.valid)
+
+    @cached_property
+    def labelled_samples(self) -> Tensor:
+        """Samples with at least one valid voxel, bool [B]."""
+        return self.valid.view(torch.uint8).flatten(1).amax(1) > 0
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """Probability of surface, 0 at ignored voxels."""
+        return masked_probabilities(self.logits, self.valid_mask)
+
+    @cached_property
+    def cross_entropy(self) -> Tensor:
+        """Voxelwise cross-entropy in nats, 0 at ignored voxels."""
+        return focal_cross_entropy(self.logits, self.sign)
+
+    def precomputed(self, name: str) -> Tensor:
+        """A target of `volumen.losses.targets.PRECOMPUTE`: as the loader made it, else made here the same way."""
+        if name in self.given:
+            return self.given[name].to(self.logits.device)
+        surface = self.surface.cpu().numpy().astype(np.uint8)
+        valid = self.valid.cpu().numpy()
+        made = [PRECOMPUTE[name](*sample) for sample in zip(surface, valid, strict=True)]
+        return torch.from_numpy(np.stack(made)).to(self.logits.device)
