@@ -1,0 +1,157 @@
+"""`volumen evaluate`, `volumen predict` and `volumen report`: what a run can do, on what, and on one page."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
+Which = Annotated[str, typer.Option(help="Weights: best, last, plain, average or swa.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the three commands."""
+    app.command()(evaluate)
+    app.command()(predict)
+    app.command()(report)
+
+
+def evaluate(
+    run: Run,
+    which: Which = "best",
+    fold: Annotated[int | None, typer.Option(help="Fold to evaluate; the run's own otherwise.")] = None,
+    cases: Annotated[str | None, typer.Option(help="Case ids, separated by commas, instead of a fold.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
+) -> None:
+    """Score a run on whole held-out volumes with the leaderboard's metric.
+
+    Writes evaluation.json and evaluation/slices/ID.png into the run folder.
+    """
+    _tune()
+    import json
+
+    from volumen.experiments.evaluate import evaluate_run
+    from volumen.reporting.tables import console_for, print_evaluation
+
+    chosen = None if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
+    with _progress() as progress:
+        evaluation = evaluate_run(
+            run, which=which, fold=fold, cases=chosen, threshold=threshold, dataset=dataset, progress=progress
+        )
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_dict(), indent=2))
+        return
+    print_evaluation(evaluation, console_for())
+    typer.echo(f"written: {run / 'evaluation.json'}, {run / 'evaluation' / 'slices'}")
+    typer.echo(f"next: volumen report {run}")
+
+
+def predict(
+    run: Run,
+    images: Annotated[Path, typer.Argument(help="A TIFF volume, or a folder of them.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the masks: uint8 TIFF of 0 and 1, under the images' names.")],
+    which: Which = "best",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write probabilities/NAME: uint8, 255 times the probability.")
+    ] = False,
+    view: Annotated[bool, typer.Option("--view", help="Also write view/NAME: the mask as 0 and 255.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Predict only what is missing.")] = False,
+    tile: Annotated[str | None, typer.Option(help="Tile in voxels, z,y,x; the configured one otherwise.")] = None,
+    overlap: Annotated[float | None, typer.Option(help="Share that neighbouring tiles have in common.")] = None,
+    mirror: Annotated[
+        bool | None, typer.Option("--mirror/--no-mirror", help="Average over the eight mirror images.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
+) -> None:
+    """Predict surface masks of TIFF volumes."""
+    _tune()
+    from volumen.experiments.evaluate import with_threshold
+    from volumen.inference import Predictor
+    from volumen.inference.files import Wanted, find_images, predict_files
+    from volumen.reporting.tables import console_for, print_predictions
+    from volumen.runtime import choose_device, choose_precision
+    from volumen.training.checkpoint import load_for_inference
+
+    sides = None if tile is None else parse_tile(tile)
+    found = find_images(images)
+    model, config = load_for_inference(run, which)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    predictor = Predictor(
+        model,
+        tile=sides or config.tile,
+        overlap=config.inference.overlap if overlap is None else overlap,
+        device=device,
+        precision=precision,
+        mirror=config.inference.mirror if mirror is None else mirror,
+    )
+    with _progress() as progress:
+        predictions = predict_files(
+            predictor,
+            found,
+            out,
+            Wanted(probabilities=probabilities, view=view, overwrite=overwrite, resume=resume),
+            normalisation=config.data.normalisation,
+            postprocessing=with_threshold(config.postprocessing, threshold),
+            origin={"run": run.name, "which": which, "precision": precision.name},
+            progress=progress,
+        )
+    print_predictions(predictions, console_for())
+    typer.echo(f"written: {out} ({len(predictions)} masks, and what made them in prediction.json)")
+
+
+def report(
+    run: Run, out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the run otherwise.")] = None
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from volumen.reporting.html import write_report
+
+    typer.echo(f"report: {write_report(run, out)}")
+
+
+def parse_tile(text: str) -> tuple[int, int, int]:
+    """Three whole numbers separated by commas or x, or one for a cube.
+
+    Raises:
+        UserError: Anything else.
+    """
+    from volumen.errors import UserError
+
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdecimal() for part in parts) or len(parts) not in (1, 3):
+        raise UserError(f"--tile must be three whole numbers z,y,x or one for a cube, such as 64,128,128, got {text!r}")
+    sides = [int(part) for part in parts] * (3 // len(parts))
+    return sides[0], sides[1], sides[2]
+
+
+def _tune() -> None:
+    from volumen.runtime import tune_allocator
+
+    tune_allocator()  # before torch allocates anything
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar per volume on a terminal's standard error; nothing in a pipe, where it would only be noise."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total} tiles"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def show(name: str, done: int, of: int) -> None:
+            bar.update(task, description=name, completed=done, total=of)
+
+        yield show

@@ -1,0 +1,167 @@
+"""Evaluate a run on whole held-out volumes and leave the result in its folder.
+
+The volumes are those of the fold that the run held out, predicted tile by tile exactly as `volumen predict` does, and
+scored with the leaderboard's own metric. A case that the run was trained on is evaluated on request, and called so.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from volumen.config.schema import Config, Postprocessing
+from volumen.data import PreparedDataset
+from volumen.data.folds import FILE, Fold, load_folds
+from volumen.data.normalise import normalise
+from volumen.errors import UserError
+from volumen.experiments.scoring import CaseResult, Evaluation, labelled_cases, score_case
+from volumen.files import write_atomically
+from volumen.inference import Predictor
+from volumen.postprocess import apply_pipeline
+from volumen.reporting.images import case_panel, choose_slices, encode_png
+from volumen.runtime import choose_device, choose_precision
+from volumen.training.checkpoint import load_for_inference
+
+EVALUATION = "evaluation.json"
+SLICES = Path("evaluation") / "slices"
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    which: str = "best",
+    fold: int | None = None,
+    cases: Sequence[str] | None = None,
+    threshold: float | None = None,
+    dataset: Path | None = None,
+    progress: Progress = lambda case, done, of: None,
+) -> Evaluation:
+    """Predict and score whole volumes; write `evaluation.json` and `evaluation/slices/ID.png` into the run.
+
+    Args:
+        run: Run folder.
+        which: Which weights, as in `load_for_inference`.
+        fold: Fold whose validation cases are evaluated; the run's own by default.
+        cases: Case ids instead of a fold.
+        threshold: Replaces the configured threshold.
+        dataset: Prepared data set, where it has moved since the training.
+        progress: Told the case and how many of how many tiles are done.
+
+    Raises:
+        UserError: No run folder, no such checkpoint, fold or case, a threshold out of range, both a fold and cases, or
+            a data set that is not where the run says.
+    """
+    if fold is not None and cases is not None:
+        raise UserError("--fold and --cases exclude each other: give the fold or the case ids")
+    model, config = load_for_inference(run, which)
+    postprocessing = with_threshold(config.postprocessing, threshold)
+    prepared = PreparedDataset.open(dataset or Path(config.data.dataset))
+    own, chosen = _choose(config, prepared, fold, cases)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    predictor = Predictor(
+        model,
+        tile=config.tile,
+        overlap=config.inference.overlap,
+        device=device,
+        precision=precision,
+        mirror=config.inference.mirror,
+    )
+    (run / SLICES).mkdir(parents=True, exist_ok=True)
+    results = tuple(_evaluate_case(predictor, config, postprocessing, prepared, name, run, progress) for name in chosen)
+    settings = {
+        "run": run.name,
+        "which": which,
+        "fold": None if cases is not None else (config.data.fold if fold is None else fold),
+        "dataset": str(prepared.root),
+        "dataset_identity": prepared.identity,
+        "tile": list(config.tile),
+        "overlap": config.inference.overlap,
+        "mirror": config.inference.mirror,
+        "precision": precision.name,
+        "postprocessing": postprocessing.model_dump(),
+        "slices": {name: list(choose_slices(np.asarray(prepared.label(name)))) for name in chosen},
+    }
+    evaluation = Evaluation(results, settings, _notes(own, chosen, predictor, prepared))
+    write_atomically(run / EVALUATION, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    return evaluation
+
+
+def load_evaluation(run: Path) -> Evaluation:
+    """The evaluation that a run folder holds.
+
+    Raises:
+        UserError: It holds none, or a damaged one.
+    """
+    path = run / EVALUATION
+    if not path.is_file():
+        raise UserError(f"{run} has no {EVALUATION}: run `volumen evaluate {run}` first")
+    try:
+        return Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): run `volumen evaluate {run}` again") from error
+
+
+def with_threshold(settings: Postprocessing, threshold: float | None) -> Postprocessing:
+    """The settings with another threshold, or as they are where it is None.
+
+    Raises:
+        UserError: The threshold is not between 0 and 1.
+    """
+    if threshold is None:
+        return settings
+    if not 0 < threshold < 1:
+        raise UserError(f"--threshold must lie between 0 and 1, both excluded, got {threshold:g}")
+    return settings.model_copy(update={"threshold": threshold})
+
+
+def _choose(
+    config: Config, dataset: PreparedDataset, fold: int | None, cases: Sequence[str] | None
+) -> tuple[Fold | None, tuple[str, ...]]:
+    """The run's own fold where it is known, and the cases to evaluate."""
+    folds_file = Path(config.data.folds) if config.data.folds else dataset.root / FILE
+    if cases is None:
+        folds = load_folds(folds_file, dataset)
+        return folds.fold(config.data.fold), folds.fold(config.data.fold if fold is None else fold).validation
+    chosen = tuple(dict.fromkeys(cases))
+    if not chosen:
+        raise UserError("--cases names no case: give ids separated by commas")
+    labelled_cases(dataset, chosen)  # every id exists and has a label, before anything is computed
+    try:
+        return load_folds(folds_file, dataset).fold(config.data.fold), chosen
+    except UserError:  # then nobody can tell what the run was trained on, and the notes say just that
+        return None, chosen
+
+
+def _evaluate_case(
+    predictor: Predictor,
+    config: Config,
+    postprocessing: Postprocessing,
+    dataset: PreparedDataset,
+    case_id: str,
+    run: Path,
+    progress: Progress,
+) -> CaseResult:
+    image = np.asarray(dataset.image(case_id))
+    normalised = normalise(image, dataset.case(case_id).statistics, config.data.normalisation)
+    probabilities = predictor.probabilities(normalised, image != 0, lambda done, of: progress(case_id, done, of))
+    mask = apply_pipeline(probabilities, postprocessing)
+    (truth,) = labelled_cases(dataset, [case_id])
+    result = score_case(truth, mask, probabilities)
+    write_atomically(run / SLICES / f"{case_id}.png", encode_png(case_panel(image, np.asarray(truth.label), mask)))
+    return result
+
+
+def _notes(own: Fold | None, chosen: Sequence[str], predictor: Predictor, dataset: PreparedDataset) -> tuple[str, ...]:
+    notes = []
+    seen = [name for name in chosen if own is not None and name in own.train]
+    if seen:
+        notes.append(f"The run was trained on {', '.join(seen)}: those scores say nothing about new volumes.")
+    if own is None:
+        notes.append("The run's folds are not at hand: it may have been trained on these cases.")
+    padded = [name for name in chosen if predictor.plan(dataset.case(name).shape).is_padded]
+    if padded:
+        notes.append(f"Smaller than the tile and padded by mirroring: {', '.join(padded)}.")
+    return tuple(notes)

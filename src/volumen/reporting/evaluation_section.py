@@ -1,0 +1,145 @@
+"""The report's section on the held-out volumes: tables per case and scroll, surface shares, and slices to look at."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from volumen.experiments.scoring import CaseResult, Evaluation
+from volumen.reporting.curves import histogram_chart
+from volumen.reporting.images import LEGEND
+from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column
+
+MOST_PICTURES = 9
+
+
+def evaluation_section(evaluation: Evaluation) -> str:
+    """Settings, warnings and tables of an evaluation, as HTML."""
+    shares = [
+        ("predicted", [100 * case.values["predicted_share"] for case in evaluation.cases], 1),
+        ("true", [100 * case.values["true_share"] for case in evaluation.cases], 3),
+    ]
+    constant = evaluation.mean["all_surface_dice"]
+    parts = [
+        f'<p class="note">{escape(settings_line(evaluation.settings))}</p>',
+        _listed("bad", evaluation.warnings),
+        _listed("note", evaluation.notes),
+        "<h3>Leaderboard</h3>",
+        _cases_table(LEADERBOARD, evaluation),
+        "<h3>Overlap on labelled voxels</h3>",
+        _cases_table(OVERLAP, evaluation),
+        f'<p class="note">Predicting surface everywhere would give Dice {constant:.3f} on average.</p>',
+    ]
+    if len(evaluation.cases) > 1:
+        parts += ["<h3>Over the cases</h3>", _statistics_table(evaluation)]
+    chart = histogram_chart("Surface share over the cases", shares, unit="% of labelled voxels")
+    return "".join([*parts, f'<div class="charts">{chart}</div>'])
+
+
+def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> str:
+    """Pictures of cases, worst score first; where there are many, the worst, the middle and the best."""
+    ranked = sorted((case for case in evaluation.cases if case.id in slices), key=lambda c: c.values["leaderboard"])
+    if not ranked:
+        return "<p>The evaluation left no slices.</p>"
+    shown = pick(ranked, MOST_PICTURES)
+    note = "Worst score first."
+    if len(shown) < len(ranked):
+        note = f"{len(shown)} of {len(ranked)} cases: the worst, the middle and the best, worst first."
+    keys = "".join(
+        f'<span title="{escape(what)}"><i style="--colour:rgb{colour}"></i>{escape(name)}: {escape(what)}</span>'
+        for name, colour, what in LEGEND
+    )
+    figures = "".join(_picture(case, slices[case.id], evaluation.settings) for case in shown)
+    return f'<p class="note">{note}</p><div class="legend">{keys}</div>{figures}'
+
+
+def pick(ranked: Sequence[CaseResult], most: int) -> list[CaseResult]:
+    """At most `most` cases of a ranking: a third from its start, a third from its middle, a third from its end."""
+    if len(ranked) <= most:
+        return list(ranked)
+    third = most // 3
+    middle = (len(ranked) - third) // 2
+    return [*ranked[:third], *ranked[middle : middle + third], *ranked[-third:]]
+
+
+def settings_line(settings: Mapping[str, object]) -> str:
+    """Which weights, volumes and settings, in one line."""
+    steps = settings.get("postprocessing")
+    said = [
+        f"{name.replace('_', ' ')} {_plain(settings[name])}"
+        for name in ("which", "fold", "tile", "overlap", "mirror", "precision")
+        if settings.get(name) is not None
+    ]
+    if isinstance(steps, Mapping):
+        said += [f"{name.replace('_', ' ')} {value}" for name, value in steps.items() if value]
+    return " · ".join(said)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _picture(case: CaseResult, png: bytes, settings: Mapping[str, object]) -> str:
+    slices = settings.get("slices")
+    places = slices.get(case.id) if isinstance(slices, Mapping) else None
+    named = [f"{axis} {index}" for axis, index in zip("zyx", places, strict=True)] if places else []
+    where = f"slices {', '.join(named)}" if named else ""
+    score, dice = case.values["leaderboard"], case.values["dice"]
+    caption = f"{case.id} (scroll {case.scroll_id}): score {score:.3f}, Dice {dice:.3f}"
+    source = base64.b64encode(png).decode("ascii")
+    return (
+        f"<figure class='slices'><figcaption><b>{escape(caption)}</b><span>{escape(where)}</span></figcaption>"
+        "<div class='scroll'><div class='panels'>"
+        "<div class='heads'><span>image</span><span>truth</span><span>prediction</span></div>"
+        f"<img alt='{escape(caption)}' src='data:image/png;base64,{source}'></div></div></figure>"
+    )
+
+
+def _cases_table(columns: Sequence[Column], evaluation: Evaluation) -> str:
+    body = [_row(case.id, case.scroll_id, columns, case.values) for case in evaluation.cases]
+    if len(evaluation.cases) > 1:
+        scrolls = evaluation.by_scroll if len(evaluation.by_scroll) > 1 else {}
+        for scroll, means in scrolls.items():
+            body.append(_row(f"mean of {means['cases']:.0f}", scroll, columns, means, "mean"))
+        body.append(_row(f"mean of {len(evaluation.cases)}", "all", columns, evaluation.mean, "mean all"))
+    return _table(("case", "scroll", *(column.heading for column in columns)), body, texts=2)
+
+
+def _row(first: str, second: str, columns: Sequence[Column], values: Mapping[str, float], kind: str = "") -> str:
+    numbers = "".join(f"<td class='n'>{escape(column.text(values[column.metric]))}</td>" for column in columns)
+    return f"<tr class='{kind}'><td>{escape(first)}</td><td>{escape(second)}</td>{numbers}</tr>"
+
+
+def _statistics_table(evaluation: Evaluation) -> str:
+    body = []
+    for column in SUMMARY:
+        summary = evaluation.summary[column.metric]
+        numbers = "".join(f"<td class='n'>{escape(column.text(getattr(summary, name)))}</td>" for name in STATISTICS)
+        body.append(f"<tr><td>{escape(column.heading)}</td>{numbers}<td>{_bars(summary.counts)}</td></tr>")
+    return _table(("metric", *STATISTICS, "histogram"), body, texts=1)
+
+
+def _bars(counts: Sequence[int]) -> str:
+    """A histogram the size of a word, from the least to the greatest value."""
+    most = max(counts)
+    bars = "".join(
+        f'<rect x="{8 * place}" y="{18 - 18 * count / most:.1f}" width="7" height="{18 * count / most:.1f}"/>'
+        for place, count in enumerate(counts)
+    )
+    label = f"counts from least to greatest: {' '.join(map(str, counts))}"
+    return f'<svg class="bars" viewBox="0 0 {8 * len(counts)} 18" role="img"><title>{label}</title>{bars}</svg>'
+
+
+def _table(headings: Sequence[str], body: Sequence[str], texts: int) -> str:
+    head = "".join(
+        f"<th{'' if number < texts or heading == 'histogram' else ' class=n'}>{escape(heading)}</th>"
+        for number, heading in enumerate(headings)
+    )
+    rows = "".join(body)
+    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+
+
+def _listed(kind: str, lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul class='{kind}'>{items}</ul>" if lines else ""

@@ -1,0 +1,144 @@
+"""Slices of a volume with truth and prediction laid over them, as PNG.
+
+Three panels side by side: the image, the image with the truth, the image with the prediction judged against the truth.
+The colours differ in lightness too and come from Okabe and Ito's palette, so that colour-blind readers can tell them
+apart. Voxels without a label are greyed and hatched: whatever is predicted there counts for nothing.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.data.labels import IGNORE, SURFACE
+from volumen.errors import UserError
+
+Rgb = NDArray[np.uint8]
+Plane = TypeVar("Plane", bound=np.generic)
+TRUTH = (240, 228, 66)
+TRUE_POSITIVE = (0, 178, 130)
+FALSE_POSITIVE = (230, 90, 20)
+FALSE_NEGATIVE = (86, 180, 255)
+IGNORED = (128, 128, 136)
+OPACITY = 0.65
+HATCHING = (210, 210, 215)
+IGNORED_OPACITY = 0.45
+HATCH_PERIOD = 8  # pixels between hatching lines
+GAP = 4  # pixels between panels
+LEAST_WIDTH = 128  # pixels: smaller slices are enlarged by a whole factor
+# What each colour means, for captions: name, colour, explanation.
+LEGEND = (
+    ("truth", TRUTH, "labelled surface"),
+    ("hit", TRUE_POSITIVE, "predicted and true"),
+    ("invented", FALSE_POSITIVE, "predicted, not true"),
+    ("missed", FALSE_NEGATIVE, "true, not predicted"),
+    ("no label", IGNORED, "not scored"),
+)
+
+
+def choose_slices(truth: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """The slice with most labelled surface along each axis (the first of equals); the middle where there is none."""
+    surface = truth == SURFACE
+    chosen = []
+    for axis in range(3):
+        counts = np.count_nonzero(surface, axis=tuple(other for other in range(3) if other != axis))
+        chosen.append(int(counts.argmax()) if counts.any() else truth.shape[axis] // 2)
+    return chosen[0], chosen[1], chosen[2]
+
+
+def slice_panel(
+    image: NDArray[np.generic], truth: NDArray[np.uint8], mask: NDArray[np.uint8], axis: int, index: int
+) -> Rgb:
+    """One slice three times, side by side: image, truth, prediction.
+
+    Args:
+        image: Grey values, [Z, Y, X]; shown between the slice's 0.5 and 99.5 percentiles.
+        truth: Canonical label codes, [Z, Y, X].
+        mask: Prediction, uint8 [Z, Y, X], 0 or 1.
+        axis: 0, 1 or 2: the slice is perpendicular to z, y or x.
+        index: Which slice.
+
+    Returns:
+        RGB, uint8 [height, 3 * width + 2 * gap, 3], enlarged by a whole factor where the slice is small.
+
+    Raises:
+        UserError: Shapes differ, or there is no such slice.
+    """
+    if not image.shape == truth.shape == mask.shape:
+        raise UserError(f"image {image.shape}, truth {truth.shape} and mask {mask.shape} must have the same shape")
+    if axis not in (0, 1, 2) or not 0 <= index < image.shape[axis]:
+        raise UserError(f"there is no slice {index} along axis {axis} of a volume of {list(image.shape)}")
+    factor = max(1, -(-LEAST_WIDTH // np.take(image, index, axis=axis).shape[1]))
+    grey = _enlarge(_grey(np.take(image, index, axis=axis)), factor)
+    label = _enlarge(np.take(truth, index, axis=axis), factor)
+    predicted = _enlarge(np.take(mask, index, axis=axis) > 0, factor)
+    panels = [_rgb(grey), _truth(grey, label), _prediction(grey, label, predicted)]
+    gap = np.full((grey.shape[0], GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+
+
+def case_panel(image: NDArray[np.generic], truth: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Rgb:
+    """The three chosen orthogonal slices of a case, one row each: across z, y and x."""
+    rows = [slice_panel(image, truth, mask, axis, index) for axis, index in enumerate(choose_slices(truth))]
+    width = max(row.shape[1] for row in rows)
+    return _stack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows])
+
+
+def encode_png(picture: Rgb) -> bytes:
+    """An RGB picture uint8 [height, width, 3] as PNG."""
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=9))
+
+
+def _stack(rows: Sequence[Rgb]) -> Rgb:
+    gap = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
+    parts = [part for row in rows for part in (row, gap)][:-1]
+    return np.concatenate(parts, axis=0)
+
+
+def _enlarge(plane: NDArray[Plane], factor: int) -> NDArray[Plane]:
+    return plane.repeat(factor, 0).repeat(factor, 1)
+
+
+def _grey(plane: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The slice as 0..255."""
+    values = np.asarray(plane, dtype=np.float32)
+    low, high = (float(bound) for bound in np.percentile(values, [0.5, 99.5]))
+    scaled = (values - low) * (255 / (high - low) if high > low else 0)
+    grey: NDArray[np.float32] = np.clip(scaled, 0, 255).astype(np.float32)
+    return grey
+
+
+def _rgb(grey: NDArray[np.float32]) -> Rgb:
+    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+
+
+def _truth(grey: NDArray[np.float32], label: NDArray[np.uint8]) -> Rgb:
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    _grey_out(picture, label == IGNORE)
+    _paint(picture, label == SURFACE, TRUTH, OPACITY)
+    return picture.astype(np.uint8)
+
+
+def _prediction(grey: NDArray[np.float32], label: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> Rgb:
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    valid, surface = label != IGNORE, label == SURFACE
+    _paint(picture, predicted & surface, TRUE_POSITIVE, OPACITY)
+    _paint(picture, predicted & valid & ~surface, FALSE_POSITIVE, OPACITY)
+    _paint(picture, ~predicted & surface, FALSE_NEGATIVE, OPACITY)
+    _paint(picture, predicted & ~valid, (255, 255, 255), IGNORED_OPACITY)
+    _grey_out(picture, ~valid)
+    return picture.astype(np.uint8)
+
+
+def _grey_out(picture: NDArray[np.float32], where: NDArray[np.bool_]) -> None:
+    _paint(picture, where, IGNORED, IGNORED_OPACITY)
+    diagonal = np.arange(where.shape[0])[:, None] + np.arange(where.shape[1])
+    _paint(picture, where & (diagonal % HATCH_PERIOD == 0), HATCHING, OPACITY)
+
+
+def _paint(
+    picture: NDArray[np.float32], where: NDArray[np.bool_], colour: tuple[int, int, int], opacity: float
+) -> None:
+    picture[where] = (1 - opacity) * picture[where] + opacity * np.array(colour, dtype=np.float32)

@@ -1,0 +1,125 @@
+"""Tables of an evaluation or a prediction, as wide as they need to be on a terminal and whole in a pipe or a file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from volumen.experiments.scoring import Evaluation
+from volumen.inference.degenerate import degenerate_warnings
+from volumen.inference.files import FilePrediction
+
+PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a metric is shown: its heading, and its number of decimals; a share is shown as a percentage."""
+
+    metric: str
+    heading: str
+    decimals: int = 3
+    percent: bool = False
+
+    def text(self, value: float) -> str:
+        """A value for people."""
+        return f"{100 * value if self.percent else value:{self.sign}.{self.decimals}f}"
+
+    @property
+    def sign(self) -> str:
+        """Overestimation has a direction."""
+        return "+" if self.metric == "overestimation_points" else ""
+
+
+LEADERBOARD = (
+    Column("leaderboard", "score"),
+    Column("topo", "topo"),
+    Column("surface_dice", "surface Dice"),
+    Column("voi", "VOI"),
+    Column("voi_split", "split bits"),
+    Column("voi_merge", "merge bits"),
+)
+OVERLAP = (
+    Column("accuracy", "accuracy"),
+    Column("precision", "precision"),
+    Column("recall", "recall"),
+    Column("dice", "Dice"),
+    Column("iou", "IoU"),
+    Column("predicted_share", "surface %", 2, percent=True),
+    Column("true_share", "true %", 2, percent=True),
+    Column("overestimation_points", "over pp", 2),
+)
+SUMMARY = (*LEADERBOARD[:4], *OVERLAP)
+STATISTICS = ("mean", "median", "std", "minimum", "maximum")
+
+
+def console_for(stream: IO[str] | None = None) -> Console:
+    """A console that never cuts a table off: the terminal's own width, or enough where there is none."""
+    console = Console(file=stream, highlight=False)
+    return console if console.is_terminal else Console(file=stream, highlight=False, width=PIPE_WIDTH, no_color=True)
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print an evaluation: leaderboard and overlap per case and per scroll, statistics, and what to beware of."""
+    console.print(_per_case("Leaderboard", LEADERBOARD, evaluation))
+    console.print(_per_case("Overlap on labelled voxels", OVERLAP, evaluation))
+    if len(evaluation.cases) > 1:
+        console.print(_statistics(evaluation))
+    _print_foot(evaluation.warnings, evaluation.notes, console)
+
+
+def print_predictions(predictions: Sequence[FilePrediction], console: Console) -> None:
+    """Print what `volumen predict` wrote."""
+    table = _table("Masks", ("image", "shape z y x", "surface %", "probabilities"))
+    for one in predictions:
+        look = one.appearance
+        spread = f"{look.probability_minimum:.3f} to {look.probability_maximum:.3f}"
+        table.add_row(one.name, " x ".join(map(str, one.shape)), f"{100 * look.surface_share:.2f}", spread)
+    console.print(table)
+    padded = [one.name for one in predictions if one.padded_to is not None]
+    notes = (f"Smaller than the tile and padded by mirroring: {', '.join(padded)}.",) if padded else ()
+    _print_foot(degenerate_warnings([one.appearance for one in predictions]), notes, console)
+
+
+def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> Table:
+    table = _table(title, ("case", "scroll", *(column.heading for column in columns)))
+    for case in evaluation.cases:
+        table.add_row(case.id, case.scroll_id, *_texts(columns, case.values))
+    scrolls = evaluation.by_scroll
+    if len(evaluation.cases) > 1:
+        table.add_section()
+        for scroll, means in scrolls.items() if len(scrolls) > 1 else ():
+            table.add_row(f"mean of {means['cases']:.0f}", scroll, *_texts(columns, means))
+        table.add_row(f"mean of {len(evaluation.cases)}", "all", *_texts(columns, evaluation.mean), style="bold")
+    return table
+
+
+def _statistics(evaluation: Evaluation) -> Table:
+    table = _table("Over the cases", ("metric", *STATISTICS, "histogram, least to most"))
+    for column in SUMMARY:
+        summary = evaluation.summary[column.metric]
+        numbers = [column.text(float(getattr(summary, name))) for name in STATISTICS]
+        table.add_row(column.heading, *numbers, " ".join(str(count) for count in summary.counts))
+    return table
+
+
+def _texts(columns: Sequence[Column], values: Mapping[str, float]) -> list[str]:
+    return [column.text(values[column.metric]) for column in columns]
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(headings):
+        left = number == 0 or heading in ("scroll", "shape z y x")
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+    return table
+
+
+def _print_foot(warnings: Sequence[str], notes: Sequence[str], console: Console) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -1,0 +1,201 @@
+"""The report's section on the training: every recorded number as a curve, and the events that explain the bends."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from volumen.reporting.curves import Mark, Point, Series, line_chart, short
+from volumen.reporting.records import RunRecords
+
+ROUTINE = {
+    "finished",
+    "out_of_time",
+    "early_stopping",
+    "swa_update",
+    "planned_epochs",
+}  # in the list, not on the charts
+MOST_MARKS = 40
+MOST_EVENTS = 200
+SCORES = ("leaderboard", "leaderboard_quick", "topo", "surface_dice", "voi", "dice")
+COUNTS = ("dice", "iou", "precision", "recall", "accuracy")
+WEIGHTS_NAMES = {"average": "moving average", "swa": "SWA"}
+
+Record = dict[str, Any]
+Get = Callable[[Record], float | None]
+
+
+def curves_section(run: RunRecords) -> str:
+    """All charts, as HTML; a sentence where nothing was recorded."""
+    if not run.records:
+        return "<p>No epoch has been recorded yet.</p>"
+    marks = _marks(run.events)
+    train, validations = _train(run.records), _validations(run.records)
+    charts = [
+        line_chart("Loss, total", _both(train, validations, lambda record: record["total"]), marks=marks),
+        *_terms(run, train, validations, marks),
+        *_optimisation(run, train, marks),
+        *_scores(validations, marks),
+        _shares(train, validations, marks),
+        _time(train),
+    ]
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def events_section(events: Sequence[Record]) -> str:
+    """Table of events, newest last; the middle of a very long list is left out, and said so."""
+    if not events:
+        return "<p>Nothing out of the ordinary was recorded.</p>"
+    shown, left_out = list(events), 0
+    if len(events) > MOST_EVENTS:
+        left_out = len(events) - MOST_EVENTS
+        shown = [*events[: MOST_EVENTS // 2], *events[-MOST_EVENTS // 2 :]]
+    rows = "".join(
+        f"<tr><td>{_when(event)}</td><td class='n'>{event.get('epoch', 0) + 1}</td>"
+        f"<td class='n'>{event.get('step', '')}</td><td>{escape(_words(event['kind']))}</td>"
+        f"<td class='wrap'>{escape(_details(event))}</td></tr>"
+        for event in shown
+    )
+    note = f'<p class="note">{left_out} events in the middle are left out.</p>' if left_out else ""
+    head = "<tr><th>time (UTC)</th><th class='n'>epoch</th><th class='n'>step</th><th>event</th><th>details</th></tr>"
+    return f'{note}<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+
+
+def _terms(
+    run: RunRecords, train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]
+) -> list[str]:
+    """What each term adds to the loss, then each term by itself."""
+    names = sorted({name for record in run.records for name in record["terms"]})
+    weighted = [
+        Series(_words(name), _points(train, lambda record, name=name: record["weighted"].get(name)), number % 8 + 1)  # type: ignore[misc]
+        for number, name in enumerate(names)
+    ]
+    charts = []
+    if len(names) > 1:
+        note = "weight times value on the training patches; they add up to the total"
+        charts.append(line_chart("Loss, what each term adds", weighted, marks=marks, note=note))
+    present = run.config.loss.terms.present()
+    for name in names:
+        weight = f"weight {present[name].weight:g}" if name in present else ""
+        lines = _both(train, validations, lambda record, name=name: record["terms"].get(name))  # type: ignore[misc]
+        charts.append(line_chart(f"Term: {_words(name)}", lines, marks=marks, note=weight))
+    return charts
+
+
+def _optimisation(run: RunRecords, train: Sequence[Record], marks: list[Mark]) -> list[str]:
+    norm = [
+        Series("mean", _points(train, lambda record: record["gradient_norm"]), 1),
+        Series("largest", _points(train, lambda record: record["gradient_norm_maximum"]), 2, dashed=True),
+    ]
+    clip = run.config.training.gradient_clip
+    note = "before clipping" + (f"; clipped above {clip:g}" if clip is not None else "; never clipped")
+    rate = Series("learning rate", _points(train, lambda record: record["learning_rate"]), 1)
+    return [
+        line_chart("Learning rate", [rate], logarithmic=True, marks=marks, note="at the end of each epoch"),
+        line_chart("Gradient norm", norm, logarithmic=True, marks=marks, note=note),
+    ]
+
+
+def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[str]:
+    """Selection scores and voxel overlap of the first kind of validation; others have a chart of their own."""
+    charts = []
+    for label, records in validations.items():
+        present = {name for record in records for name in record["metrics"]}
+        for title, names in (("Scores", SCORES), ("Overlap", COUNTS)):
+            lines = [
+                Series(_words(name), _points(records, lambda record, name=name: record["metrics"].get(name)), number)  # type: ignore[misc]
+                for number, name in enumerate((name for name in names if name in present), 1)
+            ]
+            charts.append(line_chart(f"{title}, {label}", lines, marks=marks, note="mean over the held-out volumes"))
+    return charts
+
+
+def _shares(train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]) -> str:
+    lines = []
+    for number, (label, records) in enumerate((("train", train), *validations.items())):
+        for what, dashed in (("predicted", False), ("true", True)):
+            points = _points(records, lambda record, what=what: _percent(record[f"{what}_share"]))  # type: ignore[misc]
+            lines.append(Series(f"{label}, {what}", points, number + 1, dashed))
+    note = "percent of the labelled voxels; training patches are drawn towards the surface, volumes are not"
+    return line_chart("Surface share", lines, marks=marks, note=note)
+
+
+def _time(train: Sequence[Record]) -> str:
+    lines = [
+        Series("all steps", _points(train, lambda record: record["seconds"]), 1),
+        Series("waiting for data", _points(train, lambda record: record["loader_seconds"]), 2),
+    ]
+    return line_chart("Seconds an epoch", lines)
+
+
+def _both(train: Sequence[Record], validations: dict[str, list[Record]], get: Get) -> list[Series]:
+    lines = [Series("train", _points(train, get), 1)]
+    for number, (label, records) in enumerate(validations.items(), 2):
+        lines.append(Series(label, _points(records, get), number))
+    return lines
+
+
+def _points(records: Sequence[Record], get: Get) -> tuple[Point, ...]:
+    """(epoch from 1, value) of the records; a record that lacks the value because it was null is a lost point."""
+    points: list[Point] = []
+    for record in records:
+        value = get(record)
+        points.append((float(record["epoch"] + 1), value if value is None or math.isfinite(value) else None))
+    return tuple(points) if any(y is not None for _, y in points) or _was_lost(records) else ()
+
+
+def _was_lost(records: Sequence[Record]) -> bool:
+    return any("non_finite" in record for record in records)
+
+
+def _train(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record["kind"] == "train"]
+
+
+def _validations(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Validation records by what to call them: which weights were validated, where there are several."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record["kind"] != "train":
+            weights = record.get("weights_of", "plain")
+            label = "validation" if weights == "plain" else f"validation ({WEIGHTS_NAMES.get(weights, weights)})"
+            groups.setdefault(label, []).append(record)
+    return groups
+
+
+def _marks(events: Sequence[Record]) -> list[Mark]:
+    kinds = Counter(event["kind"] for event in events if event["kind"] not in ROUTINE)
+    while kinds and sum(kinds.values()) > MOST_MARKS:
+        del kinds[kinds.most_common(1)[0][0]]
+    return [
+        Mark(event.get("epoch", 0) + 1.0, f"{_words(event['kind'])} {_details(event)}".strip())
+        for event in events
+        if event["kind"] in kinds
+    ]
+
+
+def _when(event: Record) -> str:
+    return datetime.fromtimestamp(event["time"], UTC).strftime("%m-%d %H:%M:%S") if "time" in event else ""
+
+
+def _details(event: Record) -> str:
+    left_out = {"step", "epoch", "time", "kind"}
+    return ", ".join(f"{_words(key)} {_value(value)}" for key, value in event.items() if key not in left_out)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return short(float(f"{value:.5g}"))
+    if isinstance(value, dict):
+        return "; ".join(f"{_words(str(key))} {_value(item)}" for key, item in value.items())
+    return str(value)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace("cldice", "clDice").replace("dice", "Dice").replace("clDDice", "clDice")
