@@ -72,4 +72,4 @@ def scan(random: RandomStream, sheets: Sheets, settings: ScanSettings) -> npt.ND
     image *= 1 + settings.shading * _shading(random("shading"), shape)
     image += settings.ring_grey * _rings(random("rings"), shape)
     image += settings.noise_grey * smooth_noise(random("noise"), shape, 0.7)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image), 0, 255), dtype=np.uint8)
