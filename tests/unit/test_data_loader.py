@@ -1,0 +1,105 @@
+"""The loader: the same batches whatever makes them, from wherever it starts."""
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from small_datasets import prepared_dataset
+from volumen.config.data import Augmentation, Data, Sampling
+from volumen.data import loader as loader_module
+from volumen.data.dataset import PreparedDataset
+from volumen.data.loader import PatchLoader, epoch_loader
+from volumen.data.sampling import PatchDataset, SampleError
+from volumen.errors import UserError
+
+EVERYTHING = Augmentation(
+    affine_probability=0.5,
+    intensity_probability=0.5,
+    gamma_probability=0.5,
+    noise_probability=0.5,
+    blur_probability=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    return prepared_dataset(tmp_path_factory.mktemp("loader"), {"11": "a", "12": "b"})
+
+
+@pytest.fixture
+def dataset(prepared: PreparedDataset) -> PatchDataset:
+    config = Data(
+        dataset="prepared", patch=(16, 16, 16), sampling=Sampling(patches_per_epoch=7), augmentation=EVERYTHING
+    )
+    return PatchDataset(prepared, ("11", "12"), config, 5)
+
+
+def same(left: dict, right: dict) -> bool:
+    tensors = all(torch.equal(left[name], right[name]) for name in ("image", "target", "valid"))
+    return tensors and all(torch.equal(left["meta"][name], right["meta"][name]) for name in left["meta"])
+
+
+@pytest.fixture(scope="module")
+def no_children_left() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("no_children_left")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_identical_batches(dataset: PatchDataset, workers: int) -> None:
+    with PatchLoader(dataset, 2, 0) as plain, PatchLoader(dataset, 2, workers) as parallel:
+        assert plain.batches_per_epoch == 3  # the seventh patch is dropped
+        for epoch in (0, 4):
+            expected, found = list(plain.epoch(epoch)), list(parallel.epoch(epoch))
+            assert len(expected) == len(found) == 3
+            assert all(same(left, right) for left, right in zip(expected, found, strict=True))
+        first = parallel._loader._iterator  # the workers of the second epoch are those of the first
+        again = list(parallel.epoch(4, start_batch=1))
+        assert parallel._loader._iterator is first
+        assert len(again) == 2
+        assert all(same(left, right) for left, right in zip(expected[1:], again, strict=True))
+        left_early = parallel.epoch(0)
+        next(left_early)
+        assert same(next(iter(parallel.epoch(4))), expected[0])
+
+
+def test_epochs_differ_and_one_epoch_can_be_had_alone(dataset: PatchDataset) -> None:
+    first, again, second = (list(epoch_loader(dataset, epoch, 2, 0)) for epoch in (0, 0, 1))
+    assert all(same(left, right) for left, right in zip(first, again, strict=True))
+    assert not any(same(left, right) for left, right in zip(first, second, strict=True))
+    assert [int(key) for batch in second for key in batch["meta"]["key"]] == [7, 8, 9, 10, 11, 12]
+
+
+def test_the_process_s_random_state_is_left_alone(dataset: PatchDataset) -> None:
+    before = torch.get_rng_state()
+    list(epoch_loader(dataset, 0, 2, 0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("no_children_left")
+def test_a_failing_worker_names_the_case(prepared: PreparedDataset, tmp_path: Path) -> None:
+    own = prepared_dataset(tmp_path, {"11": "a"})
+    config = Data(dataset="prepared", patch=(16, 16, 16), sampling=Sampling(patches_per_epoch=4, surface_share=0.0))
+    dataset = PatchDataset(own, ("11",), config, 0)
+    own.path("11", "images").write_bytes(b"not an array")
+    with pytest.raises(SampleError, match=r"case 11, epoch 3, index 0, .*cannot be read"):
+        list(epoch_loader(dataset, 3, 2, 1))
+
+
+def test_what_cannot_work_is_refused(dataset: PatchDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"batch must lie between 1 and patches_per_epoch \(7\), got 8"):
+        PatchLoader(dataset, 8, 0)
+    with (
+        PatchLoader(dataset, 2, 0) as loader,
+        pytest.raises(UserError, match=r"start_batch must lie in \[0, 3\], got 4"),
+    ):
+        loader.epoch(0, 4)
+    with pytest.raises(RuntimeError, match="closed"):
+        loader.epoch(0)
+    monkeypatch.setattr(loader_module, "PREFETCH", 10**9)
+    with pytest.raises(UserError, match=r"workers need up to .* set data\.workers to 0"):
+        PatchLoader(dataset, 2, 1)
