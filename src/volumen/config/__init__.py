@@ -1,0 +1,36 @@
+"""The configuration of a run: its schema, how it is read, written, compared and explained."""
+
+from volumen.config.compare import ABSENT, Difference, diff_configs
+from volumen.config.describe import value_text
+from volumen.config.document import KeyRow, SchemaDocument, schema_document
+from volumen.config.dump import config_hash, config_values, dump_config, dump_resolved, dump_yaml, flat_values, resolved
+from volumen.config.inheritance import preset_names
+from volumen.config.load import LoadedConfig, load_config, load_model
+from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
+from volumen.config.schema import Config
+
+__all__ = [
+    "ABSENT",
+    "DEFAULT",
+    "OVERRIDE",
+    "Config",
+    "ConfigError",
+    "Difference",
+    "KeyRow",
+    "LoadedConfig",
+    "Problem",
+    "SchemaDocument",
+    "config_hash",
+    "config_values",
+    "diff_configs",
+    "dump_config",
+    "dump_resolved",
+    "dump_yaml",
+    "flat_values",
+    "load_config",
+    "load_model",
+    "preset_names",
+    "resolved",
+    "schema_document",
+    "value_text",
+]

@@ -1,0 +1,183 @@
+"""A configuration as values, text and identity: YAML, hash, and the record that a run folder keeps."""
+
+import hashlib
+import io
+import json
+import platform
+import textwrap
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
+
+from volumen._version import __version__
+from volumen.config.inheritance import PROVENANCE
+
+Step = str | int
+_PACKAGES = ("torch", "numpy")
+_COMMENT_WIDTH = 100
+
+
+def config_values(config: BaseModel) -> dict[str, Any]:
+    """The whole configuration, defaults included, as dictionaries, lists and scalars in the schema's order."""
+    plain = _plain(config.model_dump(mode="python", by_alias=False))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item) for item in value), key=_canonical)
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a configuration holds text, numbers, lists and mappings, got {type(value).__name__}")
+
+
+def leaves(config: BaseModel) -> Iterator[tuple[tuple[Step, ...], Any]]:
+    """Path and value of everything that is not itself a group; a list of plain values is one value."""
+    return _leaves(config_values(config), ())
+
+
+def _leaves(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Any]]:
+    inner: Iterator[tuple[Step, Any]] | None = None
+    if isinstance(value, dict) and value:
+        inner = iter(value.items())
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        inner = iter(enumerate(value))
+    if inner is None:
+        yield path, value
+        return
+    for key, item in inner:
+        yield from _leaves(item, (*path, key))
+
+
+def flat_values(config: BaseModel) -> dict[str, Any]:
+    """The leaves by their dotted keys."""
+    return {".".join(map(str, path)): value for path, value in leaves(config)}
+
+
+def config_hash(config: BaseModel) -> str:
+    """SHA-256 (hexadecimal) of the values as canonical JSON: equal configurations have equal hashes.
+
+    Keys are sorted and whole numbers are written as integers, since 1 == 1.0; where a value came from does not count.
+    """
+    return hashlib.sha256(_canonical(config_values(config)).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def resolved(config: BaseModel) -> dict[str, Any]:
+    """What a run folder's `config.yaml` holds: every value, and under `provenance` hash and versions.
+
+    Loading it again gives an equal configuration; `provenance` is not read back.
+    """
+    versions: dict[str, str | None] = {"volumen": __version__, "python": platform.python_version()}
+    versions.update((package, _installed(package)) for package in _PACKAGES)
+    return {PROVENANCE: {"hash": config_hash(config), "versions": versions}, **config_values(config)}
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def dump_resolved(config: BaseModel) -> str:
+    """The text of a run folder's `config.yaml`, see `resolved`."""
+    return dump_yaml(resolved(config))
+
+
+def dump_config(config: BaseModel, *, comments: bool = False) -> str:
+    """The whole configuration as YAML, in the schema's order.
+
+    Args:
+        config: any of the schema's models.
+        comments: put each field's description above its key.
+    """
+    plain = config_values(config)
+    return dump_yaml(_commented(plain, config) if comments else plain)
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values as block YAML; lists of plain values stand on one line."""
+    yaml = YAML()
+    yaml.Representer = _Representer
+    yaml.width = 2**20  # a folded line reads worse than a long one
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    stream = io.StringIO()
+    yaml.dump(_styled(value), stream)
+    return stream.getvalue()
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as a word, since an empty place after a key reads like a mistake, and text so that it comes back.
+
+    Line separators such as U+0085 are folded like line breaks everywhere but in double quotes, where they are escaped.
+    """
+
+    def represent_str(self, text: str) -> Any:
+        style = None if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    def represent_null(self, _: None) -> Any:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+_Representer.add_representer(type(None), _Representer.represent_null)
+_Representer.add_representer(str, _Representer.represent_str)
+
+
+def _styled(value: Any) -> Any:
+    """The same values, with lists of scalars in flow style."""
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = _styled(value[key])
+        return value
+    if isinstance(value, list):
+        result = CommentedSeq(_styled(item) for item in value)
+        if not any(isinstance(item, dict | list) for item in value):
+            result.fa.set_flow_style()
+        return result
+    return value
+
+
+def _commented(plain: dict[str, Any], config: BaseModel, depth: int = 0) -> CommentedMap:
+    result = CommentedMap(plain)
+    for name, field in type(config).model_fields.items():
+        inner = getattr(config, name)
+        if isinstance(inner, BaseModel):
+            result[name] = _commented(plain[name], inner, depth + 1)
+        if field.description:
+            text = "\n".join(_wrapped(field.description))
+            result.yaml_set_comment_before_after_key(name, before=text, indent=2 * depth)
+    return result
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        yield from textwrap.wrap(line, _COMMENT_WIDTH) or [""]

@@ -1,0 +1,137 @@
+"""Files, presets and what they are based on: from a source to layers, the most basic one first.
+
+`base: other.yaml`, `base: preset:NAME` or a list of these stands at the top of a file; paths are relative to that
+file. Of several bases the later wins. A file that is reached twice lies once, as low as its first use needs: what
+refines it always wins over it.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from volumen.config.problems import ConfigError, Problem
+from volumen.config.source import Located, Tree, parse
+
+PRESETS = Path(__file__).parent / "presets"
+PRESET = "preset:"
+BASE = "base"
+PROVENANCE = "provenance"
+"""Key under which a run folder's `config.yaml` records hash and versions: a record of that run, not a setting."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one file says, without its `base:`."""
+
+    label: str
+    tree: Located
+
+
+def preset_names() -> list[str]:
+    """Names that `preset:NAME` accepts."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def read_layers(source: Path | str, problems: list[Problem]) -> list[Layer]:
+    """The source and everything it is based on, most basic first.
+
+    Args:
+        source: a path, or `preset:NAME`.
+        problems: every mistake found is appended; a file that cannot be read is left out.
+
+    Raises:
+        ConfigError: when the source itself does not exist or cannot be read.
+    """
+    path, complaint = _find(str(source), Path())
+    if path is None:
+        raise ConfigError(str(source), [Problem("", "", complaint)])
+    layers: dict[Path, Layer] = {}
+    _collect(path, (), layers, problems)
+    return list(layers.values())
+
+
+def _collect(path: Path, chain: tuple[Path, ...], layers: dict[Path, Layer], problems: list[Problem]) -> None:
+    """Add the bases of `path`, then `path` itself, to `layers`; `chain` holds the files that led here."""
+    label = _label(path)
+    tree = _read(path, label, problems)
+    if tree is None:
+        return
+    here = (*chain, path)
+    for reference, origin in _bases(tree, problems):
+        base, complaint = _find(reference, path.parent)
+        if base is None:
+            problems.append(Problem(origin, BASE, complaint, blocking=True))
+        elif base in here:
+            circle = " -> ".join(_label(member) for member in (*here[here.index(base) :], base))
+            text = f"the files are based on each other ({circle}); remove one `base:`"
+            problems.append(Problem(origin, BASE, text, blocking=True))
+        elif base not in layers:
+            _collect(base, here, layers, problems)
+    settings = {key: item for key, item in tree.items() if key not in (BASE, PROVENANCE)}
+    layers[path] = Layer(label, Located(settings, label))
+
+
+def _read(path: Path, label: str, problems: list[Problem]) -> Tree | None:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
+        problems.append(Problem(label, "", text, blocking=True))
+        return None
+    except OSError as error:
+        text = f"cannot be read: {error.strerror}; check the path and its permissions"
+        problems.append(Problem(label, "", text, blocking=True))
+        return None
+    parsed = parse(text, lambda line: f"{label}:{line}", problems)
+    if parsed is None:
+        return None
+    if parsed.value is None:
+        return {}
+    if not isinstance(parsed.value, dict):
+        text = "expected `key: value` lines, got a list or a single value"
+        problems.append(Problem(parsed.origin, "", text, blocking=True))
+        return None
+    return parsed.value
+
+
+def _bases(tree: Tree, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """Each reference under `base:` with its origin."""
+    if BASE not in tree:
+        return
+    written = tree[BASE]
+    for item in written.value if isinstance(written.value, list) else [written]:
+        if isinstance(item.value, str) and item.value:
+            yield item.value, item.origin
+        else:
+            text = f"expected a file, `{PRESET}NAME` or a list of these, got {item.plain()!r}"
+            problems.append(Problem(item.origin, BASE, text, blocking=True))
+
+
+def _find(reference: str, folder: Path) -> tuple[Path | None, str]:
+    """The absolute path of a reference, or None and what is wrong with it."""
+    if reference.startswith(PRESET):
+        name, names = reference.removeprefix(PRESET), preset_names()
+        if name in names:
+            return (PRESETS / f"{name}.yaml").resolve(), ""
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {PRESET}{close[0]}? " if close else ""
+        return None, f"there is no preset {name!r}; {hint}presets: {', '.join(names) or 'none'}"
+    path = folder / Path(reference).expanduser()
+    if path.is_file():
+        return path.resolve(), ""
+    if path.is_dir():
+        inside = path / "config.yaml"
+        hint = f"give {inside}" if inside.is_file() else "give a YAML file"
+        return None, f"{path} is a folder; {hint}"
+    hint = f"; did you mean {PRESET}{reference}?" if reference in preset_names() else ""
+    return None, f"there is no file {path}{hint or f'; give an existing YAML file or {PRESET}NAME'}"
+
+
+def _label(path: Path) -> str:
+    """How a file is called in messages: preset:NAME, relative to the working folder, or in full."""
+    if path.parent == PRESETS.resolve():
+        return f"{PRESET}{path.stem}"
+    here = Path(os.getcwd()).resolve()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,98 @@
+"""Loading a configuration: files, presets and overrides become one checked, frozen model.
+
+The steps: read the source and what it is based on (`inheritance`), lay the files over each other (`merge`), lay the
+overrides on top (`override`), let pydantic check the result in its strict JSON mode, and report every mistake at once
+with the line it stands on (`explain`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from volumen.config.dump import Step, config_hash, leaves
+from volumen.config.explain import explain
+from volumen.config.inheritance import read_layers
+from volumen.config.merge import fill_defaults, fill_kinds, merge, write_default
+from volumen.config.override import override_layer, parse_overrides
+from volumen.config.places import Place, child
+from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
+from volumen.config.schema import Config
+from volumen.config.source import Located
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class LoadedConfig(Generic[ModelT]):
+    """A configuration and where it came from."""
+
+    config: ModelT
+    origins: Mapping[str, str]
+    """For each dotted key that holds a value: `file:line`, `override` or `default`."""
+    hash: str
+    """SHA-256 of the configuration's values, see `config_hash`."""
+    sources: tuple[str, ...]
+    """The files and presets that were read, most basic first."""
+
+
+def load_config(source: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig[Config]:
+    """Load and check the configuration of a run.
+
+    Args:
+        source: a YAML file, or `preset:NAME`.
+        overrides: texts like `training.epochs=3`, the command line's `-o`.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    return load_model(Config, source, overrides)
+
+
+def load_model(model: type[ModelT], source: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig[ModelT]:
+    """Load and check a file against any pydantic model; see `load_config`."""
+    problems: list[Problem] = []
+    layers = read_layers(source, problems)
+    parsed = parse_overrides(overrides, problems)
+    if any(problem.blocking for problem in problems):
+        raise ConfigError(str(source), problems)
+    root = Place(model)
+    tree = Located({}, layers[-1].label)
+    for layer in layers:
+        tree = fill_kinds(merge(tree, layer.tree, problems), root)
+    for path, _ in parsed:
+        if any(part.isdecimal() for part in path):
+            tree = write_default(tree, model, path)
+    tree = merge(tree, override_layer(parsed, problems), problems)
+    tree = fill_defaults(fill_kinds(tree, root), root)
+    config = _validate(model, tree, problems)
+    if config is None or problems:
+        raise ConfigError(str(source), problems)
+    origins = {".".join(map(str, path)): _origin(tree, path) for path, _ in leaves(config)}
+    sources = tuple(layer.label for layer in layers)
+    return LoadedConfig(config, MappingProxyType(origins), config_hash(config), sources)
+
+
+def _validate(model: type[ModelT], tree: Located, problems: list[Problem]) -> ModelT | None:
+    # In JSON mode a strict model takes a list for a tuple and an integer for a number, but still no text for either.
+    try:
+        return model.model_validate_json(json.dumps(tree.plain()))
+    except ValidationError as error:
+        problems.extend(explain(error, tree, model))
+        return None
+
+
+def _origin(tree: Located, path: tuple[Step, ...]) -> str:
+    """The origin of a value: its own line; the default's where the tree does not reach it."""
+    node: Located | None = tree
+    for key in path:
+        node = child(node, key)
+    if node is None:
+        return DEFAULT
+    if isinstance(node.value, list) and any(item.origin == OVERRIDE for item in node.value):
+        return OVERRIDE  # `-o data.patch.0=32` changed one item of a list that counts as one value
+    return node.origin

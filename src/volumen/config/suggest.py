@@ -1,0 +1,87 @@
+"""What a misspelt key was probably meant to be: a neighbour, a key of another kind, or a key of another section."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from volumen.config.places import ModelClass, Place, inner_place, kinds_of, model_for, models_at
+
+_SURE = 0.75
+_LIKELY = 0.6
+_ELSEWHERE = 0.7  # a key of another section must be closer than a neighbour to be worth naming
+_MOST = 3
+
+
+def close_to(word: str, words: Iterable[str], cutoff: float = _LIKELY) -> str | None:
+    """The closest of `words`, or None; case and `-` against `_` do not count."""
+    return next(iter(_closest(word, words, cutoff, 1)), None)
+
+
+def _closest(word: str, words: Iterable[str], cutoff: float, most: int) -> list[str]:
+    plain = {_plain(candidate): candidate for candidate in reversed(list(words))}
+    return [plain[close] for close in difflib.get_close_matches(_plain(word), list(plain), n=most, cutoff=cutoff)]
+
+
+def unknown_key_text(root: ModelClass, place: Place, kind: str | None, path: tuple[str, ...]) -> str:
+    """The message about a key that the schema does not have.
+
+    Args:
+        root: the schema.
+        place: the section in which the key was written.
+        kind: the kind chosen there, if it is a union.
+        path: the whole path, the unknown key last.
+    """
+    section, key = path[:-1], path[-1]
+    model = model_for(place.annotation, kind)
+    allowed = list(model.model_fields) if model is not None else []
+    if owners := _other_kinds(place, key):
+        hint = f"it belongs to kind {' | '.join(owners)} and this is {kind}; change the kind or remove the key"
+    elif meant := _meant(root, section, key, allowed):
+        hint = f"did you mean {' or '.join(meant)}?"
+    else:
+        hint = "remove it"
+    return f"unknown key {key!r}; {hint} (keys here: {', '.join(allowed)})"
+
+
+def all_keys(root: ModelClass) -> list[str]:
+    """Every dotted key of the schema that can be addressed without an index."""
+    return list(dict.fromkeys(_keys(root, "", ())))
+
+
+def _keys(model: ModelClass, prefix: str, inside: Sequence[ModelClass]) -> Iterable[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for inner in models_at(field.annotation):
+            if inner not in (*inside, model):
+                yield from _keys(inner, f"{prefix}{name}.", (*inside, model))
+        item = inner_place(field.annotation, 0)
+        for inner in models_at(item.annotation) if item is not None else ():
+            if inner not in (*inside, model):
+                yield from _keys(inner, f"{prefix}{name}[].", (*inside, model))
+
+
+def _meant(root: ModelClass, section: tuple[str, ...], key: str, allowed: list[str]) -> list[str]:
+    """Full keys that were probably meant: a close neighbour, the same word elsewhere, then what is merely similar."""
+    neighbours = [".".join((*section, name)) for name in _closest(key, allowed, _LIKELY, 2)]
+    if close_to(key, allowed, _SURE):
+        return neighbours if _plain(key) in _last(neighbours[-1]).split("_") else neighbours[:1]
+    elsewhere = all_keys(root)
+    same = [candidate for candidate in elsewhere if _plain(_last(candidate)) == _plain(key)]
+    if same or neighbours:
+        return same[:_MOST] or neighbours
+    word = close_to(key, dict.fromkeys(map(_last, elsewhere)), _ELSEWHERE)
+    return [candidate for candidate in elsewhere if _last(candidate) == word][:_MOST]
+
+
+def _other_kinds(place: Place, key: str) -> list[str]:
+    """The kinds of this union that have the key; empty where there is no choice of kinds."""
+    models = models_at(place.annotation)
+    owners = (model for model in models if len(models) > 1 and key in model.model_fields)
+    return [kind for owner in owners for kind in kinds_of(owner)]
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_")
