@@ -1,0 +1,127 @@
+"""`volumen config`: show, check, compare and explain configurations."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Show, check, compare and explain configurations.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Source = Annotated[str, typer.Argument(help="A YAML file, or preset:NAME.")]
+Override = Annotated[
+    list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def show(
+    source: Source,
+    override: Override = None,
+    origins: Annotated[bool, typer.Option("--origins", help="A table of every value and where it comes from.")] = False,
+    comments: Annotated[bool, typer.Option("--comments", help="Explain each key above it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the whole configuration: defaults, `base:` files and overrides resolved."""
+    from volumen.config import config_values, dump_config, load_config
+
+    loaded = load_config(source, override or ())
+    if as_json:
+        document: dict[str, Any] = {"config": config_values(loaded.config), "hash": loaded.hash}
+        document |= {"sources": list(loaded.sources)}
+        if origins:
+            document["origins"] = dict(loaded.origins)
+        _print_json(document)
+    elif origins:
+        from volumen.config import flat_values, value_text
+
+        flat = flat_values(loaded.config)
+        rows = [(key, value_text(value), loaded.origins[key]) for key, value in flat.items()]
+        _print_table(("key", "value", "from"), rows)
+    else:
+        typer.echo(dump_config(loaded.config, comments=comments), nl=False)
+
+
+@app.command()
+def check(source: Source, override: Override = None) -> None:
+    """Print OK and the configuration's hash, or every mistake in it (exit code 2)."""
+    from volumen.config import load_config
+
+    loaded = load_config(source, override or ())
+    typer.echo(f"OK {source} {loaded.hash}")
+
+
+@app.command()
+def diff(
+    left: Annotated[str, typer.Argument(help="A YAML file, or preset:NAME.")],
+    right: Annotated[str, typer.Argument(help="Another one.")],
+    override: Annotated[
+        list[str] | None, typer.Option("--override", "-o", help="Set one value in the right one. Repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print every key on which two configurations differ, and where each value comes from."""
+    from volumen.config import ABSENT, diff_configs, load_config, value_text
+
+    differences = diff_configs(load_config(left), load_config(right, override or ()))
+    if as_json:
+        _print_json([difference.as_dictionary() for difference in differences])
+        return
+    if not differences:
+        typer.echo("no differences")
+        return
+
+    def cell(value: Any) -> str:
+        return str(value) if value is ABSENT else value_text(value)
+
+    rows = [(d.key, cell(d.left), cell(d.right), d.left_origin or "", d.right_origin or "") for d in differences]
+    _print_table(("key", "left", "right", "left from", "right from"), rows)
+
+
+@app.command()
+def schema(
+    key: Annotated[str | None, typer.Option("--key", help="Only this key and what is inside it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print every key with its type, default, range and meaning."""
+    from volumen.config import Config, schema_document
+
+    document = schema_document(Config)
+    if as_json:
+        _print_json(document.json_schema if key is None else [row.as_dictionary() for row in document.under(key)])
+        return
+    rows = document.rows if key is None else document.under(key)
+    header = ("key", "type", "default", "range", "only when", "description")
+    cells = [(r.key, r.type, "required" if r.required else r.default, r.range, r.when, r.description) for r in rows]
+    _print_table(header, cells)
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A framed table in a terminal; elsewhere aligned columns, uncoloured and never cut."""
+    lines = [[" ".join(cell.split()) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
+        for line in (header, *lines):
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for line in lines:
+        table.add_row(*map(Text, line))  # Text: square brackets of lists are no markup
+    Console().print(table)
