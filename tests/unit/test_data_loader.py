@@ -1,6 +1,8 @@
 """The loader: the same batches whatever makes them, from wherever it starts."""
 
 import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +80,20 @@ def test_the_process_s_random_state_is_left_alone(dataset: PatchDataset) -> None
     before = torch.get_rng_state()
     list(epoch_loader(dataset, 0, 2, 0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("no_children_left")
+def test_workers_outlive_the_signals_that_stop_a_run(dataset: PatchDataset) -> None:
+    """Both reach the whole process group; the training process must be able to finish its step first."""
+    with PatchLoader(dataset, 1, 1) as loader:
+        batches = loader.epoch(0)
+        found = [next(batches)]
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGINT)
+            os.kill(worker.pid, signal.SIGTERM)
+        found += batches
+        expected = list(epoch_loader(dataset, 0, 1, 0))
+        assert all(same(left, right) for left, right in zip(expected, found, strict=True))
 
 
 @pytest.mark.usefixtures("no_children_left")

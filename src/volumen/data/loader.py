@@ -11,9 +11,10 @@ imports once and forks each worker from a process without threads.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from multiprocessing.context import BaseContext
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -137,6 +138,14 @@ def _context() -> BaseContext:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)  # one core per worker: the network's threads must not be fought over
+    # Ctrl-C, and a scheduler's SIGTERM, reach the whole group. The training process answers by saving and then stops
+    # its workers itself; were they gone at once, it would fail in the middle of a step. A second SIGTERM is obeyed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _let_the_next_one_through)
+
+
+def _let_the_next_one_through(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _check_shared_memory(dataset: PatchDataset, batch: int, workers: int) -> None:
