@@ -9,6 +9,8 @@ Edges are `3 * voxel + axis`, squares `3 * voxel + normal axis`, both based at t
 grow in the order (z, y, x, type) on which the ties of the matching rest.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -19,11 +21,12 @@ UNION = 4
 INSIDE = 8
 DROPPED = 16  # shifted left by the type of a square: it carries a positive pairing and can never be a pivot
 
-Flags = NDArray[np.uint8]
+Array = NDArray[Any]
+Shape = tuple[int, int, int]
 
 
 @njit(nogil=True, cache=True)
-def tile_flags(prediction, truth, start, stop):
+def tile_flags(prediction: Array, truth: Array, start: Shape, stop: Shape) -> Array:
     """Copy a box of the two masks [Z,Y,X] (0 or 1, uint8) into the flat padded byte array of a tile."""
     depth, height, width = stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]
     flags = np.zeros((depth + 2, height + 2, width + 2), np.uint8)
@@ -37,7 +40,7 @@ def tile_flags(prediction, truth, start, stop):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def square(flags, base, normal, plane, row):
+def square(flags: Array, base: int, normal: int, plane: int, row: int) -> Any:
     """The *and* of the four corner bytes of a square; `plane` and `row` are the strides of z and y."""
     if normal == 0:
         return flags[base] & flags[base + row] & flags[base + 1] & flags[base + row + 1]
@@ -47,7 +50,7 @@ def square(flags, base, normal, plane, row):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def coface(edge, which, plane, row):
+def coface(edge: int, which: int, plane: int, row: int) -> int:
     """The square number `which` (0..3, in ascending order) of the four that hold an edge; it may not exist."""
     voxel = edge // 3
     axis = edge - 3 * voxel
@@ -71,7 +74,7 @@ def coface(edge, which, plane, row):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def face(square_number, which, plane, row):
+def face(square_number: int, which: int, plane: int, row: int) -> int:
     """The edge number `which` (0..3) of a square, in the order in which edges may claim it as their partner."""
     base = square_number // 3
     normal = square_number - 3 * base
@@ -95,7 +98,7 @@ def face(square_number, which, plane, row):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def upper(edge, plane, row):
+def upper(edge: int, plane: int, row: int) -> int:
     """The larger voxel of an edge."""
     voxel = edge // 3
     axis = edge - 3 * voxel
@@ -103,7 +106,7 @@ def upper(edge, plane, row):
 
 
 @njit(nogil=True, cache=True)
-def find(parent, node):
+def find(parent: Array, node: int) -> Any:
     """The root of `node` in a union-find forest, halving the path on the way."""
     while parent[node] != node:
         parent[node] = parent[parent[node]]
@@ -112,7 +115,7 @@ def find(parent, node):
 
 
 @njit(nogil=True, cache=True)
-def unite(parent, first, second):
+def unite(parent: Array, first: int, second: int) -> bool:
     """Join two trees under the smaller root; return whether they were apart."""
     first, second = find(parent, first), find(parent, second)
     if first == second:
@@ -125,7 +128,7 @@ def unite(parent, first, second):
 
 
 @njit(nogil=True, cache=True)
-def grown(array):
+def grown(array: Array) -> Array:
     """A copy of a one-dimensional array with twice the room."""
     larger = np.empty(2 * len(array), array.dtype)
     larger[: len(array)] = array
@@ -133,28 +136,27 @@ def grown(array):
 
 
 @njit(nogil=True, cache=True)
-def euler_characteristics(flags, shape):
+def euler_characteristics(flags: Array, shape: Shape) -> Array:
     """V - E + F - C on the voxel grid of prediction, truth and their union, as three integers."""
     plane, row = (shape[1] + 2) * (shape[2] + 2), shape[2] + 2
     result = np.zeros(3, np.int64)
     for z in range(1, shape[0] + 1):
         for y in range(1, shape[1] + 1):
             line = z * plane + y * row
-            p_sum, g_sum, u_sum = 0, 0, 0
             for v in range(line + 1, line + 1 + shape[2]):
-                # Walk the eight corners once: a = and over the cell spanned by the named axes.
-                x = flags[v] & flags[v + 1]
-                y0 = flags[v] & flags[v + row]
-                z0 = flags[v] & flags[v + plane]
-                xy = x & flags[v + row] & flags[v + row + 1]
-                xz = x & flags[v + plane] & flags[v + plane + 1]
-                yz = y0 & flags[v + plane] & flags[v + plane + row]
-                xyz = xy & xz & flags[v + plane + row] & flags[v + plane + row + 1]
                 own = flags[v]
-                p_sum += (own & 1) - (x & 1) - (y0 & 1) - (z0 & 1) + (xy & 1) + (xz & 1) + (yz & 1) - (xyz & 1)
-                g_sum += (own & 2) - (x & 2) - (y0 & 2) - (z0 & 2) + (xy & 2) + (xz & 2) + (yz & 2) - (xyz & 2)
-                u_sum += (own & 4) - (x & 4) - (y0 & 4) - (z0 & 4) + (xy & 4) + (xz & 4) + (yz & 4) - (xyz & 4)
-            result[0] += p_sum
-            result[1] += g_sum // 2
-            result[2] += u_sum // 4
+                if not own & UNION:
+                    continue  # every cell is counted at its smallest voxel
+                a = own & flags[v + 1]
+                b = own & flags[v + row]
+                c = own & flags[v + plane]
+                ab = a & b & flags[v + row + 1]
+                ac = a & c & flags[v + plane + 1]
+                bc = b & c & flags[v + plane + row]
+                abc = ab & ac & bc & flags[v + plane + row + 1]
+                for k in range(3):
+                    bit = 1 << k
+                    even = (own & bit) + (ab & bit) + (ac & bit) + (bc & bit)
+                    odd = (a & bit) + (b & bit) + (c & bit) + (abc & bit)
+                    result[k] += (even >> k) - (odd >> k)
     return result

@@ -7,11 +7,11 @@ voxel, and only two planes of labels are ever in memory.
 import numpy as np
 from numba import njit
 
-from volumen.metrics.cells import PREDICTED, TRUE, find, grown, unite
+from volumen.metrics.cells import PREDICTED, TRUE, Array, Shape, find, grown, unite
 
 
 @njit(nogil=True, cache=True)
-def first_touch(z, y, x, height, width):
+def first_touch(z: int, y: int, x: int, height: int, width: int) -> int:
     """Rank of the first edge, in the order (z, y, x, type), that touches a voxel; -1 for the very first voxel."""
     if z > 0:
         return 3 * (((z - 1) * height + y) * width + x)
@@ -21,7 +21,7 @@ def first_touch(z, y, x, height, width):
 
 
 @njit(nogil=True, cache=True)
-def components(flags, shape, bit):
+def components(flags: Array, shape: Shape, bit: int) -> tuple[int, Array, Array, Array]:
     """Label the runs of the set `bit` of a tile.
 
     Returns:
@@ -63,7 +63,7 @@ def components(flags, shape, bit):
 
 
 @njit(nogil=True, cache=True)
-def matched_components(parent, seen, touch):
+def matched_components(parent: Array, seen: Array, touch: Array) -> int:
     """m0 of a tile from the runs of the union, as `components` returns them.
 
     The matching leaves out one component, the essential one, of prediction and of truth. Both leave out the same death

@@ -73,8 +73,10 @@ def checked_pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any],
 
 
 def _foreground(plane: NDArray[Any]) -> NDArray[np.bool_]:
-    filled = plane != 0
-    return filled & (plane == plane) if plane.dtype.kind == "f" else filled  # NaN differs from itself
+    filled: NDArray[np.bool_] = plane != 0
+    if plane.dtype.kind == "f":
+        filled &= plane == plane  # NaN differs from itself
+    return filled
 
 
 def binarise(prediction: ArrayLike, truth: ArrayLike, ignore_label: int) -> Masks:
@@ -92,6 +94,6 @@ def binarise(prediction: ArrayLike, truth: ArrayLike, ignore_label: int) -> Mask
     masks = Masks(np.empty(true.shape, np.uint8), np.empty(true.shape, np.uint8))
     for z in range(true.shape[0]):  # plane by plane: no temporary of the size of the volume
         labelled = true[z] != ignore_label
-        masks.prediction[z] = _foreground(predicted[z]) & labelled
-        masks.truth[z] = _foreground(true[z]) & labelled
+        np.logical_and(_foreground(predicted[z]), labelled, out=masks.prediction[z].view(np.bool_))
+        np.logical_and(_foreground(true[z]), labelled, out=masks.truth[z].view(np.bool_))
     return masks

@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from volumen.metrics.cells import find, grown, unite
+from volumen.metrics.cells import Array, find, grown, unite
+from volumen.metrics.packing import bit_position, packed_rows
 
 
 class Runs(NamedTuple):
@@ -28,35 +29,32 @@ class Runs(NamedTuple):
 
 
 @njit(nogil=True, cache=True)
-def _find_runs(mask):
-    depth, height, width = mask.shape
+def _find_runs(packed: Array) -> tuple[Array, Array, Array]:
+    """The runs of a packed mask: first run of each row, start and stop of each run."""
+    depth, height = packed.shape[0] - 2, packed.shape[1] - 2
     rows = np.zeros(depth * height + 1, np.int64)
-    starts = np.empty(4096, np.int32)
-    stops = np.empty(4096, np.int32)
+    places = np.empty(8192, np.int32)  # starts and stops in turn
     count = 0
     for z in range(depth):
         for y in range(height):
-            before = np.uint8(0)
-            for x in range(width):
-                value = mask[z, y, x]
-                if value != before:
-                    if value:
-                        if count == len(starts):
-                            starts, stops = grown(starts), grown(stops)
-                        starts[count] = x
-                    else:
-                        stops[count] = x
-                        count += 1
-                    before = value
-            if before:
-                stops[count] = width
-                count += 1
-            rows[z * height + y + 1] = count
-    return rows, starts[:count].copy(), stops[:count].copy()
+            carry = np.uint64(0)
+            for k in range(packed.shape[2]):
+                word = packed[z + 1, y + 1, k]
+                changes = word ^ (word << np.uint64(1) | carry)
+                carry = word >> np.uint64(63)
+                if count + 64 > len(places):
+                    places = grown(places)
+                while changes:
+                    lowest = changes & (~changes + np.uint64(1))
+                    changes ^= lowest
+                    places[count] = 64 * k + bit_position(lowest) - 1
+                    count += 1
+            rows[z * height + y + 1] = count // 2
+    return rows, places[:count:2].copy(), places[1:count:2].copy()
 
 
 @njit(nogil=True, cache=True)
-def _join_rows(rows, starts, stops, first, second, parent):
+def _join_rows(rows: Array, starts: Array, stops: Array, first: int, second: int, parent: Array) -> None:
     """Unite the runs of two rows that touch by a face, an edge or a corner."""
     i, j = rows[first], rows[second]
     while i < rows[first + 1] and j < rows[second + 1]:
@@ -69,7 +67,7 @@ def _join_rows(rows, starts, stops, first, second, parent):
 
 
 @njit(nogil=True, cache=True)
-def _label_runs(rows, starts, stops, depth, height):
+def _label_runs(rows: Array, starts: Array, stops: Array, depth: int, height: int) -> tuple[Array, int]:
     parent = np.arange(len(starts)).astype(np.int32)
     for z in range(depth):
         for y in range(height):
@@ -96,6 +94,6 @@ def _label_runs(rows, starts, stops, depth, height):
 
 def labelled_runs(mask: NDArray[np.uint8]) -> Runs:
     """Label the 26-connected components of a mask [Z,Y,X] of 0 and 1 (uint8)."""
-    rows, starts, stops = _find_runs(mask)
+    rows, starts, stops = _find_runs(packed_rows(mask))
     labels, components = _label_runs(rows, starts, stops, mask.shape[0], mask.shape[1])
     return Runs(rows, starts, stops, labels, int(components))

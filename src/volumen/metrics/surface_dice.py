@@ -17,7 +17,9 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from volumen.errors import UserError
+from volumen.metrics.cells import Array
 from volumen.metrics.masks import Masks, binarise
+from volumen.metrics.packing import packed_rows
 
 _ROOT_2, _ROOT_3 = math.sqrt(2.0), math.sqrt(3.0)
 
@@ -62,21 +64,7 @@ def element_areas() -> NDArray[np.float64]:
 
 
 @njit(nogil=True, cache=True)
-def _pack(mask):
-    """Pack rows into words: bit k of a padded row [Z+2, Y+2] is voxel x = k - 1, so that bit k - 1 is its neighbour."""
-    depth, height, width = mask.shape
-    words = (width + 1) // 64 + 1
-    packed = np.zeros((depth + 2, height + 2, words), np.uint64)
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                if mask[z, y, x]:
-                    packed[z + 1, y + 1, (x + 1) >> 6] |= np.uint64(1) << np.uint64((x + 1) & 63)
-    return packed
-
-
-@njit(nogil=True, cache=True)
-def _surface(packed):
+def _surface(packed: Array) -> Array:
     """The surface elements [Z+1, Y+1, words]: element (z, y, x) spans padded voxels z..z+1, y..y+1, x..x+1."""
     depth, height, words = packed.shape[0] - 1, packed.shape[1] - 1, packed.shape[2]
     surface = np.zeros((depth, height, words), np.uint64)
@@ -97,20 +85,22 @@ def _surface(packed):
 
 
 @njit(nogil=True, cache=True)
-def _widened(rows, source, target):
-    """Write into `target` the rows of `source` [Z,Y,words], each bit also set on both its neighbours along x."""
+def _widened(source: Array) -> Array:
+    """The words [Z,Y,words] with each bit also set on both its neighbours along x."""
+    wider = np.empty_like(source)
     words = source.shape[2]
-    for z in range(rows, rows + 1):
+    for z in range(source.shape[0]):
         for y in range(source.shape[1]):
             for k in range(words):
                 word = source[z, y, k]
                 left = source[z, y, k - 1] >> np.uint64(63) if k > 0 else np.uint64(0)
                 right = source[z, y, k + 1] << np.uint64(63) if k + 1 < words else np.uint64(0)
-                target[z, y, k] = word | word << np.uint64(1) | word >> np.uint64(1) | left | right
+                wider[z, y, k] = word | word << np.uint64(1) | word >> np.uint64(1) | left | right
+    return wider
 
 
 @njit(nogil=True, cache=True)
-def _dilated(surface, squared_tolerance):
+def _dilated(surface: Array, squared_tolerance: float) -> Array:
     """All positions within the tolerance of a surface element: a dilation with the digital ball."""
     depth, height, words = surface.shape
     radius = 0
@@ -130,15 +120,12 @@ def _dilated(surface, squared_tolerance):
                         for k in range(words):
                             result[z, y, k] |= wide[z + dz, y + dy, k]
         if half < radius:
-            wider = np.empty_like(surface)
-            for z in range(depth):
-                _widened(z, wide, wider)
-            wide = wider
+            wide = _widened(wide)
     return result
 
 
 @njit(nogil=True, cache=True)
-def _count_patterns(packed, surface, near):
+def _count_patterns(packed: Array, surface: Array, near: Array) -> tuple[Array, Array]:
     """How often each pattern occurs on a surface, [256], and how often near the other surface, [256]."""
     total = np.zeros(256, np.int64)
     close = np.zeros(256, np.int64)
@@ -171,9 +158,10 @@ def surface_dice_of_masks(masks: Masks, tolerance: float) -> float:
     """`surface_dice` of two masks that are already binary."""
     if not (tolerance >= 0 and math.isfinite(tolerance)):
         raise UserError(f"tolerance must be a distance of 0 voxels or more, got {tolerance}: the leaderboard uses 2.0")
-    if not masks.prediction.any() or not masks.truth.any():
-        return 1.0 if not masks.prediction.any() and not masks.truth.any() else 0.0
-    packed = [_pack(mask) for mask in masks]
+    packed = [packed_rows(mask) for mask in masks]
+    filled = [bool(bits.any()) for bits in packed]
+    if not all(filled):
+        return 0.0 if any(filled) else 1.0
     surfaces = [_surface(bits) for bits in packed]
     reach = [_dilated(surface, float(tolerance) ** 2) for surface in surfaces]
     total = np.zeros(256, np.int64)

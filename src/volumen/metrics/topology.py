@@ -68,7 +68,7 @@ def tile_counts(masks: Masks, box: Box, *, match_tunnels: bool = True) -> NDArra
     of prediction, truth and union.
     """
     start, stop = box
-    shape = tuple(int(b - a) for a, b in zip(start, stop, strict=True))
+    shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
     flags = tile_flags(masks.prediction, masks.truth, start, stop)
     bits = (PREDICTED, TRUE, UNION)
     labelled = [components(flags, shape, bit) for bit in bits]

@@ -18,14 +18,31 @@ persistent (co)homology" (2011); Bauer, Schmahl, "Efficient computation of image
 (2021), for pairs at sight; Stucki et al., "Efficient Betti matching" (2024), for the matching itself.
 """
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from numba import njit
 
-from volumen.metrics.cells import DROPPED, INSIDE, PREDICTED, TRUE, UNION, coface, face, grown, square, unite
+from volumen.metrics.cells import (
+    DROPPED,
+    INSIDE,
+    PREDICTED,
+    TRUE,
+    UNION,
+    Array,
+    Shape,
+    coface,
+    face,
+    grown,
+    square,
+    unite,
+)
+
+Store: TypeAlias = tuple[Array, Array, Array, Array, int]  # table keys, table values, column starts, entries, columns
 
 
 @njit(nogil=True, cache=True)
-def _kept(flags, number, plane, row):
+def _kept(flags: Array, number: int, plane: int, row: int) -> int:
     """0 if a square does not exist or is dropped, 1 if it lies in the union, 2 if outside it."""
     base = number // 3
     normal = number - 3 * base
@@ -36,7 +53,7 @@ def _kept(flags, number, plane, row):
 
 
 @njit(nogil=True, cache=True)
-def _first_square(flags, edge, plane, row):
+def _first_square(flags: Array, edge: int, plane: int, row: int) -> int:
     """The first square of an edge's coboundary (squares of the union first, then by number); -1 if none is kept."""
     fallback = -1
     for which in range(4):
@@ -50,7 +67,7 @@ def _first_square(flags, edge, plane, row):
 
 
 @njit(nogil=True, cache=True)
-def _claimed_by(flags, number, inner, outer, plane, row):
+def _claimed_by(flags: Array, number: int, inner: int, outer: int, plane: int, row: int) -> int:
     """The edge of `outer` minus `inner` that pairs at sight with a square of `outer`, or -1.
 
     Edges along axis 0 take part only where they lead up into `inner`: the others are in the spanning forest.
@@ -71,7 +88,7 @@ def _claimed_by(flags, number, inner, outer, plane, row):
 
 
 @njit(nogil=True, cache=True)
-def _paired(flags, edge, inner, outer, plane, row):
+def _paired(flags: Array, edge: int, inner: int, outer: int, plane: int, row: int) -> bool:
     """Whether an edge of `outer` minus `inner` is a pair at sight."""
     number = _first_square(flags, edge, plane, row)
     if number < 0:
@@ -83,72 +100,91 @@ def _paired(flags, edge, inner, outer, plane, row):
 
 
 @njit(nogil=True, cache=True)
-def _columns(flags, shape, inner, outer):
+def _busy(flags: Array, line: int, width: int, plane: int, row: int, inner: int, outer: int, busy: Array) -> Any:
+    """Mark the voxels of a row at which `_columns` has anything to do: not the depths of either set."""
+    own = flags[line : line + width + 1]
+    under = flags[line - plane : line - plane + width + 1]
+    left = flags[line - row : line - row + width + 1]
+    corner = flags[line - plane - row : line - plane - row + width + 1]
+    some = np.uint8(0)
+    for x in range(1, width + 1):
+        around = under[x] & left[x] & corner[x] & own[x - 1] & under[x - 1]
+        calm = (around & inner) if own[x] & inner else (around & outer)
+        busy[x] = (own[x] & outer) != 0 and calm == 0
+        some |= busy[x]
+    return some
+
+
+@njit(nogil=True, cache=True)
+def _top_paired(flags: Array, voxel: int, plane: int, row: int, inner: int, outer: int) -> bool:
+    """Whether the edge along axis 0 that ends in `voxel`, the first voxel of a run of `inner`, is a pair at sight."""
+    beside = flags[voxel - row]
+    if beside & flags[voxel - row - plane] & outer:
+        # Its first square is the one towards smaller y, which its other edge to `voxel` claims first unless in `inner`.
+        return bool(beside & inner)
+    return _paired(flags, 3 * (voxel - plane), inner, outer, plane, row)
+
+
+@njit(nogil=True, cache=True)
+def _columns(flags: Array, shape: Shape, inner: int, outer: int) -> Array:
     """The edges of `outer` minus `inner` whose columns must be built: no pairs at sight, not in the spanning forest."""
     depth, height, width = shape
     plane, row = (height + 2) * (width + 2), width + 2
     below = np.zeros((height + 2, width + 2), np.int32)
     here = np.zeros((height + 2, width + 2), np.int32)
+    busy = np.zeros(width + 1, np.uint8)
     parent = np.empty(1024, np.int32)
-    edges = np.empty(1024, np.int64)
-    ends = np.empty((1024, 2), np.int32)
+    edges = np.empty((1024, 3), np.int64)  # the edge, and the nodes at its two ends
     count, found = 0, 0
     for z in range(1, depth + 1):
         below, here = here, below
         for y in range(1, height + 1):
+            here[y] = below[y]
+            if not _busy(flags, z * plane + y * row, width, plane, row, inner, outer, busy):
+                continue
             for x in range(1, width + 1):
+                if not busy[x]:
+                    continue
                 v = z * plane + y * row + x
                 own, under = flags[v], flags[v - plane]
-                if not own & outer:
-                    continue
                 # A run along axis 0: it goes on inside `inner`, and outside it from whatever lies below.
-                if (under & inner) if own & inner else (under & outer):
-                    node = below[y, x]
-                else:
+                if not ((under & inner) if own & inner else (under & outer)):
                     if count == len(parent):
                         parent = grown(parent)
-                    node = np.int32(count)
                     parent[count] = count
+                    here[y, x] = count
                     count += 1
-                here[y, x] = node
                 if found + 3 > len(edges):
-                    edges = grown(edges)
-                    larger = np.empty((len(edges), 2), np.int32)
-                    larger[:found] = ends[:found]
-                    ends = larger
-                if own & inner and under & outer and not under & inner:
-                    edge = 3 * (v - plane)
-                    if not _paired(flags, edge, inner, outer, plane, row):
-                        edges[found] = edge
-                        ends[found, 0] = below[y, x]
-                        ends[found, 1] = node
-                        found += 1
+                    edges = np.concatenate((edges, np.empty_like(edges)))
+                top = own & inner and under & outer and not under & inner
+                if top and not _top_paired(flags, v, plane, row, inner, outer):
+                    edges[found, 0], edges[found, 1], edges[found, 2] = 3 * (v - plane), below[y, x], here[y, x]
+                    found += 1
                 for axis in range(1, 3):
                     step = row if axis == 1 else 1
-                    if not flags[v - step] & outer:
+                    beside = flags[v - step]
+                    if not beside & outer:
                         continue
-                    square_below = under & flags[v - step - plane]
+                    square_below = under & beside & flags[v - step - plane]
                     other = here[y - 1, x] if axis == 1 else here[y, x - 1]
-                    if own & flags[v - step] & inner:
+                    if own & beside & inner:
                         if not square_below & inner:
-                            unite(parent, node, other)
+                            unite(parent, here[y, x], other)
                     elif not square_below & outer:  # else: claimed by the square below it, the first of all
                         edge = 3 * (v - step) + axis
                         if not _paired(flags, edge, inner, outer, plane, row):
-                            edges[found] = edge
-                            ends[found, 0] = node
-                            ends[found, 1] = other
+                            edges[found, 0], edges[found, 1], edges[found, 2] = edge, here[y, x], other
                             found += 1
     kept = 0
     for k in range(found):
-        if not unite(parent, ends[k, 0], ends[k, 1]):
-            edges[kept] = edges[k]
+        if not unite(parent, edges[k, 1], edges[k, 2]):
+            edges[kept, 0] = edges[k, 0]
             kept += 1
-    return edges[:kept].copy()
+    return edges[:kept, 0].copy()
 
 
 @njit(nogil=True, cache=True)
-def _push(heap, size, key):
+def _push(heap: Array, size: int, key: int) -> Array:
     """Add a key to a binary min-heap; returns the heap, perhaps moved to a larger array."""
     if size == len(heap):
         heap = grown(heap)
@@ -164,7 +200,7 @@ def _push(heap, size, key):
 
 
 @njit(nogil=True, cache=True)
-def _sift(heap, size):
+def _sift(heap: Array, size: int) -> None:
     """Remove the least key of a min-heap of `size` keys; the caller counts one fewer afterwards."""
     last = heap[size - 1]
     size -= 1
@@ -183,7 +219,7 @@ def _sift(heap, size):
 
 
 @njit(nogil=True, cache=True)
-def _pop_pivot(heap, size):
+def _pop_pivot(heap: Array, size: int) -> Any:
     """Take the least key that occurs an odd number of times; -1 when all cancel. Returns key and remaining size."""
     while size > 0:
         key = heap[0]
@@ -198,7 +234,7 @@ def _pop_pivot(heap, size):
 
 
 @njit(nogil=True, cache=True)
-def _slot(table_keys, key):
+def _slot(table_keys: Array, key: int) -> int:
     """Where a key is, or belongs, in an open-addressing table whose length is a power of two (-1: empty)."""
     mask = len(table_keys) - 1
     place = (key * np.int64(0x9E3779B97F4A7C1) >> 20) & mask
@@ -208,7 +244,9 @@ def _slot(table_keys, key):
 
 
 @njit(nogil=True, cache=True)
-def _push_coboundary(flags, edge, skip, plane, row, heap, size):
+def _push_coboundary(
+    flags: Array, edge: int, skip: int, plane: int, row: int, heap: Array, size: int
+) -> tuple[Array, int]:
     """Push the kept squares of an edge, but for `skip`, as keys that sort squares of the union first."""
     outside = 3 * len(flags)
     for which in range(4):
@@ -223,7 +261,7 @@ def _push_coboundary(flags, edge, skip, plane, row, heap, size):
 
 
 @njit(nogil=True, cache=True)
-def _reduce(flags, plane, row, edges, inner, store):
+def _reduce(flags: Array, plane: int, row: int, edges: Array, inner: int, store: Store) -> Store:
     """Reduce the columns of `edges` against each other, the pairs at sight and the columns already in `store`.
 
     `store` is (table keys, table values, column starts, entries, number of columns); a new one is returned, with a
@@ -286,7 +324,7 @@ def _reduce(flags, plane, row, edges, inner, store):
 
 
 @njit(nogil=True, cache=True)
-def _deaths(cycles, keys, outside):
+def _deaths(cycles: Array, keys: Array, outside: int) -> Array:
     """The squares of `cycles` that are no pivot."""
     deaths = np.empty(len(cycles), np.int64)
     count = 0
@@ -298,7 +336,7 @@ def _deaths(cycles, keys, outside):
 
 
 @njit(nogil=True, cache=True)
-def matched_tunnels(flags, shape, cycles):
+def matched_tunnels(flags: Array, shape: Shape, cycles: Array) -> tuple[int, int]:
     """m1 of a tile.
 
     Args:

@@ -11,8 +11,11 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from volumen.errors import UserError
+from volumen.metrics.cells import Array
 from volumen.metrics.masks import Masks, binarise
 from volumen.metrics.runs import Runs, labelled_runs
+
+_BEYOND = np.int32(2**31 - 1)  # larger than any position in a row
 
 
 @dataclass(frozen=True)
@@ -31,47 +34,41 @@ class VoiScore:
 
 
 @njit(nogil=True, cache=True)
-def _segments(first_rows, first_starts, first_stops, first_labels, rows, starts, stops, labels, stride):
-    """Cut every row where either labelling changes; returns the pair of labels as one key, and the voxels, of each."""
-    size = 2 * (len(first_starts) + len(starts))
+def _segments(prediction: Runs, truth: Runs) -> tuple[Array, Array]:
+    """Cut every row where either labelling changes; returns the two labels as one key, and the voxels, of each piece.
+
+    Voxels that are in no run of either are left out.
+    """
+    size = 2 * (len(prediction.starts) + len(truth.starts))
     keys = np.empty(size, np.int64)
     voxels = np.empty(size, np.int64)
     count = 0
-    for row in range(len(rows) - 1):
-        i, j = first_rows[row], rows[row]
-        x = -1
-        while i < first_rows[row + 1] or j < rows[row + 1]:
-            has_first, has_second = i < first_rows[row + 1], j < rows[row + 1]
-            begin = np.int64(1) << 60
-            if has_first:
-                begin = max(x, first_starts[i])
-            if has_second:
-                begin = min(begin, max(x, starts[j]))
-            in_first = has_first and first_starts[i] <= begin
-            in_second = has_second and starts[j] <= begin
-            end = np.int64(1) << 60
-            if has_first:
-                end = min(end, first_stops[i] if in_first else first_starts[i])
-            if has_second:
-                end = min(end, stops[j] if in_second else starts[j])
-            keys[count] = (first_labels[i] if in_first else 0) * stride + (labels[j] if in_second else 0)
-            voxels[count] = end - begin
+    for row in range(len(truth.rows) - 1):
+        i, last_i = prediction.rows[row], prediction.rows[row + 1]
+        j, last_j = truth.rows[row], truth.rows[row + 1]
+        x = np.int32(0)
+        while i < last_i or j < last_j:
+            # The next run of either mask, or one that begins beyond any row.
+            start_i, stop_i = (prediction.starts[i], prediction.stops[i]) if i < last_i else (_BEYOND, _BEYOND)
+            start_j, stop_j = (truth.starts[j], truth.stops[j]) if j < last_j else (_BEYOND, _BEYOND)
+            begin = max(x, min(start_i, start_j))
+            x = min(stop_i if start_i <= begin else start_i, stop_j if start_j <= begin else start_j)
+            label_i = prediction.labels[i] if start_i <= begin else 0
+            label_j = truth.labels[j] if start_j <= begin else 0
+            keys[count] = np.int64(label_i) * (truth.components + 1) + label_j
+            voxels[count] = x - begin
             count += 1
-            x = end
-            if in_first and first_stops[i] == end:
-                i += 1
-            if in_second and stops[j] == end:
-                j += 1
+            i += x == stop_i
+            j += x == stop_j
     return keys[:count], voxels[:count]
 
 
 def _overlaps(prediction: Runs, truth: Runs) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Predicted label, true label and shared voxels of every pair of labels that meet where either is foreground."""
-    stride = truth.components + 1
-    keys, voxels = _segments(*prediction[:4], *truth[:4], np.int64(stride))
+    keys, voxels = _segments(prediction, truth)
     pairs, where = np.unique(keys, return_inverse=True)
     shared = np.bincount(where, weights=voxels, minlength=len(pairs)).astype(np.int64)
-    return pairs // stride, pairs % stride, shared
+    return pairs // (truth.components + 1), pairs % (truth.components + 1), shared
 
 
 def voi_of_masks(masks: Masks, alpha: float) -> VoiScore:
