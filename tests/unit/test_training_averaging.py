@@ -79,11 +79,11 @@ def test_noise_has_the_stated_size_decays_and_repeats():
     def noisy(epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(100, 100), nn.Linear(100, 100))
-        before = [model[0].weight.clone(), model[1].weight.clone()]
+        before = [model[0].weight.detach().clone(), model[1].weight.detach().clone()]
         event = inject_noise(model, settings, seed=7, epoch=epoch)
         assert event["std"] == 0.1 * 0.5**epoch
         assert torch.equal(model[1].weight, before[1])  # not among the layers
-        return model[0].weight - before[0], before[0]
+        return model[0].weight.detach() - before[0], before[0]
 
     difference, weight = noisy(0)
     assert abs(float(difference.std() / weight.std()) - 0.1) < 0.005

@@ -19,19 +19,17 @@ class Term(Section):
 
 
 class SoftDice(Term):
-    """1 - soft Dice of the surface over the valid voxels."""
+    """1 - soft Dice of the surface, mean over the patches of a batch."""
 
-    smooth: Annotated[float, Field(ge=0.0)] = 1e-5
-    """Added to numerator and denominator."""
-    per_sample: bool = False
-    """True: mean of each patch's own Dice. False: one Dice over the batch, steadier where surface is scarce."""
+    smooth: Annotated[float, Field(gt=0.0)] = 1.0
+    """Added above and below, in voxels."""
 
 
 class Focal(Term):
-    """Focal loss (Lin et al. 2017); `alpha` weighs surface voxels, 1 - alpha background voxels."""
+    """Focal loss (Lin et al. 2017)."""
 
-    alpha: Annotated[float, Field(ge=0.0, le=1.0)] | None = 0.25
-    """Weight of voxels whose truth is surface; null leaves both at 1."""
+    alpha: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Weight of voxels whose truth is surface, 1 - alpha that of background; null leaves both at 1."""
     gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
     """Focusing exponent; 0 is the cross-entropy."""
 
@@ -45,40 +43,41 @@ class Variance(Term):
 
 
 class Entropy(Term):
-    """max(0, 0.5 - mean binary entropy), the plan's second regulariser."""
+    """max(0, minimum - mean binary entropy), the plan's second regulariser."""
+
+    minimum: Annotated[float, Field(gt=0.0, lt=0.693)] = 0.5
+    """Mean entropy in nats below which the term acts."""
 
 
 class Boundary(Term):
-    """Error weighted by the distance to the true boundary: full within theta0, fading to nothing at theta."""
+    """Cross-entropy weighted by the distance to the true boundary."""
 
-    theta0_voxels: Annotated[float, Field(ge=0.0)] = 3.0
-    theta_voxels: Annotated[float, Field(gt=0.0)] = 5.0
+    full_within: Annotated[float, Field(ge=0.0)] = 3.0
+    """Weight 1 up to this distance, in voxels (theta0)."""
+    zero_from: Annotated[float, Field(gt=0.0, lt=100.0)] = 5.0
+    """Weight 0 from this distance on, in voxels (theta)."""
 
     @model_validator(mode="after")
     def _order(self) -> "Boundary":
-        if self.theta0_voxels >= self.theta_voxels:
-            raise ValueError(f"theta0_voxels ({self.theta0_voxels}) must be below theta_voxels ({self.theta_voxels})")
+        if self.full_within >= self.zero_from:
+            raise ValueError(f"full_within ({self.full_within}) must be below zero_from ({self.zero_from})")
         return self
 
 
 class ClDice(Term):
-    """Soft clDice (Shit et al. 2021) on soft skeletons."""
+    """1 - soft clDice (Shit et al. 2021) on soft skeletons."""
 
-    iterations: Annotated[int, Field(ge=1, le=50)] = 3
+    iterations: Annotated[int, Field(ge=1, le=100)] = 3
     """Erosions of the soft skeleton; at least half the thickness of a sheet."""
+    smooth: Annotated[float, Field(gt=0.0)] = 1.0
+    """Added above and below, in voxels."""
 
 
 class Connectivity(Term):
     """Disagreement of max-pooled prediction and truth: gaps and specks count where neighbourhoods differ."""
 
-    kernel: Annotated[int, Field(ge=3, le=15)] = 5
-    """Side of the pooled neighbourhood, odd."""
-
-    @model_validator(mode="after")
-    def _odd(self) -> "Connectivity":
-        if self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, got {self.kernel}")
-        return self
+    radius: Annotated[int, Field(ge=1, le=16)] = 1
+    """The neighbourhood is the cube of side 2 radius + 1 voxels."""
 
 
 class MedialRecall(Term):
@@ -88,11 +87,15 @@ class MedialRecall(Term):
 class SignedDistance(Term):
     """Regression of the truth's clamped signed distance from the logits."""
 
-    clamp_voxels: Annotated[float, Field(gt=0.0)] = 5.0
+    reach: Annotated[float, Field(ge=0.5, lt=100.0)] = 3.0
+    """Distance at which the target saturates, in voxels."""
 
 
 class MergePenalty(Term):
-    """Predicted surface in the middle of narrow gaps between true sheets: what fuses two sheets is punished."""
+    """Cross-entropy in the middle of narrow gaps between true sheets: what fuses two sheets is punished."""
+
+    widest_gap: Annotated[int, Field(ge=1, le=254)] = 8
+    """Gaps up to this width count, in voxels."""
 
 
 class Terms(Section):

@@ -145,14 +145,14 @@ def save_folds(folds: Folds, path: Path) -> None:
     write_atomically(path, json.dumps(folds.to_json(), indent=1) + "\n")
 
 
-def load_folds(path: Path | str, dataset: PreparedDataset) -> Folds:
-    """Read folds and check them against the data set they are to divide.
+def load_folds(path: Path | str | None, dataset: PreparedDataset) -> Folds:
+    """Read folds and check them against the data set they are to divide; None is `folds.json` in its folder.
 
     Raises:
         UserError: the file is missing or damaged, belongs to another data set, or its folds are not disjoint or not
             complete.
     """
-    path = Path(path)
+    path = dataset.root / FILE if path is None else Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `volumen folds {dataset.root}` first, or give data.folds")
     try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from volumen.config.schema import Config, Postprocessing
 from volumen.data import PreparedDataset
-from volumen.data.folds import FILE, Fold, load_folds
+from volumen.data.folds import Fold, load_folds
 from volumen.data.normalise import normalise
 from volumen.errors import UserError
 from volumen.experiments.scoring import CaseResult, Evaluation, labelled_cases, score_case
@@ -121,16 +121,15 @@ def _choose(
     config: Config, dataset: PreparedDataset, fold: int | None, cases: Sequence[str] | None
 ) -> tuple[Fold | None, tuple[str, ...]]:
     """The run's own fold where it is known, and the cases to evaluate."""
-    folds_file = Path(config.data.folds) if config.data.folds else dataset.root / FILE
     if cases is None:
-        folds = load_folds(folds_file, dataset)
+        folds = load_folds(config.data.folds, dataset)
         return folds.fold(config.data.fold), folds.fold(config.data.fold if fold is None else fold).validation
     chosen = tuple(dict.fromkeys(cases))
     if not chosen:
         raise UserError("--cases names no case: give ids separated by commas")
     labelled_cases(dataset, chosen)  # every id exists and has a label, before anything is computed
     try:
-        return load_folds(folds_file, dataset).fold(config.data.fold), chosen
+        return load_folds(config.data.folds, dataset).fold(config.data.fold), chosen
     except UserError:  # then nobody can tell what the run was trained on, and the notes say just that
         return None, chosen
 

@@ -31,7 +31,7 @@ def inject_noise(model: nn.Module, settings: WeightNoise, seed: int, epoch: int)
     for index, (name, parameter) in enumerate(model.named_parameters()):
         if not any(fnmatchcase(name, pattern) for pattern in settings.layers) or parameter.numel() < 2:
             continue
-        spread = float(parameter.std())
+        spread = float(parameter.detach().std())
         if spread == 0.0:
             continue
         noise = generator(seed, epoch, index, "weight_noise").standard_normal(parameter.shape, dtype="float32")

@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from volumen.config import dump_resolved, load_config
+from volumen.config import diff_configs, dump_resolved, load_config
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.files import append_json_line, read_json_lines, write_atomically
 from volumen.training.checkpoint import CheckpointStore
 
 # Where a run may differ from its own configuration when it is resumed: nothing of this changes a number.
-MAY_CHANGE = {("data", "workers"), ("data", "dataset"), ("data", "folds")}
+MAY_CHANGE = {"data.workers", "data.dataset", "data.folds"}
 
 
 class RunFolder:
@@ -53,12 +53,11 @@ class RunFolder:
         Raises:
             UserError: No run there, or a configuration that differs from the run's.
         """
-        own = run_config(path)
-        differing = [key for key in _differences(own.model_dump(), config.model_dump()) if key not in MAY_CHANGE]
-        if differing:
-            names = ", ".join(".".join(key) for key in differing)
+        differences = [each for each in diff_configs(run_config(path), config) if each.key not in MAY_CHANGE]
+        if differences:
+            changes = ", ".join(f"{each.key} {each.left} -> {each.right}" for each in differences)
             raise UserError(
-                f"{path} was started with another configuration ({names}): resume with the same one "
+                f"{path} was started with another configuration ({changes}): resume with the same one "
                 f"(`volumen train {path} --resume` takes it from the folder), or start a new run with --out"
             )
         return cls(path)
@@ -96,15 +95,3 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         return []
     records = {(record["step"], record["kind"]): record for record in read_json_lines(path)}
     return [records[key] for key in sorted(records)]
-
-
-def _differences(left: dict[str, Any], right: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
-    for key in sorted(set(left) | set(right)):
-        here = (*path, key)
-        a, b = left.get(key), right.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, here)
-        elif a != b:
-            found.append(here)
-    return found
