@@ -176,3 +176,12 @@ def test_a_list_of_groups_is_compared_item_by_item() -> None:
         "items.0.number",
         "items.0.any",
     }
+
+
+def test_a_difference_is_what_changes_the_hash() -> None:
+    pairs = [(True, 1), (False, 0), ("1", 1), ({}, []), ({"a.b": 1}, {"a": {"b": 1}}), (None, "null")]
+    for left, right in pairs:
+        assert diff_configs(Inner(any=left), Inner(any=right)) != []
+        assert config_hash(Inner(any=left)) != config_hash(Inner(any=right))
+    assert diff_configs(Inner(any=1), Inner(any=1.0)) == []
+    assert diff_configs(Inner(any=float("nan")), Inner(any=float("nan"))) == []

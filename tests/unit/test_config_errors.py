@@ -42,7 +42,12 @@ def test_the_base_of_these_tests_is_good(tmp_path: Path) -> None:
             "Gradient-Clip: 3\n",
             "c.yaml:3: Gradient-Clip: unknown key 'Gradient-Clip'; did you mean training.gradient_clip?",
         ),
-        ("focal_gamma: 3\n", "c.yaml:3: focal_gamma: unknown key 'focal_gamma'; "),
+        ("focal_gamma: 3\n", "unknown key 'focal_gamma'; did you mean loss.terms.focal.gamma?"),
+        ("dice_weight: 3\n", "unknown key 'dice_weight'; did you mean loss.terms.soft_dice.weight?"),
+        ("background_weight: 3\n", "unknown key 'background_weight'; did you mean loss.class_weights.background?"),
+        ("grad_clip_norm: 3\n", "unknown key 'grad_clip_norm'; did you mean training.gradient_clip"),
+        ("foreground_weight: 3\n", "unknown key 'foreground_weight'; remove it"),
+        ("swa_start_epoch: 3\n", "unknown key 'swa_start_epoch'; did you mean training.swa.start_epoch?"),
         ("zzzzzz: 3\n", "c.yaml:3: zzzzzz: unknown key 'zzzzzz'; remove it (keys here: name, seed, "),
         (
             "optimiser: {momentum: 0.9}\n",

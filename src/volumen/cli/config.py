@@ -31,6 +31,7 @@ def show(
 ) -> None:
     """Print the whole configuration: defaults, `base:` files and overrides resolved."""
     from volumen.config import config_values, dump_config, load_config
+    from volumen.files import strict_json
 
     loaded = load_config(source, override or ())
     if as_json:
@@ -38,7 +39,7 @@ def show(
         document |= {"sources": list(loaded.sources)}
         if origins:
             document["origins"] = dict(loaded.origins)
-        _print_json(document)
+        _print_json(strict_json(document))
     elif origins:
         from volumen.config import flat_values, value_text
 
@@ -69,10 +70,11 @@ def diff(
 ) -> None:
     """Print every key on which two configurations differ, and where each value comes from."""
     from volumen.config import ABSENT, diff_configs, load_config, value_text
+    from volumen.files import strict_json
 
     differences = diff_configs(load_config(left), load_config(right, override or ()))
     if as_json:
-        _print_json([difference.as_dictionary() for difference in differences])
+        _print_json([strict_json(difference.as_dictionary()) for difference in differences])
         return
     if not differences:
         typer.echo("no differences")
@@ -104,7 +106,7 @@ def schema(
 
 
 def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from volumen.config.dump import flat_values
+from volumen.config.dump import canonical, flat_values
 from volumen.config.load import LoadedConfig
 
 
@@ -51,7 +51,9 @@ def diff_configs(left: LoadedConfig[Any] | BaseModel, right: LoadedConfig[Any] |
             _origin(right, key),
         )
         for key in keys
-        if key not in left_values or key not in right_values or left_values[key] != right_values[key]
+        if key not in left_values
+        or key not in right_values
+        or canonical(left_values[key]) != canonical(right_values[key])
     ]
 
 

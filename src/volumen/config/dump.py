@@ -37,7 +37,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=_canonical)
+        return sorted((_plain(item) for item in value), key=canonical)
     if isinstance(value, Enum):
         return _plain(value.value)
     if isinstance(value, PurePath):
@@ -67,7 +67,12 @@ def _leaves(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ..
 
 def flat_values(config: BaseModel) -> dict[str, Any]:
     """The leaves by their dotted keys."""
-    return {".".join(map(str, path)): value for path, value in leaves(config)}
+    return {dotted(path): value for path, value in leaves(config)}
+
+
+def dotted(path: tuple[Step, ...]) -> str:
+    """A path as one key; a part that itself holds a dot stands in quotes."""
+    return ".".join(json.dumps(part) if isinstance(part, str) and "." in part else str(part) for part in path)
 
 
 def config_hash(config: BaseModel) -> str:
@@ -75,10 +80,11 @@ def config_hash(config: BaseModel) -> str:
 
     Keys are sorted and whole numbers are written as integers, since 1 == 1.0; where a value came from does not count.
     """
-    return hashlib.sha256(_canonical(config_values(config)).encode()).hexdigest()
+    return hashlib.sha256(canonical(config_values(config)).encode()).hexdigest()
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """Plain values as the one text that all equal values share, and no others: True is not 1, but 1 is 1.0."""
     return json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 

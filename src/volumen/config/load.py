@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from volumen.config.dump import Step, config_hash, leaves
+from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
 from volumen.config.inheritance import read_layers
 from volumen.config.merge import fill_defaults, fill_kinds, merge, write_default
@@ -72,7 +72,7 @@ def load_model(model: type[ModelT], source: Path | str, overrides: Sequence[str]
     config = _validate(model, tree, problems)
     if config is None or problems:
         raise ConfigError(str(source), problems)
-    origins = {".".join(map(str, path)): _origin(tree, path) for path, _ in leaves(config)}
+    origins = {dotted(path): _origin(tree, path) for path, _ in leaves(config)}
     sources = tuple(layer.label for layer in layers)
     return LoadedConfig(config, MappingProxyType(origins), config_hash(config), sources)
 

@@ -1,6 +1,7 @@
 """What a misspelt key was probably meant to be: a neighbour, a key of another kind, or a key of another section."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from volumen.config.places import ModelClass, Place, inner_place, kinds_of, model_for, models_at
@@ -64,12 +65,54 @@ def _meant(root: ModelClass, section: tuple[str, ...], key: str, allowed: list[s
     neighbours = [".".join((*section, name)) for name in _closest(key, allowed, _LIKELY, 2)]
     if close_to(key, allowed, _SURE):
         return neighbours if _plain(key) in _last(neighbours[-1]).split("_") else neighbours[:1]
-    elsewhere = all_keys(root)
-    same = [candidate for candidate in elsewhere if _plain(_last(candidate)) == _plain(key)]
-    if same or neighbours:
-        return same[:_MOST] or neighbours
-    word = close_to(key, dict.fromkeys(map(_last, elsewhere)), _ELSEWHERE)
-    return [candidate for candidate in elsewhere if _last(candidate) == word][:_MOST]
+    named: dict[str, list[str]] = {}  # short name -> the keys it may stand for
+    keys = all_keys(root)
+    for candidate in keys:
+        for name in _short_names(candidate):
+            named.setdefault(_plain(name), []).append(candidate)
+    same = named.get(_plain(key), [])
+    similar = named.get(close_to(key, named, _ELSEWHERE) or "", [])
+    return (
+        same[:_MOST]
+        or _sharing_words(key, keys, 1.0)
+        or neighbours
+        or similar[:_MOST]
+        or _sharing_words(key, keys, 0.5)
+    )
+
+
+def _sharing_words(key: str, candidates: Iterable[str], least: float) -> list[str]:
+    """The keys that hold the largest share of the words of `key`, if it is at least `least` and they are few.
+
+    `background_weight` finds loss.class_weights.background, and `batch_size` data.batch.
+    """
+    words = _words(key)
+    ranked: dict[float, list[str]] = {}
+    for candidate in candidates:
+        theirs = _words(candidate)
+        shared = sum(any(_same_word(word, other) for other in theirs) for word in words) / len(words)
+        # Half the words may be chance, unless they are the whole name of the key.
+        if shared >= least and (shared > 0.5 or any(_same_word(word, _last(candidate)) for word in words)):
+            ranked.setdefault(shared, []).append(candidate)
+    best = ranked[max(ranked)] if ranked else []
+    outermost = [one for one in best if not any(one.startswith(f"{other}.") for other in best)]
+    return sorted(outermost, key=lambda one: len(_words(one))) if len(outermost) <= _MOST else []
+
+
+def _words(key: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", key.lower()) if word] or [key]
+
+
+def _same_word(one: str, other: str) -> bool:
+    """`grad` and `gradient`, `weight` and `weights` are the same word."""
+    short, long = sorted((one, other), key=len)
+    return one == other or (len(short) >= 3 and "_" not in long and long.startswith(short))
+
+
+def _short_names(key: str) -> tuple[str, ...]:
+    """What a flat configuration would call a key: `gamma`, and `focal_gamma` for loss.terms.focal.gamma."""
+    parts = key.replace("[]", "").split(".")
+    return (parts[-1],) if len(parts) == 1 else (parts[-1], f"{parts[-2]}_{parts[-1]}")
 
 
 def _other_kinds(place: Place, key: str) -> list[str]:
