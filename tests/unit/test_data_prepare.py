@@ -433,3 +433,14 @@ def test_real_membranes(ovules: Path, tmp_path: Path) -> None:
     folds = command("folds", tmp_path / "prepared")
     assert "by volume: the labelled cases come from 1 scroll" in folds.out
     assert "3 folds instead of 5: there are only 3 volumes" in folds.out
+
+
+def test_the_command_itself_ends_with_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from volumen.cli.main import run
+
+    assert run(["prepare", str(tmp_path / "nowhere"), "--out", str(tmp_path / "prepared")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert run(["phantom", str(tmp_path / "phantom"), "--volumes", "2", "--size", "32"]) == 0
+    assert run(["prepare", str(tmp_path / "phantom"), "--out", str(tmp_path / "prepared")]) == 0
+    assert run(["folds", str(tmp_path / "prepared")]) == 0
+    assert "2 folds instead of 5" in capsys.readouterr().out

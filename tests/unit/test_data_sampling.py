@@ -182,3 +182,16 @@ def test_a_crop_reaches_beyond_the_volume() -> None:
     assert np.all(filled[:, :, 2:] == -7)
     with pytest.raises(ValueError, match="lies outside"):
         crop(array, (5, 0, 0), (2, 2, 2))
+
+
+def test_the_losses_own_targets_can_be_asked_for_by_name(prepared: PreparedDataset) -> None:
+    from volumen.losses.targets import PRECOMPUTE
+
+    names = tuple(sorted(PRECOMPUTE))
+    sample = PatchDataset(prepared, ("11",), data(), 0, precompute=names)[0]
+    for name in names:
+        expected = PRECOMPUTE[name](sample["target"].numpy(), sample["valid"].numpy())
+        np.testing.assert_array_equal(sample[name].numpy(), expected)
+        assert sample[name].shape == PATCH
+    with pytest.raises(UserError, match=r"unknown precomputed targets \['medial'\]"):
+        PatchDataset(prepared, ("11",), data(), 0, precompute=("medial",))
