@@ -140,6 +140,7 @@ def predict_files(
     for folder in (out, *(out / name for name, on in _extras(wanted) if on)):
         folder.mkdir(parents=True, exist_ok=True)
     done: dict[str, FilePrediction] = dict(before)
+    _write_record(out, settings, done)  # from here on no mask of other settings counts as done, however this ends
     results = []
     for path in images:
         image = read_volume(path)

@@ -79,24 +79,24 @@ def line_chart(
     if not shown:
         return ""
     legend = "".join(_legend_entry(one) for one in shown)
-    remark = f'<p class="note">{escape(note)}</p>' if note else ""
     if not values:
-        return _figure(title, f'{remark}<p class="bad">No value of this curve was finite.</p>')
+        return _figure(title, f'{_remark(note)}<p class="bad">No value of this curve was finite.</p>')
     axes = _axes(shown, values, logarithmic and min(values) > 0)
     body = [_frame(axes, x_name), *(_mark(mark, axes) for mark in marks), *(_line(one, axes) for one in shown)]
     label = f"{title}: {', '.join(one.name for one in shown)} by {x_name}"
-    return _figure(title, f'{remark}<div class="legend">{legend}</div>{_svg(label, body)}')
+    return _figure(title, f'{_remark(note)}<div class="legend">{legend}</div>{_svg(label, body)}')
 
 
 def histogram_chart(
-    title: str, groups: Sequence[tuple[str, Sequence[float], int]], *, unit: str, bins: int = 10
+    title: str, groups: Sequence[tuple[str, Sequence[float], int]], *, unit: str, note: str = "", bins: int = 10
 ) -> str:
     """A figure with the histograms of several groups of values over the same bins, side by side.
 
     Args:
         title: Heading.
         groups: Name, values and series colour of each group.
-        unit: What the values are, for the horizontal axis.
+        unit: What the values are counted in, for the horizontal axis.
+        note: A line below the heading.
         bins: Equal bins between 0 and the largest value.
     """
     groups = [group for group in groups if len(group[1])]
@@ -122,8 +122,8 @@ def histogram_chart(
                     f'<rect x="{left:.1f}" y="{high:.1f}" width="{bar:.1f}" height="{axes.y(0) - high:.1f}" '
                     f'fill="var(--series-{colour})"><title>{escape(text)}</title></rect>'
                 )
-    legend = "".join(f'<span><i style="background:var(--series-{c})"></i>{escape(n)}</span>' for n, _, c in groups)
-    return _figure(title, f'<div class="legend">{legend}</div>{_svg(title, body)}')
+    legend = "".join(f'<span><i style="--colour:var(--series-{c})"></i>{escape(n)}</span>' for n, _, c in groups)
+    return _figure(title, f'{_remark(note)}<div class="legend">{legend}</div>{_svg(title, body)}')
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:
@@ -191,7 +191,7 @@ def _frame(axes: Axes, x_name: str, *, whole: bool = False) -> str:
     for tick in nice_ticks(*axes.x_range):
         x = axes.x(tick)
         parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
-        if x < right - 60:
+        if x < right - 7 * len(x_name) - 16:  # room for the axis's name
             parts.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{short(tick)}</text>')
     parts.append(f'<line class="tick" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
     parts.append(f'<text class="axis" x="{right}" y="{floor + 17}" text-anchor="end">{escape(x_name)}</text>')
@@ -246,6 +246,10 @@ def _legend_entry(one: Series) -> str:
     value = "" if last is None else f" <b>{last:.4g}</b>"
     kind = ' class="dashed"' if one.dashed else ""
     return f'<span><i{kind} style="--colour:var(--series-{one.colour})"></i>{escape(one.name)}{value}</span>'
+
+
+def _remark(note: str) -> str:
+    return f'<p class="note">{escape(note)}</p>' if note else ""
 
 
 def _figure(title: str, inner: str) -> str:

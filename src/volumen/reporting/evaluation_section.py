@@ -7,7 +7,8 @@ from html import escape
 from volumen.experiments.scoring import CaseResult, Evaluation
 from volumen.reporting.curves import histogram_chart
 from volumen.reporting.images import LEGEND
-from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column
+from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column, statistic
+from volumen.reporting.words import words
 
 MOST_PICTURES = 9
 
@@ -31,8 +32,8 @@ def evaluation_section(evaluation: Evaluation) -> str:
     ]
     if len(evaluation.cases) > 1:
         parts += ["<h3>Over the cases</h3>", _statistics_table(evaluation)]
-    chart = histogram_chart("Surface share over the cases", shares, unit="% of labelled voxels")
-    return "".join([*parts, f'<div class="charts">{chart}</div>'])
+    chart = histogram_chart("Surface share over the cases", shares, unit="%", note="percent of the labelled voxels")
+    return "".join([*parts, f'<div class="charts apart">{chart}</div>'])
 
 
 def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> str:
@@ -65,12 +66,12 @@ def settings_line(settings: Mapping[str, object]) -> str:
     """Which weights, volumes and settings, in one line."""
     steps = settings.get("postprocessing")
     said = [
-        f"{name.replace('_', ' ')} {_plain(settings[name])}"
+        f"{words(name)} {_plain(settings[name])}"
         for name in ("which", "fold", "tile", "overlap", "mirror", "precision")
         if settings.get(name) is not None
     ]
     if isinstance(steps, Mapping):
-        said += [f"{name.replace('_', ' ')} {value}" for name, value in steps.items() if value]
+        said += [f"{words(name)} {value}" for name, value in steps.items() if value]
     return " · ".join(said)
 
 
@@ -90,9 +91,9 @@ def _picture(case: CaseResult, png: bytes, settings: Mapping[str, object]) -> st
     source = base64.b64encode(png).decode("ascii")
     return (
         f"<figure class='slices'><figcaption><b>{escape(caption)}</b><span>{escape(where)}</span></figcaption>"
-        "<div class='scroll'><div class='panels'>"
+        "<div class='panels'>"
         "<div class='heads'><span>image</span><span>truth</span><span>prediction</span></div>"
-        f"<img alt='{escape(caption)}' src='data:image/png;base64,{source}'></div></div></figure>"
+        f"<img alt='{escape(caption)}' src='data:image/png;base64,{source}'></div></figure>"
     )
 
 
@@ -115,7 +116,7 @@ def _statistics_table(evaluation: Evaluation) -> str:
     body = []
     for column in SUMMARY:
         summary = evaluation.summary[column.metric]
-        numbers = "".join(f"<td class='n'>{escape(column.text(getattr(summary, name)))}</td>" for name in STATISTICS)
+        numbers = "".join(f"<td class='n'>{escape(statistic(column, summary, name))}</td>" for name in STATISTICS)
         body.append(f"<tr><td>{escape(column.heading)}</td>{numbers}<td>{_bars(summary.counts)}</td></tr>")
     return _table(("metric", *STATISTICS, "histogram"), body, texts=1)
 

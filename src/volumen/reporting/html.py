@@ -18,6 +18,7 @@ from volumen.postprocess import describe
 from volumen.reporting.evaluation_section import evaluation_section, slices_section
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_section import curves_section, events_section
+from volumen.reporting.words import duration, words
 
 STATES = {
     "running": "Still running when this report was made",
@@ -55,15 +56,15 @@ def build_report(run: RunRecords) -> str:
     style = files("volumen.reporting").joinpath("assets/report.css").read_text(encoding="utf-8")
     title = f"{run.config.name} · volumen report"
     sections = [
-        ("The run", _facts(run)),
-        ("Training", curves_section(run)),
-        ("Events", events_section(run.events)),
-        ("Held-out volumes", _evaluation(run)),
+        ("run", "The run", _facts(run)),
+        ("training", "Training", curves_section(run)),
+        ("events", "Events", events_section(run.events)),
+        ("held-out", "Held-out volumes", _evaluation(run)),
     ]
     if run.evaluation is not None:
-        sections.append(("Slices", slices_section(run.evaluation, run.slices)))
+        sections.append(("slices", "Slices", slices_section(run.evaluation, run.slices)))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    body = "".join(f"<section><h2>{heading}</h2>{content}</section>" for heading, content in sections)
+    body = "".join(f"<section id='{name}'><h2>{heading}</h2>{content}</section>" for name, heading, content in sections)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -84,7 +85,7 @@ def verdict(run: RunRecords) -> str:
         sentences.append(f"{status['reason']}.")
     best = status.get("best")
     if best and best.get("value") is not None:
-        metric = str(best["metric"]).replace("_", " ")
+        metric = words(str(best["metric"]))
         sentences.append(f"Best validation {metric} {best['value']:.3f} in epoch {best['epoch'] + 1}.")
     if run.evaluation is None:
         sentences.append("It has not been evaluated on whole held-out volumes yet.")
@@ -102,11 +103,12 @@ def _header(run: RunRecords) -> str:
     state = str(run.status["state"]) if run.status else "unknown"
     kind = "good" if state in GOOD else "waiting" if state in WAITING else "bad"
     warnings = run.evaluation.warnings if run.evaluation else ()
-    count = f"<p class='bad'>{len(warnings)} warning{'s' * (len(warnings) != 1)} about its predictions, below.</p>"
+    said = f"{len(warnings)} warning{'s' * (len(warnings) != 1)}"
+    notice = f"<p class='bad'>{said} about its <a href='#held-out'>predictions</a>.</p>" if warnings else ""
     return (
         f"<header><p class='kicker'>volumen · training report</p><h1>{escape(run.config.name)} "
         f"<span class='chip {kind}'>{escape(state.replace('_', ' '))}</span></h1>"
-        f"<p class='verdict'>{escape(verdict(run))}</p>{count if warnings else ''}{_tiles(run)}</header>"
+        f"<p class='verdict'>{escape(verdict(run))}</p>{notice}{_tiles(run)}</header>"
     )
 
 
@@ -118,7 +120,7 @@ def _tiles(run: RunRecords) -> str:
         for name, metric in (("leaderboard", "leaderboard"), ("topo", "topo"), ("surface Dice", "surface_dice")):
             tiles.append((name, f"{mean[metric]:.3f}"))
         tiles += [("VOI score", f"{mean['voi']:.3f}"), ("Dice", f"{mean['dice']:.3f}")]
-        tiles.append(("over­estimation", f"{mean['overestimation_points']:+.2f} pp"))
+        tiles.append(("overestimation", f"{mean['overestimation_points']:+.2f} pp"))
     if run.status is not None:
         tiles.append(("epochs", f"{run.status['epoch']} / {run.status['planned_epochs']}"))
         if run.status.get("seconds"):
@@ -129,28 +131,18 @@ def _tiles(run: RunRecords) -> str:
     return f"<dl class='tiles'>{cells}</dl>" if tiles else ""
 
 
-def duration(seconds: float) -> str:
-    """A time span for people: 42 s, 7 min 05 s, 3 h 20 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def _facts(run: RunRecords) -> str:
     config = run.config
     rows = [
         ("objective", _objective(config)),
         ("model", _model(config)),
-        ("optimiser", f"{config.optimiser.kind}, rate {config.optimiser.learning_rate:g}, "
+        ("optimiser", f"{words(config.optimiser.kind)}, rate {config.optimiser.learning_rate:g}, "
                       f"weight decay {config.optimiser.weight_decay:g}"),
         ("schedule", _schedule(config)),
         ("data", f"{config.data.dataset}, fold {config.data.fold} held out, {config.data.normalisation} normalisation"),
         ("patches", f"{_size(config.data.patch)}, batch {config.data.batch}, "
                     f"{config.data.sampling.patches_per_epoch} an epoch"),
-        ("selection", f"best validation {config.training.selection_metric.replace('_', ' ')}"),
+        ("selection", f"best validation {words(config.training.selection_metric)}"),
         ("inference", f"tiles of {_size(config.tile)}, overlap {config.inference.overlap:g}"
                       + (", mirrored" if config.inference.mirror else "")),
         ("mask", describe(config.postprocessing)),
@@ -164,7 +156,7 @@ def _facts(run: RunRecords) -> str:
 
 def _objective(config: Config) -> str:
     terms = config.loss.terms.present()
-    said = " + ".join(f"{term.weight:g} {name.replace('_', ' ')}" for name, term in terms.items() if term.weight > 0)
+    said = " + ".join(f"{term.weight:g} {words(name)}" for name, term in terms.items() if term.weight > 0)
     phases = ", ".join(f"{phase.name} from epoch {phase.start_epoch + 1}" for phase in config.loss.curriculum)
     return said + (f"; curriculum: {phases}" if phases else "")
 
@@ -180,7 +172,7 @@ def _model(config: Config) -> str:
 
 def _schedule(config: Config) -> str:
     warmup = getattr(config.schedule, "warmup_epochs", 0)
-    return config.schedule.kind.replace("_", " ") + (f", {warmup} epochs of warm-up" if warmup else "")
+    return words(config.schedule.kind) + (f", {warmup} epochs of warm-up" if warmup else "")
 
 
 def _size(sides: Sequence[int]) -> str:

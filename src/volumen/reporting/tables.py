@@ -11,6 +11,7 @@ from rich.table import Table
 from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings
 from volumen.inference.files import FilePrediction
+from volumen.metrics import Summary
 
 PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
 
@@ -101,9 +102,14 @@ def _statistics(evaluation: Evaluation) -> Table:
     table = _table("Over the cases", ("metric", *STATISTICS, "histogram, least to most"))
     for column in SUMMARY:
         summary = evaluation.summary[column.metric]
-        numbers = [column.text(float(getattr(summary, name))) for name in STATISTICS]
+        numbers = [statistic(column, summary, name) for name in STATISTICS]
         table.add_row(column.heading, *numbers, " ".join(str(count) for count in summary.counts))
     return table
+
+
+def statistic(column: Column, summary: Summary, name: str) -> str:
+    """A statistic over the cases as text; a spread has no sign."""
+    return column.text(getattr(summary, name)).removeprefix("+" if name == "std" else "")
 
 
 def _texts(columns: Sequence[Column], values: Mapping[str, float]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from volumen.reporting.curves import Mark, Point, Series, line_chart, short
 from volumen.reporting.records import RunRecords
+from volumen.reporting.words import words
 
 ROUTINE = {
     "finished",
@@ -21,7 +22,7 @@ MOST_MARKS = 40
 MOST_EVENTS = 200
 SCORES = ("leaderboard", "leaderboard_quick", "topo", "surface_dice", "voi", "dice")
 COUNTS = ("dice", "iou", "precision", "recall", "accuracy")
-WEIGHTS_NAMES = {"average": "moving average", "swa": "SWA"}
+WEIGHTS_NAMES = {"plain": "plain", "average": "moving average", "swa": "SWA"}
 
 Record = dict[str, Any]
 Get = Callable[[Record], float | None]
@@ -41,7 +42,12 @@ def curves_section(run: RunRecords) -> str:
         _shares(train, validations, marks),
         _time(train),
     ]
-    return f'<div class="charts">{"".join(charts)}</div>'
+    weights = {
+        WEIGHTS_NAMES[record["weights_of"]] for record in run.records if record.get("weights_of") in WEIGHTS_NAMES
+    }
+    note = f"Validated weights: {' and '.join(sorted(weights))}. " if weights else ""
+    note += "A dotted line marks an event." if marks else ""
+    return f'<p class="note">{escape(note)}</p><div class="charts">{"".join(charts)}</div>'
 
 
 def events_section(events: Sequence[Record]) -> str:
@@ -54,7 +60,7 @@ def events_section(events: Sequence[Record]) -> str:
         shown = [*events[: MOST_EVENTS // 2], *events[-MOST_EVENTS // 2 :]]
     rows = "".join(
         f"<tr><td>{_when(event)}</td><td class='n'>{event.get('epoch', 0) + 1}</td>"
-        f"<td class='n'>{event.get('step', '')}</td><td>{escape(_words(event['kind']))}</td>"
+        f"<td class='n'>{event.get('step', '')}</td><td>{escape(words(event['kind']))}</td>"
         f"<td class='wrap'>{escape(_details(event))}</td></tr>"
         for event in shown
     )
@@ -69,7 +75,7 @@ def _terms(
     """What each term adds to the loss, then each term by itself."""
     names = sorted({name for record in run.records for name in record["terms"]})
     weighted = [
-        Series(_words(name), _points(train, lambda record, name=name: record["weighted"].get(name)), number % 8 + 1)  # type: ignore[misc]
+        Series(words(name), _points(train, lambda record, name=name: record["weighted"].get(name)), number % 8 + 1)  # type: ignore[misc]
         for number, name in enumerate(names)
     ]
     charts = []
@@ -80,7 +86,7 @@ def _terms(
     for name in names:
         weight = f"weight {present[name].weight:g}" if name in present else ""
         lines = _both(train, validations, lambda record, name=name: record["terms"].get(name))  # type: ignore[misc]
-        charts.append(line_chart(f"Term: {_words(name)}", lines, marks=marks, note=weight))
+        charts.append(line_chart(f"Term: {words(name)}", lines, marks=marks, note=weight))
     return charts
 
 
@@ -105,7 +111,7 @@ def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[str
         present = {name for record in records for name in record["metrics"]}
         for title, names in (("Scores", SCORES), ("Overlap", COUNTS)):
             lines = [
-                Series(_words(name), _points(records, lambda record, name=name: record["metrics"].get(name)), number)  # type: ignore[misc]
+                Series(words(name), _points(records, lambda record, name=name: record["metrics"].get(name)), number)  # type: ignore[misc]
                 for number, name in enumerate((name for name in names if name in present), 1)
             ]
             charts.append(line_chart(f"{title}, {label}", lines, marks=marks, note="mean over the held-out volumes"))
@@ -159,10 +165,10 @@ def _validations(records: Sequence[Record]) -> dict[str, list[Record]]:
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record["kind"] != "train":
-            weights = record.get("weights_of", "plain")
-            label = "validation" if weights == "plain" else f"validation ({WEIGHTS_NAMES.get(weights, weights)})"
-            groups.setdefault(label, []).append(record)
-    return groups
+            groups.setdefault(record.get("weights_of", "plain"), []).append(record)
+    if len(groups) == 1:
+        return dict(zip(["validation"], groups.values(), strict=True))
+    return {f"validation, {WEIGHTS_NAMES.get(weights, weights)}": group for weights, group in groups.items()}
 
 
 def _marks(events: Sequence[Record]) -> list[Mark]:
@@ -170,7 +176,7 @@ def _marks(events: Sequence[Record]) -> list[Mark]:
     while kinds and sum(kinds.values()) > MOST_MARKS:
         del kinds[kinds.most_common(1)[0][0]]
     return [
-        Mark(event.get("epoch", 0) + 1.0, f"{_words(event['kind'])} {_details(event)}".strip())
+        Mark(event.get("epoch", 0) + 1.0, f"{words(event['kind'])} {_details(event)}".strip())
         for event in events
         if event["kind"] in kinds
     ]
@@ -182,20 +188,16 @@ def _when(event: Record) -> str:
 
 def _details(event: Record) -> str:
     left_out = {"step", "epoch", "time", "kind"}
-    return ", ".join(f"{_words(key)} {_value(value)}" for key, value in event.items() if key not in left_out)
+    return ", ".join(f"{words(key)} {_value(value)}" for key, value in event.items() if key not in left_out)
 
 
 def _value(value: object) -> str:
     if isinstance(value, float):
         return short(float(f"{value:.5g}"))
     if isinstance(value, dict):
-        return "; ".join(f"{_words(str(key))} {_value(item)}" for key, item in value.items())
+        return "; ".join(f"{words(str(key))} {_value(item)}" for key, item in value.items())
     return str(value)
 
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("cldice", "clDice").replace("dice", "Dice").replace("clDDice", "clDice")

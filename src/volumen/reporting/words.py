@@ -1,0 +1,26 @@
+"""How names and spans of time in the records are said to people, the same everywhere."""
+
+SAID = {
+    "dice": "Dice",
+    "cldice": "clDice",
+    "voi": "VOI",
+    "iou": "IoU",
+    "swa": "SWA",
+    "resenc": "ResEnc",
+    "adamw": "AdamW",
+}
+
+
+def words(name: str) -> str:
+    """A key as words: `surface_dice` is surface Dice."""
+    return " ".join(SAID.get(part, part) for part in name.split("_"))
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: 42 s, 7 min 05 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,161 @@
+"""Evaluating a run: which volumes, which weights, what is written and what is said."""
+
+import json
+import math
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch import nn
+
+from volumen.config import load_config
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.folds import make_folds, save_folds
+from volumen.data.prepare import prepare
+from volumen.errors import UserError
+from volumen.experiments import evaluate
+from volumen.experiments.evaluate import evaluate_run, load_evaluation
+
+IDS = ("11", "12", "21", "22")
+
+
+class Bright(nn.Module):
+    """Surface where the grey value is above the mean."""
+
+    divisor = (8, 8, 8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 4 * images
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Four volumes of two scrolls, each one bright plate in the dark; the last quarter is not labelled."""
+    root = tmp_path_factory.mktemp("plates")
+    for name in ("train_images", "train_labels"):
+        (root / "raw" / name).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number, case_id in enumerate(IDS):
+        image = random.integers(20, 60, (16, 20, 24), dtype=np.uint8)
+        label = np.zeros(image.shape, dtype=np.uint8)
+        image[4 + number : 7 + number] = 200
+        label[4 + number : 7 + number] = 1
+        image[0, 0, : number + 1] = 200  # volumes differ in their share
+        label[..., 18:] = 2
+        tifffile.imwrite(root / "raw" / "train_images" / f"{case_id}.tif", image, photometric="minisblack")
+        tifffile.imwrite(root / "raw" / "train_labels" / f"{case_id}.tif", label, photometric="minisblack")
+    rows = "".join(f"{case_id},scroll{case_id[0]}\n" for case_id in IDS)
+    (root / "raw" / "train.csv").write_text(f"id,scroll_id\n{rows}")
+    (root / "raw" / "dataset.yaml").write_text("labels: {0: background, 1: surface, 2: ignore}\n")
+    dataset = prepare(root / "raw", root / "prepared")
+    save_folds(make_folds(dataset, 2, "scroll")[0], dataset.root / "folds.json")
+    return root / "prepared"
+
+
+@pytest.fixture
+def run(tmp_path, prepared, monkeypatch) -> Path:
+    config = load_config(
+        "preset:default", [f"data.dataset={prepared}", "data.patch=[16, 16, 16]", "name=plates", "precision=fp32"]
+    ).config
+
+    def load(folder: Path, which: str = "best") -> tuple[nn.Module, Config]:
+        assert folder == tmp_path
+        return Bright(), config
+
+    monkeypatch.setattr(evaluate, "load_for_inference", load)
+    return tmp_path
+
+
+def held_out(prepared: Path, fold: int) -> list[str]:
+    return json.loads((prepared / "folds.json").read_text())["folds"][fold]["validation"]
+
+
+def test_the_run_s_own_fold_is_evaluated_and_left_in_its_folder(run, prepared):
+    reports: list[tuple[str, int, int]] = []
+    evaluation = evaluate_run(run, progress=lambda *report: reports.append(report))
+    assert [case.id for case in evaluation.cases] == held_out(prepared, 0)
+    assert evaluation.mean["dice"] > 0.98
+    assert evaluation.mean["recall"] == 1
+    assert evaluation.warnings == ()
+    assert evaluation.notes == ()
+    assert load_evaluation(run).to_dict() == evaluation.to_dict()
+    assert evaluation.settings["tile"] == [16, 16, 16]
+    assert {name for name, _, _ in reports} == set(held_out(prepared, 0))
+    for case in evaluation.cases:
+        picture = imagecodecs.png_decode((run / "evaluation" / "slices" / f"{case.id}.png").read_bytes())
+        assert picture.ndim == 3
+        assert case.scroll_id == f"scroll{case.id[0]}"
+
+
+def test_another_fold_holds_cases_that_were_trained_on_and_says_so(run, prepared):
+    evaluation = evaluate_run(run, fold=1)
+    assert [case.id for case in evaluation.cases] == held_out(prepared, 1)
+    assert evaluation.notes == (
+        f"The run was trained on {', '.join(held_out(prepared, 1))}: those scores say nothing about new volumes.",
+    )
+
+
+def test_cases_by_id_need_no_folds(run, prepared, monkeypatch):
+    evaluation = evaluate_run(run, cases=["21", "11", "21"])
+    assert [case.id for case in evaluation.cases] == ["21", "11"]
+    model, config = evaluate.load_for_inference(run)
+    lost = config.model_copy(update={"data": config.data.model_copy(update={"folds": "gone.json"})})
+    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which: (model, lost))
+    (note,) = evaluate_run(run, cases=["21"]).notes
+    assert "may have been trained on these cases" in note
+
+
+def test_a_threshold_changes_the_masks_and_stands_in_the_record(run):
+    loose, strict = evaluate_run(run, threshold=0.01), evaluate_run(run, threshold=0.99)
+    assert loose.mean["predicted_share"] > strict.mean["predicted_share"]
+    assert strict.settings["postprocessing"]["threshold"] == 0.99
+
+
+def test_a_second_sigmoid_is_called_by_its_name(run, monkeypatch):
+    class Twice(Bright):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.sigmoid(4 * images)
+
+    config = evaluate.load_for_inference(run)[1]
+    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which: (Twice(), config))
+    warnings = evaluate_run(run).warnings
+    assert any("a sigmoid was applied to what was already a probability" in warning for warning in warnings)
+    assert any("every voxel was predicted to be surface" in warning for warning in warnings)
+
+
+def test_the_whole_volume_is_scored_not_a_part_of_it(run, prepared):
+    dataset = PreparedDataset.open(prepared)
+    for case in evaluate_run(run, cases=list(IDS)).cases:
+        valid = int((np.asarray(dataset.label(case.id)) != 2).sum())
+        assert case.appearance.voxels == math.prod(dataset.case(case.id).shape)
+        assert case.values["true_share"] * valid == pytest.approx((np.asarray(dataset.label(case.id)) == 1).sum())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"fold": 7}, "fold 7 does not exist in folds.json"),
+        ({"fold": 0, "cases": ["11"]}, "exclude each other"),
+        ({"cases": ["99"]}, "case 99 is not in the data set"),
+        ({"cases": []}, "names no case"),
+        ({"threshold": 1.5}, "between 0 and 1"),
+        ({"dataset": Path("nowhere")}, "not a prepared data set"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, arguments, said):
+    with pytest.raises(UserError, match=said):
+        evaluate_run(run, **arguments)
+    assert list(run.iterdir()) == []
+
+
+def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(tmp_path):
+    with pytest.raises(UserError, match="run `volumen evaluate"):
+        load_evaluation(tmp_path)
+    for content in ("{", '{"version": 99}', "[]", '{"version": 1}'):
+        (tmp_path / "evaluation.json").write_text(content)
+        with pytest.raises(UserError, match="is damaged"):
+            load_evaluation(tmp_path)

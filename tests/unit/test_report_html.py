@@ -1,0 +1,255 @@
+"""The report: whole, self-contained, well-formed, and honest about what is missing or not finite."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from volumen.config import dump_resolved, load_config
+from volumen.errors import UserError
+from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks, score_case
+from volumen.files import append_json_line, write_atomically
+from volumen.reporting.curves import Axes, Mark, Series, histogram_chart, line_chart, nice_ticks, thin
+from volumen.reporting.evaluation_section import pick
+from volumen.reporting.html import build_report, write_report
+from volumen.reporting.images import encode_png
+from volumen.reporting.records import read_run
+from volumen.reporting.tables import print_evaluation
+from volumen.reporting.words import duration, words
+
+
+class Checker(HTMLParser):
+    """Collects tags and checks that they nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):  # SVG elements without content end in /> and come to handle_startendtag
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def checked(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    return checker
+
+
+def train_record(epoch: int, **changes: object) -> dict[str, object]:
+    terms = {"soft_dice": 0.9 / (epoch + 1), "cross_entropy": 0.4}
+    record = {
+        "step": 10 * (epoch + 1), "epoch": epoch, "kind": "train", "total": sum(terms.values()), "terms": terms,
+        "weighted": terms, "learning_rate": 1e-3, "gradient_norm": 1.5, "gradient_norm_maximum": 4.0,
+        "predicted_share": 0.2, "true_share": 0.1, "seconds": 3.0, "loader_seconds": 0.1, "memory_gb": 1.0,
+    }  # fmt: skip
+    return record | changes
+
+
+def validation_record(epoch: int, **changes: object) -> dict[str, object]:
+    metrics = {"dice": 0.1 * epoch, "surface_dice": 0.5, "voi": 0.4, "leaderboard_quick": 0.3, "accuracy": 0.9,
+               "precision": 0.4, "recall": 0.5, "iou": 0.2, "predicted_share": 0.2, "true_share": 0.1}  # fmt: skip
+    return train_record(epoch) | {"kind": "validation", "metrics": metrics, "weights_of": "average"} | changes
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = load_config("preset:default", ["data.dataset=somewhere", "name=tale-1"]).config
+    write_atomically(folder / "config.yaml", dump_resolved(config))
+    return folder
+
+
+def fill(folder: Path) -> Evaluation:
+    for epoch in range(5):
+        append_json_line(folder / "metrics.jsonl", train_record(epoch))
+        append_json_line(folder / "metrics.jsonl", validation_record(epoch))
+    event = {"step": 20, "epoch": 1, "time": 0.0, "kind": "rollback", "cause": "<b>loss</b> & more", "total": 1.25}
+    append_json_line(folder / "events.jsonl", event)
+    best = {"metric": "surface_dice", "value": 0.5, "epoch": 3}
+    status = {"state": "finished", "epoch": 5, "planned_epochs": 5, "best": best, "seconds": 725.0, "seconds_left": 0}
+    write_atomically(folder / "status.json", json.dumps(status))
+    label = np.zeros((8, 8, 8), dtype=np.uint8)
+    label[3:5] = 1
+    mask = np.roll(label, 1, axis=0)
+    cases = [LabelledCase("c<1>", "s1", label), LabelledCase("c2", "s2", label)]
+    evaluation = evaluate_masks(cases, {"c<1>": mask, "c2": np.ones_like(mask)}, {"which": "best", "tile": [8, 8, 8]})
+    write_atomically(folder / "evaluation.json", json.dumps(evaluation.to_dict()))
+    (folder / "evaluation" / "slices").mkdir(parents=True)
+    picture = encode_png(np.zeros((4, 4, 3), dtype=np.uint8))
+    write_atomically(folder / "evaluation" / "slices" / "c2.png", picture)
+    return evaluation
+
+
+def test_a_whole_run_makes_one_page_that_needs_nothing_else(run):
+    fill(run)
+    path = write_report(run)
+    assert path == run / "report.html"
+    page = path.read_text(encoding="utf-8")
+    checker = checked(page)
+    for tag, attributes in checker.tags:
+        assert tag not in ("script", "link", "iframe")
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#"))
+    assert not re.search(r"https?://|url\(|@import", page)
+    said = ("tale-1", "Finished after 5 of 5 epochs", "Best validation surface Dice 0.500 in epoch 4",
+            "On 2 held-out volumes", "Learning rate", "Gradient norm", "Term: soft Dice", "Surface share", "rollback",
+            "12 min 05 s", "prefers-color-scheme", "every voxel was predicted", "torch 2")  # fmt: skip
+    for text in said:
+        assert text in page, text
+    assert sum(tag == "img" for tag, _ in checker.tags) == 1  # one of the two cases has slices
+    assert "&lt;b&gt;loss&lt;/b&gt; &amp; more" in page
+    assert "c&lt;1&gt;" in page
+    assert "c<1>" not in page
+
+
+def test_every_curve_that_was_recorded_is_there(run):
+    fill(run)
+    headings = re.findall(r"<figure class=\"chart\"><h3>(.*?)</h3>", build_report(read_run(run)))
+    assert headings == [
+        "Loss, total", "Loss, what each term adds", "Term: cross entropy", "Term: soft Dice", "Learning rate",
+        "Gradient norm", "Scores, validation", "Overlap, validation", "Surface share", "Seconds an epoch",
+        "Surface share over the cases",
+    ]  # fmt: skip
+
+
+def test_swa_has_curves_of_its_own(run):
+    fill(run)
+    append_json_line(run / "metrics.jsonl", validation_record(4, kind="validation_swa", weights_of="swa"))
+    page = build_report(read_run(run))
+    assert "Scores, validation, SWA" in page
+    assert "Scores, validation, moving average" in page
+
+
+def test_a_run_that_has_just_begun_has_a_report_too(run):
+    page = build_report(read_run(run))
+    checked(page)
+    for text in ("may not have begun", "No epoch has been recorded", "Not evaluated yet: run <code>volumen evaluate"):
+        assert text in page
+
+
+def test_a_failed_run_says_why(run):
+    write_atomically(run / "status.json", json.dumps({"state": "failed", "epoch": 1, "planned_epochs": 9, "reason": "the loss is nan"}))  # fmt: skip  # noqa: E501
+    page = build_report(read_run(run))
+    assert "Failed after 1 of 9 epochs. the loss is nan." in page
+    assert "chip bad" in page
+
+
+def test_what_was_not_finite_is_marked_and_breaks_the_line(run):
+    for epoch in range(6):
+        append_json_line(run / "metrics.jsonl", train_record(epoch, total=float("nan") if epoch == 3 else 1.0 + epoch))
+    chart = next(c for c in build_report(read_run(run)).split("<figure") if "Loss, total" in c)
+    assert chart.count('class="lost"') == 1
+    assert "train at 4: not finite" in chart
+    assert chart.count("<polyline") == 2
+
+
+def test_a_curve_of_nothing_finite_says_so(run):
+    for epoch in range(3):
+        append_json_line(run / "metrics.jsonl", train_record(epoch, total=float("nan")))
+    page = build_report(read_run(run))
+    checked(page)
+    assert "No value of this curve was finite" in page
+
+
+def test_no_run_folder_and_damaged_files_are_errors_with_a_fix(tmp_path, run):
+    with pytest.raises(UserError, match="not a run folder"):
+        write_report(tmp_path / "nowhere")
+    (run / "status.json").write_text("{")
+    with pytest.raises(UserError, match=r"status.json is damaged"):
+        write_report(run)
+
+
+def test_a_report_can_go_elsewhere(run, tmp_path):
+    target = tmp_path / "deep" / "page.html"
+    assert write_report(run, target) == target
+    assert target.is_file()
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 7), (-3, 12), (1e-9, 2e-9), (0.5, 0.50001), (1e5, 3e8)])
+def test_ticks_are_round_few_and_inside(low, high):
+    ticks = nice_ticks(low, high)
+    assert 2 <= len(ticks) <= 12
+    assert all(low - 1e-9 * abs(low) <= tick <= high + 1e-9 * abs(high) for tick in ticks)
+    steps = np.diff(ticks)
+    assert np.allclose(steps, steps[0])
+
+
+def test_axes_map_the_range_onto_the_frame_and_powers_of_ten_evenly():
+    axes = Axes((0, 10), (0.01, 100), True)
+    ys = [axes.y(value) for value in (0.01, 0.1, 1, 10, 100)]
+    assert np.allclose(np.diff(ys), np.diff(ys)[0])
+    assert axes.x(0) < axes.x(10)
+
+
+def test_long_curves_are_thinned_and_lost_points_survive():
+    points = tuple((float(x), None if x == 777 else float(x)) for x in range(5000))
+    short = thin(points, 400)
+    assert len(short) <= 402
+    assert (777.0, None) in short
+    finite = [y for _, y in short if y is not None]
+    assert finite == sorted(finite)
+    assert abs(np.mean(finite) - 2499.5) < 15
+
+
+def test_charts_survive_one_point_equal_values_and_nothing():
+    one = line_chart("one", [Series("a", ((1.0, 3.0),), 1)], marks=[Mark(1.0, "x"), Mark(99.0, "outside")])
+    assert "nan" not in one
+    assert one.count('class="mark"') == 1
+    flat = line_chart("flat", [Series("a", ((1.0, 0.0), (2.0, 0.0)), 1)], logarithmic=True)
+    assert "nan" not in flat
+    assert line_chart("none", [Series("a", (), 1)]) == ""
+    assert histogram_chart("none", [("a", [], 1)], unit="%") == ""
+    bars = histogram_chart("h", [("a", [0.0, 5.0, 10.0], 1), ("b", [10.0], 2)], unit="%")
+    assert bars.count("<rect") == 4
+
+
+def test_pictures_are_of_the_worst_the_middle_and_the_best():
+    label = np.zeros((4, 4, 4), dtype=np.uint8)
+    ranked = [score_case(LabelledCase(str(n), "s", label), label) for n in range(20)]
+    assert [case.id for case in pick(ranked, 9)] == ["0", "1", "2", "8", "9", "10", "17", "18", "19"]
+    assert pick(ranked[:5], 9) == ranked[:5]
+
+
+def test_tables_are_whole_in_a_pipe(run, tmp_path):
+    evaluation = fill(run)
+    with (tmp_path / "out.txt").open("w") as stream:
+        from volumen.reporting.tables import console_for
+
+        print_evaluation(evaluation, console_for(stream))
+    text = (tmp_path / "out.txt").read_text()
+    assert "\x1b" not in text
+    assert "…" not in text
+    for part in ("c<1>", "surface Dice", "over pp", "mean of 2", "std", "warning: c2: every voxel"):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_tables_fit_a_terminal_without_losing_a_digit(run):
+    evaluation = fill(run)
+    console = Console(width=70, force_terminal=False, record=True, file=(run / "x").open("w"))
+    print_evaluation(evaluation, console)
+    console.file.close()
+    assert "…" not in console.export_text()
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(41.6, "42 s"), (425, "7 min 05 s"), (12000, "3 h 20 min")])
+def test_durations_are_said_for_people(seconds, said):
+    assert duration(seconds) == said
+    assert words("surface_dice") == "surface Dice"
+    assert words("iou") == "IoU"
