@@ -313,3 +313,27 @@ def test_a_wrong_override_says_what_to_write(tmp_path: Path, override: str, frag
 def test_provenance_is_not_a_setting(tmp_path: Path) -> None:
     assert load(tmp_path, "provenance: {hash: abc}\nname: x").config.name == "x"
     assert "is not a setting" in problems(tmp_path, "", "provenance.hash=1")[0]
+
+
+class Plan(Section):
+    kind: Literal["plan"] = "plan"
+    plan: int = 1
+    steps: int = 1
+
+
+class Unplanned(Section):
+    kind: Literal["unplanned"] = "unplanned"
+
+
+class Chooser(Section):
+    choice: Annotated[Plan | Unplanned, Field(discriminator="kind")]
+
+
+def test_a_key_with_the_name_of_its_kind_is_not_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("choice:\n  kind: plan\n  plan: 2\n  steps: x\n")
+    with pytest.raises(ConfigError) as caught:
+        load_model(Chooser, path)
+    (problem,) = caught.value.problems
+    assert problem.key == "choice.steps"
+    assert problem.origin.endswith("c.yaml:4")

@@ -1,6 +1,7 @@
 """No crash, kill or full disk leaves half a file or half a line behind."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -283,6 +284,22 @@ def test_several_processes_lose_no_line(tmp_path: Path) -> None:
     records = read_json_lines(log)
     for writer in range(3):
         assert [r["number"] for r in records if r["writer"] == writer] == list(range(50))
+
+
+def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    append_json_line(log, {"step": 0})
+    second = threading.Thread(target=append_json_line, args=(log, {"step": 2}))
+    with log.open("ab") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second.start()
+        first.write(b'{"step"')  # half a line: a writer that did not wait would cut it off
+        first.flush()
+        second.join(timeout=0.3)
+        assert second.is_alive()
+        first.write(b": 1}\n")
+    second.join(timeout=60)
+    assert read_json_lines(log) == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 
 def test_several_threads_lose_no_line(tmp_path: Path) -> None:
