@@ -4,7 +4,7 @@ import pytest
 
 from volumen.config.optimisation import Degradation, EarlyStopping, PlanIntervention, Training
 from volumen.errors import UserError
-from volumen.training.budget import affordable_epochs, parse_duration
+from volumen.training.budget import affordable_steps, parse_duration
 from volumen.training.watch import Watch, plan_multiplier, plan_scale
 
 
@@ -112,8 +112,15 @@ def test_no_durations(text):
         parse_duration(text)
 
 
-def test_epochs_fit_the_budget():
-    assert affordable_epochs(done=2, seconds=20, budget=None, configured=100) == 100
-    assert affordable_epochs(done=2, seconds=20, budget=100, configured=100) == 10
-    assert affordable_epochs(done=2, seconds=20, budget=100, configured=5) == 5
-    assert affordable_epochs(done=2, seconds=20, budget=15, configured=100) == 2
+def test_steps_fit_the_budget():
+    def steps(done, left, validation=0.0, configured=1000):
+        return affordable_steps(
+            done, configured=configured, seconds_left=left, step_seconds=2.0, validation_seconds=validation,
+            steps_per_validation=10,
+        )  # fmt: skip
+
+    assert steps(20, left=100) == 70
+    assert steps(20, left=100, configured=50) == 50
+    assert steps(20, left=-5) == 20
+    # 10 s for the last validation, then 10 steps and a validation every 30 s
+    assert steps(20, left=100, validation=10.0) == 20 + 30

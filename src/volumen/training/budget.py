@@ -1,4 +1,4 @@
-"""A time budget, turned into a number of epochs, so that the schedule ends when the time does."""
+"""A time budget, turned into a number of steps, so that the schedule ends when the time does."""
 
 from volumen.errors import UserError
 
@@ -21,15 +21,27 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def affordable_epochs(done: int, seconds: float, budget: float | None, configured: int) -> int:
-    """The number of epochs the run can have in all.
+def affordable_steps(
+    done: int,
+    *,
+    configured: int,
+    seconds_left: float,
+    step_seconds: float,
+    validation_seconds: float,
+    steps_per_validation: int,
+) -> int:
+    """The number of steps a run can have in all.
 
     Args:
-        done: Epochs done, at least 1.
-        seconds: What they took, validation and checkpoints included.
-        budget: Seconds of the whole run, earlier sittings included; None is no limit.
-        configured: The most epochs the configuration wants.
+        done: Steps done.
+        configured: The most steps the configuration wants.
+        seconds_left: Of the budget; the last validation is paid from it first.
+        step_seconds: What a step takes, waiting for its patches included.
+        validation_seconds: What a validation takes; 0 before the first one.
+        steps_per_validation: Steps between two validations.
+
+    Returns:
+        At least `done`, at most `configured`.
     """
-    if budget is None:
-        return configured
-    return min(configured, done + max(int((budget - seconds) / (seconds / done)), 0))
+    each = step_seconds + validation_seconds / steps_per_validation
+    return min(configured, done + max(int((seconds_left - validation_seconds) / each), 0))

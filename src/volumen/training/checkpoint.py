@@ -1,8 +1,8 @@
 """Checkpoints: written whole or not at all, verified when read.
 
 A checkpoint holds tensors and primitives only and is read with `weights_only=True`, so that opening one never runs
-code. It is written to a temporary file, flushed to disk, hashed and renamed; `manifest.json` lists what is whole. A file
-whose hash differs is skipped, loudly, for the one before it.
+code. It is written to a temporary file, flushed to disk, hashed and renamed; `manifest.json` lists what is whole. A
+file whose hash differs is skipped, loudly, for the one before it.
 """
 
 import io

@@ -22,7 +22,7 @@ from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.training.averaging import Average, averaged_model
-from volumen.training.budget import affordable_epochs
+from volumen.training.budget import affordable_steps
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
 from volumen.training.run_folder import RunFolder
@@ -33,6 +33,7 @@ from volumen.training.totals import EpochTotals
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict, plan_scale
 
+FIRST_PLANS = (5, 20, 80, 320)  # steps of the first epoch after which a time budget is looked at already
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
 
 
@@ -80,7 +81,7 @@ def run_training(
         folder: Its folder: new, or with `resume` one that was stopped.
         listener: Shows progress.
         resume: Go on from the newest whole checkpoint; the result equals never having stopped.
-        time_budget_seconds: Plan as many epochs (at most the configured ones) as fit, earlier sittings included.
+        time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sittings included.
 
     Raises:
         UserError: Wrong folder, data set, fold or checkpoint.
@@ -115,7 +116,7 @@ class _Trainer:
             self.dataset, fold.train, config.data, config.seed, precomputed_targets(config.loss)
         )
         self.loader = PatchLoader(self.patches, batch=config.data.batch, workers=config.data.workers)
-        self.state = fresh_state(config, self.device, self.precision)
+        self.state = fresh_state(config, self.device, self.precision, self.loader.batches_per_epoch)
         self.predictor = Predictor(
             self.state.model,
             tile=config.tile,
@@ -138,7 +139,7 @@ class _Trainer:
         """Epochs until the planned end, early stopping, or a signal."""
         state = self.state
         self.listener.started(self.run_folder.path, self.config, self._facts())
-        while state.cursor.epoch < state.planned_epochs:
+        while state.cursor.step < state.planned_steps:
             self._begin_epoch()
             if not self._train_epoch(stop):
                 self._save(best=False)
@@ -152,7 +153,7 @@ class _Trainer:
                 return self._end("early_stopping")
             if stop.requested:
                 return self._end("stopped", signal=stop.name)
-        out_of_time = state.planned_epochs < self.config.training.epochs
+        out_of_time = state.planned_steps < self.config.training.epochs * self.loader.batches_per_epoch
         return self._end("out_of_time" if out_of_time else "finished")
 
     def _begin_epoch(self) -> None:
@@ -178,7 +179,7 @@ class _Trainer:
         waited = time.perf_counter()
         for batch in self.loader.epoch(cursor.epoch, start_batch=cursor.batch):
             began = time.perf_counter()
-            state.rate.apply(cursor.epoch + cursor.batch / steps, state.planned_epochs)
+            state.rate.apply(cursor.step / steps, state.planned_steps / steps)
             result = training_step(
                 state.model,
                 self.objective,
@@ -203,6 +204,10 @@ class _Trainer:
             self.listener.stepped(state, result, steps)
             state.seconds += ended - waited
             waited = ended
+            if cursor.step in FIRST_PLANS and cursor.epoch == 0:
+                self._plan()
+            if cursor.step >= state.planned_steps:
+                return True
             if stop.requested and cursor.batch < steps:
                 return False
         return True
@@ -216,8 +221,8 @@ class _Trainer:
         self._metric("train", record)
         self._gradient_norm = record["gradient_norm"]
         validation, verdict = None, Verdict()
-        self._plan(epoch + 1, state.seconds + self._validation_seconds)
-        last = epoch + 1 >= state.planned_epochs
+        self._plan()
+        last = state.cursor.step >= state.planned_steps
         if last or (epoch + 1) % self.config.training.validate_every_epochs == 0:
             validation = self._validate(state.average, "validation", state.validated_weights)
             metric = validation.metrics[self.config.training.selection_metric]
@@ -272,12 +277,22 @@ class _Trainer:
             self.emit({**event, "plateau": number, "gradient_norm": self._gradient_norm})
         return True
 
-    def _plan(self, done: int, seconds: float) -> None:
-        """Fit the number of epochs to the time budget; a change is an event."""
-        planned = affordable_epochs(done, seconds, self.budget, self.config.training.epochs)
-        if planned != self.state.planned_epochs:
-            self.emit({"kind": "planned_epochs", "before": self.state.planned_epochs, "planned": planned})
-            self.state.planned_epochs = planned
+    def _plan(self) -> None:
+        """Fit the number of steps to the time budget; a change is an event."""
+        if self.budget is None:
+            return
+        state, per_epoch = self.state, self.loader.batches_per_epoch
+        planned = affordable_steps(
+            state.cursor.step,
+            configured=self.config.training.epochs * per_epoch,
+            seconds_left=self.budget - state.seconds,
+            step_seconds=state.totals.seconds / state.totals.steps,
+            validation_seconds=self._validation_seconds,
+            steps_per_validation=per_epoch * self.config.training.validate_every_epochs,
+        )
+        if planned != state.planned_steps:
+            self.emit({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
+            state.planned_steps = planned
 
     def _save(self, *, best: bool) -> None:
         cursor = self.state.cursor
@@ -297,14 +312,15 @@ class _Trainer:
     def status(self, how: str, **details: Any) -> None:
         """Replace the run's status."""
         state = self.state
-        done, planned = state.cursor.epoch, state.planned_epochs
+        done, planned = state.cursor.step, state.planned_steps
         left = state.seconds / done * max(planned - done, 0) if done else None
         best = {"metric": self.config.training.selection_metric, "value": state.watch.best_metric}
         self.run_folder.status(
             state=how,
-            epoch=done,
-            planned_epochs=planned,
-            step=state.cursor.step,
+            epoch=state.cursor.epoch,
+            planned_epochs=state.planned_epochs,
+            step=done,
+            planned_steps=planned,
             best={**best, "epoch": state.watch.best_epoch} if state.watch.best_epoch >= 0 else None,
             seconds=state.seconds,
             seconds_left=left,

@@ -5,7 +5,6 @@ atomically), `checkpoints/`. After a crash a resumed run writes some steps again
 win.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from volumen.config import diff_configs, dump_resolved, load_config
 from volumen.config.schema import Config
 from volumen.errors import UserError
-from volumen.files import append_json_line, read_json_lines, write_atomically
+from volumen.files import append_json_line, read_json_lines, strict_json, write_atomically
 from volumen.training.checkpoint import CheckpointStore
 
 # Where a run may differ from its own configuration when it is resumed: nothing of this changes a number.
@@ -72,7 +71,7 @@ class RunFolder:
 
     def status(self, **values: Any) -> None:
         """Replace `status.json`."""
-        write_atomically(self.path / "status.json", json.dumps(values, indent=2) + "\n")
+        write_atomically(self.path / "status.json", strict_json(values) + "\n")
 
 
 def run_config(path: Path) -> Config:

@@ -28,7 +28,7 @@ from volumen.config.optimisation import (
 Event = dict[str, Any]
 
 
-def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: int) -> float:
+def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: float) -> float:
     """The share of the base rate that a schedule asks for, warm-up and plateau memory apart.
 
     Args:
@@ -39,7 +39,7 @@ def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: int) -> fl
     if isinstance(schedule, Constant | Plateau | CosineWarmRestarts):
         return 1.0
     if isinstance(schedule, Polynomial):
-        length = max(planned_epochs - schedule.warmup_epochs, 1)
+        length = max(planned_epochs - schedule.warmup_epochs, 1e-9)
         progress = min(max((epoch - schedule.warmup_epochs) / length, 0.0), 1.0)
         return float((1.0 - progress) ** schedule.power)
     return _one_cycle(schedule, min(epoch / planned_epochs, 1.0))
@@ -90,7 +90,7 @@ class LearningRate:
         self._plateau_bad = 0
         self.value = base
 
-    def rate_at(self, epoch: float, planned_epochs: int) -> float:
+    def rate_at(self, epoch: float, planned_epochs: float) -> float:
         """The learning rate at a (fractional) epoch, without writing it."""
         if self._swa is not None and self._swa.learning_rate is not None and epoch >= self._swa.start_epoch:
             return self._swa.learning_rate * self.scale
@@ -108,7 +108,7 @@ class LearningRate:
             return 1.0
         return max(epoch / length, 1e-3)
 
-    def apply(self, epoch: float, planned_epochs: int) -> float:
+    def apply(self, epoch: float, planned_epochs: float) -> float:
         """Write the rate for the coming step into the optimiser and return it."""
         self.value = self.rate_at(epoch, planned_epochs)
         for group in self._optimiser.param_groups:

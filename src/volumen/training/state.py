@@ -43,11 +43,17 @@ class TrainingState:
     average: MovingAverage | None
     swa: EqualAverage | None
     scaler: torch.amp.GradScaler | None
-    planned_epochs: int
+    planned_steps: int
+    steps_per_epoch: int
     watch: Watch = field(default_factory=Watch)
     cursor: Cursor = field(default_factory=Cursor)
     totals: EpochTotals = field(default_factory=EpochTotals)
     seconds: float = 0.0
+
+    @property
+    def planned_epochs(self) -> int:
+        """Epochs of the planned steps; the last one may be cut short by a time budget."""
+        return -(-self.planned_steps // self.steps_per_epoch)
 
     @property
     def validated_weights(self) -> str:
@@ -68,7 +74,7 @@ class TrainingState:
             "watch": self.watch.state_dict(),
             "cursor": asdict(self.cursor),
             "totals": self.totals.state_dict(),
-            "planned_epochs": self.planned_epochs,
+            "planned_steps": self.planned_steps,
             "seconds": self.seconds,
             "validated_weights": self.validated_weights,
             "random": torch.get_rng_state(),
@@ -81,7 +87,7 @@ class TrainingState:
         self.watch.load_state_dict(state["watch"])
         self.cursor = Cursor(**state["cursor"])
         self.totals = EpochTotals.from_state(state["totals"])
-        self.planned_epochs = int(state["planned_epochs"])
+        self.planned_steps = int(state["planned_steps"])
         self.seconds = float(state["seconds"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and torch.cuda.is_available():
@@ -119,7 +125,7 @@ def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
     )
 
 
-def fresh_state(config: Config, device: torch.device, precision: Precision) -> TrainingState:
+def fresh_state(config: Config, device: torch.device, precision: Precision, steps_per_epoch: int) -> TrainingState:
     """The state before the first step; the initial weights are a function of the seed."""
     torch.manual_seed(config.seed)
     model = build_model(config.model).to(device=device, memory_format=precision.memory_format)  # type: ignore[call-overload]
@@ -132,6 +138,7 @@ def fresh_state(config: Config, device: torch.device, precision: Precision) -> T
         rate=LearningRate(optimiser, config.optimiser.learning_rate, config.schedule, training.swa),
         average=MovingAverage(model, training.average) if training.average else None,
         swa=EqualAverage(model, training.swa) if training.swa else None,
-        scaler=torch.amp.GradScaler(device.type) if precision.needs_loss_scaling else None,
-        planned_epochs=training.epochs,
+        scaler=torch.amp.GradScaler(device.type) if precision.name == "fp16" else None,
+        planned_steps=training.epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
     )

@@ -72,9 +72,9 @@ def training_step(
     _check_loss(breakdown, batch)
     optimiser.zero_grad(set_to_none=True)
     if scaler is None:
-        breakdown.total.backward()
+        torch.autograd.backward(breakdown.total)
     else:
-        scaler.scale(breakdown.total).backward()
+        torch.autograd.backward(scaler.scale(breakdown.total))
         scaler.unscale_(optimiser)
     limit = float("inf") if gradient_clip is None else gradient_clip
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
