@@ -5,6 +5,7 @@ atomically), `checkpoints/`. After a crash a resumed run writes some steps again
 win.
 """
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class RunFolder:
 
     def status(self, **values: Any) -> None:
         """Replace `status.json`."""
-        write_atomically(self.path / "status.json", strict_json(values) + "\n")
+        write_atomically(self.path / "status.json", json.dumps(strict_json(values), indent=2) + "\n")
 
 
 def run_config(path: Path) -> Config:
