@@ -1,10 +1,10 @@
 """Loss functions of probabilities and logits: stateless, masked and stable.
 
 Ignored voxels must change neither value nor gradient, to the last bit, whatever stands in them. That is had by
-construction: `hide_ignored` replaces the logits there by 0 before anything reads them, with a gradient of exactly 0,
-and every field made from them is 0 there as well (probability, loss, entropy). Neighbourhood terms thus see an ignored
-voxel as background in prediction and target alike: it can neither support nor contradict its neighbours. Every mean is
-taken over valid voxels only, and a mean over none is 0 with a gradient of 0.
+construction: only `hide_ignored` and `masked_probabilities` read raw logits, both give 0 there with a gradient of 0,
+and every field made from them (loss, entropy) is 0 there as well. Neighbourhood terms thus see an ignored voxel as
+background in prediction and target alike: it can neither support nor contradict its neighbours. Every mean is taken
+over valid voxels only, and a mean over none is 0 with a gradient of 0.
 
 Shapes are [B, Z, Y, X]. Everything has the dtype of the logits, float32 or float64: masks too, as 1 and 0, because
 multiplying is vectorised on every device and `torch.where` on the CPU is not (ten times slower on a scattered mask).
@@ -22,6 +22,7 @@ from volumen.losses.pooling import dilate_cube, soft_skeleton
 
 __all__ = [
     "binary_entropy",
+    "bit_mask",
     "focal_cross_entropy",
     "hide_ignored",
     "masked_probabilities",
@@ -35,16 +36,28 @@ __all__ = [
 ]
 
 
-def hide_ignored(logits: Tensor, valid: Tensor) -> Tensor:
-    """The logits at valid voxels (mask of 1 and 0); elsewhere 0, even for NaN, with a gradient of exactly 0."""
-    hidden: Tensor = _HideIgnored.apply(logits, valid)  # type: ignore[no-untyped-call]
+def bit_mask(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Integers as wide as `dtype`: all ones at valid voxels, all zeros at ignored ones.
+
+    The product of a mask and NaN is NaN; the bits of NaN and those of an all-zero mask are 0.0.
+    """
+    return valid.view(torch.int8).neg().to(_integer_like(dtype))
+
+
+def hide_ignored(logits: Tensor, bits: Tensor) -> Tensor:
+    """The logits at valid voxels (by `bit_mask`); elsewhere 0, whatever they are, with a gradient of 0."""
+    hidden: Tensor = _HideIgnored.apply(logits, bits)  # type: ignore[no-untyped-call]
     return hidden
 
 
-def masked_probabilities(logits: Tensor, valid: Tensor) -> Tensor:
-    """Sigmoid of the logits at valid voxels; 0, with a gradient of 0, at ignored ones."""
-    probabilities: Tensor = _MaskedSigmoid.apply(logits, valid)  # type: ignore[no-untyped-call]
+def masked_probabilities(logits: Tensor, bits: Tensor) -> Tensor:
+    """Sigmoid of the logits at valid voxels (by `bit_mask`); 0, with a gradient of 0, at ignored ones."""
+    probabilities: Tensor = _MaskedSigmoid.apply(logits, bits)  # type: ignore[no-untyped-call]
     return probabilities
+
+
+def _integer_like(dtype: torch.dtype) -> torch.dtype:
+    return torch.int64 if dtype == torch.float64 else torch.int32
 
 
 def focal_cross_entropy(logits: Tensor, sign: Tensor, gamma: float = 0.0) -> Tensor:
@@ -131,27 +144,25 @@ def soft_cldice_loss(probabilities: Tensor, target: Tensor, counted: Tensor, ite
 
 
 class _HideIgnored(torch.autograd.Function):
-    """Multiplying would let NaN through, so the bits are masked: all ones keeps a number, all zeros is 0.0."""
-
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, valid: Tensor) -> Tensor:
-        ctx.save_for_backward(valid)
-        integer = torch.int64 if logits.dtype == torch.float64 else torch.int32
-        return (logits.view(integer) & valid.to(integer).neg_()).view(logits.dtype)
+    def forward(ctx: Any, logits: Tensor, bits: Tensor) -> Tensor:
+        ctx.save_for_backward(bits)
+        return (logits.view(bits.dtype) & bits).view(logits.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (valid,) = ctx.saved_tensors
-        return gradient * valid, None
+        (bits,) = ctx.saved_tensors
+        return (gradient.view(bits.dtype) & bits).view(gradient.dtype), None
 
 
 class _MaskedSigmoid(torch.autograd.Function):
     """Sigmoid and mask in one: the masked result is all that the backward pass needs, since its slope is p (1 - p)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, valid: Tensor) -> Tensor:
-        probabilities = torch.sigmoid(logits).mul_(valid)
+    def forward(ctx: Any, logits: Tensor, bits: Tensor) -> Tensor:
+        probabilities = torch.sigmoid(logits)
+        probabilities.view(bits.dtype).bitwise_and_(bits)
         ctx.save_for_backward(probabilities)
         return probabilities
 

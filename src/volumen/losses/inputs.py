@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volumen.losses.functional import focal_cross_entropy, hide_ignored, masked_probabilities
+from volumen.losses.functional import bit_mask, focal_cross_entropy, hide_ignored, masked_probabilities
 from volumen.losses.targets import PRECOMPUTE
 
 __all__ = ["LossInputs"]
@@ -19,24 +19,22 @@ class LossInputs:
     """Logits, target and mask of one resolution [B, Z, Y, X]; what several terms need is made when first asked for.
 
     Attributes:
-        logits: float32 or float64, already 0 at ignored voxels.
+        raw_logits: float32 or float64; terms read `logits` or `probabilities` instead, which hide ignored voxels.
         surface: bool, the voxel is valid and the target says surface.
         valid: bool.
-        valid_mask: the same as 1 and 0 in the logits' dtype.
         given: precomputed targets by name.
     """
 
-    logits: Tensor
+    raw_logits: Tensor
     surface: Tensor
     valid: Tensor
-    valid_mask: Tensor
     given: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def create(
         cls, logits: Tensor, target: Tensor, valid: Tensor, precomputed: Mapping[str, Tensor] | None = None
     ) -> "LossInputs":
-        """Check shapes and values, raise half-precision logits to float32 and hide those at ignored voxels.
+        """Check shapes and values and raise half-precision logits to float32.
 
         Raises:
             ValueError: on shapes or types that do not belong together or a target outside {0, 1} at a valid voxel.
@@ -60,9 +58,26 @@ class LossInputs:
                 f"got values from {int(seen.min())} to {int(seen.max())}"
             )
         dtype = logits.dtype if logits.dtype == torch.float64 else torch.float32
-        valid_mask = valid.to(dtype)
-        hidden = hide_ignored(logits.squeeze(1).to(dtype), valid_mask)
-        return cls(hidden, seen.to(torch.bool), valid, valid_mask, given)
+        return cls(logits.squeeze(1).to(dtype), seen.to(torch.bool), valid, given)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What everything is computed in."""
+        return self.raw_logits.dtype
+
+    @cached_property
+    def _valid_bits(self) -> Tensor:
+        return bit_mask(self.valid, self.dtype)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Logits, 0 at ignored voxels."""
+        return hide_ignored(self.raw_logits, self._valid_bits)
+
+    @cached_property
+    def valid_mask(self) -> Tensor:
+        """1 at valid and 0 at ignored voxels, in the logits' dtype."""
+        return self.valid.to(self.dtype)
 
     @cached_property
     def background(self) -> Tensor:
@@ -72,7 +87,7 @@ class LossInputs:
     @cached_property
     def target(self) -> Tensor:
         """The target in the logits' dtype, 0 at ignored voxels."""
-        return self.surface.to(self.logits.dtype)
+        return self.surface.to(self.dtype)
 
     @cached_property
     def sign(self) -> Tensor:
@@ -92,7 +107,7 @@ class LossInputs:
     @cached_property
     def probabilities(self) -> Tensor:
         """Probability of surface, 0 at ignored voxels."""
-        return masked_probabilities(self.logits, self.valid_mask)
+        return masked_probabilities(self.raw_logits, self._valid_bits)
 
     @cached_property
     def cross_entropy(self) -> Tensor:
@@ -102,8 +117,8 @@ class LossInputs:
     def precomputed(self, name: str) -> Tensor:
         """A target of `volumen.losses.targets.PRECOMPUTE`: as the loader made it, else made here the same way."""
         if name in self.given:
-            return self.given[name].to(self.logits.device)
+            return self.given[name].to(self.valid.device)
         surface = self.surface.cpu().numpy().astype(np.uint8)
         valid = self.valid.cpu().numpy()
         made = [PRECOMPUTE[name](*sample) for sample in zip(surface, valid, strict=True)]
-        return torch.from_numpy(np.stack(made)).to(self.logits.device)
+        return torch.from_numpy(np.stack(made)).to(self.valid.device)

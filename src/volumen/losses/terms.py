@@ -206,7 +206,7 @@ class Boundary(Term):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         with torch.no_grad():
-            distance = distance_to_interface(inputs.surface, inputs.background, self.zero_from, inputs.logits.dtype)
+            distance = distance_to_interface(inputs.surface, inputs.background, self.zero_from, inputs.dtype)
             weight = distance.neg_().add_(self.zero_from).div_(self.zero_from - self.full_within).clamp_(0, 1)
             weight.mul_(inputs.valid_mask)
         return functional.mean_over(inputs.cross_entropy * weight, weight.sum())
@@ -274,7 +274,7 @@ class MedialRecall(Term):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         core = inputs.precomputed("medial_surface").to(torch.bool) & inputs.surface
-        return functional.recall_loss(inputs.probabilities, core.to(inputs.logits.dtype))
+        return functional.recall_loss(inputs.probabilities, core.to(inputs.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +297,7 @@ class SignedDistance(Term):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         with torch.no_grad():
-            distance = distance_to_interface(inputs.surface, inputs.background, self.reach, inputs.logits.dtype)
+            distance = distance_to_interface(inputs.surface, inputs.background, self.reach, inputs.dtype)
             wanted = distance.mul_(inputs.sign).div_(self.reach).add_(inputs.valid_mask)  # one more; 0 where ignored
         return functional.mean_over((2 * inputs.probabilities - wanted).square(), inputs.valid_count)
 
@@ -323,7 +323,7 @@ class MergePenalty(Term):
     def compute(self, inputs: LossInputs) -> Tensor:
         width = inputs.precomputed("sheet_gap")
         gap = (width > 0) & (width <= self.widest_gap) & inputs.background
-        on_gap, _ = functional.overlap_and_total(inputs.cross_entropy, gap.to(inputs.logits.dtype))
+        on_gap, _ = functional.overlap_and_total(inputs.cross_entropy, gap.to(inputs.dtype))
         return functional.mean_over(on_gap, torch.count_nonzero(gap))
 
 
