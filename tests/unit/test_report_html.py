@@ -207,10 +207,39 @@ def test_long_curves_are_thinned_and_lost_points_survive():
     assert abs(np.mean(finite) - 2499.5) < 15
 
 
+def test_a_term_that_a_phase_does_not_have_is_not_called_lost(run):
+    for epoch in range(6):
+        terms = {"soft_dice": 0.5} if epoch < 3 else {"soft_dice": 0.5, "cross_entropy": 0.4}
+        changes = {"terms": terms, "weighted": terms, "gradient_norm": float("nan") if epoch == 5 else 1.0}
+        append_json_line(run / "metrics.jsonl", train_record(epoch, **changes))
+    charts = {c.split("</h3>")[0].split("<h3>")[-1]: c for c in build_report(read_run(run)).split("<figure")[1:]}
+    assert "lost" not in charts["Term: cross entropy"]
+    assert charts["Term: cross entropy"].count("<circle") == 3
+    assert charts["Gradient norm"].count('class="lost"') == 1
+
+
+def test_events_stand_where_their_step_is(run):
+    for epoch in range(5):
+        append_json_line(run / "metrics.jsonl", train_record(epoch))
+    for step, epoch in ((20, 2), (25, 2)):  # after the second epoch, whose cursor has moved on, and in the third
+        append_json_line(run / "events.jsonl", {"step": step, "epoch": epoch, "time": 0.0, "kind": "rollback"})
+    page = build_report(read_run(run))
+    assert "<td class='n'>2</td><td class='n'>20</td>" in page
+    assert "<td class='n'>3</td><td class='n'>25</td>" in page
+    axes = Axes((1, 5), (0, 1), False)
+    marks = re.findall(r'class="mark" x1="([\d.]+)"', page.split("Loss, total")[1].split("</svg>")[0])
+    assert marks == [f"{axes.x(2):.1f}", f"{axes.x(2.5):.1f}"]
+
+
 def test_charts_survive_one_point_equal_values_and_nothing():
-    one = line_chart("one", [Series("a", ((1.0, 3.0),), 1)], marks=[Mark(1.0, "x"), Mark(99.0, "outside")])
-    assert "nan" not in one
-    assert one.count('class="mark"') == 1
+    one = line_chart("one", [Series("a", ((7.0, 3.25),), 1)])
+    assert "one record, epoch 7" in one
+    assert "<b>3.25</b>" in one
+    assert "<svg" not in one
+    marked = line_chart("m", [Series("a", ((1.0, 0.29), (4.0, 0.44)), 1)], logarithmic=True,
+                        marks=[Mark(2.0, "x"), Mark(99.0, "outside")])  # fmt: skip
+    assert marked.count('class="mark"') == 1
+    assert all(len(text) <= 5 for text in re.findall(r">([\d.e-]+)</text>", marked))
     flat = line_chart("flat", [Series("a", ((1.0, 0.0), (2.0, 0.0)), 1)], logarithmic=True)
     assert "nan" not in flat
     assert line_chart("none", [Series("a", (), 1)]) == ""

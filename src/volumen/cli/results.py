@@ -103,6 +103,8 @@ def predict(
         )
     print_predictions(predictions, console_for())
     typer.echo(f"written: {out} ({len(predictions)} masks, and what made them in prediction.json)")
+    if probabilities:
+        typer.echo(f"written: {out / 'probabilities'} (uint8: 255 times the probability, rounded)")
 
 
 def report(

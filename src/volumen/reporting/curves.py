@@ -81,6 +81,10 @@ def line_chart(
     legend = "".join(_legend_entry(one) for one in shown)
     if not values:
         return _figure(title, f'{_remark(note)}<p class="bad">No value of this curve was finite.</p>')
+    moments = {x for one in shown for x, _ in one.points}
+    if len(moments) == 1:  # a single moment is no curve: the legend says it all
+        at = _remark(f"one record, {x_name} {short(moments.pop())}")
+        return _figure(title, f'{_remark(note)}{at}<div class="legend">{legend}</div>')
     axes = _axes(shown, values, logarithmic and min(values) > 0)
     body = [_frame(axes, x_name), *(_mark(mark, axes) for mark in marks), *(_line(one, axes) for one in shown)]
     label = f"{title}: {', '.join(one.name for one in shown)} by {x_name}"
@@ -161,14 +165,12 @@ def _log_ticks(low: float, high: float) -> list[float]:
     if len(decades) >= 3:
         return decades[:: -(-len(decades) // 6)]
     fine = [m * 10.0**exponent for exponent in exponents for m in (1, 2, 5) if low <= m * 10.0**exponent <= high]
-    return fine if len(fine) >= 2 else [low, high]
+    return fine if len(fine) >= 2 else nice_ticks(low, high, 3)
 
 
 def _axes(series: Sequence[Series], values: Sequence[float], logarithmic: bool) -> Axes:
     xs = [x for one in series for x, _ in one.points]
     left, right = min(xs), max(xs)
-    if left == right:
-        left, right = left - 0.5, right + 0.5
     low, high = min(values), max(values)
     if logarithmic:
         margin = max((high / low) ** 0.06, 1.15)
@@ -188,7 +190,8 @@ def _frame(axes: Axes, x_name: str, *, whole: bool = False) -> str:
         y = axes.y(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(tick)}</text>')
-    for tick in nice_ticks(*axes.x_range):
+    across = nice_ticks(*axes.x_range)
+    for tick in across if x_name != "epoch" else (tick for tick in across if tick == round(tick)):
         x = axes.x(tick)
         parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
         if x < right - 7 * len(x_name) - 16:  # room for the axis's name

@@ -58,7 +58,7 @@ def build_report(run: RunRecords) -> str:
     sections = [
         ("run", "The run", _facts(run)),
         ("training", "Training", curves_section(run)),
-        ("events", "Events", events_section(run.events)),
+        ("events", "Events", events_section(run.events, run.records)),
         ("held-out", "Held-out volumes", _evaluation(run)),
     ]
     if run.evaluation is not None:

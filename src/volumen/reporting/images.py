@@ -39,13 +39,19 @@ LEGEND = (
 
 
 def choose_slices(truth: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """The slice with most labelled surface along each axis (the first of equals); the middle where there is none."""
+    """The z slice with most labelled surface (the first of equals), and the y and x slices through its median.
+
+    Across y and x the slice with most surface would run along a sheet and show a blob; one through the median voxel
+    cuts the sheets. Where there is no surface, the middle of the volume.
+    """
     surface = truth == SURFACE
-    chosen = []
-    for axis in range(3):
-        counts = np.count_nonzero(surface, axis=tuple(other for other in range(3) if other != axis))
-        chosen.append(int(counts.argmax()) if counts.any() else truth.shape[axis] // 2)
-    return chosen[0], chosen[1], chosen[2]
+    counts = np.count_nonzero(surface, axis=(1, 2))
+    if not counts.any():
+        return truth.shape[0] // 2, truth.shape[1] // 2, truth.shape[2] // 2
+    z = int(counts.argmax())
+    rows, columns = np.nonzero(surface[z])
+    middle = (len(rows) - 1) // 2
+    return z, int(np.sort(rows)[middle]), int(np.sort(columns)[middle])
 
 
 def slice_panel(

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from volumen.reporting.curves import Mark, Point, Series, line_chart, short
 from volumen.reporting.records import RunRecords
 from volumen.reporting.words import words
@@ -32,7 +34,7 @@ def curves_section(run: RunRecords) -> str:
     """All charts, as HTML; a sentence where nothing was recorded."""
     if not run.records:
         return "<p>No epoch has been recorded yet.</p>"
-    marks = _marks(run.events)
+    marks = _marks(run.events, run.records)
     train, validations = _train(run.records), _validations(run.records)
     charts = [
         line_chart("Loss, total", _both(train, validations, lambda record: record["total"]), marks=marks),
@@ -50,7 +52,7 @@ def curves_section(run: RunRecords) -> str:
     return f'<p class="note">{escape(note)}</p><div class="charts">{"".join(charts)}</div>'
 
 
-def events_section(events: Sequence[Record]) -> str:
+def events_section(events: Sequence[Record], records: Sequence[Record]) -> str:
     """Table of events, newest last; the middle of a very long list is left out, and said so."""
     if not events:
         return "<p>Nothing out of the ordinary was recorded.</p>"
@@ -59,7 +61,7 @@ def events_section(events: Sequence[Record]) -> str:
         left_out = len(events) - MOST_EVENTS
         shown = [*events[: MOST_EVENTS // 2], *events[-MOST_EVENTS // 2 :]]
     rows = "".join(
-        f"<tr><td>{_when(event)}</td><td class='n'>{event.get('epoch', 0) + 1}</td>"
+        f"<tr><td>{_when(event)}</td><td class='n'>{max(1, math.ceil(_when_in_epochs(event, records)))}</td>"
         f"<td class='n'>{event.get('step', '')}</td><td>{escape(words(event['kind']))}</td>"
         f"<td class='wrap'>{escape(_details(event))}</td></tr>"
         for event in shown
@@ -75,7 +77,7 @@ def _terms(
     """What each term adds to the loss, then each term by itself."""
     names = sorted({name for record in run.records for name in record["terms"]})
     weighted = [
-        Series(words(name), _points(train, lambda record, name=name: record["weighted"].get(name)), number % 8 + 1)  # type: ignore[misc]
+        Series(words(name), _points(train, lambda record, name=name: record["weighted"][name]), number % 8 + 1)  # type: ignore[misc]
         for number, name in enumerate(names)
     ]
     charts = []
@@ -85,7 +87,7 @@ def _terms(
     present = run.config.loss.terms.present()
     for name in names:
         weight = f"weight {present[name].weight:g}" if name in present else ""
-        lines = _both(train, validations, lambda record, name=name: record["terms"].get(name))  # type: ignore[misc]
+        lines = _both(train, validations, lambda record, name=name: record["terms"][name])  # type: ignore[misc]
         charts.append(line_chart(f"Term: {words(name)}", lines, marks=marks, note=weight))
     return charts
 
@@ -111,7 +113,7 @@ def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[str
         present = {name for record in records for name in record["metrics"]}
         for title, names in (("Scores", SCORES), ("Overlap", COUNTS)):
             lines = [
-                Series(words(name), _points(records, lambda record, name=name: record["metrics"].get(name)), number)  # type: ignore[misc]
+                Series(words(name), _points(records, lambda record, name=name: record["metrics"][name]), number)  # type: ignore[misc]
                 for number, name in enumerate((name for name in names if name in present), 1)
             ]
             charts.append(line_chart(f"{title}, {label}", lines, marks=marks, note="mean over the held-out volumes"))
@@ -144,16 +146,15 @@ def _both(train: Sequence[Record], validations: dict[str, list[Record]], get: Ge
 
 
 def _points(records: Sequence[Record], get: Get) -> tuple[Point, ...]:
-    """(epoch from 1, value) of the records; a record that lacks the value because it was null is a lost point."""
+    """(epoch from 1, value): a record without the value has no point, one whose value is null has a lost one."""
     points: list[Point] = []
     for record in records:
-        value = get(record)
-        points.append((float(record["epoch"] + 1), value if value is None or math.isfinite(value) else None))
-    return tuple(points) if any(y is not None for _, y in points) or _was_lost(records) else ()
-
-
-def _was_lost(records: Sequence[Record]) -> bool:
-    return any("non_finite" in record for record in records)
+        try:
+            value = get(record)
+        except KeyError:  # a term that this phase of a curriculum does not have, a metric that was not asked for
+            continue
+        points.append((float(record["epoch"] + 1), value))
+    return tuple(points)
 
 
 def _train(records: Sequence[Record]) -> list[Record]:
@@ -171,15 +172,27 @@ def _validations(records: Sequence[Record]) -> dict[str, list[Record]]:
     return {f"validation, {WEIGHTS_NAMES.get(weights, weights)}": group for weights, group in groups.items()}
 
 
-def _marks(events: Sequence[Record]) -> list[Mark]:
+def _marks(events: Sequence[Record], records: Sequence[Record]) -> list[Mark]:
     kinds = Counter(event["kind"] for event in events if event["kind"] not in ROUTINE)
     while kinds and sum(kinds.values()) > MOST_MARKS:
         del kinds[kinds.most_common(1)[0][0]]
     return [
-        Mark(event.get("epoch", 0) + 1.0, f"{words(event['kind'])} {_details(event)}".strip())
+        Mark(_when_in_epochs(event, records), f"{words(event['kind'])} {_details(event)}".strip())
         for event in events
         if event["kind"] in kinds
     ]
+
+
+def _when_in_epochs(event: Record, records: Sequence[Record]) -> float:
+    """Where an event stands on the curves' axis, by its step: the end of epoch 3 is 3.
+
+    The epoch in its record is that of the cursor, which has moved on already where the event follows a validation.
+    """
+    known = {0: 0.0} | {record["step"]: record["epoch"] + 1.0 for record in records if record["kind"] == "train"}
+    step = event.get("step", 0)
+    if len(known) == 1:
+        return float(event.get("epoch", 0) + 1)
+    return float(np.interp(step, sorted(known), [known[at] for at in sorted(known)]))
 
 
 def _when(event: Record) -> str:
