@@ -227,7 +227,7 @@ def test_events_stand_where_their_step_is(run):
     assert "<td class='n'>2</td><td class='n'>20</td>" in page
     assert "<td class='n'>3</td><td class='n'>25</td>" in page
     axes = Axes((1, 5), (0, 1), False)
-    marks = re.findall(r'class="mark" x1="([\d.]+)"', page.split("Loss, total")[1].split("</svg>")[0])
+    marks = re.findall(r'class="mark" x1="([\d.]+)"', page.split("<figure")[1])
     assert marks == [f"{axes.x(2):.1f}", f"{axes.x(2.5):.1f}"]
 
 
