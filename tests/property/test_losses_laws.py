@@ -183,6 +183,22 @@ def test_precomputed_targets_give_the_same_value(name):
         assert term(logits, target, valid, precomputed=emptied) == 0  # it is used, not made again
 
 
+@pytest.mark.parametrize("name", [name for name, term in TERMS.items() if term.requires])
+def test_precomputed_targets_at_ignored_voxels_change_nothing(name):
+    logits, target, valid = scene(11)
+    term = TERMS[name]()
+    clean = {key: torch.ones_like(target) * valid for key in term.requires}
+    scrambled = {key: torch.where(valid, made, 2) for key, made in clean.items()}
+
+    def run(precomputed):
+        return value_and_gradient(lambda *scene: term(*scene, precomputed=precomputed), logits, target, valid)
+
+    value, gradient = run(clean)
+    assert value > 0
+    for first, second in zip((value, gradient), run(scrambled), strict=True):
+        assert same_bits(first, second)
+
+
 @EVERY_TERM
 def test_a_wrong_target_value_or_shape_is_refused(name):
     logits, target, valid = scene(10)
