@@ -1,0 +1,104 @@
+"""What both U-Nets are made of: a convolution with its norm and activation, initialisation, and the check of
+input sizes.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from volumen.errors import UserError
+from volumen.models.convolution import CHANNELS_LAST, convolve
+from volumen.models.norm import InstanceNormLeakyReLU, is_recorded, uses_kernels
+
+SLOPE = 0.01
+_OUTPUT_SCALE = 0.1  # standard deviation of the first logits around the prior's
+
+
+class ConvolutionNorm(nn.Module):
+    """Convolution with bias, instance norm, leaky ReLU.
+
+    The bias is part of the network (and of its parameter count), but the norm subtracts it again: on the compiled path
+    it is neither added nor differentiated, and its gradient is exactly zero.
+    """
+
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        affine: bool = False,
+        activate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(inside, outside, kernel, stride=stride, padding=kernel // 2)
+        slope = SLOPE if activate else 1.0
+        self.norm = InstanceNormLeakyReLU(outside, affine=affine, slope=slope, inplace=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[B, inside, Z, Y, X] -> [B, outside, Z / stride, Y / stride, X / stride]."""
+        if not uses_kernels(image, plain=self.norm.plain):
+            return self.norm(self.convolution(image))  # type: ignore[no-any-return]
+        image = image.contiguous(memory_format=CHANNELS_LAST)
+        values = convolve(image, self.convolution.weight, stride=self.convolution.stride[0])
+        return self.norm(values, self.convolution.bias)  # type: ignore[no-any-return]
+
+
+def set_plain(model: nn.Module, plain: bool = True) -> None:
+    """Make every norm of `model` use PyTorch's own operations (or the compiled ones again), for export or
+    comparison.
+    """
+    for module in model.modules():
+        if isinstance(module, InstanceNormLeakyReLU):
+            module.plain = plain
+
+
+def initialise(model: nn.Module) -> None:
+    """He initialisation for leaky ReLU (He et al. 2015) of every convolution; biases zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=SLOPE, mode="fan_in", nonlinearity="leaky_relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def initialise_output(output: nn.Conv3d, prior: float | None) -> None:
+    """Start the logits near the prior's, so that the first loss is that of the best constant prediction.
+
+    Args:
+        output: The 1x1x1 convolution that makes the logits.
+        prior: Share of surface among the labelled voxels, 0 < prior < 1; None starts at 0.5.
+
+    Raises:
+        UserError: `prior` out of range.
+    """
+    if prior is not None and not 0 < prior < 1:
+        raise UserError(f"prior is the share of surface voxels and must lie between 0 and 1, got {prior}")
+    nn.init.normal_(output.weight, std=_OUTPUT_SCALE / math.sqrt(output.in_channels))
+    if output.bias is not None:
+        nn.init.constant_(output.bias, 0.0 if prior is None else math.log(prior / (1 - prior)))
+
+
+def check_input(image: Tensor, channels: int, divisor: tuple[int, int, int]) -> None:
+    """Refuse what the network cannot take, before PyTorch fails somewhere inside it.
+
+    Raises:
+        UserError: Wrong number of axes or channels, or a size that is no multiple of the divisor.
+    """
+    if is_recorded():
+        return
+    if image.ndim != 5 or image.shape[1] != channels:
+        raise UserError(f"the network takes [batch, {channels}, z, y, x], got {list(image.shape)}")
+    size = image.shape[2:]
+    if any(side % unit or side == 0 for side, unit in zip(size, divisor, strict=True)):
+        fits = [max(1, -(-side // unit)) * unit for side, unit in zip(size, divisor, strict=True)]
+        raise UserError(
+            f"input of {list(size)} voxels must be a multiple of {list(divisor)} (z, y, x): pad your patch to {fits}"
+        )
+    if all(side == unit for side, unit in zip(size, divisor, strict=True)):
+        fits = [2 * unit for unit in divisor]
+        raise UserError(
+            f"input of {list(size)} voxels leaves one voxel at the coarsest level, which instance norm cannot "
+            f"normalise: use a patch of {fits} or more in one axis, or a smaller depth"
+        )

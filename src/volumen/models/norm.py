@@ -1,0 +1,107 @@
+"""Instance norm and leaky ReLU in one module, with compiled channels-last kernels on the CPU and a plain path
+elsewhere.
+
+PyTorch's instance norm copies channels-last activations to channels-first and back, which on a CPU costs more than the
+norm itself. The kernels (`norm_kernels`) do norm and activation in two passes over memory forward and two backward,
+and, when there is no scale and shift, keep nothing but the output, which the next layer keeps anyway.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from volumen.errors import UserError
+from volumen.models.convolution import CHANNELS_LAST
+from volumen.models.norm_autograd import AffineNorm, Norm
+
+
+class InstanceNormLeakyReLU(nn.Module):
+    """Instance norm (Ulyanov, Vedaldi and Lempitsky 2016), then leaky ReLU.
+
+    Args:
+        channels: Channels C; needed for `affine` only.
+        affine: Learn a scale and a shift per channel.
+        slope: Of the leaky ReLU below zero, above 0; 1 means no activation.
+        eps: Added to the variance.
+        inplace: Write over the input where the kernels can: only for an input nobody else needs.
+
+    Attributes:
+        plain: Set True to use PyTorch's own operations always. They are used anyway on other devices, for other types
+            than float32 and bfloat16, and under tracing, compiling and export.
+    """
+
+    plain: bool = False
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        *,
+        affine: bool = False,
+        slope: float = 0.01,
+        eps: float = 1e-5,
+        inplace: bool = False,
+    ) -> None:
+        super().__init__()
+        if slope <= 0:
+            raise UserError(f"the slope of the leaky ReLU must be above 0, got {slope}: use 0.01, or 1 for none")
+        if affine and channels is None:
+            raise UserError("an affine instance norm needs to know its channels: pass channels=...")
+        self.slope, self.eps, self.inplace = slope, eps, inplace
+        self.weight = nn.Parameter(torch.ones(channels)) if affine and channels else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine and channels else None
+
+    def forward(self, values: Tensor, cancelled_bias: Tensor | None = None) -> Tensor:
+        """Normalise each channel of each sample over its voxels, then activate.
+
+        Args:
+            values: [B, C, Z, Y, X], more than one voxel.
+            cancelled_bias: The bias of the convolution before, left out there because the norm subtracts it again. It
+                gets a gradient of exactly zero.
+
+        Returns:
+            Same shape and type as `values`.
+
+        Raises:
+            UserError: There is one voxel only.
+        """
+        if not uses_kernels(values, plain=self.plain):
+            if cancelled_bias is not None:
+                values = values + cancelled_bias.to(values.dtype).view(-1, 1, 1, 1)
+            normal = functional.instance_norm(values, weight=self.weight, bias=self.bias, eps=self.eps)
+            return normal if self.slope == 1 else functional.leaky_relu(normal, self.slope, inplace=True)
+        if values[0, 0].numel() == 1:
+            raise UserError("instance norm needs more than one voxel, got one: use a larger patch or a smaller depth")
+        inplace = self.inplace
+        if not values.is_contiguous(memory_format=CHANNELS_LAST):
+            values, inplace = values.contiguous(memory_format=CHANNELS_LAST), True
+        out: Tensor
+        if self.weight is not None:
+            out = AffineNorm.apply(  # type: ignore[no-untyped-call]
+                values, self.weight, self.bias, cancelled_bias, self.slope, self.eps
+            )
+        else:
+            out = Norm.apply(values, cancelled_bias, self.slope, self.eps, inplace)  # type: ignore[no-untyped-call]
+        return out
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"affine={self.weight is not None}, slope={self.slope}, eps={self.eps}"
+
+
+def uses_kernels(values: Tensor, *, plain: bool = False) -> bool:
+    """True if activations like `values` go through the compiled kernels."""
+    return (
+        not plain
+        and values.device.type == "cpu"
+        and values.dtype in (torch.float32, torch.bfloat16)
+        and not is_recorded()
+    )
+
+
+def is_recorded() -> bool:
+    """True while PyTorch records operations (trace, compile, export), which must then be its own."""
+    return (
+        torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or torch.compiler.is_compiling()
+        or torch.onnx.is_in_onnx_export()
+    )

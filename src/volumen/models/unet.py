@@ -1,0 +1,73 @@
+"""The plan's network: a 3-D U-Net (Cicek et al. 2016) with instance norm, 22,575,329 parameters at 32 filters and
+depth 4.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from volumen.models.blocks import ConvolutionNorm, check_input, initialise, initialise_output
+
+
+def _double(inside: int, outside: int) -> nn.Sequential:
+    return nn.Sequential(ConvolutionNorm(inside, outside), ConvolutionNorm(outside, outside))
+
+
+class UNet(nn.Module):
+    """Double convolutions, max-pooling down, transposed convolutions up, skip connections; gives logits.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Channels of logits.
+        filters: Channels of the finest level; every coarser level has twice as many.
+        depth: Number of poolings.
+        prior: Share of surface voxels, at which the first logits start; None starts at 0.5.
+
+    Attributes:
+        divisor: Input sizes (z, y, x) must be multiples of it: 2^depth.
+
+    Raises:
+        UserError: `prior` out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        filters: int = 32,
+        depth: int = 4,
+        *,
+        prior: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.divisor: tuple[int, int, int] = (2**depth,) * 3
+        widths = [filters * 2**level for level in range(depth + 1)]
+        self.encoders = nn.ModuleList(
+            _double(inside, outside) for inside, outside in zip([in_channels, *widths[:-2]], widths[:-1], strict=True)
+        )
+        self.pool = nn.MaxPool3d(2)
+        self.bottom = _double(widths[-2], widths[-1])
+        finer_last = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.upsamplers = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for coarse, fine in finer_last)
+        self.decoders = nn.ModuleList(_double(2 * fine, fine) for _, fine in finer_last)
+        self.output = nn.Conv3d(filters, out_channels, 1)
+        initialise(self)
+        initialise_output(self.output, prior)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [B, out_channels, Z, Y, X] of an image [B, in_channels, Z, Y, X].
+
+        Raises:
+            UserError: A shape that the network cannot take.
+        """
+        check_input(image, self.in_channels, self.divisor)
+        features, skips = image, []
+        for encoder in self.encoders:
+            features = encoder(features)
+            skips.append(features)
+            features = self.pool(features)
+        features = self.bottom(features)
+        for upsampler, decoder in zip(self.upsamplers, self.decoders, strict=True):
+            features = decoder(torch.cat([upsampler(features), skips.pop()], dim=1))
+        logits: Tensor = self.output(features)
+        return logits
