@@ -97,14 +97,6 @@ def face(square_number: int, which: int, plane: int, row: int) -> int:
     return 3 * base + (1 if which == 2 else 2)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def upper(edge: int, plane: int, row: int) -> int:
-    """The larger voxel of an edge."""
-    voxel = edge // 3
-    axis = edge - 3 * voxel
-    return voxel + (plane if axis == 0 else row if axis == 1 else 1)
-
-
 @njit(nogil=True, cache=True)
 def find(parent: Array, node: int) -> Any:
     """The root of `node` in a union-find forest, halving the path on the way."""

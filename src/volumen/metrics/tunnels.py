@@ -23,164 +23,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numba import njit
 
-from volumen.metrics.cells import (
-    DROPPED,
-    INSIDE,
-    PREDICTED,
-    TRUE,
-    UNION,
-    Array,
-    Shape,
-    coface,
-    face,
-    grown,
-    square,
-    unite,
-)
+from volumen.metrics.cells import INSIDE, PREDICTED, TRUE, UNION, Array, Shape, coface, grown
+from volumen.metrics.pairing import claimed_by, columns, square_level
 
 Store: TypeAlias = tuple[Array, Array, Array, Array, int]  # table keys, table values, column starts, entries, columns
-
-
-@njit(nogil=True, cache=True)
-def _kept(flags: Array, number: int, plane: int, row: int) -> int:
-    """0 if a square does not exist or is dropped, 1 if it lies in the union, 2 if outside it."""
-    base = number // 3
-    normal = number - 3 * base
-    corners = square(flags, base, normal, plane, row)
-    if not corners & INSIDE or flags[base] & (DROPPED << normal):
-        return 0
-    return 1 if corners & UNION else 2
-
-
-@njit(nogil=True, cache=True)
-def _first_square(flags: Array, edge: int, plane: int, row: int) -> int:
-    """The first square of an edge's coboundary (squares of the union first, then by number); -1 if none is kept."""
-    fallback = -1
-    for which in range(4):
-        number = coface(edge, which, plane, row)
-        kept = _kept(flags, number, plane, row)
-        if kept == 1:
-            return number
-        if kept == 2 and fallback < 0:
-            fallback = number
-    return fallback
-
-
-@njit(nogil=True, cache=True)
-def _claimed_by(flags: Array, number: int, inner: int, outer: int, plane: int, row: int) -> int:
-    """The edge of `outer` minus `inner` that pairs at sight with a square of `outer`, or -1.
-
-    Edges along axis 0 take part only where they lead up into `inner`: the others are in the spanning forest.
-    """
-    for which in range(4):
-        edge = face(number, which, plane, row)
-        voxel = edge // 3
-        axis = edge - 3 * voxel
-        end = voxel + (plane if axis == 0 else row if axis == 1 else 1)
-        corners = flags[voxel] & flags[end]
-        if not corners & outer or corners & inner:
-            continue
-        if axis == 0 and not flags[end] & inner:
-            continue
-        if _first_square(flags, edge, plane, row) == number:
-            return edge
-    return -1
-
-
-@njit(nogil=True, cache=True)
-def _paired(flags: Array, edge: int, inner: int, outer: int, plane: int, row: int) -> bool:
-    """Whether an edge of `outer` minus `inner` is a pair at sight."""
-    number = _first_square(flags, edge, plane, row)
-    if number < 0:
-        return False
-    base = number // 3
-    if not square(flags, base, number - 3 * base, plane, row) & outer:
-        return False
-    return _claimed_by(flags, number, inner, outer, plane, row) == edge
-
-
-@njit(nogil=True, cache=True)
-def _busy(flags: Array, line: int, width: int, plane: int, row: int, inner: int, outer: int, busy: Array) -> Any:
-    """Mark the voxels of a row at which `_columns` has anything to do: not the depths of either set."""
-    own = flags[line : line + width + 1]
-    under = flags[line - plane : line - plane + width + 1]
-    left = flags[line - row : line - row + width + 1]
-    corner = flags[line - plane - row : line - plane - row + width + 1]
-    some = np.uint8(0)
-    for x in range(1, width + 1):
-        around = under[x] & left[x] & corner[x] & own[x - 1] & under[x - 1]
-        calm = (around & inner) if own[x] & inner else (around & outer)
-        busy[x] = (own[x] & outer) != 0 and calm == 0
-        some |= busy[x]
-    return some
-
-
-@njit(nogil=True, cache=True)
-def _top_paired(flags: Array, voxel: int, plane: int, row: int, inner: int, outer: int) -> bool:
-    """Whether the edge along axis 0 that ends in `voxel`, the first voxel of a run of `inner`, is a pair at sight."""
-    beside = flags[voxel - row]
-    if beside & flags[voxel - row - plane] & outer:
-        # Its first square is the one towards smaller y, which its other edge to `voxel` claims first unless in `inner`.
-        return bool(beside & inner)
-    return _paired(flags, 3 * (voxel - plane), inner, outer, plane, row)
-
-
-@njit(nogil=True, cache=True)
-def _columns(flags: Array, shape: Shape, inner: int, outer: int) -> Array:
-    """The edges of `outer` minus `inner` whose columns must be built: no pairs at sight, not in the spanning forest."""
-    depth, height, width = shape
-    plane, row = (height + 2) * (width + 2), width + 2
-    below = np.zeros((height + 2, width + 2), np.int32)
-    here = np.zeros((height + 2, width + 2), np.int32)
-    busy = np.zeros(width + 1, np.uint8)
-    parent = np.empty(1024, np.int32)
-    edges = np.empty((1024, 3), np.int64)  # the edge, and the nodes at its two ends
-    count, found = 0, 0
-    for z in range(1, depth + 1):
-        below, here = here, below
-        for y in range(1, height + 1):
-            here[y] = below[y]
-            if not _busy(flags, z * plane + y * row, width, plane, row, inner, outer, busy):
-                continue
-            for x in range(1, width + 1):
-                if not busy[x]:
-                    continue
-                v = z * plane + y * row + x
-                own, under = flags[v], flags[v - plane]
-                # A run along axis 0: it goes on inside `inner`, and outside it from whatever lies below.
-                if not ((under & inner) if own & inner else (under & outer)):
-                    if count == len(parent):
-                        parent = grown(parent)
-                    parent[count] = count
-                    here[y, x] = count
-                    count += 1
-                if found + 3 > len(edges):
-                    edges = np.concatenate((edges, np.empty_like(edges)))
-                top = own & inner and under & outer and not under & inner
-                if top and not _top_paired(flags, v, plane, row, inner, outer):
-                    edges[found, 0], edges[found, 1], edges[found, 2] = 3 * (v - plane), below[y, x], here[y, x]
-                    found += 1
-                for axis in range(1, 3):
-                    step = row if axis == 1 else 1
-                    beside = flags[v - step]
-                    if not beside & outer:
-                        continue
-                    square_below = under & beside & flags[v - step - plane]
-                    other = here[y - 1, x] if axis == 1 else here[y, x - 1]
-                    if own & beside & inner:
-                        if not square_below & inner:
-                            unite(parent, here[y, x], other)
-                    elif not square_below & outer:  # else: claimed by the square below it, the first of all
-                        edge = 3 * (v - step) + axis
-                        if not _paired(flags, edge, inner, outer, plane, row):
-                            edges[found, 0], edges[found, 1], edges[found, 2] = edge, here[y, x], other
-                            found += 1
-    kept = 0
-    for k in range(found):
-        if not unite(parent, edges[k, 1], edges[k, 2]):
-            edges[kept, 0] = edges[k, 0]
-            kept += 1
-    return edges[:kept, 0].copy()
 
 
 @njit(nogil=True, cache=True)
@@ -234,7 +80,7 @@ def _pop_pivot(heap: Array, size: int) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _slot(table_keys: Array, key: int) -> int:
+def _slot(table_keys: Array, key: int) -> Any:
     """Where a key is, or belongs, in an open-addressing table whose length is a power of two (-1: empty)."""
     mask = len(table_keys) - 1
     place = (key * np.int64(0x9E3779B97F4A7C1) >> 20) & mask
@@ -253,74 +99,85 @@ def _push_coboundary(
         number = coface(edge, which, plane, row)
         if number == skip:
             continue
-        kept = _kept(flags, number, plane, row)
-        if kept:
-            heap = _push(heap, size, number + (outside if kept == 2 else 0))
+        level = square_level(flags, number, plane, row)
+        if level:
+            heap = _push(heap, size, number + (outside if level == 2 else 0))
             size += 1
     return heap, size
 
 
 @njit(nogil=True, cache=True)
-def _reduce(flags: Array, plane: int, row: int, edges: Array, inner: int, store: Store) -> Store:
-    """Reduce the columns of `edges` against each other, the pairs at sight and the columns already in `store`.
-
-    `store` is (table keys, table values, column starts, entries, number of columns); a new one is returned, with a
-    table large enough for all, and the given one is left as it was.
-    """
-    old_keys, old_values, old_starts, old_entries, columns = store
+def _with_room(store: Store, more: int) -> Store:
+    """A copy of a store whose table and list of starts have room for `more` columns."""
+    old_keys, old_values, old_starts, old_entries, count = store
     room = 64
-    while room < 2 * (columns + len(edges)):
+    while room < 2 * (count + more):
         room *= 2
     keys = np.full(room, -1, np.int64)
     values = np.zeros(room, np.int64)
-    for place in range(len(old_keys)):
-        if old_keys[place] >= 0:
-            new_place = _slot(keys, old_keys[place])
-            keys[new_place] = old_keys[place]
-            values[new_place] = old_values[place]
-    starts = np.zeros(columns + len(edges) + 1, np.int64)
-    starts[: columns + 1] = old_starts[: columns + 1]
-    entries = np.empty(max(1024, 2 * len(old_entries)), np.int64)
-    used = starts[columns]
+    for old_place in range(len(old_keys)):
+        if old_keys[old_place] >= 0:
+            place = _slot(keys, old_keys[old_place])
+            keys[place] = old_keys[old_place]
+            values[place] = old_values[old_place]
+    starts = np.zeros(count + more + 1, np.int64)
+    starts[: count + 1] = old_starts[: count + 1]
+    used = starts[count]
+    entries = np.empty(max(1024, 2 * used), np.int64)
     entries[:used] = old_entries[:used]
+    return keys, values, starts, entries, count
+
+
+@njit(nogil=True, cache=True)
+def _partner(flags: Array, pivot: int, plane: int, row: int, inner: int) -> Any:
+    """The edge that pairs at sight with the square of a key, or -1."""
+    outside = 3 * len(flags)
+    if pivot >= outside:
+        return claimed_by(flags, pivot - outside, UNION, INSIDE, plane, row)
+    if inner != UNION:
+        return claimed_by(flags, pivot, inner, UNION, plane, row)
+    return -1
+
+
+@njit(nogil=True, cache=True)
+def _reduce(flags: Array, plane: int, row: int, edges: Array, inner: int, store: Store) -> Store:
+    """Reduce the columns of `edges` against each other, the pairs at sight and the columns in `store`.
+
+    Returns a larger store and leaves the given one as it was.
+    """
+    keys, values, starts, entries, count = _with_room(store, len(edges))
+    used = starts[count]
     heap = np.empty(1024, np.int64)
     outside = 3 * len(flags)
     for edge in edges:
         heap, size = _push_coboundary(flags, edge, -1, plane, row, heap, 0)
-        while True:
-            pivot, size = _pop_pivot(heap, size)
-            if pivot < 0:
-                break
-            if pivot >= outside:
-                partner = _claimed_by(flags, pivot - outside, UNION, INSIDE, plane, row)
-            elif inner != UNION:
-                partner = _claimed_by(flags, pivot, inner, UNION, plane, row)
-            else:
-                partner = -1
-            if partner >= 0:
-                number = pivot - outside if pivot >= outside else pivot
-                heap, size = _push_coboundary(flags, partner, number, plane, row, heap, size)
-                continue
+        pivot, size = _pop_pivot(heap, size)
+        while pivot >= 0:
+            partner = _partner(flags, pivot, plane, row, inner)
             place = _slot(keys, pivot)
-            if keys[place] >= 0:
-                column = values[place]
-                for k in range(starts[column], starts[column + 1]):
+            if partner >= 0:
+                heap, size = _push_coboundary(flags, partner, pivot % outside, plane, row, heap, size)
+            elif keys[place] >= 0:
+                for k in range(starts[values[place]], starts[values[place] + 1]):
                     heap = _push(heap, size, entries[k])
                     size += 1
-                continue
-            keys[place] = pivot
-            values[place] = columns
-            while size > 0:
-                key, size = _pop_pivot(heap, size)
-                if key >= 0:
-                    if used == len(entries):
-                        entries = grown(entries)
-                    entries[used] = key
-                    used += 1
-            columns += 1
-            starts[columns] = used
-            break
-    return keys, values, starts, entries, columns
+            else:
+                break
+            pivot, size = _pop_pivot(heap, size)
+        if pivot < 0:
+            continue
+        keys[place] = pivot
+        values[place] = count
+        while size > 0:
+            key, size = _pop_pivot(heap, size)
+            if key >= 0:
+                if used == len(entries):
+                    entries = grown(entries)
+                entries[used] = key
+                used += 1
+        count += 1
+        starts[count] = used
+    return keys, values, starts, entries, count
 
 
 @njit(nogil=True, cache=True)
@@ -352,17 +209,17 @@ def matched_tunnels(flags: Array, shape: Shape, cycles: Array) -> tuple[int, int
     candidates = np.empty(len(cycles), np.int64)
     count = 0
     for number in cycles:
-        if _claimed_by(flags, number, UNION, INSIDE, plane, row) < 0:
+        if claimed_by(flags, number, UNION, INSIDE, plane, row) < 0:
             candidates[count] = number
             count += 1
     empty = np.zeros(0, np.int64)
     store = (np.full(64, -1, np.int64), np.zeros(64, np.int64), np.zeros(1, np.int64), empty, 0)
-    shared = _reduce(flags, plane, row, _columns(flags, shape, UNION, INSIDE), UNION, store)
+    shared = _reduce(flags, plane, row, columns(flags, shape, UNION, INSIDE), UNION, store)
     deaths = _deaths(candidates[:count], shared[0], outside)
     tunnels = len(deaths)
     for bit in (TRUE, PREDICTED):
         if len(deaths) == 0:
             break
-        own = _reduce(flags, plane, row, _columns(flags, shape, bit, UNION), bit, shared)
+        own = _reduce(flags, plane, row, columns(flags, shape, bit, UNION), bit, shared)
         deaths = _deaths(deaths, own[0], outside)
     return len(deaths), tunnels

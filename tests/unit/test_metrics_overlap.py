@@ -1,0 +1,63 @@
+"""Overlap counts by hand, their conventions for empty masks, and summaries."""
+
+import numpy as np
+import pytest
+
+from volumen.errors import UserError
+from volumen.metrics import overlap, summarise
+
+
+def test_counts_and_ratios_by_hand() -> None:
+    truth = np.array([[[1, 1, 1, 0, 0, 0, 0, 0, 2, 2]]], np.uint8)
+    mask = np.array([[[1, 1, 0, 1, 1, 1, 0, 0, 1, 0]]], np.uint8)
+    found = overlap(mask, truth)
+    assert (found.tp, found.fp, found.fn, found.tn, found.valid_voxels) == (2, 3, 1, 2, 8)
+    assert found.accuracy == 4 / 8
+    assert found.precision == 2 / 5
+    assert found.recall == pytest.approx(2 / 3)
+    assert found.dice == pytest.approx(4 / 8)
+    assert found.iou == pytest.approx(2 / 6)
+    assert (found.predicted_share, found.true_share) == (5 / 8, 3 / 8)
+    assert found.overestimation_points == pytest.approx(25.0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "truth", "precision", "recall", "dice"),
+    [(0, 0, 1.0, 1.0, 1.0), (0, 1, 0.0, 0.0, 0.0), (1, 0, 0.0, 0.0, 0.0), (1, 1, 1.0, 1.0, 1.0)],
+)
+def test_empty_masks(mask: int, truth: int, precision: float, recall: float, dice: float) -> None:
+    found = overlap(np.full((2, 2, 2), mask, np.uint8), np.full((2, 2, 2), truth, np.uint8))
+    assert (found.precision, found.recall, found.dice) == (precision, recall, dice)
+    assert found.iou == dice
+
+
+def test_no_valid_voxel() -> None:
+    found = overlap(np.ones((2, 2, 2), np.uint8), np.full((2, 2, 2), 2, np.uint8))
+    assert found.valid_voxels == 0
+    assert (found.accuracy, found.dice, found.predicted_share, found.overestimation_points) == (1.0, 1.0, 0.0, 0.0)
+
+
+def test_nan_is_background() -> None:
+    assert overlap(np.full((1, 1, 2), np.nan), np.ones((1, 1, 2))).fn == 2
+
+
+def test_summary_by_hand() -> None:
+    found = summarise([0.0, 1.0, 1.0, 4.0], bins=4)
+    assert (found.mean, found.median, found.minimum, found.maximum) == (1.5, 1.0, 0.0, 4.0)
+    assert found.std == pytest.approx(1.5)
+    assert found.counts == (1, 2, 0, 1)
+    assert found.edges == (0.0, 1.0, 2.0, 3.0, 4.0)
+
+
+def test_summary_of_equal_values_keeps_them_all() -> None:
+    found = summarise(iter([0.25] * 5))
+    assert (found.minimum, found.maximum, found.std, sum(found.counts)) == (0.25, 0.25, 0.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "bins", "message"),
+    [([], 10, "no values"), ([1.0, float("nan")], 10, "nan at position 1"), ([1.0], 0, "bins must be 1 or more")],
+)
+def test_summaries_that_make_no_sense(values: list[float], bins: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        summarise(values, bins)
