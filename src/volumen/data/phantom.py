@@ -66,12 +66,12 @@ def _scroll_settings(scroll: int, difficulty: float) -> tuple[SheetSettings, Sca
     )
     imaging = ScanSettings(
         air_grey=air,
-        papyrus_grey=air + draw.uniform(42, 58) * (1 - 0.4 * harder),
-        recto_density=draw.uniform(1.17, 1.20),
+        papyrus_grey=air + draw.uniform(52, 66) * (1 - 0.4 * harder),
+        recto_density=draw.uniform(1.185, 1.20),
         blur_voxels=draw.uniform(0.8, 1.05) + 0.2 * harder,
         fringe=draw.uniform(0.05, 0.2),
-        noise_grey=draw.uniform(3.5, 5.5) * (1 + harder),
-        ring_grey=draw.uniform(0.8, 2.5) * (1 + harder),
+        noise_grey=draw.uniform(2.1, 3.0) * (1 + 1.2 * harder),
+        ring_grey=draw.uniform(0.6, 2.0) * (1 + harder),
         shading=draw.uniform(0.02, 0.05),
     )
     return sheets, imaging

@@ -18,13 +18,13 @@ class ScanSettings:
     """One scroll's material and imaging: grey levels (0 to 255), lengths in voxels, else shares of the contrast."""
 
     air_grey: float = 86.0
-    papyrus_grey: float = 138.0
-    recto_density: float = 1.18  # relative to the verso layer's 1.0
-    blur_voxels: float = 1.0
-    fringe: float = 0.25  # phase-contrast overshoot along edges
-    noise_grey: float = 7.0
-    ring_grey: float = 2.0
-    shading: float = 0.06
+    papyrus_grey: float = 145.0
+    recto_density: float = 1.19  # relative to the verso layer's 1.0
+    blur_voxels: float = 0.95
+    fringe: float = 0.12  # phase-contrast overshoot along edges
+    noise_grey: float = 2.6
+    ring_grey: float = 1.3
+    shading: float = 0.035
 
 
 def material_density(random: RandomStream, sheets: Sheets, settings: ScanSettings) -> FloatVolume:
@@ -34,8 +34,9 @@ def material_density(random: RandomStream, sheets: Sheets, settings: ScanSetting
     and a few dense grains anywhere.
     """
     layer = 1 / (1 + np.exp(np.clip((sheets.depth_share - 0.5) * 14, -30, 30)))  # 1 in the recto layer, 0 in the verso
-    recto = settings.recto_density * (1 + 0.10 * sheets.recto_fibres)
-    verso = 1.0 + 0.13 * sheets.verso_fibres
+    recto = settings.recto_density * (1 + 0.08 * sheets.recto_fibres)
+    # The verso layer thins out towards its face.
+    verso = (1.03 - 0.15 * np.clip(sheets.depth_share - 0.6, 0, None)) * (1 + 0.11 * sheets.verso_fibres)
     grain = smooth_noise(random("grain"), sheets.occupancy.shape, 1.3)
     papyrus = (layer * recto + (1 - layer) * verso) * (1 + 0.07 * grain)
     crumbs = np.clip((grain - 2.1) * 1.5, 0, 0.7)

@@ -32,7 +32,7 @@ FILTERS: Mapping[str, Callable[[Image, float], FloatVolume]] = {
     "gradient_magnitude": gradient_magnitude,
     "hessian_sheetness": hessian_sheetness,
 }
-INTENSITY_SIGMAS = (0.0, 0.7, 1.0, 1.5)
+INTENSITY_SIGMAS = (0.0, 0.7, 1.0, 1.5, 2.0)
 EDGE_SIGMAS = (1.0, 1.5, 2.0, 3.0)
 LEVELS = 255  # thresholds tried per filter: quantiles of its values
 QUANTILE_SAMPLE = 200_000  # voxels per case that the quantiles are taken from
