@@ -8,7 +8,7 @@ from volumen.config.base import Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = tuple[float, float]
-Patch = Annotated[tuple[int, int, int], Field(description="size in voxels, z y x")]
+Patch = tuple[int, int, int]
 
 
 def _ordered(name: str, values: Range) -> None:

@@ -6,7 +6,7 @@ all that it decides after a validation in `watch.py`, and the learning rate is w
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -116,7 +116,13 @@ class _Trainer:
             self.dataset, fold.train, config.data, config.seed, precomputed_targets(config.loss)
         )
         self.loader = PatchLoader(self.patches, batch=config.data.batch, workers=config.data.workers)
-        self.state = fresh_state(config, self.device, self.precision, self.loader.batches_per_epoch)
+        self.state = fresh_state(
+            config,
+            self.device,
+            self.precision,
+            steps_per_epoch=self.loader.batches_per_epoch,
+            prior=_surface_share(self.dataset, fold.train),
+        )
         self.predictor = Predictor(
             self.state.model,
             tile=config.tile,
@@ -221,7 +227,8 @@ class _Trainer:
         self._metric("train", record)
         self._gradient_norm = record["gradient_norm"]
         validation, verdict = None, Verdict()
-        self._plan()
+        if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
+            self._plan()
         last = state.cursor.step >= state.planned_steps
         if last or (epoch + 1) % self.config.training.validate_every_epochs == 0:
             validation = self._validate(state.average, "validation", state.validated_weights)
@@ -341,6 +348,13 @@ class _Trainer:
             "steps_per_epoch": self.loader.batches_per_epoch,
             "notes": list(self.patches.notes),
         }
+
+
+def _surface_share(dataset: PreparedDataset, case_ids: Sequence[str]) -> float:
+    """Share of surface among the labelled voxels, held away from 0 and 1."""
+    cases = [dataset.case(case_id) for case_id in case_ids]
+    share = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
+    return min(max(share, 1e-3), 1 - 1e-3)
 
 
 def _peak_memory_gb() -> float:

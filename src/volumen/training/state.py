@@ -125,10 +125,21 @@ def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
     )
 
 
-def fresh_state(config: Config, device: torch.device, precision: Precision, steps_per_epoch: int) -> TrainingState:
-    """The state before the first step; the initial weights are a function of the seed."""
+def fresh_state(
+    config: Config, device: torch.device, precision: Precision, *, steps_per_epoch: int, prior: float
+) -> TrainingState:
+    """The state before the first step; the initial weights are a function of the seed.
+
+    Args:
+        config: The run.
+        device: Where the model goes.
+        precision: Decides the memory format, and whether the loss is scaled.
+        steps_per_epoch: Of the loader.
+        prior: Surface share of the training labels, at which the first logits start.
+    """
     torch.manual_seed(config.seed)
-    model = build_model(config.model).to(device=device, memory_format=precision.memory_format)  # type: ignore[call-overload]
+    model = build_model(config.model, prior=prior)
+    model = model.to(device=device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     optimiser = build_optimiser(model, config.optimiser)
     training = config.training
     return TrainingState(
