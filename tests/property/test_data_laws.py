@@ -19,6 +19,7 @@ from volumen.data.randomness import generator
 from volumen.data.sampling import PatchDataset
 
 SPATIAL = Augmentation(
+    rotations="all",
     affine_probability=1.0,
     affine_degrees=30.0,
     intensity_probability=0.0,
@@ -200,7 +201,7 @@ def test_resampling_agrees_with_scipy(patch: tuple[int, int, int], index: int) -
     from scipy import ndimage
 
     random = np.random.default_rng(index)
-    variation = drawn(SPATIAL.model_copy(update={"flips": False, "rotations": False}), patch, index)
+    variation = drawn(SPATIAL.model_copy(update={"flips": False, "rotations": "none"}), patch, index)
     image = random.normal(size=variation.region(patch)).astype(np.float32)
     label = random.integers(0, 3, size=image.shape).astype(np.uint8)
     found, found_label = vary(image, label, variation, patch, random)

@@ -19,7 +19,7 @@ from volumen.errors import UserError
 PATCH = (16, 16, 16)
 PLAIN = Augmentation(
     flips=False,
-    rotations=False,
+    rotations="none",
     affine_probability=0.0,
     intensity_probability=0.0,
     gamma_probability=0.0,

@@ -24,8 +24,12 @@ class Augmentation(Section):
 
     flips: bool = True
     """Mirror each axis with probability 1/2."""
-    rotations: bool = True
-    """Turn by a random multiple of 90 degrees in every plane whose two patch sides are equal."""
+    rotations: Literal["none", "about_z", "all"] = "about_z"
+    """Turn by random multiples of 90 degrees in planes whose two patch sides are equal.
+
+    In a scroll, z runs along the axis, and the fibres of a sheet's two faces run along and across it: turning about z
+    alone keeps that cue.
+    """
     affine_probability: Share = 0.15
     """Mild rotation and scaling by interpolation (linear for the image, nearest for the label)."""
     affine_degrees: Annotated[float, Field(ge=0, le=45)] = 12.0

@@ -59,10 +59,8 @@ def draw_variation(config: Augmentation, patch: Shape, random: np.random.Generat
         random: the sample's own generator.
     """
     matrix = _draw_matrix(config, random) if random.random() < config.affine_probability else None
-    turns: list[tuple[int, int, int]] = []
-    if config.rotations:
-        equal = [(a, b) for a, b in combinations(range(3), 2) if patch[a] == patch[b]]
-        turns = [(a, b, int(random.integers(4))) for a, b in equal]
+    planes = {"none": [], "about_z": [(1, 2)], "all": list(combinations(range(3), 2))}[config.rotations]
+    turns = [(a, b, int(random.integers(4))) for a, b in planes if patch[a] == patch[b]]
     flips = tuple(bool(coin) for coin in random.random(3) < 0.5) if config.flips else (False, False, False)
     scale, shift = 1.0, 0.0
     if random.random() < config.intensity_probability:
