@@ -15,7 +15,8 @@ INTRODUCTION = """# Configuration
 *Made from the schema by `./run docs`; do not edit.*
 
 A configuration is a YAML file. Every key is read or is an error; all errors are reported at once, with file, line and
-the nearest known key. `base:` names a file or `preset:NAME` to start from, `-o key=value` on the command line comes last.
+the nearest known key. `base:` names a file or `preset:NAME` to start from, `-o key=value` on the command line comes
+last.
 
 ```yaml
 base: preset:default

@@ -9,7 +9,7 @@ import pytest
 from volumen.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+PAGES = sorted(path for folder in (".", "docs", "benchmarks") for path in (ROOT / folder).glob("*.md"))
 BLOCKS = [
     pytest.param(block, id=f"{page.name}:{number}")
     for page in PAGES
@@ -43,6 +43,9 @@ def test_the_configuration_page_is_what_the_schema_says():
     assert generate.PAGE.read_text(encoding="utf-8") == generate.configuration_page(), "run ./run docs"
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\./run (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M))
+COMMANDS = re.findall(r"^\./run (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_readme_exist(command):
     assert re.search(rf"^{command}\)", (ROOT / "run").read_text(encoding="utf-8"), re.M)
