@@ -54,22 +54,30 @@ def test_threads_share_the_planes(threads):
 
 
 @pytest.mark.skipif(not NATIVE, reason="the compiled gradient is for AVX2")
-@pytest.mark.parametrize("samples", [1, 2])
-def test_the_whole_convolution_equals_pytorch(samples):
-    image, gradient = data((samples, 6, 5, 8), 8, 16)
+@pytest.mark.parametrize("shape", [(1, 6, 5, 8), (2, 6, 5, 8), (1, 52, 52, 8)])  # the last is above the size left out
+def test_the_whole_convolution_equals_pytorch(shape):
+    image, gradient = data(shape, 8, 16)
     results = []
     for function in (convolve, lambda x, w: torch.nn.functional.conv3d(x, w, padding=1)):
-        leaf, weight = (
-            image.clone(memory_format=torch.preserve_format).requires_grad_(),
-            torch.ones(16, 8, 3, 3, 3) / 50,
-        )
-        weight = (weight + torch.arange(16.0).view(16, 1, 1, 1, 1) / 100).requires_grad_()
+        leaf = image.clone(memory_format=torch.preserve_format).requires_grad_()
+        weight = torch.linspace(-0.02, 0.04, 16 * 8 * 27).view(16, 8, 3, 3, 3).requires_grad_()  # no symmetry
         out = function(leaf, weight)
         out.backward(gradient)
         results.append((out.detach(), leaf.grad, weight.grad))
     assert "Convolution" in type(convolve(image, weight).grad_fn).__name__
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("inside", "outside", "kernel", "stride"), [(1, 8, 3, 1), (8, 12, 3, 2), (6, 7, 1, 1)])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_inference_equals_pytorch(inside, outside, kernel, stride, samples):
+    image, _ = data((samples, 6, 8, 10), inside, outside)
+    weight = torch.linspace(-1, 2, outside * inside * kernel**3).view(outside, inside, kernel, kernel, kernel)
+    expected = torch.nn.functional.conv3d(image.double(), weight.double(), stride=stride, padding=kernel // 2)
+    with torch.inference_mode():
+        got = convolve(image, weight, stride=stride)
+    torch.testing.assert_close(got.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

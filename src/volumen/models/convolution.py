@@ -19,6 +19,7 @@ from volumen.models.threads import run_shares, shares
 CHANNELS_LAST = torch.channels_last_3d
 _LARGEST_WEIGHT = 256 * 128  # in * out; beyond it the sums of a thread leave the second-level cache
 _SMALLEST_ROW = 4
+_LARGEST_LEFT_OUT = 20_480  # PyTorch 2 keeps single samples of at most so many channels * z * y away from oneDNN
 _ONES, _ZEROS = [1, 1, 1], [0, 0, 0]
 
 
@@ -35,26 +36,36 @@ def convolve(image: Tensor, weight: Tensor, *, stride: int = 1) -> Tensor:
     """
     if stride == 1 and _own_weight_gradient(image, weight):
         return _Convolution.apply(image, weight)  # type: ignore[no-untyped-call,no-any-return]
-    return functional.conv3d(image, weight, stride=stride, padding=weight.shape[-1] // 2)
+    padding = weight.shape[-1] // 2
+    if not torch.is_grad_enabled() and _in_float32_by_onednn(image, weight):
+        return torch.mkldnn_convolution(image, weight, None, [padding] * 3, [stride] * 3, _ONES, 1)
+    return functional.conv3d(image, weight, stride=stride, padding=padding)
+
+
+def _in_float32_by_onednn(image: Tensor, weight: Tensor) -> bool:
+    """True where oneDNN can be asked by name, which torch.conv3d does not do for small single samples."""
+    return (
+        image.device.type == "cpu"
+        and image.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and image.is_contiguous(memory_format=CHANNELS_LAST)
+    )
 
 
 def _own_weight_gradient(image: Tensor, weight: Tensor) -> bool:
     """True where the own kernel was measured faster than oneDNN's."""
     outside, inside = weight.shape[:2]
     return (
-        image.device.type == "cpu"
-        and image.dtype == weight.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
+        _in_float32_by_onednn(image, weight)
         and torch.is_grad_enabled()
         and weight.requires_grad
         and tuple(weight.shape[2:]) == (3, 3, 3)
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability() == "AVX2"
         and outside % 8 == 0
         and (inside >= 4 or image.shape[0] == 1)
         and inside * outside <= _LARGEST_WEIGHT
         and image.shape[-1] >= _SMALLEST_ROW
-        and image.is_contiguous(memory_format=CHANNELS_LAST)
     )
 
 
@@ -62,7 +73,6 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(image, weight)
-        # Asked for by name: torch.conv3d sends small single samples to a path without oneDNN.
         out: Tensor = torch.mkldnn_convolution(image, weight, None, _ONES, _ONES, _ONES, 1)
         return out
 
@@ -71,13 +81,22 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         image, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
-        to_image = None
-        if ctx.needs_input_grad[0]:
-            to_image = torch.ops.aten.convolution_backward(
-                gradient, image, weight, None, _ONES, _ONES, _ONES, False, _ZEROS, 1, [True, False, False]
-            )[0]
+        to_image = _image_gradient(image, weight, gradient) if ctx.needs_input_grad[0] else None
         to_weight = weight_gradient(image, gradient) if ctx.needs_input_grad[1] else None
         return to_image, to_weight
+
+
+def _image_gradient(image: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+    samples, inside, depth, height, _ = image.shape
+    if samples == 1 and inside * depth * height <= _LARGEST_LEFT_OUT:
+        # The same slow path as in the forward pass; a convolution with the mirrored weight is the gradient by oneDNN.
+        mirrored = weight.flip(2, 3, 4).transpose(0, 1).contiguous(memory_format=CHANNELS_LAST)
+        by_mirror: Tensor = torch.mkldnn_convolution(gradient, mirrored, None, _ONES, _ONES, _ONES, 1)
+        return by_mirror
+    result: Tensor = torch.ops.aten.convolution_backward(
+        gradient, image, weight, None, _ONES, _ONES, _ONES, False, _ZEROS, 1, [True, False, False]
+    )[0]
+    return result
 
 
 def weight_gradient(image: Tensor, gradient: Tensor) -> Tensor:
