@@ -53,7 +53,7 @@ def _commands(folder: Path, options: argparse.Namespace) -> list[str]:
         f"prepare {folder}/phantom --out {folder}/prepared",
         f"folds {folder}/prepared --folds 4 --seed 0",
         f"train preset:default --out {folder}/run --time-budget {options.time_budget} "
-        f"-o name=demo -o data.dataset={folder}/prepared -o data.sampling.patches_per_epoch=100",
+        f"-o name=demo -o data.dataset={folder}/prepared -o data.sampling.patches_per_epoch=100 -o postprocessing.minimum_component_voxels=500",
         f"evaluate {folder}/run",
         f"report {folder}/run",
     ]

@@ -10,6 +10,13 @@ import typer
 Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
 Which = Annotated[str, typer.Option(help="Weights: best, last, plain, average or swa.")]
 
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override", "-o", help="Other settings of prediction: -o postprocessing.minimum_component_voxels=500"
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the three commands."""
@@ -25,6 +32,7 @@ def evaluate(
     cases: Annotated[str | None, typer.Option(help="Case ids, separated by commas, instead of a fold.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
     dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    override: Override = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
 ) -> None:
     """Score a run on whole held-out volumes with the leaderboard's metric.
@@ -40,7 +48,14 @@ def evaluate(
     chosen = None if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
     with _progress() as progress:
         evaluation = evaluate_run(
-            run, which=which, fold=fold, cases=chosen, threshold=threshold, dataset=dataset, progress=progress
+            run,
+            which=which,
+            fold=fold,
+            cases=chosen,
+            threshold=threshold,
+            dataset=dataset,
+            overrides=override or (),
+            progress=progress,
         )
     if as_json:
         typer.echo(json.dumps(evaluation.to_dict(), indent=2))
@@ -67,6 +82,7 @@ def predict(
         bool | None, typer.Option("--mirror/--no-mirror", help="Average over the eight mirror images.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
+    override: Override = None,
 ) -> None:
     """Predict surface masks of TIFF volumes."""
     _tune()
@@ -79,7 +95,7 @@ def predict(
 
     sides = None if tile is None else parse_tile(tile)
     found = find_images(images)
-    model, config = load_for_inference(run, which)
+    model, config = load_for_inference(run, which, override or ())
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     predictor = Predictor(

@@ -36,6 +36,7 @@ def evaluate_run(
     cases: Sequence[str] | None = None,
     threshold: float | None = None,
     dataset: Path | None = None,
+    overrides: Sequence[str] = (),
     progress: Progress = lambda case, done, of: None,
 ) -> Evaluation:
     """Predict and score whole volumes; write `evaluation.json` and `evaluation/slices/ID.png` into the run.
@@ -47,6 +48,7 @@ def evaluate_run(
         cases: Case ids instead of a fold.
         threshold: Replaces the configured threshold.
         dataset: Prepared data set, where it has moved since the training.
+        overrides: `key=value` for other settings of prediction than the run's, as in `load_for_inference`.
         progress: Told the case and how many of how many tiles are done.
 
     Raises:
@@ -55,7 +57,7 @@ def evaluate_run(
     """
     if fold is not None and cases is not None:
         raise UserError("--fold and --cases exclude each other: give the fold or the case ids")
-    model, config = load_for_inference(run, which)
+    model, config = load_for_inference(run, which, overrides)
     postprocessing = with_threshold(config.postprocessing, threshold)
     prepared = PreparedDataset.open(dataset or Path(config.data.dataset))
     own, chosen = _choose(config, prepared, fold, cases)

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from volumen.config import diff_configs, load_config
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.files import atomic_path, sha256_of, write_atomically
 from volumen.models import build_model
 
 KEEP_LATEST = 2
+OVERRIDABLE = ("inference", "postprocessing", "device", "precision")
 WHICH = ("best", "last", "plain", "average", "swa")
 
 
@@ -152,16 +154,17 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
     model.load_state_dict(weights)
 
 
-def load_for_inference(run: Path, which: str = "best") -> tuple[nn.Module, Config]:
+def load_for_inference(run: Path, which: str = "best", overrides: Sequence[str] = ()) -> tuple[nn.Module, Config]:
     """A run's model, ready to predict.
 
     Args:
         run: A run folder.
         which: `best` (by the selection metric) and `last` give the weights that were validated then: the moving average
             where the run keeps one. `plain`, `average` and `swa` give those weights of the last checkpoint.
+        overrides: `key=value` for keys of `inference`, `postprocessing`, `device` and `precision`.
 
     Raises:
-        UserError: No run folder, no such checkpoint, or no such weights.
+        UserError: No run folder, no such checkpoint, no such weights, or an override of what was trained.
     """
     if which not in WHICH:
         raise UserError(f"there is no checkpoint {which!r}: choose one of {', '.join(WHICH)}")
@@ -184,4 +187,16 @@ def load_for_inference(run: Path, which: str = "best") -> tuple[nn.Module, Confi
             raise UserError(f"{run} keeps no {chosen} weights: use --which best, last or plain")
         model.load_state_dict({**state["model"], **average["weights"], **average["buffers"]})
     model.eval()
-    return model, config
+    return model, _overridden(run, config, overrides) if overrides else config
+
+
+def _overridden(run: Path, config: Config, overrides: Sequence[str]) -> Config:
+    """The run's configuration with other settings of prediction, and of nothing else."""
+    changed = load_config(run / "config.yaml", overrides).config
+    keys = [difference.key for difference in diff_configs(config, changed)]
+    fixed = [key for key in keys if key.split(".")[0] not in OVERRIDABLE]
+    if fixed:
+        raise UserError(
+            f"{', '.join(fixed)} cannot change after training: override keys of {', '.join(OVERRIDABLE)} only"
+        )
+    return changed
