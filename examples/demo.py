@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from volumen.data.folds import load_folds
-from volumen.experiments.evaluate import Evaluation, load_evaluation
 
 from volumen.cli.main import run
 from volumen.data import PreparedDataset
+from volumen.data.folds import load_folds
 from volumen.experiments.baselines import best_constant, tuned_intensity_threshold
+from volumen.experiments.evaluate import Evaluation, load_evaluation
 
 MARGIN = 0.10  # leaderboard score by which a learned model has to beat each baseline
 
@@ -52,8 +52,9 @@ def _commands(folder: Path, options: argparse.Namespace) -> list[str]:
         f"phantom {folder}/phantom --volumes {options.volumes} --size {options.size} --scrolls 1 --seed 0",
         f"prepare {folder}/phantom --out {folder}/prepared",
         f"folds {folder}/prepared --folds 4 --seed 0",
-        f"train preset:default --out {folder}/run --time-budget {options.time_budget} "
-        f"-o name=demo -o data.dataset={folder}/prepared -o data.sampling.patches_per_epoch=100 -o postprocessing.minimum_component_voxels=500",
+        f"train preset:default --out {folder}/run --time-budget {options.time_budget} -o name=demo "
+        f"-o data.dataset={folder}/prepared -o data.sampling.patches_per_epoch=100 "
+        "-o postprocessing.minimum_component_voxels=500",
         f"evaluate {folder}/run",
         f"report {folder}/run",
     ]
