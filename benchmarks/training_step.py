@@ -13,7 +13,6 @@ it has not seen.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -35,13 +34,14 @@ PRIOR = 0.07
 LEARNT = 0.5  # Dice below which the plain training has not learnt enough for a comparison to say anything
 TOLERATED = 0.005  # a loss of Dice too small to call harm, whatever its significance
 PROFILED_STEPS = 3
-QUIET = {**os.environ, "KINETO_LOG_LEVEL": "5"}  # the profiler announces its start and stop
+UPSAMPLE = "part:upsample"
+POOLING = "pooling and upsampling"
 # The part of a step that an operation belongs to, by a word in its own name or in that of the nearest caller that has
 # one.
 PARTS: dict[str, tuple[str, ...]] = {
     "optimiser": ("Optimizer.",),
     "loss": ("part:loss",),
-    "pooling and upsampling": ("max_pool3d", "MaxPool3D", "conv_transpose", "part:upsample"),
+    POOLING: ("max_pool3d", "MaxPool3D"),
     "norm and activation": (
         "norm",
         "Norm",
@@ -81,10 +81,27 @@ def make_network(variant: Variant, filters: int, depth: int) -> tuple[nn.Module,
     """The plan's network, ready for one way of training."""
     model = UNet(filters=filters, depth=depth, prior=PRIOR).train()
     precision = Precision(variant.precision, "cpu")  # type: ignore[arg-type]
+    for upsampler in model.upsamplers:
+        _mark(upsampler)
     set_plain(model, variant.plain)
     if not variant.plain:
         model = model.to(memory_format=precision.memory_format)  # type: ignore[call-overload]
     return model, precision
+
+
+def _mark(module: nn.Module) -> None:
+    """Show the profiler where this module's forward pass begins and ends."""
+    spans: list[Any] = []
+
+    def begin(*_: Any) -> None:
+        spans.append(torch.profiler.record_function(UPSAMPLE))
+        spans[-1].__enter__()
+
+    def end(*_: Any) -> None:
+        spans.pop().__exit__(None, None, None)
+
+    module.register_forward_pre_hook(begin)
+    module.register_forward_hook(end)
 
 
 def make_step(variant: Variant, options: argparse.Namespace) -> Callable[[], float]:
@@ -116,16 +133,28 @@ def shares_of(step: Callable[[], float]) -> dict[str, float]:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         for _ in range(PROFILED_STEPS):
             step()
+    events = profiler.events()
+    # A transposed convolution has the name of the others; its backward pass bears the number of its forward pass.
+    upsampling = {event.sequence_nr for event in events if event.sequence_nr >= 0 and _within(event, UPSAMPLE)}
     times = dict.fromkeys([*PARTS, "rest"], 0.0)
-    for event in profiler.events():
-        times[_part(event)] += event.self_cpu_time_total
+    for event in events:
+        times[_part(event, upsampling)] += event.self_cpu_time_total
     total = sum(times.values())
     return {part: spent / total for part, spent in times.items()}
 
 
-def _part(event: Any) -> str:
+def _within(event: Any, name: str) -> bool:
+    while event is not None and event.name != name:
+        event = event.cpu_parent
+    return event is not None
+
+
+def _part(event: Any, upsampling: set[int]) -> str:
+    if _within(event, UPSAMPLE):
+        return POOLING
     while event is not None:
-        # A transposed convolution is PyTorch's `convolution` too: its shape tells it apart (kernel 2).
+        if "Backward" in event.name and event.sequence_nr in upsampling:
+            return POOLING
         for part, words in PARTS.items():
             if any(word in event.name for word in words):
                 return part
@@ -158,7 +187,7 @@ class Worker:
         shape = [f"--{name}={getattr(options, name)}" for name in ("filters", "depth", "patch", "batch", "threads")]
         command = [sys.executable, __file__, f"--worker={variant.name}", *shape]
         self.process = stack.enter_context(
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=QUIET)
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         stack.callback(self.process.stdin.close)  # type: ignore[union-attr]
         self.expect()
@@ -301,7 +330,7 @@ def main() -> None:
         return
     print(f"CPU: {cpu_description()}")
     if "amx_bf16" not in cpu_flags():
-        print("AMX is absent: the bfloat16 figure cannot be measured here; its best path is.")
+        print("AMX is absent: the bfloat16 path cannot be measured here, only the best path of this CPU.")
     networks = [(32, 4, 64, 1), (8, 3, 48, 2)] if options.filters is None else [None]
     results: dict[str, Any] = {"cpu": cpu_description(), "steps": []}
     for network in networks:
