@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import imagecodecs
@@ -59,10 +60,17 @@ def prepared(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(tmp_path, prepared, monkeypatch) -> Path:
     config = load_config(
-        "preset:default", [f"data.dataset={prepared}", "data.patch=[16, 16, 16]", "name=plates", "precision=fp32"]
+        "preset:default",
+        [
+            f"data.dataset={prepared}",
+            "data.patch=[16, 16, 16]",
+            "name=plates",
+            "precision=fp32",
+            "postprocessing.minimum_component_voxels=0",
+        ],
     ).config
 
-    def load(folder: Path, which: str = "best") -> tuple[nn.Module, Config]:
+    def load(folder: Path, which: str = "best", overrides: Sequence[str] = ()) -> tuple[nn.Module, Config]:
         assert folder == tmp_path
         return Bright(), config
 
@@ -104,7 +112,7 @@ def test_cases_by_id_need_no_folds(run, prepared, monkeypatch):
     assert [case.id for case in evaluation.cases] == ["21", "11"]
     model, config = evaluate.load_for_inference(run)
     lost = config.model_copy(update={"data": config.data.model_copy(update={"folds": "gone.json"})})
-    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which: (model, lost))
+    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which, overrides: (model, lost))
     (note,) = evaluate_run(run, cases=["21"]).notes
     assert "may have been trained on these cases" in note
 
@@ -121,7 +129,7 @@ def test_a_second_sigmoid_is_called_by_its_name(run, monkeypatch):
             return torch.sigmoid(4 * images)
 
     config = evaluate.load_for_inference(run)[1]
-    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which: (Twice(), config))
+    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which, overrides: (Twice(), config))
     warnings = evaluate_run(run).warnings
     assert any("a sigmoid was applied to what was already a probability" in warning for warning in warnings)
     assert any("every voxel was predicted to be surface" in warning for warning in warnings)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from volumen.runtime import choose_precision
 
 from volumen.config.loss import CrossEntropy, Loss, Phase, SoftDice, Terms
+from volumen.runtime import choose_precision
 from volumen.training.objective import build_objective, phase_at, weights_at
 from volumen.training.step import NonFiniteError, training_step
 
@@ -45,7 +45,7 @@ def test_the_gradient_is_clipped_to_the_limit_and_the_norm_is_the_one_before():
     model = nn.Conv3d(1, 1, 1)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     result = step(model, torch.optim.SGD(model.parameters(), lr=1.0), batch(), clip=1e-3)
-    moved = torch.stack([(a - b).norm() for a, b in zip(model.parameters(), before, strict=True)]).norm()
+    moved = torch.stack([(a.detach() - b).norm() for a, b in zip(model.parameters(), before, strict=True)]).norm()
     assert result.clipped
     assert result.gradient_norm > 1e-3
     assert float(moved) == pytest.approx(1e-3, rel=1e-3)

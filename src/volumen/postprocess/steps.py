@@ -49,7 +49,8 @@ def fill_holes(mask: Mask, maximum_voxels: int) -> Mask:
     """Fill cavities of at most `maximum_voxels` voxels."""
     if maximum_voxels == 0:
         return mask
-    labels, count = cc3d.connected_components(mask == 0, connectivity=26, binary_image=True, return_N=True)
+    # As uint8: for booleans cc3d 4.1 underestimates the number of labels of a thin volume, and fails.
+    labels, count = cc3d.connected_components((mask == 0).view(np.uint8), connectivity=26, return_N=True)
     sizes = np.asarray(cc3d.statistics(labels, no_slice_conversion=True)["voxel_counts"])[: count + 1]
     fill = sizes <= maximum_voxels
     fill[0] = False  # label 0 is the surface itself
