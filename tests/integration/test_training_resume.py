@@ -41,6 +41,7 @@ def configuration(prepared: Path, *overrides: str) -> Config:
             "model.filters=2",
             "model.depth=2",
             "training.epochs=3",
+            "training.validate_every_epochs=1",
             "postprocessing.minimum_component_voxels=0",
             *overrides,
         ],
