@@ -8,6 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine, or a kernel that is compiled at its first call, is no failure of a law.
+settings.register_profile("volumen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("volumen")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
