@@ -7,6 +7,7 @@ Nothing here knows a closed form, a union-find or a tile.
 import itertools
 import math
 from collections import Counter, deque
+from functools import cache
 
 import numpy as np
 
@@ -16,6 +17,7 @@ Cell = tuple[tuple[int, int, int], int, tuple[tuple[int, int, int], ...]]
 SPANS = {0: [()], 1: [(0,), (1,), (2,)], 2: [(1, 2), (0, 2), (0, 1)], 3: [(0, 1, 2)]}
 
 
+@cache
 def cells(shape: tuple[int, ...], dimension: int) -> list[Cell]:
     """All cells of a dimension as (smallest voxel, type, voxels), ordered by voxel and type."""
     found = []
@@ -34,25 +36,32 @@ def levels(volume: np.ndarray, dimension: int) -> list[int]:
     return [0 if all(volume[voxel] for voxel in voxels) else 1 for _, _, voxels in cells(volume.shape, dimension)]
 
 
+@cache
+def boundaries(shape: tuple[int, ...], dimension: int) -> list[list[int]]:
+    """The numbers of the faces of every cell of `dimension` + 1."""
+    number = {frozenset(voxels): i for i, (_, _, voxels) in enumerate(cells(shape, dimension))}
+    return [
+        [number[frozenset(face)] for face in itertools.combinations(voxels, 2**dimension) if frozenset(face) in number]
+        for _, _, voxels in cells(shape, dimension + 1)
+    ]
+
+
 def pairs(columns: np.ndarray, rows: np.ndarray, dimension: int) -> list[tuple[int, int]]:
     """Reduce the boundary matrix from `dimension` + 1 to `dimension`; returns (row, column) of every pivot.
 
     Columns are ordered by their level in the mask `columns`, rows by theirs in `rows`, ties by number.
     """
-    shape = columns.shape
-    low, high = cells(shape, dimension), cells(shape, dimension + 1)
+    faces = boundaries(columns.shape, dimension)
     low_levels, high_levels = levels(rows, dimension), levels(columns, dimension + 1)
-    order = sorted(range(len(low)), key=lambda i: (low_levels[i], i))
+    order = sorted(range(len(low_levels)), key=lambda i: (low_levels[i], i))
     rank = {i: place for place, i in enumerate(order)}
-    number = {frozenset(voxels): i for i, (_, _, voxels) in enumerate(low)}
     owner: dict[int, int] = {}
     reduced: dict[int, int] = {}
     found = []
-    for j in sorted(range(len(high)), key=lambda j: (high_levels[j], j)):
+    for j in sorted(range(len(faces)), key=lambda j: (high_levels[j], j)):
         column = 0
-        for face in itertools.combinations(high[j][2], 2**dimension):
-            if frozenset(face) in number:
-                column ^= 1 << rank[number[frozenset(face)]]
+        for face in faces[j]:
+            column ^= 1 << rank[face]
         while column and column.bit_length() - 1 in owner:
             column ^= reduced[owner[column.bit_length() - 1]]
         if column:
@@ -135,8 +144,18 @@ def surface_elements(volume: np.ndarray) -> dict[tuple[int, int, int], int]:
     return found
 
 
-def surface_dice(prediction: np.ndarray, truth: np.ndarray, tolerance: float, areas: np.ndarray) -> float:
+def surface_dice(
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    tolerance: float,
+    areas: np.ndarray,
+    spacing: tuple[float, float, float] = (1, 1, 1),
+) -> float:
     """Area within the tolerance over all area, by comparing every element with every other."""
+
+    def distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+        return math.hypot(*(step * (a - b) for step, a, b in zip(spacing, one, other, strict=True)))
+
     surfaces = [surface_elements(prediction), surface_elements(truth)]
     if not surfaces[0] or not surfaces[1]:
         return 1.0 if not surfaces[0] and not surfaces[1] else 0.0
@@ -144,6 +163,6 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, tolerance: float, ar
     for own, other in (surfaces, surfaces[::-1]):
         for at, code in own.items():
             total += areas[code]
-            if min(math.dist(at, there) for there in other) <= tolerance:
+            if min(distance(at, there) for there in other) <= tolerance * (1 + 1e-6):
                 close += areas[code]
     return close / total

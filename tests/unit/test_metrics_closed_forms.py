@@ -10,7 +10,7 @@ import pytest
 from volumen.errors import UserError
 from volumen.metrics import leaderboard, overlap, surface_dice, topo_score, voi_score
 from volumen.metrics.masks import Masks
-from volumen.metrics.surface_dice import element_areas
+from volumen.metrics.surface_elements import element_areas
 from volumen.metrics.topology import score_of_counts, tile_counts, tiles
 
 

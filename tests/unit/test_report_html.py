@@ -258,7 +258,7 @@ def test_pictures_are_of_the_worst_the_middle_and_the_best():
 def test_tables_are_whole_in_a_pipe(run, tmp_path):
     evaluation = fill(run)
     with (tmp_path / "out.txt").open("w") as stream:
-        from volumen.reporting.tables import console_for
+        from volumen.reporting.console import console_for
 
         print_evaluation(evaluation, console_for(stream))
     text = (tmp_path / "out.txt").read_text()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volumen.cli.progress import progress_bar
+
 if TYPE_CHECKING:
     from volumen.data.dataset import PreparedDataset
     from volumen.data.folds import Folds
@@ -61,7 +63,7 @@ def prepare(
         return
     from volumen.data.prepare import prepare as run
 
-    with _Bar("preparing") as bar:
+    with progress_bar("preparing", "cases") as show:
         prepared = run(
             dataset,
             out,
@@ -69,7 +71,7 @@ def prepare(
             accept_proposal=accept_proposal,
             accept_changes=accept_changes,
             workers=workers,
-            progress=bar.report,
+            progress=lambda done, of, name: show(name, done, of),
         )
     _print_summary(prepared)
 
@@ -122,29 +124,6 @@ def phantom(
         f"{volumes} labelled and {test_volumes} test volumes of {size} x {size} x {size} "
         f"from {scrolls} scroll{'s' * (scrolls != 1)}: {folder}"
     )
-
-
-class _Bar:
-    """A progress bar on standard error; silent where that is no terminal."""
-
-    def __init__(self, title: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task(title, total=None)
-
-    def report(self, done: int, total: int, name: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, description=name)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from volumen import __version__
-from volumen.cli import config, data, results, train
+from volumen.cli import config, data, results, score, train
 from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ data.register(app)
 app.add_typer(config.app, name="config")
 train.register(app)
 results.register(app)
+score.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,11 +1,12 @@
 """`volumen evaluate`, `volumen predict` and `volumen report`: what a run can do, on what, and on one page."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from volumen.cli.parse import three_whole_numbers
+from volumen.cli.progress import progress_bar
 
 Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
 Which = Annotated[str, typer.Option(help="Weights: best, last, plain, average or swa.")]
@@ -43,10 +44,11 @@ def evaluate(
     import json
 
     from volumen.experiments.evaluate import evaluate_run
-    from volumen.reporting.tables import console_for, print_evaluation
+    from volumen.reporting.console import console_for
+    from volumen.reporting.tables import print_evaluation
 
     chosen = None if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
-    with _progress() as progress:
+    with progress_bar("reading", "tiles") as progress:
         evaluation = evaluate_run(
             run,
             which=which,
@@ -89,11 +91,12 @@ def predict(
     from volumen.experiments.evaluate import with_threshold
     from volumen.inference import Predictor
     from volumen.inference.files import Wanted, find_images, predict_files
-    from volumen.reporting.tables import console_for, print_predictions
+    from volumen.reporting.console import console_for
+    from volumen.reporting.tables import print_predictions
     from volumen.runtime import choose_device, choose_precision
     from volumen.training.checkpoint import load_for_inference
 
-    sides = None if tile is None else parse_tile(tile)
+    sides = None if tile is None else three_whole_numbers(tile, "--tile")
     found = find_images(images)
     model, config = load_for_inference(run, which, override or ())
     device = choose_device(config.device)
@@ -106,7 +109,7 @@ def predict(
         precision=precision,
         mirror=config.inference.mirror if mirror is None else mirror,
     )
-    with _progress() as progress:
+    with progress_bar("reading", "tiles") as progress:
         predictions = predict_files(
             predictor,
             found,
@@ -132,44 +135,7 @@ def report(
     typer.echo(f"report: {write_report(run, out)}")
 
 
-def parse_tile(text: str) -> tuple[int, int, int]:
-    """Three whole numbers separated by commas or x, or one for a cube.
-
-    Raises:
-        UserError: Anything else.
-    """
-    from volumen.errors import UserError
-
-    parts = text.replace("x", ",").split(",")
-    if not all(part.strip().isdecimal() for part in parts) or len(parts) not in (1, 3):
-        raise UserError(f"--tile must be three whole numbers z,y,x or one for a cube, such as 64,128,128, got {text!r}")
-    sides = [int(part) for part in parts] * (3 // len(parts))
-    return sides[0], sides[1], sides[2]
-
-
 def _tune() -> None:
     from volumen.runtime import tune_allocator
 
     tune_allocator()  # before torch allocates anything
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar per volume on a terminal's standard error; nothing in a pipe, where it would only be noise."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total} tiles"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def show(name: str, done: int, of: int) -> None:
-            bar.update(task, description=name, completed=done, total=of)
-
-        yield show

@@ -80,6 +80,24 @@ def read_layout(dataset: Path) -> Layout:
     return Layout(tuple(sorted(sources, key=lambda source: source.id)), tuple(problems), tuple(notes))
 
 
+def read_scrolls(table: Path) -> dict[str, str]:
+    """Scroll by case id from a table with the columns id and scroll_id.
+
+    Raises:
+        UserError: the table cannot be read or lacks a column or a value.
+    """
+    problems: list[str] = []
+    rows = _read_table(table, problems) or []
+    if rows and "scroll_id" not in rows[0]:
+        problems.append(f"{table} has no column scroll_id: add it, or leave the table out")
+    elif not rows and not problems:
+        problems.append(f"{table} has no rows: leave the table out")
+    problems += [f"{table}: id {row['id']} has no scroll_id: fill it in" for row in rows if not row.get("scroll_id")]
+    if problems:
+        raise UserError("; ".join(problems[:3]))
+    return {row["id"]: row["scroll_id"] for row in rows}
+
+
 def _volumes(folder: Path, problems: list[str], notes: list[str]) -> dict[str, Path]:
     """TIFF files by id (the name without suffix), sorted; hidden files are not looked at."""
     if not folder.is_dir():

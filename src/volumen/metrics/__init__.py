@@ -1,18 +1,28 @@
 """Metrics: pure functions from arrays to numbers, first of all the leaderboard score, exact and fast."""
 
-from volumen.metrics.leaderboard import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels
+from volumen.metrics.curve import CurvePoint, LeaderboardCurve, leaderboard_curve
+from volumen.metrics.leaderboard import (
+    LeaderboardScore,
+    leaderboard,
+    leaderboard_by_label,
+    leaderboard_without_matching_tunnels,
+)
 from volumen.metrics.overlap import Overlap, Summary, overlap, summarise
 from volumen.metrics.surface_dice import surface_dice
 from volumen.metrics.topology import TopoScore, topo_score
 from volumen.metrics.voi import VoiScore, voi_score
 
 __all__ = [
+    "CurvePoint",
+    "LeaderboardCurve",
     "LeaderboardScore",
     "Overlap",
     "Summary",
     "TopoScore",
     "VoiScore",
     "leaderboard",
+    "leaderboard_by_label",
+    "leaderboard_curve",
     "leaderboard_without_matching_tunnels",
     "overlap",
     "summarise",

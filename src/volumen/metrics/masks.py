@@ -72,20 +72,21 @@ def checked_pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[NDArray[Any],
     return predicted, true
 
 
-def _foreground(plane: NDArray[Any]) -> NDArray[np.bool_]:
-    filled: NDArray[np.bool_] = plane != 0
+def _foreground(plane: NDArray[Any], label: int | None) -> NDArray[np.bool_]:
+    filled: NDArray[np.bool_] = plane != 0 if label is None else plane == label
     if plane.dtype.kind == "f":
         filled &= plane == plane  # NaN differs from itself
     return filled
 
 
-def binarise(prediction: ArrayLike, truth: ArrayLike, ignore_label: int) -> Masks:
+def binarise(prediction: ArrayLike, truth: ArrayLike, ignore_label: int, label: int | None = None) -> Masks:
     """The two masks that the leaderboard score compares.
 
     Args:
         prediction: [Z,Y,X] mask; everything but 0 and NaN is foreground, so 0/1 and 0/255 mean the same.
         truth: [Z,Y,X] labels; `ignore_label` is background in both masks, every other value but 0 and NaN foreground.
         ignore_label: the label of voxels that nobody labelled.
+        label: the only label that is foreground, in both volumes; None takes every one.
 
     Raises:
         UserError: as `checked_pair`.
@@ -94,6 +95,6 @@ def binarise(prediction: ArrayLike, truth: ArrayLike, ignore_label: int) -> Mask
     masks = Masks(np.empty(true.shape, np.uint8), np.empty(true.shape, np.uint8))
     for z in range(true.shape[0]):  # plane by plane: no temporary of the size of the volume
         labelled = true[z] != ignore_label
-        np.logical_and(_foreground(predicted[z]), labelled, out=masks.prediction[z].view(np.bool_))
-        np.logical_and(_foreground(true[z]), labelled, out=masks.truth[z].view(np.bool_))
+        np.logical_and(_foreground(predicted[z], label), labelled, out=masks.prediction[z].view(np.bool_))
+        np.logical_and(_foreground(true[z], label), labelled, out=masks.truth[z].view(np.bool_))
     return masks

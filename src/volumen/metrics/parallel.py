@@ -10,6 +10,11 @@ from volumen.errors import UserError
 Result = TypeVar("Result")
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_all(tasks: Iterable[Callable[[], Result]], threads: int | None) -> list[Result]:
     """Run every task and return the results in the order of the tasks, whatever the number of threads.
 
@@ -19,7 +24,7 @@ def run_all(tasks: Iterable[Callable[[], Result]], threads: int | None) -> list[
     if threads is not None and threads < 1:
         raise UserError(f"threads must be 1 or more, got {threads}: leave it out to use every processor")
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = processors()
     if threads == 1:
         return [task() for task in tasks]
     with ThreadPoolExecutor(threads) as pool:

@@ -10,7 +10,6 @@ segmentation via persistent homology" (2024).
 """
 
 import itertools
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from volumen.errors import UserError
 from volumen.metrics.cavities import dual_forest, matched_cavities
-from volumen.metrics.cells import PREDICTED, TRUE, UNION, euler_characteristics, tile_flags
+from volumen.metrics.cells import PREDICTED, TRUE, UNION, Shape, euler_characteristics, tile_flags
 from volumen.metrics.components import components, matched_components
 from volumen.metrics.masks import Masks, binarise
 from volumen.metrics.parallel import run_all
@@ -28,6 +28,10 @@ from volumen.metrics.tunnels import matched_tunnels
 DIMENSION_WEIGHTS = (0.34, 0.33, 0.33)
 """Weights of components, tunnels and cavities; renormalised over the active dimensions."""
 
+SPLITS = (2, 2, 2)
+"""Tiles along z, y and x."""
+
+Splits = tuple[int, int, int]
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 
@@ -52,33 +56,66 @@ class TopoScore:
         return named
 
 
-def tiles(shape: tuple[int, ...]) -> list[Box]:
-    """The 2 x 2 x 2 tiles of a volume as (start, stop), z slowest; an odd axis gives the first half the extra voxel.
+def check_splits(splits: Splits) -> None:
+    """Refuse what is no number of tiles.
 
-    An axis of length 1 has one tile only.
+    Raises:
+        UserError: not three whole numbers of 1 or more.
     """
-    cuts = [[(0, (n + 1) // 2), ((n + 1) // 2, n)][: 1 if n == 1 else 2] for n in shape]
+    if len(splits) != 3 or not all(isinstance(parts, int) and parts >= 1 for parts in splits):
+        raise UserError(
+            f"splits must be three whole numbers of 1 or more (z, y, x), got {splits}: the leaderboard uses {SPLITS}"
+        )
+
+
+def tiles(shape: tuple[int, ...], splits: Splits = SPLITS) -> list[Box]:
+    """The tiles of a volume as (start, stop), z slowest; the first tiles of an axis get the voxels left over.
+
+    An axis shorter than its number of tiles has one tile a voxel.
+    """
+    cuts = []
+    for length, wanted in zip(shape, splits, strict=True):
+        parts = min(wanted, length)
+        ends = [length // parts * k + min(k, length % parts) for k in range(parts + 1)]
+        cuts.append(list(itertools.pairwise(ends)))
     return [((z[0], y[0], x[0]), (z[1], y[1], x[1])) for z, y, x in itertools.product(*cuts)]
 
 
-def tile_counts(masks: Masks, box: Box, *, match_tunnels: bool = True) -> NDArray[np.int64]:
+def features_of(flags: NDArray[np.uint8], shape: Shape, bit: int) -> tuple[int, int]:
+    """Components and cavities of one mask of a tile."""
+    return components(flags, shape, bit)[0], dual_forest(flags, shape, bit, False)[0]
+
+
+def truth_features(truth: NDArray[np.uint8], box: Box) -> tuple[int, int]:
+    """Components and cavities of the truth in a tile, which `tile_counts` needs not count for every prediction."""
+    start, stop = box
+    return features_of(tile_flags(truth, truth, start, stop), _extent(box), TRUE)
+
+
+def _extent(box: Box) -> Shape:
+    start, stop = box
+    return stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]
+
+
+def tile_counts(
+    masks: Masks, box: Box, *, match_tunnels: bool = True, truth: tuple[int, int] | None = None
+) -> NDArray[np.int64]:
     """The counts of one tile: [3 dimensions, (matched, predicted, true)].
 
     Without `match_tunnels`, the matched tunnels are replaced by their upper bound: the least of the numbers of tunnels
-    of prediction, truth and union.
+    of prediction, truth and union. `truth` is what `truth_features` found in this tile, if that is known.
     """
     start, stop = box
-    shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
+    shape = _extent(box)
     flags = tile_flags(masks.prediction, masks.truth, start, stop)
-    bits = (PREDICTED, TRUE, UNION)
-    labelled = [components(flags, shape, bit) for bit in bits]
-    forests = [dual_forest(flags, shape, bit, bit == UNION) for bit in bits]
-    pieces = np.array([result[0] for result in labelled])
-    cavities = np.array([result[0] for result in forests])
+    union_pieces, *runs = components(flags, shape, UNION)
+    union_cavities, cycles = dual_forest(flags, shape, UNION, True)
+    found = (features_of(flags, shape, PREDICTED), truth or features_of(flags, shape, TRUE))
+    pieces, cavities = np.array([*found, (union_pieces, union_cavities)]).T
     tunnels = pieces + cavities - euler_characteristics(flags, shape)
-    matched = [matched_components(*labelled[2][1:]), int(tunnels.min()), 0]
+    matched = [matched_components(*runs), int(tunnels.min()), 0]
     if match_tunnels and matched[1] > 0:
-        matched[1] = matched_tunnels(flags, shape, forests[2][1])[0]
+        matched[1] = matched_tunnels(flags, shape, cycles)[0]
     if cavities.min() > 0:
         window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         matched[2] = matched_cavities(masks.prediction[window] != 0, masks.truth[window] != 0)
@@ -106,13 +143,13 @@ def score_of_counts(counts: NDArray[np.int64]) -> TopoScore:
     return TopoScore(score, (f1[0], f1[1], f1[2]), by_dimension[0], by_dimension[1], by_dimension[2])
 
 
-def counting_tasks(masks: Masks, *, match_tunnels: bool) -> Iterable[Callable[[], NDArray[np.int64]]]:
-    """One independent task per tile, each giving that tile's counts."""
-    return [partial(tile_counts, masks, box, match_tunnels=match_tunnels) for box in tiles(masks.truth.shape)]
-
-
 def topo_score(
-    prediction: ArrayLike, truth: ArrayLike, *, ignore_label: int = 2, threads: int | None = None
+    prediction: ArrayLike,
+    truth: ArrayLike,
+    *,
+    ignore_label: int = 2,
+    splits: Splits = SPLITS,
+    threads: int | None = None,
 ) -> TopoScore:
     """Compare the topology of a prediction with the truth, tile by tile.
 
@@ -120,13 +157,17 @@ def topo_score(
         prediction: [Z,Y,X] mask, foreground where not 0; NaN is background.
         truth: [Z,Y,X] labels; voxels of `ignore_label` are background in both.
         ignore_label: the label of unlabelled voxels.
+        splits: how many tiles there are along z, y and x; the leaderboard uses 2, 2, 2.
         threads: how many tiles to work on at a time; None takes the processors this process may use.
 
     Returns:
         score and F1 from 0 to 1, 1 where neither mask has any feature; counts summed over the tiles.
 
     Raises:
-        UserError: volumes that cannot be compared, or fewer than one thread.
+        UserError: volumes that cannot be compared, splits that are not whole numbers of 1 or more, or fewer than one
+            thread.
     """
+    check_splits(splits)
     masks = binarise(prediction, truth, ignore_label)
-    return score_of_counts(np.sum(run_all(counting_tasks(masks, match_tunnels=True), threads), axis=0))
+    tasks = [partial(tile_counts, masks, box) for box in tiles(masks.truth.shape, splits)]
+    return score_of_counts(np.sum(run_all(tasks, threads), axis=0))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from volumen.errors import UserError
 from volumen.metrics.cells import Array
-from volumen.metrics.masks import Masks, binarise
+from volumen.metrics.masks import binarise
 from volumen.metrics.runs import Runs, labelled_runs
 
 _BEYOND = np.int32(2**31 - 1)  # larger than any position in a row
@@ -71,11 +71,19 @@ def _overlaps(prediction: Runs, truth: Runs) -> tuple[NDArray[np.int64], NDArray
     return pairs // (truth.components + 1), pairs % (truth.components + 1), shared
 
 
-def voi_of_masks(masks: Masks, alpha: float) -> VoiScore:
-    """`voi_score` of two masks that are already binary."""
+def check_alpha(alpha: float) -> None:
+    """Refuse a negative alpha.
+
+    Raises:
+        UserError: alpha is below 0 or no number.
+    """
     if not alpha >= 0:
         raise UserError(f"voi_alpha must be 0 or more, got {alpha}: the leaderboard uses 0.3")
-    predicted, true, shared = _overlaps(labelled_runs(masks.prediction), labelled_runs(masks.truth))
+
+
+def voi_of_runs(prediction: Runs, truth: Runs, alpha: float) -> VoiScore:
+    """`voi_score` of two masks whose components are labelled already."""
+    predicted, true, shared = _overlaps(prediction, truth)
     if len(shared) == 0:
         return VoiScore(1.0, 0.0, 0.0)
     share = shared / shared.sum()
@@ -107,4 +115,6 @@ def voi_score(prediction: ArrayLike, truth: ArrayLike, *, ignore_label: int = 2,
 
     Source: Meila, "Comparing clusterings: an information based distance" (2007).
     """
-    return voi_of_masks(binarise(prediction, truth, ignore_label), voi_alpha)
+    check_alpha(voi_alpha)
+    masks = binarise(prediction, truth, ignore_label)
+    return voi_of_runs(labelled_runs(masks.prediction), labelled_runs(masks.truth), voi_alpha)

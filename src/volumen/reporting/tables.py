@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,8 +10,7 @@ from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings
 from volumen.inference.files import FilePrediction
 from volumen.metrics import Summary
-
-PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
+from volumen.reporting.console import plain_table
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,6 @@ SUMMARY = (*LEADERBOARD[:4], *OVERLAP)
 STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 
 
-def console_for(stream: IO[str] | None = None) -> Console:
-    """A console that never cuts a table off: the terminal's own width, or enough where there is none."""
-    console = Console(file=stream, highlight=False)
-    return console if console.is_terminal else Console(file=stream, highlight=False, width=PIPE_WIDTH, no_color=True)
-
-
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation: leaderboard and overlap per case and per scroll, statistics, and what to beware of."""
     console.print(_per_case("Leaderboard", LEADERBOARD, evaluation))
@@ -74,7 +65,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 
 def print_predictions(predictions: Sequence[FilePrediction], console: Console) -> None:
     """Print what `volumen predict` wrote."""
-    table = _table("Masks", ("image", "shape z y x", "surface %", "probabilities"))
+    table = plain_table("Masks", ("image", "shape z y x", "surface %", "probabilities"))
     for one in predictions:
         look = one.appearance
         spread = f"{look.probability_minimum:.3f} to {look.probability_maximum:.3f}"
@@ -86,7 +77,7 @@ def print_predictions(predictions: Sequence[FilePrediction], console: Console) -
 
 
 def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> Table:
-    table = _table(title, ("case", "scroll", *(column.heading for column in columns)))
+    table = plain_table(title, ("case", "scroll", *(column.heading for column in columns)))
     for case in evaluation.cases:
         table.add_row(case.id, case.scroll_id, *_texts(columns, case.values))
     scrolls = evaluation.by_scroll
@@ -99,7 +90,7 @@ def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> 
 
 
 def _statistics(evaluation: Evaluation) -> Table:
-    table = _table("Over the cases", ("metric", *STATISTICS, "histogram, least to most"))
+    table = plain_table("Over the cases", ("metric", *STATISTICS, "histogram, least to most"))
     for column in SUMMARY:
         summary = evaluation.summary[column.metric]
         numbers = [statistic(column, summary, name) for name in STATISTICS]
@@ -114,14 +105,6 @@ def statistic(column: Column, summary: Summary, name: str) -> str:
 
 def _texts(columns: Sequence[Column], values: Mapping[str, float]) -> list[str]:
     return [column.text(values[column.metric]) for column in columns]
-
-
-def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for number, heading in enumerate(headings):
-        left = number == 0 or heading in ("scroll", "shape z y x")
-        table.add_column(heading, justify="left" if left else "right", overflow="fold")
-    return table
 
 
 def _print_foot(warnings: Sequence[str], notes: Sequence[str], console: Console) -> None:

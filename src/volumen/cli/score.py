@@ -1,0 +1,98 @@
+"""`volumen score`: the leaderboard metric for whoever has masks and labels in files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volumen.cli.parse import three_numbers, three_whole_numbers
+from volumen.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from volumen.experiments.score_files import FileScores
+    from volumen.metrics.leaderboard import LeaderboardOptions
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(score)
+
+
+def score(
+    prediction: Annotated[Path, typer.Argument(help="Mask, or a folder of them: TIFF, NPY, NPZ or Zarr.")],
+    truth: Annotated[Path, typer.Argument(help="Label, or a folder of them; matched by name without suffix.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write a table of every number and count.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time; all processors otherwise.")] = None,
+    train_csv: Annotated[
+        Path | None, typer.Option("--train-csv", help="Table with id and scroll_id: means per scroll as well.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not match tunnels: an upper bound, in half the time.")
+    ] = False,
+    prediction_array: Annotated[
+        str | None, typer.Option(help="Which array of an NPZ file or Zarr group the prediction is.")
+    ] = None,
+    truth_array: Annotated[
+        str | None, typer.Option(help="Which array of an NPZ file or Zarr group the truth is.")
+    ] = None,
+    ignore_label: Annotated[int, typer.Option(help="Label of the voxels that nobody labelled.")] = 2,
+    tolerance: Annotated[float, typer.Option(help="Of the surface Dice; the leaderboard's is 2 voxels.")] = 2.0,
+    spacing: Annotated[
+        str | None, typer.Option(help="Of the voxels, z,y,x, in the unit of the tolerance; 1,1,1 otherwise.")
+    ] = None,
+    splits: Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 otherwise.")] = None,
+    voi_alpha: Annotated[float, typer.Option(help="How steeply the VOI score falls.")] = 0.3,
+) -> int:
+    """Score masks as the leaderboard does.
+
+    Cases that cannot be scored are named and the others are scored all the same. Exit code 0 if every case was scored,
+    2 if a file is missing or at fault, 1 if scoring itself failed.
+    """
+    from volumen.data.layout import read_scrolls
+    from volumen.experiments.score_files import find_pairs, score_files
+    from volumen.files import refuse_existing
+    from volumen.metrics.parallel import processors
+
+    if csv is not None:
+        refuse_existing(csv, "the table", "choose another name, or remove it")
+    pairs = find_pairs(prediction, truth, None if train_csv is None else read_scrolls(train_csv))
+    workers = workers or processors()
+    options: LeaderboardOptions = {
+        "ignore_label": ignore_label,
+        "tolerance": tolerance,
+        "voi_alpha": voi_alpha,
+        "threads": max(1, processors() // min(workers, len(pairs))),
+    }
+    if spacing is not None:
+        options["spacing"] = three_numbers(spacing, "--spacing")
+    if splits is not None:
+        options["splits"] = three_whole_numbers(splits, "--splits")
+    names = (prediction_array, truth_array)
+    with progress_bar("scoring", "cases") as show:
+        scores = score_files(pairs, options, names=names, quick=quick, workers=workers, progress=show)
+    return _report(scores, as_json, csv)
+
+
+def _report(scores: "FileScores", as_json: bool, csv: Path | None) -> int:
+    """Print and write the scores; the exit code."""
+    import json
+
+    from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR
+    from volumen.files import write_atomically
+    from volumen.reporting.console import console_for
+    from volumen.reporting.score_table import print_scores
+
+    if csv is not None:
+        write_atomically(csv, scores.to_csv())
+    if as_json:
+        typer.echo(json.dumps(scores.to_dict(), indent=2))
+    else:
+        print_scores(scores, console_for())
+    for failure in scores.failures:
+        typer.echo(f"error: case {failure.id}: {failure.message}", err=True)
+    if csv is not None and not as_json:
+        typer.echo(f"written: {csv}")
+    if not scores.failures:
+        return 0
+    return EXIT_USER_ERROR if all(failure.is_user_error for failure in scores.failures) else EXIT_FAILURE

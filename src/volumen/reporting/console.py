@@ -1,0 +1,26 @@
+"""Where tables are printed and how they look, for every command alike."""
+
+from collections.abc import Sequence
+from typing import IO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
+TEXT_COLUMNS = ("scroll", "shape z y x", "what")
+
+
+def console_for(stream: IO[str] | None = None) -> Console:
+    """A console that never cuts a table off: the terminal's own width, or enough where there is none."""
+    console = Console(file=stream, highlight=False)
+    return console if console.is_terminal else Console(file=stream, highlight=False, width=PIPE_WIDTH, no_color=True)
+
+
+def plain_table(title: str, headings: Sequence[str]) -> Table:
+    """An empty table: text to the left, numbers to the right, no frame."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(headings):
+        left = number == 0 or heading in TEXT_COLUMNS
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+    return table

@@ -1,0 +1,45 @@
+"""The table of `volumen score`."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from volumen.experiments.score_files import FileScores
+from volumen.reporting.console import plain_table
+
+HEADINGS = {
+    "score": "score",
+    "topo": "topo",
+    "f1_components": "F1 comp.",
+    "f1_tunnels": "F1 tunnels",
+    "f1_cavities": "F1 cavities",
+    "surface_dice": "surface Dice",
+    "voi": "VOI",
+    "voi_split": "split",
+    "voi_merge": "merge",
+}
+
+
+def print_scores(scores: FileScores, console: Console) -> None:
+    """Print a row per case, means per scroll and over all, and what could not be scored."""
+    several_scrolls = len(scores.by_scroll) > 1
+    title = "Leaderboard score" + (" (upper bound: tunnels not matched)" if scores.is_upper_bound else "")
+    table = plain_table(title, ("case", *(("scroll",) if several_scrolls else ()), *HEADINGS.values()))
+    for case in scores.cases:
+        table.add_row(case.id, *((case.scroll_id,) if several_scrolls else ()), *_texts(case.values))
+    if len(scores.cases) > 1:
+        table.add_section()
+        for scroll, means in scores.by_scroll.items() if several_scrolls else ():
+            table.add_row(f"mean of {means['cases']:.0f}", scroll, *_texts(means))
+        name = (f"mean of {len(scores.cases)}", *(("all",) if several_scrolls else ()))
+        table.add_row(*name, *_texts(scores.mean), style="bold")
+    if scores.cases:
+        console.print(table)
+    if scores.failures:
+        total = len(scores.cases) + len(scores.failures)
+        console.print(f"{len(scores.cases)} of {total} cases have a score; the means leave the others out")
+
+
+def _texts(values: Mapping[str, float | None]) -> list[str]:
+    """Numbers as text; an inactive dimension of the topology is a dash."""
+    return ["-" if (value := values[name]) is None else f"{value:.4f}" for name in HEADINGS]
