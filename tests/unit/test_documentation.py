@@ -1,9 +1,11 @@
 """The documentation tells the truth: configurations in it load, links lead somewhere, made pages are up to date."""
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 
+import imagecodecs
+import numpy as np
 import pytest
 
 from volumen.config import load_config
@@ -36,11 +38,41 @@ def test_links_inside_the_repository_lead_somewhere(page):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_the_configuration_page_is_what_the_schema_says():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    assert generate.PAGE.read_text(encoding="utf-8") == generate.configuration_page(), "run ./run docs"
+@pytest.fixture(scope="module")
+def made():
+    """The module that makes pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        yield importlib.import_module("generate")
+
+
+@pytest.mark.parametrize("page", ["configuration.md", "metric.md"])
+def test_made_pages_are_what_the_code_says(made, page):
+    assert page in made.PAGES
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made.PAGES[page](), "run ./run docs"
+
+
+def test_what_the_metric_page_concludes_follows_from_its_figures(made):
+    found = {cost.name: cost for cost in made.metric_costs.costs()}
+    score = {name: cost.clean.score for name, cost in found.items()}
+    assert found["hole"].clean.topo.f1[1] == found["cavity"].clean.topo.f1[2] == pytest.approx(1 / 3)
+    assert score["cavity"] - score["cavities"] < (1 - score["cavity"]) / 2
+    assert found["hole"].holed.score > 0.99
+    assert score["specks"] < score["lost"]
+    assert min(found["specks"].clean.surface_dice, found["specks"].clean.voi.score) > 0.99
+    assert found["lost"].clean.voi.score == 1
+    assert found["bridge"].clean.voi.score < 0.9
+    assert (found["shift-2"].clean.topo.score, found["shift-2"].clean.surface_dice) == (1, 1)
+    assert score["shift-3"] < score["shift-2"] - 0.1
+    assert score["shift-2"] < score["bridge"]
+    assert (found["thicker"].clean.topo.score, found["thicker"].clean.surface_dice) == (1, 1)
+    assert score["thicker"] < score["cut"]
+
+
+def test_pictures_of_mistakes_are_what_the_code_draws(made):
+    for name in made.metric_costs.PICTURED:
+        stored = imagecodecs.png_decode((ROOT / "docs" / "images" / f"metric-{name}.png").read_bytes())
+        np.testing.assert_array_equal(stored, made.metric_costs.picture(name))
 
 
 COMMANDS = re.findall(r"^\./run (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
