@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from volumen.config.base import Section
 from volumen.config.data import Data, Patch
+from volumen.config.experiment import Experiment
 from volumen.config.loss import Loss
 from volumen.config.model import Model as ModelConfig
 from volumen.config.model import MonaiModel, UNetModel
@@ -59,6 +60,7 @@ class Config(Section):
     training: Training = Training()
     inference: Inference = Inference()
     postprocessing: Postprocessing = Postprocessing()
+    experiment: Experiment = Experiment()
 
     @property
     def divisor(self) -> int:
