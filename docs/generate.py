@@ -67,7 +67,7 @@ A missing, extra or damaged file is named, and the other cases are scored all th
 ```python
 from volumen.metrics import leaderboard, leaderboard_curve
 
-found = leaderboard(prediction, truth)         # [Z, Y, X]; truth: 0 background, 1 surface, 2 unlabelled
+found = leaderboard(prediction, truth)  # [Z, Y, X]; truth: 0 background, 1 surface, 2 unlabelled
 found.score, found.topo.f1[1], found.surface_dice, found.voi.merge
 curve = leaderboard_curve(probabilities, truth, [0.3, 0.4, 0.5, 0.6])
 curve.best.threshold

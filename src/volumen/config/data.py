@@ -28,29 +28,29 @@ class Augmentation(Section):
     """Turn by random multiples of 90 degrees in planes whose two patch sides are equal.
 
     In a scroll, z runs along the axis, and the fibres of a sheet's two faces run along and across it: turning about z
-    alone keeps that cue.
+    alone keeps that cue. `all` is for objects without an axis, such as cells.
     """
-    affine_probability: Share = 0.15
+    affine_probability: Share = 0.3
     """Mild rotation and scaling by interpolation (linear for the image, nearest for the label)."""
-    affine_degrees: Annotated[float, Field(ge=0, le=45)] = 12.0
+    affine_degrees: Annotated[float, Field(ge=0, le=45)] = 20.0
     """Largest rotation about each axis, degrees."""
-    affine_scale: Range = (0.85, 1.2)
+    affine_scale: Range = (0.8, 1.25)
     """Range of the isotropic scale."""
-    intensity_probability: Share = 0.3
+    intensity_probability: Share = 0.5
     """Multiply and shift the grey values."""
     intensity_scale: Range = (0.8, 1.25)
     """Range of the factor."""
     intensity_shift: Annotated[float, Field(ge=0)] = 0.2
     """Largest shift, in standard deviations."""
-    gamma_probability: Share = 0.2
+    gamma_probability: Share = 0.4
     """Change the contrast curve between the patch's least and largest grey value."""
     gamma: Range = (0.7, 1.5)
     """Range of the exponent."""
-    noise_probability: Share = 0.15
+    noise_probability: Share = 0.2
     """Add Gaussian noise."""
     noise_std: Range = (0.0, 0.25)
     """Range of the noise's standard deviation."""
-    blur_probability: Share = 0.15
+    blur_probability: Share = 0.2
     """Gaussian blur."""
     blur_sigma_voxels: Range = (0.4, 1.0)
     """Range of the blur's sigma."""

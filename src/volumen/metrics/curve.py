@@ -77,8 +77,7 @@ def leaderboard_curve(
     levels = _levels(np.asarray(probabilities), ordered)
     masks = binarise(levels, truth, definition.ignore_label)
     known = analyse_truth(masks.truth, definition)
-    levels *= np.asarray(truth) != definition.ignore_label
-    occupied = np.bincount(levels.ravel(), minlength=len(ordered) + 1)
+    occupied = _occupied(levels, np.asarray(truth), definition.ignore_label, len(ordered) + 1)
     points: list[CurvePoint] = []
     for number, threshold in enumerate(ordered):
         if number > 0 and occupied[number] == 0:
@@ -112,3 +111,12 @@ def _levels(probabilities: NDArray[Any], ordered: Sequence[float]) -> NDArray[np
         for threshold in ordered:
             level += plane > threshold
     return levels
+
+
+def _occupied(levels: NDArray[np.uint8], truth: NDArray[Any], ignore_label: int, count: int) -> NDArray[np.int64]:
+    """Hide the levels of ignored voxels, in place, and count the voxels of each level."""
+    occupied = np.zeros(count, np.int64)
+    for level, true in zip(levels, truth, strict=True):
+        level *= true != ignore_label
+        occupied += np.bincount(level.ravel(), minlength=count)
+    return occupied
