@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from volumen import __version__
-from volumen.cli import config, data, results, score, train
+from volumen.cli import audit, config, data, results, score, train
 from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 data.register(app)
 app.add_typer(config.app, name="config")
+audit.register(app)
 train.register(app)
 results.register(app)
 score.register(app)

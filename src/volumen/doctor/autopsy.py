@@ -23,6 +23,8 @@ CERTAIN = 16.0
 """Logit of the perfect prediction: a probability of 1 - 1e-7."""
 CONSTANT_LOGITS = np.linspace(-8.0, 8.0, 33)
 SHUFFLED_LOGIT = 3.0
+SMALL = 1e-3
+"""Share of the best constant's value below which a perfect prediction is as good as the floor."""
 TOTAL = "total"
 
 
@@ -109,16 +111,23 @@ def autopsy(objective: CompositeLoss, labels: NDArray[np.uint8], *, steps: int =
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(probe.perfect.shape, generator=generator)
     starts = (0.2 * CERTAIN * torch.sign(probe.perfect), 2.0 * noise, _logit(probe.surface_share) + 0.1 * noise)
-    best_logits, floor = probe.minimise(TOTAL, starts, steps)
     seen = [*landmarks.values(), *constants.values()]
+
+    def least(name: str, starts: Sequence[Tensor]) -> tuple[Tensor, float]:
+        """Minimised, unless the perfect prediction has it all: no term is ever below 0."""
+        if landmarks["perfect"][name] < SMALL * min(values[name] for values in constants.values()):
+            return probe.perfect, landmarks["perfect"][name]
+        return probe.minimise(name, starts, steps)
+
+    best_logits, floor = least(TOTAL, starts)
     ranges = {}
     for name in (*objective.terms, TOTAL):
-        least = floor if name == TOTAL else probe.minimise(name, starts[:2], steps)[1]
+        lowest = floor if name == TOTAL else least(name, starts[:2])[1]
         constant = min(constants, key=lambda logit: constants[logit][name])
         ranges[name] = Range(
             name=name,
             weight=1.0 if name == TOTAL else objective.terms[name][0],
-            floor=min(least, *(values[name] for values in seen)),
+            floor=min(lowest, *(values[name] for values in seen)),
             baseline=constants[constant][name],
             baseline_probability=float(1 / (1 + np.exp(-constant))),
             **{landmark: values[name] for landmark, values in landmarks.items()},
@@ -167,9 +176,10 @@ class _Probe:
             for _ in range(steps):
                 optimiser.zero_grad()
                 value = objective(logits, self.target, self.valid, precomputed=self.precomputed).total
-                if float(value) < least:
-                    best, least = logits.detach().clone(), float(value)
-                value.backward()
+                current = float(value.detach())
+                if current < least:
+                    best, least = logits.detach().clone(), current
+                torch.autograd.backward(value)
                 optimiser.step()
         return best, least
 

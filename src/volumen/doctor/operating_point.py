@@ -103,7 +103,7 @@ def operating_point(objective: CompositeLoss, population: Population) -> Operati
             optimiser.zero_grad()
             value = total(logits)
             # Bins that hold few voxels have a small gradient; without this they would stay where they started.
-            value.backward()
+            torch.autograd.backward(value)
             logits.grad = logits.grad / share.clamp(min=1e-9) if logits.grad is not None else None
             optimiser.step()
             with torch.no_grad():

@@ -1,0 +1,104 @@
+"""`volumen audit`: what a run can reach, said before it starts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volumen.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from volumen.doctor.audit import Context
+
+LOSS = "loss"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(audit)
+
+
+def audit(
+    subject: Annotated[
+        list[str],
+        typer.Argument(metavar="[loss] CONFIG", help="A YAML file or preset:NAME; after the word loss: its autopsy."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Prepared data set, or one to prepare first; otherwise the configuration's.")
+    ] = None,
+    meanings: Annotated[Path | None, typer.Option(help="What the label values of an unprepared data set mean.")] = None,
+    fold: Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")] = None,
+    as_run: Annotated[
+        bool, typer.Option("--as-run", help="Audit the objective that really ran (experiment.ran), not the file's.")
+    ] = False,
+    accept: Annotated[list[str] | None, typer.Option(help="Code of a finding that is known and accepted.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+) -> int:
+    """Look for what will make a run useless, before it starts.
+
+    Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
+    reach on this data set: floor, perfect, best constant and operating point of every term.
+    """
+    from volumen.errors import EXIT_USER_ERROR, UserError
+
+    wants_loss = subject[0] == LOSS
+    sources = subject[1:] if wants_loss else subject
+    if len(sources) != 1:
+        raise UserError(f"volumen audit takes one configuration, got {sources}: volumen audit [loss] CONFIG")
+    overrides = [*(override or []), *([] if fold is None else [f"data.fold={fold}"])]
+    with progress_bar("reading", "checks") as show:
+        context = _context(sources[0], overrides, data, meanings, as_run)
+        if wants_loss:
+            return _print_autopsy(context, as_json)
+        from volumen.doctor.audit import run_audit
+
+        report = run_audit(context, progress=show)
+    import json
+
+    from volumen.reporting.audit_table import print_findings
+    from volumen.reporting.console import console_for
+
+    if as_json:
+        typer.echo(json.dumps([finding.to_dict() for finding in report.findings], indent=2))
+    else:
+        print_findings(report, console_for())
+    return EXIT_USER_ERROR if report.refusals(tuple(accept or ())) else 0
+
+
+def _context(source: str, overrides: list[str], data: Path | None, meanings: Path | None, as_run: bool) -> "Context":
+    """Everything the checks look at; an unprepared data set is prepared into a temporary folder first."""
+    import atexit
+    import shutil
+    import tempfile
+
+    from volumen.config import load_config
+    from volumen.data.dataset import MANIFEST
+    from volumen.data.prepare import prepare
+    from volumen.doctor.audit.setup import open_context
+
+    folder = data
+    if folder is not None and not (folder / MANIFEST).is_file():
+        made = Path(tempfile.mkdtemp(prefix="volumen-audit-"))
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        prepare(folder, made, meanings_file=meanings, accept_proposal=meanings is None)
+        folder = made
+    if folder is not None:
+        overrides = [*overrides, f"data.dataset={folder}"]
+    return open_context(load_config(source, overrides), as_run=as_run)
+
+
+def _print_autopsy(context: "Context", as_json: bool) -> int:
+    import json
+
+    from volumen.reporting.audit_table import print_autopsy
+    from volumen.reporting.console import console_for
+
+    if as_json:
+        typer.echo(json.dumps({phase: found.to_dict() for phase, found in context.autopsies.items()}, indent=2))
+        return 0
+    for phase, found in context.autopsies.items():
+        print_autopsy(phase, found, context.operating_points[phase], console_for())
+    return 0

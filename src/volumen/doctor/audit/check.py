@@ -1,0 +1,26 @@
+"""What a check is: a pure function of the context, and the words that explain it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from volumen.doctor.audit.context import Context
+from volumen.doctor.findings import Finding
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of the audit; its words make the page that explains it."""
+
+    code: str
+    title: str
+    symptom: str
+    """How the fault shows later, if nobody looks now."""
+    why: str
+    """Why it happens."""
+    measured: str
+    """What is computed, on what."""
+    remedy: str
+    """What to do about a finding."""
+    run: Callable[[Context], Iterable[Finding]]
+    needs_network: bool = False
+    """Runs in the full audit only: it builds and steps the network."""

@@ -1,0 +1,100 @@
+"""What every check looks at: the configuration, the data set, and what is derived from both once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.config.loss import Phase
+from volumen.config.schema import Config
+from volumen.data import PatchDataset, PreparedDataset
+from volumen.data.randomness import generator
+from volumen.data.sampling import crop
+from volumen.doctor.autopsy import Autopsy, autopsy
+from volumen.doctor.operating_point import OperatingPoint, Population, operating_point, population_of
+from volumen.losses import CompositeLoss
+from volumen.training.objective import build_objective
+
+PATCHES = 4
+PATCH_VOXELS = 32  # side of the label patches of the autopsy
+POPULATION_CASES = 6
+POPULATION_VOXELS = 96  # side of the blocks whose blurred labels make the population
+
+
+@dataclass(frozen=True)
+class Context:
+    """A run that has not started."""
+
+    config: Config
+    dataset: PreparedDataset
+    training: tuple[str, ...]
+    """Case ids of the fold's training part."""
+    validation: tuple[str, ...]
+    """Case ids that are held out."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each value of the configuration stands, by dotted key."""
+
+    def where(self, key: str) -> str:
+        """A key with the place it was set."""
+        origin = self.origins.get(key)
+        return key if origin in (None, "default") else f"{key} ({origin})"
+
+    @cached_property
+    def patches(self) -> PatchDataset:
+        """The run's own patches."""
+        return PatchDataset(self.dataset, self.training, self.config.data, self.config.seed)
+
+    @cached_property
+    def phases(self) -> tuple[tuple[str, int], ...]:
+        """Name and first epoch of every stretch with an objective of its own, within the configured epochs."""
+        phases: tuple[Phase, ...] = self.config.loss.curriculum
+        named = [(phase.name, phase.start_epoch) for phase in phases if phase.start_epoch < self.config.training.epochs]
+        return tuple(named if named and named[0][1] == 0 else [("start", 0), *named])
+
+    @cached_property
+    def objectives(self) -> dict[str, CompositeLoss]:
+        """The objective of every phase."""
+        return {name: build_objective(self.config.loss, epoch) for name, epoch in self.phases}
+
+    @cached_property
+    def label_patches(self) -> NDArray[np.uint8]:
+        """Small patches of real training labels around surface, uint8 [N, Z, Y, X]."""
+        found = []
+        cases = [case_id for case_id in self.training if self.dataset.case(case_id).surface_voxels]
+        for number in range(PATCHES if cases else 0):
+            case_id = cases[number * len(cases) // PATCHES % len(cases)]
+            random = generator(self.config.seed, 0, number, "audit")
+            positions = self.dataset.surface_positions(case_id)
+            centre = positions[int(random.integers(len(positions)))]
+            found.append(self._block(case_id, centre, PATCH_VOXELS))
+        return np.stack(found) if found else np.zeros((0, PATCH_VOXELS, PATCH_VOXELS, PATCH_VOXELS), np.uint8)
+
+    def _block(self, case_id: str, centre: NDArray[np.integer], side: int) -> NDArray[np.uint8]:
+        label = self.dataset.label(case_id)
+        start = [
+            min(max(int(place) - side // 2, 0), max(length - side, 0))
+            for place, length in zip(centre, label.shape, strict=True)
+        ]
+        return crop(label, start, (side,) * 3, outside=2).astype(np.uint8)
+
+    @cached_property
+    def population(self) -> Population:
+        """How sure the labels' own surfaces are, over blocks of some training volumes."""
+        chosen = self.training[:: max(1, len(self.training) // POPULATION_CASES)][:POPULATION_CASES]
+        middles = [np.array(self.dataset.case(case_id).shape) // 2 for case_id in chosen]
+        blocks = [
+            self._block(case_id, middle, POPULATION_VOXELS) for case_id, middle in zip(chosen, middles, strict=True)
+        ]
+        return population_of(np.stack(blocks))
+
+    @cached_property
+    def autopsies(self) -> dict[str, Autopsy]:
+        """The autopsy of every phase's objective."""
+        return {name: autopsy(objective, self.label_patches) for name, objective in self.objectives.items()}
+
+    @cached_property
+    def operating_points(self) -> dict[str, OperatingPoint | None]:
+        """The operating point of every phase's objective."""
+        return {name: operating_point(objective, self.population) for name, objective in self.objectives.items()}

@@ -1,0 +1,177 @@
+"""P7: the data set, its division, and what is really drawn from it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.data.labels import IGNORE, SURFACE
+from volumen.doctor.audit.check import Check
+from volumen.doctor.audit.context import Context
+from volumen.doctor.findings import Finding, Severity
+
+ALIKE = 0.995  # correlation of block means above which two volumes are one
+BLOCKS = 8
+DRAWS = 200
+SAMPLING_ERROR = 0.15
+SHIFTS = range(-6, 7)
+SHIFT_GAIN = 1.25  # how much better a shifted label must fit to be called misaligned
+LEAST_SHIFT = 3
+ALIGNMENT_CASES = 4
+
+
+def check_data(context: Context) -> Iterator[Finding]:
+    """P7."""
+    yield from _constant_volumes(context)
+    yield from _leaks(context)
+    yield from _sampling(context)
+    yield from _misaligned(context)
+
+
+def _constant_volumes(context: Context) -> Iterator[Finding]:
+    flat = [case.id for case in context.dataset.cases if not case.statistics.std > 0]
+    if flat:
+        yield Finding(
+            code="P7",
+            severity=Severity.stop,
+            title=f"{len(flat)} volumes are constant",
+            evidence=f"standard deviation 0: {', '.join(flat[:5])}{' ...' if len(flat) > 5 else ''}",
+            causes=("an export or conversion failed",),
+            remedies=("export them again, or remove them",),
+            where=f"train_images/{flat[0]}",
+        )
+
+
+def _leaks(context: Context) -> Iterator[Finding]:
+    dataset = context.dataset
+    training, validation = ([dataset.case(i) for i in ids] for ids in (context.training, context.validation))
+    shared = sorted({case.scroll_id for case in training} & {case.scroll_id for case in validation})
+    if shared and len({case.scroll_id for case in dataset.labelled}) > 1:
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="training and validation share scrolls",
+            evidence=f"scrolls on both sides: {', '.join(shared[:5])}; volumes of one scroll are alike",
+            causes=("the folds were made by volume",),
+            remedies=("volumen folds PREPARED --by scroll",),
+            where=context.where("data.folds"),
+        )
+    known = {case.image_sha256: case.id for case in training}
+    prints = {case.id: _block_means(dataset.image(case.id)) for case in (*training, *validation)}
+    for case in validation:
+        twin = known.get(case.image_sha256) or next(
+            (t.id for t in training if _alike(prints[t.id], prints[case.id])), None
+        )
+        if twin is not None:
+            yield Finding(
+                code="P7",
+                severity=Severity.stop,
+                title=f"the held-out volume {case.id} is in the training part as {twin}",
+                evidence="same file" if case.image_sha256 in known else f"block means correlate by more than {ALIKE}",
+                causes=("a volume is in the data set twice", "two crops overlap"),
+                remedies=("remove one of them", "put both into one fold by giving them one scroll_id"),
+                where=f"train_images/{case.id}",
+            )
+
+
+def _block_means(image: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Means of 8 x 8 x 8 blocks' middles: a print of the volume that costs a few thousand reads."""
+    picks = [np.linspace(0, n - 1, 4 * BLOCKS).astype(int) for n in image.shape]
+    sample = np.asarray(image[picks[0]][:, picks[1]][:, :, picks[2]], dtype=np.float64)
+    means = sample.reshape(BLOCKS, 4, BLOCKS, 4, BLOCKS, 4).mean(axis=(1, 3, 5)).ravel()
+    centred = means - means.mean()
+    result: NDArray[np.float64] = centred / max(float(np.linalg.norm(centred)), 1e-12)
+    return result
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    return float(one @ other) > ALIKE
+
+
+def _sampling(context: Context) -> Iterator[Finding]:
+    wanted = context.config.data.sampling
+    draws = [context.patches.draw(0, index) for index in range(min(DRAWS, max(len(context.patches), 1)))]
+    centred = sum(draw.centred for draw in draws) / len(draws)
+    redrawn = sum(draw.attempts > 1 for draw in draws) / len(draws)
+    if abs(centred - wanted.surface_share) > SAMPLING_ERROR and len(draws) >= 50:
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="patches are not drawn as requested",
+            evidence=f"{centred:.0%} of {len(draws)} patches lie on surface, {wanted.surface_share:.0%} were asked for",
+            causes=("volumes without surface",),
+            remedies=("change data.sampling.surface_share to what the data set holds",),
+            where=context.where("data.sampling.surface_share"),
+        )
+    if redrawn > 0.5:
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="most patches have to be drawn again",
+            evidence=f"{redrawn:.0%} of {len(draws)} were labelled to less than {wanted.minimum_valid_share:.0%}",
+            causes=("the minimum asks for more than the labels hold",),
+            remedies=("lower data.sampling.minimum_valid_share",),
+            where=context.where("data.sampling.minimum_valid_share"),
+        )
+
+
+def _misaligned(context: Context) -> Iterator[Finding]:
+    chosen = context.training[:: max(1, len(context.training) // ALIGNMENT_CASES)][:ALIGNMENT_CASES]
+    shifts = [found for case_id in chosen if (found := _best_shift(context, case_id)) is not None]
+    far = [shift for shift in shifts if max(map(abs, shift)) >= LEAST_SHIFT]
+    if len(shifts) >= 2 and len(far) > len(shifts) / 2 and len(set(far)) == 1:
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="labels look shifted against the images",
+            evidence=f"in {len(far)} of {len(shifts)} volumes they fit best when moved by {far[0]} voxels (z, y, x)",
+            causes=("images and labels were cropped or resampled differently",),
+            remedies=("lay a label over its image and look (volumen evaluate writes slices)",),
+            where="train_labels",
+        )
+
+
+def _best_shift(context: Context, case_id: str) -> tuple[int, int, int] | None:
+    """The shift, one axis at a time, at which labelled surface differs most from background in grey value."""
+    label, image = np.asarray(context.dataset.label(case_id)), context.dataset.image(case_id)
+    side = [min(96, n) for n in label.shape]
+    start = [(n - s) // 2 for n, s in zip(label.shape, side, strict=True)]
+    window = tuple(slice(a, a + s) for a, s in zip(start, side, strict=True))
+    codes, grey = label[window], np.asarray(image[window], dtype=np.float32)
+    reach = max(SHIFTS)
+    inner = tuple(slice(reach, s - reach) for s in codes.shape)
+    if min(codes.shape) <= 2 * reach + 8 or not (codes[inner] == SURFACE).any():
+        return None
+    surface, background = codes[inner] == SURFACE, codes[inner] != IGNORE
+    background &= ~surface
+
+    def contrast(shift: tuple[int, int, int]) -> float:
+        moved = grey[tuple(slice(reach + d, s - reach + d) for d, s in zip(shift, codes.shape, strict=True))]
+        return abs(float(moved[surface].mean()) - float(moved[background].mean()))
+
+    here = contrast((0, 0, 0))
+    best, most = (0, 0, 0), here
+    for axis in range(3):
+        for distance in SHIFTS:
+            shift = tuple(distance if a == axis else 0 for a in range(3))
+            value = contrast((shift[0], shift[1], shift[2]))
+            if value > most:
+                best, most = (shift[0], shift[1], shift[2]), value
+    return best if most > SHIFT_GAIN * here else (0, 0, 0)
+
+
+DATA = Check(
+    code="P7",
+    title="Data and division",
+    symptom="A validation score that no new volume ever reaches, or a network that cannot tell edges from noise.",
+    why=(
+        "Volumes of one scroll are alike, a volume may be there twice, labels may be shifted, and a sampler that asks "
+        "for more surface than there is takes what it gets."
+    ),
+    measured=(
+        "Volumes without contrast; scrolls, files and near-identical volumes on both sides of the fold; 200 drawn "
+        "patches against what was requested; the shift at which labels and grey values agree best."
+    ),
+    remedy="Group folds by scroll, remove duplicates, and look at a slice with its label.",
+    run=check_data,
+)

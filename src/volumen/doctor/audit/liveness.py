@@ -1,0 +1,115 @@
+"""P6: settings that can never act."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from volumen.config.optimisation import CosineWarmRestarts, Plateau
+from volumen.config.schema import Config
+from volumen.doctor.audit.check import Check
+from volumen.doctor.audit.context import Context
+from volumen.doctor.findings import Finding, Severity
+
+
+class Dead(NamedTuple):
+    """A setting that does nothing, and why."""
+
+    key: str
+    reason: str
+    remedy: str
+    severity: Severity = Severity.warn
+
+
+def check_liveness(context: Context) -> Iterator[Finding]:
+    """P6."""
+    for dead in (*_training(context.config), *_schedule(context.config), *_loss(context.config)):
+        yield Finding(
+            code="P6",
+            severity=dead.severity,
+            title=f"{dead.key} can never act",
+            evidence=dead.reason,
+            causes=("another setting was changed since", "the setting belongs to something that is switched off"),
+            remedies=(dead.remedy,),
+            where=context.where(dead.key),
+        )
+
+
+def _training(config: Config) -> Iterator[Dead]:
+    training = config.training
+    epochs, validations = training.epochs, training.epochs // training.validate_every_epochs
+    late = f"the run has the epochs 0 to {epochs - 1}"
+    if training.swa is not None and training.swa.start_epoch >= epochs:
+        yield Dead(
+            "training.swa.start_epoch", f"it starts at epoch {training.swa.start_epoch}; {late}", "start earlier"
+        )
+    if training.weight_noise is not None and training.weight_noise.start_epoch >= epochs:
+        start = training.weight_noise.start_epoch
+        yield Dead("training.weight_noise.start_epoch", f"it starts at epoch {start}; {late}", "start earlier")
+    stopping = training.early_stopping
+    if stopping is not None and stopping.patience >= validations:
+        yield Dead(
+            "training.early_stopping.patience",
+            f"it waits for {stopping.patience} validations without progress; the run has {validations}",
+            f"a patience below {validations}, or early_stopping: null",
+        )
+    if training.degradation.epochs >= validations and (training.intervention is not None):
+        yield Dead(
+            "training.degradation.epochs",
+            f"{training.degradation.epochs} validations in a row; the run has {validations}",
+            "fewer epochs, or more validations",
+        )
+    for number, phase in enumerate(config.loss.curriculum):
+        if phase.start_epoch >= epochs:
+            key = f"loss.curriculum.{number}.start_epoch"
+            yield Dead(key, f"phase {phase.name!r} starts at epoch {phase.start_epoch}; {late}", "start earlier")
+
+
+def _schedule(config: Config) -> Iterator[Dead]:
+    schedule, epochs = config.schedule, config.training.epochs
+    warmup = getattr(schedule, "warmup_epochs", 0)
+    if warmup >= epochs:
+        yield Dead("schedule.kind", f"warm-up takes {warmup} of {epochs} epochs", "shorten schedule.warmup_epochs")
+    if isinstance(schedule, CosineWarmRestarts) and schedule.period_epochs + warmup >= epochs:
+        yield Dead(
+            "schedule.period_factor",
+            f"the first period of {schedule.period_epochs} epochs does not end within {epochs}",
+            "a shorter period, or schedule.kind: polynomial",
+        )
+    validations = epochs // config.training.validate_every_epochs
+    if isinstance(schedule, Plateau) and schedule.patience >= validations:
+        yield Dead(
+            "schedule.patience",
+            f"it waits for {schedule.patience} validations without progress; the run has {validations}",
+            "a smaller patience, or schedule.kind: constant, which says what is meant",
+        )
+
+
+def _loss(config: Config) -> Iterator[Dead]:
+    terms, weights = config.loss.terms.present(), config.loss.class_weights
+    phases = config.loss.curriculum
+    active = {name for name, term in terms.items() if term.weight > 0}
+    active |= {name for phase in phases for name, weight in phase.weights.items() if weight > 0}
+    for name in sorted(set(terms) - active):
+        key = f"loss.terms.{name}.weight"
+        yield Dead(key, "a term of weight 0 is not computed", "leave the term out", Severity.note)
+    weighted = {"cross_entropy", "focal"} & active
+    unequal = (weights.background, weights.surface) != (1.0, 1.0)
+    if weights.enabled and not weighted:
+        what = "class weights act on cross_entropy and focal, and neither is part of the objective"
+        yield Dead("loss.class_weights.enabled", what, "class_weights.enabled: false")
+    if not weights.enabled and unequal:
+        what = f"weights {weights.background:g} and {weights.surface:g} are set, and switched off"
+        yield Dead("loss.class_weights.enabled", what, "enabled: true, or leave the weights out")
+
+
+LIVENESS = Check(
+    code="P6",
+    title="Settings that can never act",
+    symptom="An experiment that changes nothing, and a theory about why it did.",
+    why=(
+        "A start after the end, a patience longer than the run, parameters of a scheduler that is not used, weights of "
+        "a term that is absent: each was right once."
+    ),
+    measured="Every start, patience, period and weight of the configuration against the length and parts of the run.",
+    remedy="Change the setting or leave it out; a term of weight 0 costs nothing and is only noted.",
+    run=check_liveness,
+)

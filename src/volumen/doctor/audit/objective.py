@@ -1,0 +1,211 @@
+"""P3, P4 and P5: what the objective really asks for, and what it can reach."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from volumen.config.experiment import Criterion
+from volumen.doctor.audit.check import Check
+from volumen.doctor.audit.context import Context
+from volumen.doctor.autopsy import Range
+from volumen.doctor.findings import Finding, Severity
+from volumen.doctor.operating_point import operating_point
+from volumen.losses import CompositeLoss
+from volumen.losses.terms import CrossEntropy, Focal
+
+CLEAR_SHIFT = 0.03  # of the operating point, in true probability
+SHARE_FACTOR = 2.0  # asked share of surface over the true one, either way
+CONFLICT_SHARE = 0.10  # of (baseline - floor) that a term may lose at the perfect prediction
+LEAST_DICE = 0.95  # of the sum's own optimum
+
+
+def check_operating_point(context: Context) -> Iterator[Finding]:
+    """P3."""
+    threshold = context.config.postprocessing.threshold
+    intent = context.config.experiment.intent
+    for phase, point in context.operating_points.items():
+        if point is None:
+            continue
+        objective = context.objectives[phase]
+        neutral = operating_point(_unweighted(objective), context.population)
+        crossing, usual = point.crossing(), point.crossing() if neutral is None else neutral.crossing()
+        asked, true = point.asked_share(threshold), context.population.surface_share
+        numbers = (
+            f"phase {phase!r}: a voxel is called surface from a true probability of {crossing:.2f} on "
+            f"({usual:.2f} without class weights and alpha); the best answer holds {asked:.1%} surface above the "
+            f"threshold {threshold:g}, the labels {true:.1%}"
+        )
+        pushes = "none"
+        if abs(crossing - usual) > CLEAR_SHIFT:
+            pushes = "more_surface" if crossing < usual else "less_surface"
+        if intent != "none" and pushes != "none" and pushes != intent:
+            yield Finding(
+                code="P3",
+                severity=Severity.stop,
+                title=f"class weights and alpha push towards {_words(pushes)}, the intent is {_words(intent)}",
+                evidence=numbers,
+                causes=(
+                    "a class weight multiplies the voxels whose truth is that class: a heavy surface weight punishes "
+                    "missed surface, not false surface",
+                ),
+                remedies=(
+                    "swap the weights, or leave them at 1 and move postprocessing.threshold",
+                    "state the intent that is really meant in experiment.intent",
+                ),
+                where=context.where("loss.class_weights.surface"),
+            )
+        elif not true / SHARE_FACTOR <= asked <= true * SHARE_FACTOR:
+            yield Finding(
+                code="P3",
+                severity=Severity.warn,
+                title=f"the objective asks for {asked / max(true, 1e-9):.1f} times the labels' share of surface",
+                evidence=numbers,
+                causes=("class weights or focal alpha", "a threshold that does not fit the objective"),
+                remedies=("weights of 1, alpha null", "a threshold tuned on held-out predictions"),
+                where=context.where("loss.class_weights.surface"),
+            )
+
+
+def _unweighted(objective: CompositeLoss) -> CompositeLoss:
+    terms = {}
+    for name, (weight, term) in objective.terms.items():
+        if isinstance(term, Focal):
+            term = replace(term, background_weight=1.0, surface_weight=1.0, alpha=None)
+        elif isinstance(term, CrossEntropy):
+            term = replace(term, background_weight=1.0, surface_weight=1.0)
+        terms[name] = (weight, term)
+    return CompositeLoss(terms)
+
+
+def _words(intent: str) -> str:
+    return intent.replace("_", " ")
+
+
+def _loss_criteria(context: Context) -> Iterator[tuple[Criterion, float, str, Range]]:
+    """Criteria on losses that ask for a low value: criterion, bound, phase, range."""
+    phase, found = list(context.autopsies.items())[-1]
+    for criterion in context.config.experiment.criteria:
+        reach = found.range_of(criterion.quantity)
+        if reach is not None and criterion.at_most is not None:
+            yield criterion, criterion.at_most, phase, reach
+
+
+def check_constant(context: Context) -> Iterator[Finding]:
+    """P4."""
+    for criterion, bound, phase, reach in _loss_criteria(context):
+        if bound >= reach.baseline:
+            yield Finding(
+                code="P4",
+                severity=Severity.stop,
+                title=f"a constant prediction meets the success criterion {criterion.quantity} <= {bound:g}",
+                evidence=(
+                    f"phase {phase!r}: {reach.baseline_probability:.2f} everywhere has {reach.baseline:.3f}; "
+                    f"the criterion lies at progress r = {reach.progress(bound):.2f} (1: constant, 0: best attainable)"
+                ),
+                causes=("the number was taken from a run with another objective", "the plateau *is* the constant"),
+                remedies=(
+                    f"ask for less than {reach.baseline:.3f}, or judge by dice or leaderboard, which do not depend on "
+                    "the objective's weights",
+                ),
+                where=context.where("experiment.criteria"),
+            )
+
+
+def check_floor(context: Context) -> Iterator[Finding]:
+    """P5."""
+    for criterion, bound, phase, reach in _loss_criteria(context):
+        if bound < reach.floor:
+            yield Finding(
+                code="P5",
+                severity=Severity.stop,
+                title=f"the success criterion {criterion.quantity} <= {bound:g} cannot be reached",
+                evidence=(
+                    f"phase {phase!r}: the least value over free logits is {reach.floor:.3f}, a perfect prediction has "
+                    f"{reach.perfect:.3f}, the best constant {reach.baseline:.3f}"
+                ),
+                causes=("a term of the sum has a floor above 0", "the number is of another objective"),
+                remedies=(f"ask for more than {reach.floor:.3f}, or judge by dice or leaderboard", "drop the term"),
+                where=context.where("experiment.criteria"),
+            )
+        elif bound < reach.perfect:
+            yield Finding(
+                code="P5",
+                severity=Severity.warn,
+                title=f"a perfect prediction misses the success criterion {criterion.quantity} <= {bound:g}",
+                evidence=f"phase {phase!r}: perfect {reach.perfect:.3f}, floor {reach.floor:.3f}",
+                causes=("a term punishes the perfect prediction",),
+                remedies=("drop the term, or judge by dice or leaderboard",),
+                where=context.where("experiment.criteria"),
+            )
+    for phase, found in context.autopsies.items():
+        room = found.total.baseline - found.total.floor
+        for term in found.terms:
+            lost = term.weight * term.conflict
+            if lost > CONFLICT_SHARE * room:
+                yield Finding(
+                    code="P5",
+                    severity=Severity.warn,
+                    title=f"the term {term.name} punishes the perfect prediction",
+                    evidence=(
+                        f"phase {phase!r}: {term.perfect:.3f} at the perfect prediction, {term.floor:.3f} at its best; "
+                        f"weighted {lost:.3f} of the {room:.3f} between constant and optimum ({lost / room:.0%})"
+                    ),
+                    causes=("the term wants something else than the labels",),
+                    remedies=(f"give {term.name} the weight 0",),
+                    where=context.where(f"loss.terms.{term.name}.weight"),
+                )
+        if found.optimum.dice < LEAST_DICE:
+            yield Finding(
+                code="P5",
+                severity=Severity.warn,
+                title="the objective's own optimum is not the truth",
+                evidence=(
+                    f"phase {phase!r}: its best logits have Dice {found.optimum.dice:.3f} and "
+                    f"{found.optimum.predicted_share:.1%} surface, the labels {found.optimum.true_share:.1%}"
+                ),
+                causes=("a term outweighs those that follow the labels",),
+                remedies=("lower the weights of the terms with a conflict gap",),
+                where=context.where("loss.terms"),
+            )
+
+
+OPERATING_POINT = Check(
+    code="P3",
+    title="Operating point",
+    symptom="Too much surface, and every weight that should reduce it makes more.",
+    why=(
+        "A class weight multiplies the loss of voxels whose *truth* is that class. Raising the surface weight makes a "
+        "missed surface dearer and so asks for more surface; alpha of the focal loss works the same way."
+    ),
+    measured=(
+        "For voxels that are surface with probability q, the prediction p*(q) that minimises the expected loss: where "
+        "it crosses 0.5, with and without weights, and which share of surface it asks for, over the data set's own "
+        "labels blurred by 1.5 voxels. Terms over neighbourhoods take no part."
+    ),
+    remedy="Leave the weights at 1 and choose the threshold on held-out predictions.",
+    run=check_operating_point,
+)
+CONSTANT = Check(
+    code="P4",
+    title="The constant predictor",
+    symptom="A plateau that no learning rate, batch or weight moves.",
+    why=(
+        "Every objective has a value that one constant for all voxels reaches. Soft Dice reaches 1 - 2 pi / (1 + pi) "
+        "with surface everywhere at a surface share pi."
+    ),
+    measured="Every term and the sum at 33 constants on label patches; success criteria that a constant meets.",
+    remedy="Read losses as progress r, and judge by metrics that do not depend on the weights.",
+    run=check_constant,
+)
+FLOOR = Check(
+    code="P5",
+    title="Attainable floor",
+    symptom="A loss that stays far above its target for weeks, while a term sits at a constant value.",
+    why="Some terms cannot reach 0, or only where the prediction is wrong: (1 - Var p)^2 never falls below 0.5625.",
+    measured=(
+        "Every term and the sum minimised over free logits on real label patches, from several starts, and their "
+        "values at the perfect prediction. A criterion below the floor is refused; a term whose weighted loss at the "
+        f"perfect prediction exceeds {CONFLICT_SHARE:.0%} of (baseline - floor) is named."
+    ),
+    remedy="Drop the term, or give the criterion a value that can be reached.",
+    run=check_floor,
+)

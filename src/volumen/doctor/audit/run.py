@@ -1,0 +1,49 @@
+"""Run the audit: every check in order, gravest findings first."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from volumen.doctor.audit.check import Check
+from volumen.doctor.audit.context import Context
+from volumen.doctor.audit.data import DATA
+from volumen.doctor.audit.labels import LABELS, SHEETS
+from volumen.doctor.audit.liveness import LIVENESS
+from volumen.doctor.audit.objective import CONSTANT, FLOOR, OPERATING_POINT
+from volumen.doctor.findings import Finding, Severity, gravest_first
+
+CHECKS: dict[str, Check] = {
+    check.code: check for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA)
+}
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the audit found, gravest first, and what it cost."""
+
+    findings: tuple[Finding, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by check."""
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of one severity."""
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    def refusals(self, accepted: tuple[str, ...] = ()) -> tuple[Finding, ...]:
+        """The findings that stop a run and were not accepted by their code."""
+        return tuple(finding for finding in self.of(Severity.stop) if finding.code not in accepted)
+
+
+def run_audit(
+    context: Context, *, full: bool = False, progress: Callable[[str, int, int], None] = lambda name, done, of: None
+) -> AuditReport:
+    """Run every check; the full audit also builds and steps the network."""
+    chosen = [check for check in CHECKS.values() if full or not check.needs_network]
+    findings: list[Finding] = []
+    seconds: dict[str, float] = {}
+    for number, check in enumerate(chosen):
+        progress(check.title, number, len(chosen))
+        began = time.perf_counter()
+        findings += check.run(context)
+        seconds[check.code] = time.perf_counter() - began
+    return AuditReport(gravest_first(findings), seconds)

@@ -1,0 +1,37 @@
+"""From a configuration to what the checks look at."""
+
+from pathlib import Path
+
+from volumen.config.load import LoadedConfig
+from volumen.config.loss import ClassWeights
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.folds import FILE, load_folds, make_folds
+from volumen.doctor.audit.context import Context
+from volumen.errors import UserError
+
+
+def open_context(loaded: LoadedConfig[Config], *, as_run: bool = False) -> Context:
+    """The context of a configuration; a data set without folds is divided as `volumen folds` would.
+
+    Args:
+        loaded: the configuration and where its values stand.
+        as_run: take the objective of `experiment.ran`, which really ran, in place of the file's.
+
+    Raises:
+        UserError: the data set or fold does not exist, or the configuration says nothing of what ran.
+    """
+    config = loaded.config
+    if as_run:
+        if config.experiment.ran is None:
+            raise UserError(f"{config.name} has no experiment.ran: it ran as its file says, leave --as-run out")
+        # What ran knew no class weights: the code read none of them.
+        loss = config.loss.model_copy(update={"terms": config.experiment.ran, "class_weights": ClassWeights()})
+        config = config.model_copy(update={"loss": loss})
+    dataset = PreparedDataset.open(Path(config.data.dataset))
+    if config.data.folds is None and not (dataset.root / FILE).is_file():
+        folds = make_folds(dataset)[0]
+    else:
+        folds = load_folds(config.data.folds, dataset)
+    fold = folds.fold(config.data.fold)
+    return Context(config, dataset, fold.train, fold.validation, loaded.origins)
