@@ -51,7 +51,7 @@ def test_unlabelled_voxels_taken_for_surface_are_seen(raw, tmp_path) -> None:
     out = tmp_path / "wrong"
     assert volumen(["prepare", str(raw), "--out", str(out), "--meanings", str(meanings)]) == 0
     found = findings(out)
-    assert [(finding.code, finding.severity) for finding in found][0] == ("P1", Severity.stop)
+    assert (found[0].code, found[0].severity) == ("P1", Severity.stop)
     assert "1 and 2 are both taken for surface" in found[0].title
     assert "P2" in grave(found)
 
@@ -77,7 +77,7 @@ def test_an_unreachable_criterion_is_refused_with_the_numbers(prepared) -> None:
 def test_a_criterion_that_a_constant_meets_is_refused(prepared) -> None:
     criterion = 'experiment.criteria=[{"quantity": "validation_loss", "at_most": 1.6}]'
     found = findings(prepared, criterion)
-    assert [finding.code for finding in found][0] == "P4"
+    assert found[0].code == "P4"
     sound = 'experiment.criteria=[{"quantity": "validation_loss", "at_most": 0.6}]'
     assert grave(findings(prepared, sound)) == []
 
