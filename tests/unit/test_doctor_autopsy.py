@@ -41,12 +41,15 @@ def test_the_usual_objective_has_nothing_to_hide() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.6])
 def test_constants_reach_what_theory_says(share: float) -> None:
-    found = autopsy(composite(soft_dice=1.0, cross_entropy=0.5), labels(share))
+    volume = labels(share)
+    share = float(volume.mean())
+    found = autopsy(composite(soft_dice=1.0, cross_entropy=0.5), volume)
     dice, entropy = found.terms
     assert dice.baseline == pytest.approx(1 - 2 * share / (1 + share), abs=2e-3)
     assert dice.all_surface == pytest.approx(dice.baseline, abs=2e-3)
     assert entropy.prior == pytest.approx(-share * math.log(share) - (1 - share) * math.log(1 - share), abs=1e-4)
-    assert entropy.baseline >= entropy.prior - 1e-6
+    assert entropy.baseline == pytest.approx(entropy.prior)
+    assert entropy.baseline_probability == pytest.approx(share, abs=1e-3)
     assert entropy.weight == 0.5
 
 

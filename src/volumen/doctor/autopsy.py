@@ -107,7 +107,8 @@ def autopsy(objective: CompositeLoss, labels: NDArray[np.uint8], *, steps: int =
         "prior": probe.at(torch.full_like(probe.perfect, _logit(probe.surface_share))),
         "shuffled": probe.at(SHUFFLED_LOGIT * torch.sign(probe.perfect.roll(1, 0).flip(2))),
     }
-    constants = {logit: probe.at(torch.full_like(probe.perfect, logit)) for logit in CONSTANT_LOGITS}
+    tried = (*CONSTANT_LOGITS.tolist(), _logit(probe.surface_share))
+    constants = {logit: probe.at(torch.full_like(probe.perfect, logit)) for logit in tried}
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(probe.perfect.shape, generator=generator)
     starts = (0.2 * CERTAIN * torch.sign(probe.perfect), 2.0 * noise, _logit(probe.surface_share) + 0.1 * noise)
