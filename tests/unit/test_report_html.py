@@ -19,6 +19,7 @@ from volumen.reporting.html import build_report, write_report
 from volumen.reporting.images import encode_png
 from volumen.reporting.records import read_run
 from volumen.reporting.tables import print_evaluation
+from volumen.reporting.training_section import _marks, events_section
 from volumen.reporting.words import duration, words
 
 
@@ -282,3 +283,12 @@ def test_durations_are_said_for_people(seconds, said):
     assert duration(seconds) == said
     assert words("surface_dice") == "surface Dice"
     assert words("iou") == "IoU"
+
+
+def test_a_row_of_new_plans_is_one_event_and_no_mark():
+    plans = [{"kind": "planned_steps", "step": n, "epoch": n, "before": 100 + n, "planned": 101 + n} for n in range(30)]
+    events = [*plans, {"kind": "rollback", "step": 30, "epoch": 30}, plans[0]]
+    table = events_section(events, [])
+    assert table.count("<tr>") == 1 + 3
+    assert "before 100, planned 130, times 30" in table
+    assert [mark.text.split()[0] for mark in _marks(events, [])] == ["rollback"]

@@ -13,12 +13,13 @@ from volumen.reporting.curves import Mark, Point, Series, line_chart, short
 from volumen.reporting.records import RunRecords
 from volumen.reporting.words import words
 
+REPLANNED = "planned_steps"
 ROUTINE = {
     "finished",
     "out_of_time",
     "early_stopping",
     "swa_update",
-    "planned_epochs",
+    REPLANNED,
 }  # in the list, not on the charts
 MOST_MARKS = 40
 MOST_EVENTS = 200
@@ -56,10 +57,10 @@ def events_section(events: Sequence[Record], records: Sequence[Record]) -> str:
     """Table of events, newest last; the middle of a very long list is left out, and said so."""
     if not events:
         return "<p>Nothing out of the ordinary was recorded.</p>"
-    shown, left_out = list(events), 0
-    if len(events) > MOST_EVENTS:
-        left_out = len(events) - MOST_EVENTS
-        shown = [*events[: MOST_EVENTS // 2], *events[-MOST_EVENTS // 2 :]]
+    shown, left_out = _without_repeats(events), 0
+    if len(shown) > MOST_EVENTS:
+        left_out = len(shown) - MOST_EVENTS
+        shown = [*shown[: MOST_EVENTS // 2], *shown[-MOST_EVENTS // 2 :]]
     rows = "".join(
         f"<tr><td>{_when(event)}</td><td class='n'>{max(1, math.ceil(_when_in_epochs(event, records)))}</td>"
         f"<td class='n'>{event.get('step', '')}</td><td>{escape(words(event['kind']))}</td>"
@@ -193,6 +194,17 @@ def _when_in_epochs(event: Record, records: Sequence[Record]) -> float:
     if len(known) == 1:
         return float(event.get("epoch", 0) + 1)
     return float(np.interp(step, sorted(known), [known[at] for at in sorted(known)]))
+
+
+def _without_repeats(events: Sequence[Record]) -> list[Record]:
+    """The events, of a row of re-planned steps only the last one, with the number of times."""
+    kept: list[Record] = []
+    for event in events:
+        if event["kind"] == REPLANNED and kept and kept[-1]["kind"] == REPLANNED:
+            event = {**event, "before": kept[-1]["before"], "times": kept[-1].get("times", 1) + 1}
+            kept.pop()
+        kept.append(event)
+    return kept
 
 
 def _when(event: Record) -> str:
