@@ -121,7 +121,7 @@ def test_settings_that_can_never_act_are_named(prepared, overrides, key) -> None
 
 
 def test_scrolls_on_both_sides_of_a_fold_are_seen(prepared, tmp_path) -> None:
-    folds = make_folds(PreparedDataset.open(prepared), 2, "volume")[0]
+    folds = make_folds(PreparedDataset.open(prepared), 4, "volume")[0]
     save_folds(folds, tmp_path / "folds.json")
     found = findings(prepared, f"data.folds={tmp_path / 'folds.json'}")
     assert grave(found) == ["P7"]

@@ -38,7 +38,8 @@ class Context:
 
     def where(self, key: str) -> str:
         """A key with the place it was set."""
-        origin = self.origins.get(key)
+        below = (place for known, place in self.origins.items() if known.startswith(f"{key}."))
+        origin = self.origins.get(key) or next(below, None)
         return key if origin in (None, "default") else f"{key} ({origin})"
 
     @cached_property

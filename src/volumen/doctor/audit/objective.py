@@ -1,15 +1,13 @@
 """P3, P4 and P5: what the objective really asks for, and what it can reach."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from volumen.config.experiment import Criterion
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.autopsy import Range
 from volumen.doctor.findings import Finding, Severity
-from volumen.doctor.operating_point import operating_point
-from volumen.losses import CompositeLoss
+from volumen.losses import Term
 from volumen.losses.terms import CrossEntropy, Focal
 
 CLEAR_SHIFT = 0.03  # of the operating point, in true probability
@@ -23,25 +21,28 @@ def check_operating_point(context: Context) -> Iterator[Finding]:
     threshold = context.config.postprocessing.threshold
     intent = context.config.experiment.intent
     for phase, point in context.operating_points.items():
-        if point is None:
-            continue
         objective = context.objectives[phase]
-        neutral = operating_point(_unweighted(objective), context.population)
-        crossing, usual = point.crossing(), point.crossing() if neutral is None else neutral.crossing()
-        asked, true = point.asked_share(threshold), context.population.surface_share
-        numbers = (
-            f"phase {phase!r}: a voxel is called surface from a true probability of {crossing:.2f} on "
-            f"({usual:.2f} without class weights and alpha); the best answer holds {asked:.1%} surface above the "
-            f"threshold {threshold:g}, the labels {true:.1%}"
-        )
-        pushes = "none"
-        if abs(crossing - usual) > CLEAR_SHIFT:
-            pushes = "more_surface" if crossing < usual else "less_surface"
-        if intent != "none" and pushes != "none" and pushes != intent:
+        pushes = {
+            name: found for name, (_, term) in objective.terms.items() if (found := _crossing_of(term)) is not None
+        }
+        against = {name: found for name, found in pushes.items() if _direction(found) not in ("none", intent)}
+        terms = "; ".join(f"{name} alone from {found:.2f} on" for name, found in pushes.items())
+        numbers = f"phase {phase!r}: a voxel is called surface from a true probability of "
+        true = context.population.surface_share
+        if point is not None:
+            asked = point.asked_share(threshold)
+            numbers += (
+                f"{point.crossing():.2f} on by the sum ({terms or 'no term with class weights'}); the best answer holds "
+                f"{asked:.1%} surface above the threshold {threshold:g}, the labels {true:.1%}"
+            )
+        if intent != "none" and against:
             yield Finding(
                 code="P3",
                 severity=Severity.stop,
-                title=f"class weights and alpha push towards {_words(pushes)}, the intent is {_words(intent)}",
+                title=(
+                    f"class weights and alpha of {', '.join(against)} push towards "
+                    f"{_words(_direction(next(iter(against.values()))))}, the intent is {_words(intent)}"
+                ),
                 evidence=numbers,
                 causes=(
                     "a class weight multiplies the voxels whose truth is that class: a heavy surface weight punishes "
@@ -53,7 +54,7 @@ def check_operating_point(context: Context) -> Iterator[Finding]:
                 ),
                 where=context.where("loss.class_weights.surface"),
             )
-        elif not true / SHARE_FACTOR <= asked <= true * SHARE_FACTOR:
+        elif point is not None and not true / SHARE_FACTOR <= asked <= true * SHARE_FACTOR:
             yield Finding(
                 code="P3",
                 severity=Severity.warn,
@@ -65,15 +66,23 @@ def check_operating_point(context: Context) -> Iterator[Finding]:
             )
 
 
-def _unweighted(objective: CompositeLoss) -> CompositeLoss:
-    terms = {}
-    for name, (weight, term) in objective.terms.items():
-        if isinstance(term, Focal):
-            term = replace(term, background_weight=1.0, surface_weight=1.0, alpha=None)
-        elif isinstance(term, CrossEntropy):
-            term = replace(term, background_weight=1.0, surface_weight=1.0)
-        terms[name] = (weight, term)
-    return CompositeLoss(terms)
+def _crossing_of(term: Term) -> float | None:
+    """The true probability at which a class-weighted term turns to surface; None for a term without class weights.
+
+    There the expected slopes at p = 0.5 balance, whatever gamma: surface weight * q = background weight * (1 - q).
+    """
+    if not isinstance(term, CrossEntropy | Focal):
+        return None
+    alpha = term.alpha if isinstance(term, Focal) else None
+    surface = term.surface_weight * (1.0 if alpha is None else alpha)
+    background = term.background_weight * (1.0 if alpha is None else 1 - alpha)
+    return background / (surface + background) if surface + background > 0 else None
+
+
+def _direction(crossing: float) -> str:
+    if abs(crossing - 0.5) <= CLEAR_SHIFT:
+        return "none"
+    return "more_surface" if crossing < 0.5 else "less_surface"
 
 
 def _words(intent: str) -> str:
@@ -178,8 +187,8 @@ OPERATING_POINT = Check(
     ),
     measured=(
         "For voxels that are surface with probability q, the prediction p*(q) that minimises the expected loss: where "
-        "it crosses 0.5, with and without weights, and which share of surface it asks for, over the data set's own "
-        "labels blurred by 1.5 voxels. Terms over neighbourhoods take no part."
+        "it crosses 0.5, for each class-weighted term and for the sum, and which share of surface the sum asks for, "
+        "over the data set's own labels blurred by 1.5 voxels. Terms over neighbourhoods take no part."
     ),
     remedy="Leave the weights at 1 and choose the threshold on held-out predictions.",
     run=check_operating_point,
