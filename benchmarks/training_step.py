@@ -27,7 +27,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from volumen.models import UNet, count_parameters, set_plain
-from volumen.runtime import Precision, choose_precision, cpu_description, cpu_flags, physical_cores, tune_allocator
+from volumen.runtime import (
+    Precision,
+    choose_precision,
+    cpu_description,
+    cpu_flags,
+    cpu_has_fast_bfloat16,
+    physical_cores,
+    tune_allocator,
+)
 
 CPU = torch.device("cpu")
 PRIOR = 0.07
@@ -329,8 +337,10 @@ def main() -> None:
         work(next(variant for variant in variants() if variant.name == options.worker), options)
         return
     print(f"CPU: {cpu_description()}")
-    if "amx_bf16" not in cpu_flags():
-        print("AMX is absent: the bfloat16 path cannot be measured here, only the best path of this CPU.")
+    if not cpu_has_fast_bfloat16():
+        print("This CPU does not multiply bfloat16 natively: only its best path, fp32, is measured.")
+    elif "amx_bf16" not in cpu_flags():
+        print("AMX is absent: bfloat16 is measured by AVX512-BF16.")
     networks = [(32, 4, 64, 1), (8, 3, 48, 2)] if options.filters is None else [None]
     results: dict[str, Any] = {"cpu": cpu_description(), "steps": []}
     for network in networks:

@@ -32,7 +32,7 @@ def check_operating_point(context: Context) -> Iterator[Finding]:
         if point is not None:
             asked = point.asked_share(threshold)
             numbers += (
-                f"{point.crossing():.2f} on by the sum ({terms or 'no term with class weights'}); the best answer holds "
+                f"{point.crossing():.2f} on by the sum ({terms or 'no class weights'}); the best answer holds "
                 f"{asked:.1%} surface above the threshold {threshold:g}, the labels {true:.1%}"
             )
         if intent != "none" and against:
