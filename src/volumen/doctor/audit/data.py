@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.labels import IGNORE, SURFACE
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.findings import Finding, Severity
@@ -14,10 +13,6 @@ ALIKE = 0.995  # correlation of block means above which two volumes are one
 BLOCKS = 8
 DRAWS = 200
 SAMPLING_ERROR = 0.15
-SHIFTS = range(-6, 7)
-SHIFT_GAIN = 1.25  # how much better a shifted label must fit to be called misaligned
-LEAST_SHIFT = 3
-ALIGNMENT_CASES = 4
 
 
 def check_data(context: Context) -> Iterator[Finding]:
@@ -25,7 +20,6 @@ def check_data(context: Context) -> Iterator[Finding]:
     yield from _constant_volumes(context)
     yield from _leaks(context)
     yield from _sampling(context)
-    yield from _misaligned(context)
 
 
 def _constant_volumes(context: Context) -> Iterator[Finding]:
@@ -115,62 +109,17 @@ def _sampling(context: Context) -> Iterator[Finding]:
         )
 
 
-def _misaligned(context: Context) -> Iterator[Finding]:
-    chosen = context.training[:: max(1, len(context.training) // ALIGNMENT_CASES)][:ALIGNMENT_CASES]
-    shifts = [found for case_id in chosen if (found := _best_shift(context, case_id)) is not None]
-    far = [shift for shift in shifts if max(map(abs, shift)) >= LEAST_SHIFT]
-    if len(shifts) >= 2 and len(far) > len(shifts) / 2 and len(set(far)) == 1:
-        yield Finding(
-            code="P7",
-            severity=Severity.warn,
-            title="labels look shifted against the images",
-            evidence=f"in {len(far)} of {len(shifts)} volumes they fit best when moved by {far[0]} voxels (z, y, x)",
-            causes=("images and labels were cropped or resampled differently",),
-            remedies=("lay a label over its image and look (volumen evaluate writes slices)",),
-            where="train_labels",
-        )
-
-
-def _best_shift(context: Context, case_id: str) -> tuple[int, int, int] | None:
-    """The shift, one axis at a time, at which labelled surface differs most from background in grey value."""
-    label, image = np.asarray(context.dataset.label(case_id)), context.dataset.image(case_id)
-    side = [min(96, n) for n in label.shape]
-    start = [(n - s) // 2 for n, s in zip(label.shape, side, strict=True)]
-    window = tuple(slice(a, a + s) for a, s in zip(start, side, strict=True))
-    codes, grey = label[window], np.asarray(image[window], dtype=np.float32)
-    reach = max(SHIFTS)
-    inner = tuple(slice(reach, s - reach) for s in codes.shape)
-    if min(codes.shape) <= 2 * reach + 8 or not (codes[inner] == SURFACE).any():
-        return None
-    surface, background = codes[inner] == SURFACE, codes[inner] != IGNORE
-    background &= ~surface
-
-    def contrast(shift: tuple[int, int, int]) -> float:
-        moved = grey[tuple(slice(reach + d, s - reach + d) for d, s in zip(shift, codes.shape, strict=True))]
-        return abs(float(moved[surface].mean()) - float(moved[background].mean()))
-
-    here = contrast((0, 0, 0))
-    best, most = (0, 0, 0), here
-    for axis in range(3):
-        for distance in SHIFTS:
-            shift = tuple(distance if a == axis else 0 for a in range(3))
-            value = contrast((shift[0], shift[1], shift[2]))
-            if value > most:
-                best, most = (shift[0], shift[1], shift[2]), value
-    return best if most > SHIFT_GAIN * here else (0, 0, 0)
-
-
 DATA = Check(
     code="P7",
     title="Data and division",
     symptom="A validation score that no new volume ever reaches, or a network that cannot tell edges from noise.",
     why=(
-        "Volumes of one scroll are alike, a volume may be there twice, labels may be shifted, and a sampler that asks "
-        "for more surface than there is takes what it gets."
+        "Volumes of one scroll are alike, a volume may be there twice, and a sampler that asks for more surface than "
+        "there is takes what it gets."
     ),
     measured=(
         "Volumes without contrast; scrolls, files and near-identical volumes on both sides of the fold; 200 drawn "
-        "patches against what was requested; the shift at which labels and grey values agree best."
+        "patches against what was requested."
     ),
     remedy="Group folds by scroll, remove duplicates, and look at a slice with its label.",
     run=check_data,
