@@ -52,7 +52,7 @@ METRIC = """# The leaderboard metric
     score = 0.30 TopoScore + 0.35 surface Dice (tolerance 2 voxels) + 0.35 VOI score (alpha 0.3)
 
 This is the number by which the Vesuvius Challenge's surface detection was ranked. volumen computes it exactly: integers
-equal and floats within 1e-9 of the hosts' own code on every volume compared, at about a fortieth of its cost
+equal and floats within 1e-9 of the hosts' own code on every volume compared, at about a fiftieth of its cost
 ([benchmarks/RESULTS.md](../benchmarks/RESULTS.md)).
 
 ## Use it
