@@ -48,12 +48,18 @@ def all_keys(root: ModelClass) -> list[str]:
     return list(dict.fromkeys(_keys(root, "", ())))
 
 
-def _keys(model: ModelClass, prefix: str, inside: Sequence[ModelClass]) -> Iterable[str]:
+def _keys(
+    model: ModelClass, prefix: str, inside: Sequence[ModelClass], met: set[ModelClass] | None = None
+) -> Iterable[str]:
+    """Keys below a model; with `met`, those of a section that stands in several places only for the first of them."""
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
         for inner in models_at(field.annotation):
-            if inner not in (*inside, model):
-                yield from _keys(inner, f"{prefix}{name}.", (*inside, model))
+            if inner in (*inside, model) or (met is not None and inner in met):
+                continue
+            if met is not None:
+                met.add(inner)
+            yield from _keys(inner, f"{prefix}{name}.", (*inside, model), met)
         item = inner_place(field.annotation, 0)
         for inner in models_at(item.annotation) if item is not None else ():
             if inner not in (*inside, model):
@@ -66,7 +72,7 @@ def _meant(root: ModelClass, section: tuple[str, ...], key: str, allowed: list[s
     if close_to(key, allowed, _SURE):
         return neighbours if _plain(key) in _last(neighbours[-1]).split("_") else neighbours[:1]
     named: dict[str, list[str]] = {}  # short name -> the keys it may stand for
-    keys = all_keys(root)
+    keys = list(dict.fromkeys(_keys(root, "", (), set())))
     for candidate in keys:
         for name in _short_names(candidate):
             named.setdefault(_plain(name), []).append(candidate)

@@ -153,7 +153,8 @@ class _Trainer:
             verdict = self._end_epoch()
             if verdict.is_best:
                 self._save(best=True)
-            if self._act(verdict) or not verdict.is_best:
+            ends = verdict.stop or state.cursor.step >= state.planned_steps
+            if (not ends and self._act(verdict)) or not verdict.is_best:
                 self._save(best=False)
             if verdict.stop:
                 return self._end("early_stopping")
