@@ -22,7 +22,7 @@ from typing import Any
 WHOLE, QUICK = "leaderboard", "without matching tunnels"
 CURVE, SEPARATE = "curve, 5 thresholds", "5 thresholds one by one"
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-HOSTS_CPU_SECONDS = 80.0  # of the hosts' code for this volume on this kind of machine, measured once
+HOSTS_CPU_SECONDS = 80.0  # of the hosts' code for such a volume: taken from the metric's account, not measured here
 FIXTURE = Path(__file__).resolve().parents[2] / "shared" / "fixtures" / "metric" / "s320_medium.npz"
 
 

@@ -131,24 +131,47 @@ def test_the_run_folder_tells_the_story(prepared, tmp_path):
         assert not model.training
 
 
+DIVERGING = (
+    "training.epochs=6",
+    "training.average=null",
+    "optimiser={kind: sgd, learning_rate: 3.0, nesterov: false, momentum: 0.0}",
+    "schedule={kind: constant}",
+    "training.gradient_clip=null",
+    "training.degradation={epochs: 1, catastrophic_share: 1e-9, rollback: true}",
+)
+
+
+class StopAtRollback(SilentDisplay):
+    """Asks the run to stop as soon as it has gone back, before another step changes what was restored."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "rollback":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_rollback_restores_the_best_state_whole_and_is_an_event(prepared, tmp_path):
-    config = configuration(
-        prepared,
-        "training.epochs=6",
-        "training.average=null",
-        "optimiser={kind: sgd, learning_rate: 3.0, nesterov: false, momentum: 0.0}",
-        "training.gradient_clip=null",
-        "training.degradation={epochs: 1, catastrophic_share: 1e-9, rollback: true}",
-    )
-    run_training(config, tmp_path / "run", SilentDisplay())
+    outcome = run_training(configuration(prepared, *DIVERGING), tmp_path / "run", StopAtRollback())
+    assert outcome.state == "stopped", "a rate of 3 never made the loss worse: the test tests nothing"
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
-    rollbacks = [event for event in events if event["kind"] == "rollback"]
-    assert rollbacks, "a rate of 3 never made the loss worse: the test tests nothing"
-    assert rollbacks[-1]["cause"] == "catastrophic_degradation"
+    (rollback,) = [event for event in events if event["kind"] == "rollback"]
+    assert rollback["cause"] == "catastrophic_degradation"
     store = CheckpointStore(tmp_path / "run" / "checkpoints")
-    if rollbacks[-1]["epoch"] == 6:  # rolled back after the last epoch: last and best are the same state
-        best, last = store.load_best(pytest.fail), store.load_latest(pytest.fail)
-        same({key: best[key] for key in ("model", "optimiser")}, {key: last[key] for key in ("model", "optimiser")})
+    best, last = store.load_best(pytest.fail), store.load_latest(pytest.fail)
+    assert last["cursor"]["step"] > best["cursor"]["step"]
+    for part in ("model", "optimiser", "rate"):
+        same(best[part], last[part])
+
+
+def test_nothing_is_rolled_back_after_the_last_step(prepared, tmp_path):
+    """It would lead nowhere, and take the averages of the last epochs with it."""
+    run_training(configuration(prepared, *DIVERGING), tmp_path / "long", SilentDisplay())
+    events = [json.loads(line) for line in (tmp_path / "long" / "events.jsonl").read_text().splitlines()]
+    bad = next(event["step"] for event in events if event["kind"] == "rollback")
+    # The same run, planned to end at the very validation that made the longer one go back.
+    short = configuration(prepared, *DIVERGING, f"training.epochs={bad // 3}")
+    run_training(short, tmp_path / "short", SilentDisplay())
+    lines = (tmp_path / "short" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["finished"]
 
 
 def test_the_mistakes_of_starting_and_resuming(prepared, tmp_path):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.losses import CompositeLoss
+from volumen.losses import PRECOMPUTE, CompositeLoss
 from volumen.metrics import leaderboard, overlap
 
 CERTAIN = 16.0
@@ -153,8 +153,6 @@ class _Probe:
         self.precomputed: Mapping[str, Tensor] = self._targets()
 
     def _targets(self) -> dict[str, Tensor]:
-        from volumen.losses import PRECOMPUTE
-
         pairs = list(zip(self.target.numpy(), self.valid.numpy(), strict=True))
         return {
             name: torch.from_numpy(np.stack([PRECOMPUTE[name](target, valid) for target, valid in pairs]))

@@ -117,9 +117,7 @@ def _expected(term: object, probability: Tensor, share: Tensor) -> Callable[[Ten
     """The expected value of a term over the population, as a function of the logits of its bins."""
     if isinstance(term, CrossEntropy | Focal):
         gamma = term.gamma if isinstance(term, Focal) else 0.0
-        alpha = term.alpha if isinstance(term, Focal) else None
-        surface = term.surface_weight * (1.0 if alpha is None else alpha)
-        background = term.background_weight * (1.0 if alpha is None else 1 - alpha)
+        background, surface = term.factors
         return lambda logits: (
             share
             @ (surface * probability * _focal(logits, gamma) + background * (1 - probability) * _focal(-logits, gamma))

@@ -104,7 +104,13 @@ class _ClassWeighted(Term):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, f"{type(self).__name__}.{name}", "0 or more", value)
 
-    def _weighted_mean(self, field: Tensor, inputs: LossInputs, background: float, surface: float) -> Tensor:
+    @property
+    def factors(self) -> tuple[float, float]:
+        """What a voxel's loss is multiplied by, for background and for surface."""
+        return self.background_weight, self.surface_weight
+
+    def _weighted_mean(self, field: Tensor, inputs: LossInputs) -> Tensor:
+        background, surface = self.factors
         if background == surface:
             return surface * functional.mean_over(field, inputs.valid_count)
         on_surface, total = functional.overlap_and_total(field, inputs.target)
@@ -116,7 +122,7 @@ class CrossEntropy(_ClassWeighted):
     """Binary cross-entropy in nats; ln 2 = 0.693 at probability 0.5."""
 
     def compute(self, inputs: LossInputs) -> Tensor:
-        return self._weighted_mean(inputs.cross_entropy, inputs, self.background_weight, self.surface_weight)
+        return self._weighted_mean(inputs.cross_entropy, inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +143,18 @@ class Focal(_ClassWeighted):
         _require(math.isfinite(self.gamma) and self.gamma >= 0, "focal.gamma", "0 or more", self.gamma)
         _require(self.alpha is None or 0 <= self.alpha <= 1, "focal.alpha", "a number in [0, 1] or none", self.alpha)
 
-    def compute(self, inputs: LossInputs) -> Tensor:
+    @property
+    def factors(self) -> tuple[float, float]:
+        """Class weights times alpha (surface) and 1 - alpha (background)."""
         surface, background = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
+        return background * self.background_weight, surface * self.surface_weight
+
+    def compute(self, inputs: LossInputs) -> Tensor:
         if self.gamma == 0:
             field = inputs.cross_entropy
         else:
             field = functional.focal_cross_entropy(inputs.logits, inputs.sign, self.gamma)
-        return self._weighted_mean(field, inputs, background * self.background_weight, surface * self.surface_weight)
+        return self._weighted_mean(field, inputs)
 
 
 @dataclass(frozen=True, kw_only=True)

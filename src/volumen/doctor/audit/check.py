@@ -22,5 +22,3 @@ class Check:
     remedy: str
     """What to do about a finding."""
     run: Callable[[Context], Iterable[Finding]]
-    needs_network: bool = False
-    """Runs in the full audit only: it builds and steps the network."""

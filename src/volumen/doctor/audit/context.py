@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from volumen.config.loss import Phase
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PreparedDataset
+from volumen.data.labels import IGNORE
 from volumen.data.randomness import generator
 from volumen.data.sampling import crop
 from volumen.doctor.autopsy import Autopsy, autopsy
 from volumen.doctor.operating_point import OperatingPoint, Population, operating_point, population_of
+from volumen.errors import UserError
 from volumen.losses import CompositeLoss
 from volumen.training.objective import build_objective
 
@@ -61,16 +63,22 @@ class Context:
 
     @cached_property
     def label_patches(self) -> NDArray[np.uint8]:
-        """Small patches of real training labels around surface, uint8 [N, Z, Y, X]."""
+        """Small patches of real training labels around surface, uint8 [N, Z, Y, X].
+
+        Raises:
+            UserError: no training volume has any.
+        """
         found = []
         cases = [case_id for case_id in self.training if self.dataset.case(case_id).surface_voxels]
-        for number in range(PATCHES if cases else 0):
+        if not cases:
+            raise UserError("no training volume of this fold has labelled surface: there is nothing to learn from")
+        for number in range(PATCHES):
             case_id = cases[number * len(cases) // PATCHES % len(cases)]
             random = generator(self.config.seed, 0, number, "audit")
             positions = self.dataset.surface_positions(case_id)
             centre = positions[int(random.integers(len(positions)))]
             found.append(self._block(case_id, centre, PATCH_VOXELS))
-        return np.stack(found) if found else np.zeros((0, PATCH_VOXELS, PATCH_VOXELS, PATCH_VOXELS), np.uint8)
+        return np.stack(found)
 
     def _block(self, case_id: str, centre: NDArray[np.integer], side: int) -> NDArray[np.uint8]:
         label = self.dataset.label(case_id)
@@ -78,7 +86,7 @@ class Context:
             min(max(int(place) - side // 2, 0), max(length - side, 0))
             for place, length in zip(centre, label.shape, strict=True)
         ]
-        return crop(label, start, (side,) * 3, outside=2).astype(np.uint8)
+        return crop(label, start, (side,) * 3, outside=IGNORE).astype(np.uint8)
 
     @cached_property
     def population(self) -> Population:

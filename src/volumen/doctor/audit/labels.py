@@ -60,8 +60,6 @@ def _share_of(context: Context, code: int) -> float:
 def _influence_of_ignored(context: Context) -> list[str]:
     """Terms whose value or gradient moves when logits and target of ignored voxels are scrambled."""
     labels = context.label_patches.copy()
-    if labels.size == 0:
-        return []
     labels[:, :, : labels.shape[2] // 4] = IGNORE  # real patches may have none
     valid = torch.from_numpy(labels != IGNORE)
     target = torch.from_numpy((labels == SURFACE).astype(np.uint8))

@@ -73,9 +73,7 @@ def _crossing_of(term: Term) -> float | None:
     """
     if not isinstance(term, CrossEntropy | Focal):
         return None
-    alpha = term.alpha if isinstance(term, Focal) else None
-    surface = term.surface_weight * (1.0 if alpha is None else alpha)
-    background = term.background_weight * (1.0 if alpha is None else 1 - alpha)
+    background, surface = term.factors
     return background / (surface + background) if surface + background > 0 else None
 
 
