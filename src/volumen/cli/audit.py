@@ -31,6 +31,9 @@ def audit(
     as_run: Annotated[
         bool, typer.Option("--as-run", help="Audit the objective that really ran (experiment.ran), not the file's.")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="Also what takes minutes: overfit a patch, rates, memory.")
+    ] = False,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a finding that is known and accepted.")] = None,
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
@@ -55,7 +58,7 @@ def audit(
             return _print_autopsy(context, as_json)
         from volumen.doctor.audit import run_audit
 
-        report = run_audit(context, progress=show)
+        report = run_audit(context, full=full, progress=show)
     import json
 
     from volumen.reporting.audit_table import print_findings

@@ -24,11 +24,12 @@ class Augmentation(Section):
 
     flips: bool = True
     """Mirror each axis with probability 1/2."""
-    rotations: Literal["none", "about_z", "all"] = "about_z"
+    rotations: Literal["auto", "none", "about_z", "all"] = "auto"
     """Turn by random multiples of 90 degrees in planes whose two patch sides are equal.
 
     In a scroll, z runs along the axis, and the fibres of a sheet's two faces run along and across it: turning about z
-    alone keeps that cue. `all` is for objects without an axis, such as cells.
+    alone keeps that cue. `all` is for objects without an axis, such as cells. auto: about_z where the normals of the
+    training labels' surfaces avoid z, all elsewhere; the run says what was chosen, and the measured number.
     """
     affine_probability: Share = 0.3
     """Mild rotation and scaling by interpolation (linear for the image, nearest for the label)."""

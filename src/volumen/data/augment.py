@@ -54,7 +54,7 @@ def draw_variation(config: Augmentation, patch: Shape, random: np.random.Generat
     """Draw what happens to a sample.
 
     Args:
-        config: probabilities and ranges.
+        config: probabilities and ranges, with `rotations` other than auto.
         patch: size of the patch, z y x.
         random: the sample's own generator.
     """

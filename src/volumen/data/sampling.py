@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from volumen.config.data import Data
+from volumen.config.data import Augmentation, Data
 from volumen.data.augment import Shape, draw_variation, vary
 from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise
+from volumen.data.orientation import rotations_for
 from volumen.data.randomness import generator
 from volumen.errors import UserError
 
@@ -78,10 +79,11 @@ class PatchDataset(Dataset[Sample]):
         unlabelled = [case.id for case in self._cases if not case.has_label]
         if unlabelled:
             raise UserError(f"cases {unlabelled} have no label and cannot be trained on: leave them out")
+        self.augmentation, chosen = self._augmentation()
         self._anywhere = _shares([case.voxels for case in self._cases])
         with_surface = [case.voxels if case.surface_voxels else 0 for case in self._cases]
         self._surface = _shares(with_surface) if any(with_surface) else None
-        self.notes = self._remarks()
+        self.notes = (*self._remarks(), *chosen)
 
     def __len__(self) -> int:
         """Samples of one epoch; keys of later epochs go on from there."""
@@ -148,7 +150,7 @@ class PatchDataset(Dataset[Sample]):
 
     def _make(self, case: Case, draw: Draw, epoch: int, index: int) -> Sample:
         random = generator(self.seed, epoch, index, "augmentation")
-        variation = draw_variation(self.config.augmentation, self.patch, random)
+        variation = draw_variation(self.augmentation, self.patch, random)
         region = variation.region(self.patch)
         margins = [(outer - side) // 2 for outer, side in zip(region, self.patch, strict=True)]
         start = [first - margin for first, margin in zip(draw.origin, margins, strict=True)]
@@ -175,6 +177,14 @@ class PatchDataset(Dataset[Sample]):
             "valid_share": torch.tensor(labelled / valid.size, dtype=torch.float32),
         }
         return sample
+
+    def _augmentation(self) -> tuple[Augmentation, tuple[str, ...]]:
+        """The augmentation with `rotations: auto` decided, and what was decided."""
+        augmentation = self.config.augmentation
+        if augmentation.rotations != "auto":
+            return augmentation, ()
+        rotations, reason = rotations_for(self.prepared, self.case_ids)
+        return augmentation.model_copy(update={"rotations": rotations}), (reason,)
 
     def _remarks(self) -> tuple[str, ...]:
         small = [case for case in self._cases if any(a < b for a, b in zip(case.shape, self.patch, strict=True))]

@@ -5,6 +5,7 @@
 
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
+from volumen.doctor.audit.parts import Parts
 from volumen.doctor.audit.run import CHECKS, AuditReport, run_audit
 
-__all__ = ["CHECKS", "AuditReport", "Check", "Context", "run_audit"]
+__all__ = ["CHECKS", "AuditReport", "Check", "Context", "Parts", "run_audit"]

@@ -21,4 +21,7 @@ class Check:
     """What is computed, on what."""
     remedy: str
     """What to do about a finding."""
-    run: Callable[[Context], Iterable[Finding]]
+    run: Callable[[Context], Iterable[Finding]] | None = None
+    """What the quick audit does; None where all of it takes minutes."""
+    thorough: Callable[[Context], Iterable[Finding]] | None = None
+    """What the full audit does besides."""

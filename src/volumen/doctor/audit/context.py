@@ -13,11 +13,11 @@ from volumen.data import PatchDataset, PreparedDataset
 from volumen.data.labels import IGNORE
 from volumen.data.randomness import generator
 from volumen.data.sampling import crop
+from volumen.doctor.audit.parts import Parts
 from volumen.doctor.autopsy import Autopsy, autopsy
 from volumen.doctor.operating_point import OperatingPoint, Population, operating_point, population_of
 from volumen.errors import UserError
 from volumen.losses import CompositeLoss
-from volumen.training.objective import build_objective
 
 PATCHES = 4
 PATCH_VOXELS = 32  # side of the label patches of the autopsy
@@ -37,6 +37,8 @@ class Context:
     """Case ids that are held out."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where each value of the configuration stands, by dotted key."""
+    parts: Parts = field(default_factory=Parts)
+    """What the run is built of."""
 
     def where(self, key: str) -> str:
         """A key with the place it was set."""
@@ -59,7 +61,7 @@ class Context:
     @cached_property
     def objectives(self) -> dict[str, CompositeLoss]:
         """The objective of every phase."""
-        return {name: build_objective(self.config.loss, epoch) for name, epoch in self.phases}
+        return {name: self.parts.objective(self.config.loss, epoch) for name, epoch in self.phases}
 
     @cached_property
     def label_patches(self) -> NDArray[np.uint8]:

@@ -34,13 +34,27 @@ class AuditReport:
         return tuple(finding for finding in self.of(Severity.stop) if finding.code not in accepted)
 
 
-def run_audit(context: Context, progress: Callable[[str, int, int], None] = lambda name, done, of: None) -> AuditReport:
-    """Run every check."""
+def run_audit(
+    context: Context,
+    *,
+    full: bool = False,
+    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+) -> AuditReport:
+    """Run every check.
+
+    Args:
+        context: The run to look at.
+        full: Also what takes minutes: overfitting a patch, the range of learning rates, memory.
+        progress: Told the title of the next check, its number and how many there are.
+    """
+    jobs = [(check, check.run) for check in CHECKS.values() if check.run is not None]
+    if full:
+        jobs += [(check, check.thorough) for check in CHECKS.values() if check.thorough is not None]
     findings: list[Finding] = []
     seconds: dict[str, float] = {}
-    for number, (code, check) in enumerate(CHECKS.items()):
-        progress(check.title, number, len(CHECKS))
+    for number, (check, job) in enumerate(jobs):
+        progress(check.title, number, len(jobs))
         began = time.perf_counter()
-        findings += check.run(context)
-        seconds[code] = time.perf_counter() - began
+        findings += job(context)
+        seconds[check.code] = seconds.get(check.code, 0.0) + time.perf_counter() - began
     return AuditReport(gravest_first(findings), seconds)
