@@ -161,11 +161,33 @@ class PlanIntervention(Section):
     """No intervention once the validation loss is this share below its first value."""
 
 
+class FullValidation(Section):
+    """Every labelled voxel of every held-out volume."""
+
+    kind: Literal["full"] = "full"
+
+
+class CropValidation(Section):
+    """Crops of the held-out volumes: cheaper on large volumes, and noisier."""
+
+    kind: Literal["crops"] = "crops"
+    per_volume: Annotated[int, Field(ge=1)] = 2
+    """Crops of each held-out volume; its numbers are their means."""
+    crop: tuple[int, int, int] | None = None
+    """Size of a crop in voxels, z y x; null means the training patch."""
+    fresh: bool = False
+    """Draw other crops at every validation. Two validations then differ even with the same weights."""
+
+
+Validation = Annotated[FullValidation | CropValidation, Field(discriminator="kind")]
+
+
 class Training(Section):
     """Length of the run, and what watches over it."""
 
     epochs: Annotated[int, Field(ge=1)] = 200
     validate_every_epochs: Annotated[int, Field(ge=1)] = 1
+    validation: Validation = FullValidation()
     selection_metric: Literal["leaderboard_quick", "leaderboard", "surface_dice", "dice", "voi", "topo"] = "dice"
     """The fixed, weight-independent metric by which the best checkpoint is chosen; higher is better for all of them."""
     gradient_clip: Rate | None = 12.0

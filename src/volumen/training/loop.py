@@ -258,6 +258,7 @@ class _Trainer:
                 self.dataset,
                 self.validation_cases,
                 self.config,
+                state.cursor.epoch,
                 progress=lambda done, of: self.listener.validating(state, done, of),
             )
         self._metric(kind, {**validation.record(), "weights_of": weights_of})

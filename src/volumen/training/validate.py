@@ -1,7 +1,8 @@
 """Validation: every labelled voxel of the held-out volumes, the same way each time.
 
 The whole volume is predicted once; the loss terms are taken on large fixed blocks of the stitched logits and the
-metrics on the whole mask. Nothing is drawn at random, so two validations differ only by their weights.
+metrics on the whole mask. Nothing is drawn at random, so two validations differ only by their weights. Crops in place
+of whole volumes are a function of the seed, and of the epoch only where the configuration asks for fresh ones.
 """
 
 import time
@@ -22,6 +23,7 @@ from volumen.inference import Predictor, probabilities_from_logits
 from volumen.losses import CompositeLoss
 from volumen.metrics import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels, overlap
 from volumen.postprocess import apply_pipeline
+from volumen.training.regions import validation_regions
 
 BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however large the volume is
 
@@ -57,29 +59,34 @@ def validate(
     dataset: PreparedDataset,
     case_ids: Sequence[str],
     config: Config,
+    epoch: int = 0,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Validation:
-    """Score the weights now in the predictor's model on whole volumes.
+    """Score the weights now in the predictor's model on whole volumes, or on the crops that the configuration names.
 
     Args:
         predictor: Its model holds the weights to validate.
         objective: Terms and weights of this epoch, for the validation loss.
         dataset: Prepared volumes.
         case_ids: The held-out cases.
-        config: Normalisation, post-processing, and the selection metric.
+        config: Normalisation, post-processing, selection metric, and protocol.
+        epoch: Decides which crops are drawn where they are drawn anew.
         progress: Told how many of how many cases are done.
     """
     started = time.perf_counter()
     losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
     cases: dict[str, dict[str, float]] = {}
-    for done, case_id in enumerate(case_ids):
-        progress(done, len(case_ids))
-        case, label = dataset.case(case_id), np.asarray(dataset.label(case_id))
+    for number, case_id in enumerate(case_ids):
+        progress(number, len(case_ids))
+        case, label = dataset.case(case_id), dataset.label(case_id)
         image = normalise(dataset.image(case_id), case.statistics, config.data.normalisation)
-        logits = predictor.logits(image)
-        losses.append(_loss_on_blocks(objective, logits, label))
-        mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing)
-        cases[case_id] = _metrics(mask, label, full=config.training.selection_metric in ("leaderboard", "topo"))
+        found = []
+        for region in validation_regions(config, label, number, epoch):
+            logits, truth = predictor.logits(image[region]), np.asarray(label[region])
+            losses.append(loss_on_blocks(objective, logits, truth))
+            mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing)
+            found.append(mask_metrics(mask, truth, full=config.training.selection_metric in ("leaderboard", "topo")))
+        cases[case_id] = _mean(found)
     return Validation(
         total=float(np.mean([total for total, _, _ in losses])),
         raw=_mean([raw for _, raw, _ in losses]),
@@ -90,8 +97,14 @@ def validate(
     )
 
 
-def _metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -> dict[str, float]:
-    """Metrics of one case. `leaderboard_quick` takes an upper bound for the matched tunnels."""
+def mask_metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -> dict[str, float]:
+    """Metrics of a mask [Z, Y, X] against canonical codes, by name.
+
+    Args:
+        mask: 0 and 1.
+        label: Truth.
+        full: Exact `leaderboard` and `topo`; otherwise `leaderboard_quick`, an upper bound for the matched tunnels.
+    """
     counts = overlap(mask, label)
     names = ("accuracy", "precision", "recall", "dice", "iou", "predicted_share", "true_share")
     result = {name: float(getattr(counts, name)) for name in names}
@@ -102,10 +115,10 @@ def _metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -
     )
 
 
-def _loss_on_blocks(
+def loss_on_blocks(
     objective: CompositeLoss, logits: NDArray[np.float32], label: NDArray[np.uint8]
 ) -> tuple[float, dict[str, float], dict[str, float]]:
-    """Terms on blocks of the volume, averaged by their labelled voxels."""
+    """Total, raw and weighted terms on blocks of a volume [Z, Y, X], averaged by their labelled voxels."""
     total, raw, weighted, weight_sum = 0.0, dict[str, float](), dict[str, float](), 0
     for block in _blocks(label.shape):
         valid = label[block] != IGNORE

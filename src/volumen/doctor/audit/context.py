@@ -16,6 +16,7 @@ from volumen.data.sampling import crop
 from volumen.doctor.audit.parts import Parts
 from volumen.doctor.autopsy import Autopsy, autopsy
 from volumen.doctor.operating_point import OperatingPoint, Population, operating_point, population_of
+from volumen.doctor.protocol_noise import ProtocolNoise, measure_noise
 from volumen.errors import UserError
 from volumen.losses import CompositeLoss
 
@@ -39,6 +40,8 @@ class Context:
     """Where each value of the configuration stands, by dotted key."""
     parts: Parts = field(default_factory=Parts)
     """What the run is built of."""
+    parent: Config | None = None
+    """The configuration on which this one is based."""
 
     def where(self, key: str) -> str:
         """A key with the place it was set."""
@@ -109,3 +112,8 @@ class Context:
     def operating_points(self) -> dict[str, OperatingPoint | None]:
         """The operating point of every phase's objective."""
         return {name: operating_point(objective, self.population) for name, objective in self.objectives.items()}
+
+    @cached_property
+    def noise(self) -> ProtocolNoise:
+        """The noise of the validation, in the loss of the last phase too."""
+        return measure_noise(self.config, self.dataset, self.validation, list(self.objectives.values())[-1])

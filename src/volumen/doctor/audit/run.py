@@ -10,10 +10,11 @@ from volumen.doctor.audit.data import DATA
 from volumen.doctor.audit.labels import LABELS, SHEETS
 from volumen.doctor.audit.liveness import LIVENESS
 from volumen.doctor.audit.objective import CONSTANT, FLOOR, OPERATING_POINT
+from volumen.doctor.audit.protocol import PROTOCOL
 from volumen.doctor.findings import Finding, Severity, gravest_first
 
 CHECKS: dict[str, Check] = {
-    check.code: check for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA)
+    check.code: check for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA, PROTOCOL)
 }
 
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from volumen.config.load import LoadedConfig
+from volumen.config.load import LoadedConfig, load_config
 from volumen.config.loss import ClassWeights
+from volumen.config.problems import ConfigError
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import FILE, load_folds, make_folds
@@ -34,4 +35,14 @@ def open_context(loaded: LoadedConfig[Config], *, as_run: bool = False) -> Conte
     else:
         folds = load_folds(config.data.folds, dataset)
     fold = folds.fold(config.data.fold)
-    return Context(config, dataset, fold.train, fold.validation, loaded.origins)
+    return Context(config, dataset, fold.train, fold.validation, loaded.origins, parent=_parent(loaded))
+
+
+def _parent(loaded: LoadedConfig[Config]) -> Config | None:
+    """What the configuration is based on, where that is a whole configuration by itself."""
+    if len(loaded.sources) < 2:
+        return None
+    try:
+        return load_config(loaded.sources[-2]).config
+    except ConfigError:
+        return None

@@ -1,0 +1,171 @@
+"""What difference between two validations is real: the noise of the protocol, in each quantity's own units.
+
+Before a run there are no trained weights, so a stand-in predicts: the sheetness of the image, cut where its Dice is
+best. Its errors lie where the image is hard, as a network's do. The same prediction is validated again and again:
+
+- *protocol*: standard deviation of one validation at fixed weights. It is 0 where every voxel is validated, or the same
+  crops each time; with fresh crops it is what two epochs differ by without anything having changed.
+- *volumes*: standard error over the held-out volumes: what the score says of volumes that are not among them.
+- *paired*: standard error of the difference of two like predictors on the same volumes: the sheetness at two scales.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volumen.config.optimisation import CropValidation, Training
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.labels import IGNORE, SURFACE
+from volumen.experiments.edge_filters import hessian_sheetness
+from volumen.losses import CompositeLoss
+from volumen.training.regions import Region, validation_regions
+from volumen.training.validate import loss_on_blocks, mask_metrics
+from volumen.training.watch import Watch
+
+CASES = 3
+REPEATS = 5
+SCALES_VOXELS = (2.0, 1.5)
+CONFIDENCE = 2.0  # logit of the stand-in on either side: probabilities of 0.12 and 0.88
+TRIALS = 300
+TOTAL = "validation_loss"
+METRICS = ("dice", "leaderboard_quick", "surface_dice", "voi")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of one quantity."""
+
+    quantity: str
+    value: float
+    """At the stand-in's prediction."""
+    protocol: float
+    """Standard deviation of a validation at fixed weights."""
+    volumes: float
+    """Standard error over the held-out volumes."""
+    paired: float
+    """Standard error of the difference of two like predictors on the same volumes."""
+
+    @property
+    def between_epochs(self) -> float:
+        """The least difference of two validations of one run that is more than noise (two standard deviations)."""
+        return 2 * math.sqrt(2) * self.protocol
+
+    @property
+    def between_runs(self) -> float:
+        """The least difference of two runs with the same held-out volumes that would be seen on other volumes too."""
+        return 2 * math.hypot(self.paired, math.sqrt(2) * self.protocol)
+
+
+@dataclass(frozen=True)
+class ProtocolNoise:
+    """The noise of every quantity under one validation protocol."""
+
+    quantities: tuple[Noise, ...]
+    held_out: int
+    """Held-out volumes; some of them were looked at."""
+    looked_at: int
+    seen_share: float
+    """Share of their voxels that one validation sees."""
+
+    def of(self, quantity: str) -> Noise | None:
+        """The noise of a quantity; None where it was not measured."""
+        return next((noise for noise in self.quantities if noise.quantity == quantity), None)
+
+
+def measure_noise(
+    config: Config, dataset: PreparedDataset, held_out: Sequence[str], objective: CompositeLoss | None
+) -> ProtocolNoise:
+    """Validate a stand-in's prediction again and again.
+
+    Args:
+        config: Protocol, seed and training patch.
+        dataset: Prepared volumes.
+        held_out: Ids of the held-out cases; up to three are looked at.
+        objective: For the noise of the validation loss; None leaves it out, for terms that cost seconds.
+    """
+    picks = np.unique(np.linspace(0, len(held_out) - 1, CASES).round().astype(int)).tolist()
+    protocol = config.training.validation
+    repeats = REPEATS if isinstance(protocol, CropValidation) and protocol.fresh else 1
+    names = (*METRICS, *([] if objective is None else [TOTAL]))
+    tables, seen = [], []
+    for pick in picks:
+        image, label = np.asarray(dataset.image(held_out[pick])), np.asarray(dataset.label(held_out[pick]))
+        regions = [validation_regions(config, label, pick, epoch) for epoch in range(repeats)]
+        predictions = [_stand_in(image, label, scale) for scale in SCALES_VOXELS]
+        tables.append([[_mean(logits, label, each, objective) for each in regions] for logits in predictions])
+        seen.append(sum(label[region].size for region in regions[0]) / label.size)
+    table = np.asarray(tables)  # [case, scale, repeat, quantity]
+    means, count = table.mean(axis=2), len(held_out)
+    within = table[:, 0].var(axis=1, ddof=1).mean(axis=0) if repeats > 1 else np.zeros(len(names))
+    noises = zip(
+        names,
+        means[:, 0].mean(axis=0).tolist(),
+        np.sqrt(within / count).tolist(),
+        _standard_error(means[:, 0], count),
+        _standard_error(means[:, 0] - means[:, 1], count),
+        strict=True,
+    )
+    return ProtocolNoise(tuple(Noise(*one) for one in noises), count, len(picks), float(np.mean(seen)))
+
+
+def _standard_error(values: NDArray[np.float64], count: int) -> list[float]:
+    """Of the mean over `count` cases, from some of them [case, quantity]; NaN where one case tells nothing."""
+    if len(values) < 2:
+        return [math.nan] * values.shape[1]
+    errors: list[float] = (values.std(axis=0, ddof=1) / math.sqrt(count)).tolist()
+    return errors
+
+
+def false_alarms(settings: Training, total: float, sigma: float, validations: int, *, seed: int = 0) -> float:
+    """The chance that a run whose loss stays where it is is rolled back or intervened in, by noise alone.
+
+    Args:
+        settings: Thresholds and switches.
+        total: The validation loss.
+        sigma: Standard deviation of one validation.
+        validations: How many the run has.
+        seed: Of the random numbers.
+    """
+    random = np.random.default_rng(seed)
+    alarms = 0
+    for series in total + sigma * random.standard_normal((TRIALS, validations)):
+        watch = Watch()
+        verdicts = [watch.after_validation(settings, epoch, float(value), 0.5) for epoch, value in enumerate(series)]
+        alarms += any(verdict.rollback or verdict.intervene for verdict in verdicts)
+    return alarms / TRIALS
+
+
+def _mean(
+    logits: NDArray[np.float32], label: NDArray[np.uint8], regions: Sequence[Region], objective: CompositeLoss | None
+) -> NDArray[np.float64]:
+    """Every quantity of one validation of one volume, in the order of METRICS, the loss last."""
+    rows = []
+    for region in regions:
+        metrics = mask_metrics((logits[region] > 0).astype(np.uint8), label[region], full=False)
+        loss = [] if objective is None else [loss_on_blocks(objective, logits[region], label[region])[0]]
+        rows.append([*(metrics[name] for name in METRICS), *loss])
+    mean: NDArray[np.float64] = np.mean(rows, axis=0)
+    return mean
+
+
+def _stand_in(image: NDArray[np.generic], label: NDArray[np.uint8], scale_voxels: float) -> NDArray[np.float32]:
+    """Logits from the image's sheetness, cut at the quantile and with the sign that give the best Dice."""
+    sheetness = hessian_sheetness(image, scale_voxels)
+    known = label != IGNORE
+    values, true = sheetness[known], label[known] == SURFACE
+    best, cut, sign = -1.0, 0.0, 1.0
+    for direction in (1.0, -1.0):
+        for share in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4):
+            edge = float(np.quantile(values[::7] * direction, 1 - share))
+            chosen = values * direction > edge
+            dice = 2 * float((chosen & true).sum()) / max(float(chosen.sum() + true.sum()), 1.0)
+            if dice > best:
+                best, cut, sign = dice, edge, direction
+    mask = (sheetness * np.float32(sign) > cut).astype(np.float32)
+    smooth: NDArray[np.float32] = ndimage.uniform_filter(mask, 2)
+    return np.asarray(CONFIDENCE * (2 * np.where(mask > 0, np.maximum(smooth, 0.75), np.minimum(smooth, 0.25)) - 1))
