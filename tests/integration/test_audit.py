@@ -183,3 +183,24 @@ def test_every_preset_loads() -> None:
         assert config.name == name
         assert config.experiment.hypothesis
         assert config.experiment.expected
+
+
+def test_a_term_that_a_constant_minimises_is_noted_and_alone_it_stops(prepared) -> None:
+    noted = findings(prepared, "loss.terms.medial_recall.weight=0.5")
+    assert [(one.code, one.severity) for one in noted] == [("P4", Severity.note)]
+    assert "medial_recall" in noted[0].title
+    alone = ("loss.terms={medial_recall: {weight: 1.0}, cross_entropy: {weight: 0.0}, soft_dice: {weight: 0.0}}",)
+    stopped = [one for one in findings(prepared, *alone) if one.code == "P4"]
+    assert stopped[0].severity == Severity.stop
+    assert "for the objective" in stopped[0].title
+
+
+def test_the_autopsy_is_written_as_a_page(prepared, tmp_path, capsys) -> None:
+    page = tmp_path / "new" / "loss.html"
+    assert volumen(["audit", "loss", "preset:combo", "--data", str(prepared), "--page", str(page)]) == 0
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") == 4  # a slice of each label patch
+    for part in ("Operating point", "soft_dice", "focal", "best constant", "own optimum: Dice 1.000"):
+        assert part in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "written: " in capsys.readouterr().out

@@ -123,3 +123,12 @@ def test_a_population_is_that_of_the_labels() -> None:
     assert population.share.sum() == pytest.approx(1.0)
     assert population.surface_share == pytest.approx(4 / 32, abs=0.02)
     assert (population.share[10:90] > 0).any()
+
+
+def test_bins_without_voxels_have_an_answer_too() -> None:
+    centres = np.linspace(0.0, 1.0, 101)
+    share = np.where(centres < 0.6, 1.0, 0.0)
+    point = operating_point(composite(soft_dice=0.2, cross_entropy=1.0), Population(centres, share / share.sum()))
+    assert point is not None
+    assert np.all(np.diff(point.answer) > -0.02)
+    assert point.answer[-1] > 0.9

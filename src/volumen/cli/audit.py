@@ -38,6 +38,7 @@ def audit(
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
     ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write the loss autopsy as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
 ) -> int:
     """Look for what will make a run useless, before it starts.
@@ -55,7 +56,7 @@ def audit(
     with progress_bar("reading", "checks") as show:
         context = _context(sources[0], overrides, data, meanings, as_run)
         if wants_loss:
-            return _print_autopsy(context, as_json)
+            return _print_autopsy(context, page, as_json)
         from volumen.doctor.audit import run_audit
 
         report = run_audit(context, full=full, progress=show)
@@ -93,8 +94,17 @@ def _context(source: str, overrides: list[str], data: Path | None, meanings: Pat
     return open_context(load_config(source, overrides), as_run=as_run)
 
 
-def _print_autopsy(context: "Context", as_json: bool) -> int:
+def _print_autopsy(context: "Context", page: Path | None, as_json: bool) -> int:
     import json
+
+    if page is not None:
+        from volumen.files import write_atomically
+        from volumen.reporting.autopsy_page import autopsy_page
+
+        parts = (context.autopsies, context.operating_points, context.image_patches, context.label_patches)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(page, autopsy_page(context.config.name, *parts))
+        typer.echo(f"written: {page}", err=as_json)
 
     from volumen.reporting.audit_table import print_autopsy
     from volumen.reporting.console import console_for

@@ -7,7 +7,7 @@ be read: progress r = (loss - floor) / (baseline - floor), 1 for the best consta
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,8 @@ class Optimum:
     predicted_share: float
     true_share: float
     leaderboard: float
+    masks: NDArray[np.uint8] = field(repr=False, compare=False)
+    """Its mask of every patch, uint8 [N, Z, Y, X]."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,10 @@ class Autopsy:
     patch: tuple[int, int, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values, without the masks."""
+        plain = asdict(replace(self, optimum=replace(self.optimum, masks=np.zeros(0, np.uint8))))
+        del plain["optimum"]["masks"]
+        return plain
 
     def range_of(self, quantity: str) -> Range | None:
         """The range of `validation_loss` (the sum) or `loss.TERM`; None for another quantity."""
@@ -187,7 +191,7 @@ def _optimum(logits: Tensor, labels: NDArray[np.uint8]) -> Optimum:
     masks = (logits.squeeze(1) > 0).numpy().astype(np.uint8)
     counts = overlap(masks.reshape(-1, *masks.shape[2:]), labels.reshape(-1, *labels.shape[2:]))
     scores = [leaderboard(mask, label).score for mask, label in zip(masks, labels, strict=True)]
-    return Optimum(counts.dice, counts.predicted_share, counts.true_share, float(np.mean(scores)))
+    return Optimum(counts.dice, counts.predicted_share, counts.true_share, float(np.mean(scores)), masks)
 
 
 def _logit(probability: float) -> float:

@@ -29,6 +29,10 @@ BLUR_VOXELS = 1.5
 """How uncertain the place of a surface is taken to be: about half the thickness of a sheet."""
 
 
+LEAST_SHARE = 1e-7
+"""Of a bin that holds no voxel: too little to change the others' answers, enough to have one of its own."""
+
+
 @dataclass(frozen=True)
 class Population:
     """How many voxels have which probability of being surface."""
@@ -79,7 +83,8 @@ def population_of(labels: NDArray[np.uint8]) -> Population:
 
 def operating_point(objective: CompositeLoss, population: Population) -> OperatingPoint | None:
     """The best answers of an objective; None where none of its terms has an expected value voxel by voxel."""
-    probability, share = (torch.from_numpy(values) for values in (population.probability, population.share))
+    probability, share = torch.from_numpy(population.probability), torch.from_numpy(population.share)
+    share = (share + LEAST_SHARE) / (share + LEAST_SHARE).sum()
     parts: list[tuple[float, Callable[[Tensor], Tensor]]] = []
     left_out = []
     for name, (weight, term) in objective.terms.items():

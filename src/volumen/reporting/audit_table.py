@@ -47,7 +47,10 @@ def print_autopsy(phase: str, found: Autopsy, point: OperatingPoint | None, cons
     console.print(table)
     for one in (*found.terms, found.total):
         console.print(f" {one.name:16}{_bar(one)}", markup=False)
-    console.print(" F floor, P perfect prediction, C best constant; from 0 to the constant's value\n", markup=False)
+    console.print(
+        " F floor, P perfect prediction, C best constant; from 0 to the largest of them and of the prior's constant\n",
+        markup=False,
+    )
     best = found.optimum
     console.print(
         f"The sum's own optimum: Dice {best.dice:.3f}, surface {best.predicted_share:.1%} "
@@ -70,8 +73,8 @@ def print_autopsy(phase: str, found: Autopsy, point: OperatingPoint | None, cons
 
 
 def _bar(one: Range) -> str:
-    """Floor, perfect and constant on a line from 0 to the largest of them."""
-    top = max(one.floor, one.perfect, one.baseline, 1e-9)
+    """Floor, perfect and constant on a line from 0 to the largest of them and the constant at the prior."""
+    top = max(one.floor, one.perfect, one.baseline, one.prior, 1e-9)
     line = ["·"] * (BAR + 1)
     for mark, value in (("C", one.baseline), ("P", one.perfect), ("F", one.floor)):
         line[round(BAR * value / top)] = mark

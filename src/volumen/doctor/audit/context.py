@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,31 +68,37 @@ class Context:
         return {name: self.parts.objective(self.config.loss, epoch) for name, epoch in self.phases}
 
     @cached_property
+    def _patch_places(self) -> list[tuple[str, NDArray[np.integer]]]:
+        """Volumes and centres of the small patches."""
+        cases = [case_id for case_id in self.training if self.dataset.case(case_id).surface_voxels]
+        if not cases:
+            raise UserError("no training volume of this fold has labelled surface: there is nothing to learn from")
+        places = []
+        for number in range(PATCHES):
+            case_id = cases[number * len(cases) // PATCHES % len(cases)]
+            positions = self.dataset.surface_positions(case_id)
+            random = generator(self.config.seed, 0, number, "audit")
+            places.append((case_id, positions[int(random.integers(len(positions)))]))
+        return places
+
+    @cached_property
     def label_patches(self) -> NDArray[np.uint8]:
         """Small patches of real training labels around surface, uint8 [N, Z, Y, X].
 
         Raises:
             UserError: no training volume has any.
         """
-        found = []
-        cases = [case_id for case_id in self.training if self.dataset.case(case_id).surface_voxels]
-        if not cases:
-            raise UserError("no training volume of this fold has labelled surface: there is nothing to learn from")
-        for number in range(PATCHES):
-            case_id = cases[number * len(cases) // PATCHES % len(cases)]
-            random = generator(self.config.seed, 0, number, "audit")
-            positions = self.dataset.surface_positions(case_id)
-            centre = positions[int(random.integers(len(positions)))]
-            found.append(self._block(case_id, centre, PATCH_VOXELS))
-        return np.stack(found)
+        return np.stack([self._label_block(*place, PATCH_VOXELS) for place in self._patch_places])
 
-    def _block(self, case_id: str, centre: NDArray[np.integer], side: int) -> NDArray[np.uint8]:
-        label = self.dataset.label(case_id)
-        start = [
-            min(max(int(place) - side // 2, 0), max(length - side, 0))
-            for place, length in zip(centre, label.shape, strict=True)
-        ]
-        return crop(label, start, (side,) * 3, outside=IGNORE).astype(np.uint8)
+    @cached_property
+    def image_patches(self) -> NDArray[np.float32]:
+        """The grey values of `label_patches`, float32 [N, Z, Y, X]."""
+        return np.stack(
+            [_block(self.dataset.image(case_id), centre, PATCH_VOXELS) for case_id, centre in self._patch_places]
+        ).astype(np.float32)
+
+    def _label_block(self, case_id: str, centre: NDArray[np.integer], side: int) -> NDArray[np.uint8]:
+        return _block(self.dataset.label(case_id), centre, side, outside=IGNORE).astype(np.uint8)
 
     @cached_property
     def population(self) -> Population:
@@ -99,7 +106,8 @@ class Context:
         chosen = self.training[:: max(1, len(self.training) // POPULATION_CASES)][:POPULATION_CASES]
         middles = [np.array(self.dataset.case(case_id).shape) // 2 for case_id in chosen]
         blocks = [
-            self._block(case_id, middle, POPULATION_VOXELS) for case_id, middle in zip(chosen, middles, strict=True)
+            self._label_block(case_id, middle, POPULATION_VOXELS)
+            for case_id, middle in zip(chosen, middles, strict=True)
         ]
         return population_of(np.stack(blocks))
 
@@ -117,3 +125,12 @@ class Context:
     def noise(self) -> ProtocolNoise:
         """The noise of the validation, in the loss of the last phase too."""
         return measure_noise(self.config, self.dataset, self.validation, list(self.objectives.values())[-1])
+
+
+def _block(volume: NDArray[Any], centre: NDArray[np.integer], side: int, outside: int | None = None) -> NDArray[Any]:
+    """A cube about a place, moved inside of the volume where it fits."""
+    start = [
+        min(max(int(place) - side // 2, 0), max(length - side, 0))
+        for place, length in zip(centre, volume.shape, strict=True)
+    ]
+    return crop(volume, start, (side,) * 3, outside=outside)

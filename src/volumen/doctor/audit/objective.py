@@ -16,6 +16,13 @@ CONFLICT_SHARE = 0.10  # of (baseline - floor) that a term may lose at the perfe
 LEAST_DICE = 0.95  # of the sum's own optimum
 
 
+CONSTANT_BY_DESIGN = ("entropy",)
+"""Regularisers that do not look at the labels; their conflict with them is P5's business."""
+BLIND_SHARE = 0.01
+"""Of the way from floor to the constant at the prior; measured: clDice, medial recall and merge penalty 0.000, all
+others above 0.5."""
+
+
 def check_operating_point(context: Context) -> Iterator[Finding]:
     """P3."""
     threshold = context.config.postprocessing.threshold
@@ -115,6 +122,30 @@ def check_constant(context: Context) -> Iterator[Finding]:
                 ),
                 where=context.where("experiment.criteria"),
             )
+    for phase, found in context.autopsies.items():
+        for one in (*found.terms, found.total):
+            indifferent = one.baseline - one.floor < BLIND_SHARE * (one.prior - one.floor)
+            if indifferent and one.name not in CONSTANT_BY_DESIGN:
+                yield _blind(context, phase, one, whole=one is found.total)
+
+
+def _blind(context: Context, phase: str, one: Range, *, whole: bool) -> Finding:
+    """A term, or the sum, that a constant minimises."""
+    return Finding(
+        code="P4",
+        severity=Severity.stop if whole else Severity.note,
+        title=f"a constant is as good as the truth for {'the objective' if whole else f'the term {one.name}'}",
+        evidence=(
+            f"phase {phase!r}: {one.baseline_probability:.2f} everywhere has {one.baseline:.4f}, the least value found "
+            f"is {one.floor:.4f}, a perfect prediction has {one.perfect:.4f}"
+        ),
+        causes=(
+            "surface everywhere has no skeleton to miss (soft clDice) and misses no surface (medial recall)",
+            "no surface anywhere merges nothing (merge penalty)",
+        ),
+        remedies=("pair it with soft Dice or cross-entropy, which tell them apart",),
+        where=context.where("loss.terms" if whole else f"loss.terms.{one.name}.weight"),
+    )
 
 
 def check_floor(context: Context) -> Iterator[Finding]:
