@@ -98,7 +98,7 @@ def test_a_criterion_on_totals_of_another_objective_is_named(prepared, tmp_path)
     same = child.read_text().replace("0.5}}}", "1.0}}}")
     child.write_text(same)
     assert said(context_of(prepared, source=str(child))) == []
-    one, other = ("{{name: {0}, start_epoch: {1}, weights: {{{2}: 1.0}}}}".format(*phase) for phase in PHASES)
+    one, other = (f"{{name: {name}, start_epoch: {start}, weights: {{{term}: 1.0}}}}" for name, start, term in PHASES)
     phases = f"loss.curriculum=[{one}, {other}]"
     changing = list(check_protocol(replace(context_of(prepared, phases, source=str(child)), parent=None)))
     assert "phases (a, b)" in changing[0].evidence

@@ -1,9 +1,14 @@
 """`volumen train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from volumen.config.load import LoadedConfig
+    from volumen.config.schema import Config
+    from volumen.training.run_folder import Audited
 
 
 def register(app: typer.Typer) -> None:
@@ -24,9 +29,13 @@ def train(
     time_budget: Annotated[
         str | None, typer.Option(help="Plan as many epochs as fit: 90s, 20m, 2h. Earlier sittings count.")
     ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(help="Code of an audit's finding that would stop the run: start it all the same."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only.")] = False,
 ) -> int:
-    """Train a configuration on a prepared data set.
+    """Train a configuration on a prepared data set, after a quick audit of it.
 
     Ctrl-C and SIGTERM save and end with exit code 75; --resume goes on as if nothing had happened.
     """
@@ -44,11 +53,13 @@ def train(
     if in_place and not resume:
         raise UserError(f"{config} is a folder: give a YAML file or preset:NAME, or --resume to go on with that run")
     overrides = [*(override or []), *([] if fold is None else [f"data.fold={fold}"])]
-    settings = load_config(source / "config.yaml" if in_place else config, overrides).config
+    loaded = load_config(source / "config.yaml" if in_place else config, overrides)
+    settings = loaded.config
     folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
     budget = None if time_budget is None else parse_duration(time_budget)
+    audited = None if resume else _audit(loaded, folder, accept or [], quiet=quiet)
     with SilentDisplay() if quiet else TrainingDisplay() as display:
-        outcome = run_training(settings, folder, display, resume=resume, time_budget_seconds=budget)
+        outcome = run_training(settings, folder, display, resume=resume, time_budget_seconds=budget, audited=audited)
     typer.echo(f"{outcome.state} after {outcome.epochs} epochs; best {settings.training.selection_metric} "
                f"{outcome.best_metric:.4f} in epoch {outcome.best_epoch + 1}")  # fmt: skip
     if outcome.state == "stopped":
@@ -57,3 +68,22 @@ def train(
     typer.echo(f"run folder: {folder}")
     typer.echo(f"next: volumen evaluate {folder}")
     return 0
+
+
+def _audit(loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], *, quiet: bool) -> "Audited":
+    """The quick audit of a new run; what it finds is printed, and what stops the run is refused."""
+    from volumen.cli.progress import progress_bar
+    from volumen.doctor.audit.preflight import audit_first
+    from volumen.doctor.audit.run import AuditReport
+    from volumen.reporting.audit_table import print_findings
+    from volumen.reporting.console import console_for
+    from volumen.training import RunFolder
+
+    RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
+
+    def show(report: AuditReport) -> None:
+        if not quiet:
+            print_findings(report, console_for())
+
+    with progress_bar("audit", "checks") as progress:
+        return audit_first(loaded, accepted, progress=progress, report=show)

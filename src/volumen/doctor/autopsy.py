@@ -103,7 +103,7 @@ def autopsy(objective: CompositeLoss, labels: NDArray[np.uint8], *, steps: int =
         steps: of the minimisation over free logits, from each start.
         seed: of the random starts.
     """
-    probe = _Probe(objective, labels)
+    probe = Probe(objective, labels)
     landmarks = {
         "perfect": probe.at(probe.perfect),
         "all_background": probe.at(torch.full_like(probe.perfect, -CERTAIN)),
@@ -144,7 +144,7 @@ def autopsy(objective: CompositeLoss, labels: NDArray[np.uint8], *, steps: int =
     return Autopsy(tuple(ranges.values()), total, _optimum(best_logits, labels), len(labels), (z, y, x))
 
 
-class _Probe:
+class Probe:
     """An objective on fixed labels as a function of the logits."""
 
     def __init__(self, objective: CompositeLoss, labels: NDArray[np.uint8]) -> None:

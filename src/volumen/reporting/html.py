@@ -16,6 +16,7 @@ from volumen.config.schema import Config
 from volumen.files import write_atomically
 from volumen.postprocess import describe
 from volumen.reporting.evaluation_section import evaluation_section, slices_section
+from volumen.reporting.findings_section import findings_section
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_section import curves_section, events_section
 from volumen.reporting.words import duration, words
@@ -57,6 +58,7 @@ def build_report(run: RunRecords) -> str:
     title = f"{run.config.name} · volumen report"
     sections = [
         ("run", "The run", _facts(run)),
+        ("audit", "Audit before the run", findings_section(run.findings)),
         ("training", "Training", curves_section(run)),
         ("events", "Events", events_section(run.events, run.records)),
         ("held-out", "Held-out volumes", _evaluation(run)),

@@ -15,7 +15,7 @@ from volumen.errors import UserError
 from volumen.experiments.evaluate import EVALUATION, SLICES, load_evaluation
 from volumen.experiments.scoring import Evaluation
 from volumen.files import read_json_lines
-from volumen.training.run_folder import read_metrics, run_config
+from volumen.training.run_folder import FINDINGS, read_metrics, run_config
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class RunRecords:
     records: tuple[dict[str, Any], ...]
     """`metrics.jsonl`, each step and kind once."""
     events: tuple[dict[str, Any], ...]
+    findings: tuple[dict[str, Any], ...] | None
+    """What the audit said before the run; None where none was made."""
     status: dict[str, Any] | None
     evaluation: Evaluation | None
     slices: dict[str, bytes]
@@ -45,7 +47,7 @@ def read_run(run: Path) -> RunRecords:
     config = run_config(run)
     text = (run / "config.yaml").read_text(encoding="utf-8")
     provenance = YAML(typ="safe").load(text).get("provenance") or {}
-    events = run / "events.jsonl"
+    events, findings = run / "events.jsonl", run / FINDINGS
     evaluation = load_evaluation(run) if (run / EVALUATION).is_file() else None
     pictures = {case.id: run / SLICES / f"{case.id}.png" for case in (evaluation.cases if evaluation else ())}
     return RunRecords(
@@ -55,6 +57,7 @@ def read_run(run: Path) -> RunRecords:
         versions={name: str(version) for name, version in provenance.get("versions", {}).items()},
         records=tuple(read_metrics(run)),
         events=tuple(read_json_lines(events)) if events.is_file() else (),
+        findings=tuple(read_json_lines(findings)) if findings.is_file() else None,
         status=_status(run / "status.json"),
         evaluation=evaluation,
         slices={case_id: path.read_bytes() for case_id, path in pictures.items() if path.is_file()},

@@ -101,7 +101,9 @@ class TrainingDisplay:
 
     def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
         """The epoch's line."""
-        parts = [f"epoch {state.cursor.epoch:3d}/{state.planned_epochs}", f"train {record['total']:.4f}"]
+        progress = record["progress"].get("total")
+        read = "" if progress is None else f" (r {progress:.2f})"
+        parts = [f"epoch {state.cursor.epoch:3d}/{state.planned_epochs}", f"train {record['total']:.4f}{read}"]
         seconds = record["seconds"]
         if validation is not None:
             metrics = validation.metrics

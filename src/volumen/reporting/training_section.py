@@ -39,6 +39,12 @@ def curves_section(run: RunRecords) -> str:
     train, validations = _train(run.records), _validations(run.records)
     charts = [
         line_chart("Loss, total", _both(train, validations, lambda record: record["total"]), marks=marks),
+        line_chart(
+            "Progress r",
+            _both(train, validations, lambda record: record["progress"]["total"]),
+            marks=marks,
+            note="1: the best constant prediction, 0: the best attainable on these labels",
+        ),
         *_terms(run, train, validations, marks),
         *_optimisation(run, train, marks),
         *_scores(validations, marks),

@@ -6,7 +6,7 @@ all that it decides after a validation in `watch.py`, and the learning rate is w
 
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +25,8 @@ from volumen.training.averaging import Average, averaged_model
 from volumen.training.budget import affordable_steps
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
-from volumen.training.run_folder import RunFolder
+from volumen.training.progress import NO_SCALES, TRAIN, VALIDATION, ProgressScales
+from volumen.training.run_folder import Audited, RunFolder
 from volumen.training.signals import StopRequest
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError, StepResult, training_step
@@ -73,6 +74,7 @@ def run_training(
     *,
     resume: bool = False,
     time_budget_seconds: float | None = None,
+    audited: Audited | None = None,
 ) -> Outcome:
     """Train a configuration into a run folder.
 
@@ -82,6 +84,7 @@ def run_training(
         listener: Shows progress.
         resume: Go on from the newest whole checkpoint; the result equals never having stopped.
         time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sittings included.
+        audited: What an audit of a new run said, for its folder.
 
     Raises:
         UserError: Wrong folder, data set, fold or checkpoint.
@@ -93,6 +96,9 @@ def run_training(
         trainer.resume()
     else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
         run.write_config(config)
+        if audited is not None:
+            trainer.emit(run.write_audit(audited))
+    trainer.scales = ProgressScales.load(folder)
     with StopRequest() as stop, closing(trainer.loader):
         try:
             return trainer.run(stop)
@@ -132,6 +138,7 @@ class _Trainer:
             mirror=config.inference.mirror,
         )
         self.objective: CompositeLoss = build_objective(config.loss, 0)
+        self.scales = NO_SCALES
         self._gradient_norm = 0.0
         self._validation_seconds = 0.0
 
@@ -225,6 +232,7 @@ class _Trainer:
         if state.swa is not None and state.swa.after_epoch(state.model, epoch):
             self.emit({"kind": "swa_update", "averaged": state.swa.count})
         record = {**state.totals.record(), "learning_rate": state.rate.value, "memory_gb": _peak_memory_gb()}
+        record["progress"] = self._progress(TRAIN, record["total"], record["terms"])
         self._metric("train", record)
         self._gradient_norm = record["gradient_norm"]
         validation, verdict = None, Verdict()
@@ -261,8 +269,14 @@ class _Trainer:
                 state.cursor.epoch,
                 progress=lambda done, of: self.listener.validating(state, done, of),
             )
-        self._metric(kind, {**validation.record(), "weights_of": weights_of})
+        progress = self._progress(VALIDATION, validation.total, validation.raw)
+        self._metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
         return validation
+
+    def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
+        """Losses on the scale on which 1 is the best constant and 0 the best attainable."""
+        phase = phase_at(self.config.loss, self.state.cursor.epoch)
+        return self.scales.read("start" if phase is None else phase.name, kind, total, terms)
 
     def _images(self) -> Iterator[torch.Tensor]:
         """Training patches for normalisation statistics."""

@@ -1,12 +1,13 @@
 """The run folder, the truth about a run: everything that shows a run reads these files and nothing else.
 
-`config.yaml` (resolved), `metrics.jsonl` and `events.jsonl` (append-only, keyed by step), `status.json` (replaced
-atomically), `checkpoints/`. After a crash a resumed run writes some steps again; `read_metrics` lets the later record
-win.
+`config.yaml` (resolved), `metrics.jsonl` and `events.jsonl` (append-only, keyed by step), `findings.jsonl` and
+`progress_scale.json` (what the audit said), `status.json` (replaced atomically), `checkpoints/`. After a crash a
+resumed run writes some steps again; `read_metrics` lets the later record win.
 """
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,22 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.files import append_json_line, read_json_lines, strict_json, write_atomically
 from volumen.training.checkpoint import CheckpointStore
+from volumen.training.progress import ProgressScales
 
+FINDINGS = "findings.jsonl"
 # Where a run may differ from its own configuration when it is resumed: nothing of this changes a number.
 MAY_CHANGE = {"data.workers", "data.dataset", "data.folds"}
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit said of a run before it started."""
+
+    findings: tuple[dict[str, Any], ...]
+    """Plain values, gravest first."""
+    accepted: tuple[str, ...]
+    """Codes that would have stopped the run and were accepted by name."""
+    scales: ProgressScales
 
 
 class RunFolder:
@@ -45,6 +59,16 @@ class RunFolder:
         """Make the folder, with the resolved configuration in it."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.yaml", dump_resolved(config))
+
+    def write_audit(self, audited: Audited) -> dict[str, Any]:
+        """Record findings, accepted codes and the scale of progress; returns the event that says so."""
+        lines = []
+        for finding in audited.findings:
+            accepted = finding["severity"] == "stop" and finding["code"] in audited.accepted
+            lines.append(json.dumps({"moment": "audit", "accepted": accepted, **finding}) + "\n")
+        write_atomically(self.path / FINDINGS, "".join(lines))
+        audited.scales.save(self.path)
+        return {"kind": "audit", "findings": len(audited.findings), "accepted": list(audited.accepted)}
 
     @classmethod
     def reopen(cls, path: Path, config: Config) -> "RunFolder":

@@ -12,6 +12,7 @@ from volumen.doctor.audit.liveness import LIVENESS
 from volumen.doctor.audit.objective import CONSTANT, FLOOR, OPERATING_POINT
 from volumen.doctor.audit.protocol import PROTOCOL
 from volumen.doctor.findings import Finding, Severity, gravest_first
+from volumen.errors import UserError
 
 CHECKS: dict[str, Check] = {
     check.code: check for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA, PROTOCOL)
@@ -31,7 +32,14 @@ class AuditReport:
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
     def refusals(self, accepted: tuple[str, ...] = ()) -> tuple[Finding, ...]:
-        """The findings that stop a run and were not accepted by their code."""
+        """The findings that stop a run and were not accepted by their code.
+
+        Raises:
+            UserError: an accepted code does not exist.
+        """
+        unknown = sorted(set(accepted) - set(CHECKS))
+        if unknown:
+            raise UserError(f"there is no finding {', '.join(unknown)} to accept: the codes are {', '.join(CHECKS)}")
         return tuple(finding for finding in self.of(Severity.stop) if finding.code not in accepted)
 
 

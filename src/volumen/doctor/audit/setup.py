@@ -12,11 +12,12 @@ from volumen.doctor.audit.context import Context
 from volumen.errors import UserError
 
 
-def open_context(loaded: LoadedConfig[Config], *, as_run: bool = False) -> Context:
+def open_context(loaded: LoadedConfig[Config], *, as_run: bool = False, needs_folds: bool = False) -> Context:
     """The context of a configuration; a data set without folds is divided as `volumen folds` would.
 
     Args:
         loaded: the configuration and where its values stand.
+        needs_folds: refuse a data set without folds, as training does.
         as_run: take the objective of `experiment.ran`, which really ran, in place of the file's.
 
     Raises:
@@ -30,7 +31,7 @@ def open_context(loaded: LoadedConfig[Config], *, as_run: bool = False) -> Conte
         loss = config.loss.model_copy(update={"terms": config.experiment.ran, "class_weights": ClassWeights()})
         config = config.model_copy(update={"loss": loss})
     dataset = PreparedDataset.open(Path(config.data.dataset))
-    if config.data.folds is None and not (dataset.root / FILE).is_file():
+    if not needs_folds and config.data.folds is None and not (dataset.root / FILE).is_file():
         folds = make_folds(dataset)[0]
     else:
         folds = load_folds(config.data.folds, dataset)

@@ -1,0 +1,55 @@
+"""The audit that every new run goes through before its first step."""
+
+from collections.abc import Callable, Sequence
+
+from volumen.config.load import LoadedConfig
+from volumen.config.schema import Config
+from volumen.doctor.audit.run import AuditReport, run_audit
+from volumen.doctor.audit.setup import open_context
+from volumen.doctor.findings import Finding
+from volumen.doctor.progress_scale import measure_scales
+from volumen.errors import UserError
+from volumen.training.run_folder import Audited
+
+
+class RefusedError(UserError):
+    """The audit found what stops a run, and nobody accepted it."""
+
+    def __init__(self, refusals: Sequence[Finding]) -> None:
+        self.refusals = tuple(refusals)
+        codes = sorted({finding.code for finding in refusals})
+        accept = " ".join(f"--accept {code}" for code in codes)
+        listed = "\n".join(f"  {one.code} {one.title} ({one.where}): {one.remedies[0]}" for one in refusals)
+        super().__init__(
+            f"the audit refuses this run:\n{listed}\n"
+            f"mend it (docs/audit.md explains the codes), or start it all the same with {accept}"
+        )
+
+
+def audit_first(
+    loaded: LoadedConfig[Config],
+    accepted: Sequence[str],
+    *,
+    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    report: Callable[[AuditReport], None] = lambda report: None,
+) -> Audited:
+    """The quick audit of a run, and the scale on which its losses will be read.
+
+    Args:
+        loaded: The run's configuration.
+        accepted: Codes of findings that would stop it and are accepted.
+        progress: Told the title of the next check, its number and how many there are.
+        report: Shown what was found, before anything is refused.
+
+    Raises:
+        UserError: The data set or fold does not exist, or a code is unknown.
+        RefusedError: A finding stops the run.
+    """
+    context = open_context(loaded, needs_folds=True)
+    found = run_audit(context, progress=progress)
+    report(found)
+    refusals = found.refusals(tuple(accepted))
+    if refusals:
+        raise RefusedError(refusals)
+    findings = tuple(finding.to_dict() for finding in found.findings)
+    return Audited(findings, tuple(accepted), measure_scales(context))

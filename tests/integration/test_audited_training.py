@@ -1,0 +1,89 @@
+"""A new run is audited first: what stops it is refused, what is accepted is recorded, and losses can be read as r."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from volumen.cli.main import run as volumen
+from volumen.data.phantom import write_phantom_dataset
+from volumen.files import read_json_lines
+from volumen.training.progress import ProgressScales, Scale
+
+SMALL = [
+    "data.patch=[32, 32, 32]", "data.sampling.patches_per_epoch=4", "model.filters=4", "model.depth=2",
+    "training.epochs=2", "data.workers=0", "training.validate_every_epochs=1",
+]  # fmt: skip
+FAULT = ["loss.class_weights.enabled=true", "loss.class_weights.surface=5", "experiment.intent=less_surface"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("audited")
+    write_phantom_dataset(folder / "raw", volumes=4, shape=(48, 48, 48), scrolls=2, seed=1)
+    assert volumen(["prepare", str(folder / "raw"), "--out", str(folder / "prepared")]) == 0
+    assert volumen(["folds", str(folder / "prepared")]) == 0
+    return folder / "prepared"
+
+
+def train(prepared: Path, out: Path, *overrides: str, arguments: tuple[str, ...] = ()) -> int:
+    given = [text for one in (f"data.dataset={prepared}", *SMALL, *overrides) for text in ("-o", one)]
+    return volumen(["train", "preset:default", "--out", str(out), *given, *arguments])
+
+
+def test_a_healthy_run_starts_and_its_losses_have_a_scale(prepared, tmp_path) -> None:
+    out = tmp_path / "run"
+    assert train(prepared, out) == 0
+    assert (out / "findings.jsonl").read_text() == ""
+    assert next(iter(read_json_lines(out / "events.jsonl")))["kind"] == "audit"
+    scales = ProgressScales.load(out).scales["start"]
+    for record in read_json_lines(out / "metrics.jsonl"):
+        scale = scales["train" if record["kind"] == "train" else "validation"]["total"]
+        assert record["progress"]["total"] == pytest.approx(scale.progress(record["total"]))
+        assert set(record["progress"]) == {"total", *record["terms"]}
+        assert 0.3 < record["progress"]["total"] < 3  # after two steps a network is about a constant
+    assert volumen(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "Progress r" in page
+    assert "Nothing was found." in page
+
+
+def test_what_stops_a_run_is_refused_before_its_folder_is_made(prepared, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    assert train(prepared, out, *FAULT) == 2
+    assert not out.exists()
+    message = capsys.readouterr().err
+    assert "the audit refuses this run" in message
+    assert "start it all the same with --accept P3" in message
+
+
+def test_an_accepted_code_starts_the_run_and_is_recorded(prepared, tmp_path, capsys) -> None:
+    out = tmp_path / "run"
+    assert train(prepared, out, *FAULT, arguments=("--accept", "P3")) == 0
+    (first, *_) = read_json_lines(out / "findings.jsonl")
+    assert (first["code"], first["severity"], first["accepted"]) == ("P3", "stop", True)
+    (event, *_) = read_json_lines(out / "events.jsonl")
+    assert event["accepted"] == ["P3"]
+    assert volumen(["report", str(out)]) == 0
+    assert "accepted, and the run started all the same" in (out / "report.html").read_text()
+    capsys.readouterr()
+    assert train(prepared, tmp_path / "other", *FAULT, arguments=("--accept", "P5")) == 2
+    assert train(prepared, tmp_path / "other", arguments=("--accept", "X9")) == 2
+    assert "there is no finding X9" in capsys.readouterr().err
+
+
+def test_a_place_that_is_taken_is_said_before_anything_is_audited(prepared, tmp_path, capsys) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "something").write_text("")
+    assert train(prepared, tmp_path / "run", *FAULT) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_scales_survive_their_file(tmp_path) -> None:
+    scales = ProgressScales({"start": {"train": {"total": Scale(0.2, 0.7)}}})
+    scales.save(tmp_path)
+    assert ProgressScales.load(tmp_path) == scales
+    assert scales.read("start", "train", 0.45, {"soft_dice": 0.3}) == {"total": pytest.approx(0.5)}
+    assert scales.read("later", "train", 0.45, {}) == {}
+    assert json.loads((tmp_path / "progress_scale.json").read_text())["start"]["train"]["total"]["floor"] == 0.2
+    assert ProgressScales.load(tmp_path / "nowhere") == ProgressScales({})
