@@ -1,5 +1,6 @@
 """The noise of a validation protocol is measured, and thresholds below it are refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,3 +120,14 @@ def test_crops_are_fixed_unless_fresh_and_hold_labelled_voxels(prepared) -> None
     assert np.any(blind[whole] != 2)
     (padded,) = validation_regions(fresh, label[:16, :16, :16], 0, 0)
     assert label[:16, :16, :16][padded].shape == (16, 16, 16)
+
+
+def test_the_command_prints_what_is_real(prepared, capsys) -> None:
+    assert volumen(["audit", "noise", "preset:default", "--data", str(prepared), "-o", FRESH]) == 0
+    text = capsys.readouterr().out
+    assert "two epochs" in text
+    assert "leaderboard quick" in text
+    assert volumen(["audit", "noise", "preset:default", "--data", str(prepared), "-o", FRESH, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert {one["quantity"] for one in record["quantities"]} >= {"dice", "validation_loss"}
+    assert record["quantities"][0]["protocol"] > 0

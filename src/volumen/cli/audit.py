@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volumen.cli.audit_subjects import SUBJECTS, SubjectOptions
 from volumen.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from volumen.doctor.audit import Context
-
-LOSS = "loss"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +20,10 @@ def register(app: typer.Typer) -> None:
 def audit(
     subject: Annotated[
         list[str],
-        typer.Argument(metavar="[loss] CONFIG", help="A YAML file or preset:NAME; after the word loss: its autopsy."),
+        typer.Argument(
+            metavar="[SUBJECT] CONFIG",
+            help=f"A YAML file or preset:NAME; before it one of {', '.join(SUBJECTS)} shows that alone.",
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(help="Prepared data set, or one to prepare first; otherwise the configuration's.")
@@ -44,19 +46,21 @@ def audit(
     """Look for what will make a run useless, before it starts.
 
     Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
-    reach on this data set: floor, perfect, best constant and operating point of every term.
+    reach on this data set: floor, perfect, best constant and operating point of every term. `volumen audit noise
+    CONFIG` shows which differences between two epochs or two runs are real.
     """
     from volumen.errors import EXIT_USER_ERROR, UserError
 
-    wants_loss = subject[0] == LOSS
-    sources = subject[1:] if wants_loss else subject
+    shown = SUBJECTS.get(subject[0])
+    sources = subject[1:] if shown else subject
     if len(sources) != 1:
-        raise UserError(f"volumen audit takes one configuration, got {sources}: volumen audit [loss] CONFIG")
+        choice = "|".join(SUBJECTS)
+        raise UserError(f"volumen audit takes one configuration, got {sources}: volumen audit [{choice}] CONFIG")
     overrides = [*(override or []), *([] if fold is None else [f"data.fold={fold}"])]
     with progress_bar("reading", "checks") as show:
         context = _context(sources[0], overrides, data, meanings, as_run)
-        if wants_loss:
-            return _print_autopsy(context, page, as_json)
+        if shown:
+            return shown(context, SubjectOptions(as_json, page))
         from volumen.doctor.audit import run_audit
 
         report = run_audit(context, full=full, progress=show)
@@ -92,26 +96,3 @@ def _context(source: str, overrides: list[str], data: Path | None, meanings: Pat
     if folder is not None:
         overrides = [*overrides, f"data.dataset={folder}"]
     return open_context(load_config(source, overrides), as_run=as_run)
-
-
-def _print_autopsy(context: "Context", page: Path | None, as_json: bool) -> int:
-    import json
-
-    if page is not None:
-        from volumen.files import write_atomically
-        from volumen.reporting.autopsy_page import autopsy_page
-
-        parts = (context.autopsies, context.operating_points, context.image_patches, context.label_patches)
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(page, autopsy_page(context.config.name, *parts))
-        typer.echo(f"written: {page}", err=as_json)
-
-    from volumen.reporting.audit_table import print_autopsy
-    from volumen.reporting.console import console_for
-
-    if as_json:
-        typer.echo(json.dumps({phase: found.to_dict() for phase, found in context.autopsies.items()}, indent=2))
-        return 0
-    for phase, found in context.autopsies.items():
-        print_autopsy(phase, found, context.operating_points[phase], console_for())
-    return 0

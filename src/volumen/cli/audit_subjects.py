@@ -1,0 +1,57 @@
+"""What `volumen audit` can show in place of its findings: one function by the word before the configuration."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from volumen.doctor.audit import Context
+
+
+@dataclass(frozen=True)
+class SubjectOptions:
+    """What the command line says of how to show it."""
+
+    as_json: bool
+    page: Path | None
+
+
+def _loss(context: "Context", options: SubjectOptions) -> int:
+    """The autopsy of the objective."""
+    from volumen.reporting.audit_table import print_autopsy
+    from volumen.reporting.console import console_for
+
+    if options.page is not None:
+        from volumen.files import write_atomically
+        from volumen.reporting.autopsy_page import autopsy_page
+
+        parts = (context.autopsies, context.operating_points, context.image_patches, context.label_patches)
+        options.page.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.page, autopsy_page(context.config.name, *parts))
+        typer.echo(f"written: {options.page}", err=options.as_json)
+    if options.as_json:
+        typer.echo(json.dumps({phase: found.to_dict() for phase, found in context.autopsies.items()}, indent=2))
+        return 0
+    for phase, found in context.autopsies.items():
+        print_autopsy(phase, found, context.operating_points[phase], console_for())
+    return 0
+
+
+def _noise(context: "Context", options: SubjectOptions) -> int:
+    """Which differences are real."""
+    from volumen.files import strict_json
+    from volumen.reporting.console import console_for
+    from volumen.reporting.noise_table import print_noise
+
+    if options.as_json:
+        typer.echo(json.dumps(strict_json(asdict(context.noise)), indent=2))
+    else:
+        print_noise(context.noise, console_for())
+    return 0
+
+
+SUBJECTS: dict[str, Callable[["Context", SubjectOptions], int]] = {"loss": _loss, "noise": _noise}
