@@ -1,0 +1,181 @@
+"""Validation of the class distribution: how sure the predictions are, how right, and how much surface they hold.
+
+A threshold is one point of a curve. The counts of voxels by predicted probability and truth, a few kilobytes a case,
+give precision and recall at every threshold, the calibration of the probabilities and the share of surface at each.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.config.experiment import Criterion
+from volumen.data.labels import IGNORE, SURFACE
+
+BINS = 100
+CALIBRATION_BINS = 10
+SHARE_SLACK = 0.25
+"""Of the labels' own range of surface shares, by which a prediction may lie outside on either side."""
+
+
+@dataclass(frozen=True)
+class ProbabilityCounts:
+    """Labelled voxels by probability and truth; bin i holds probabilities from i / 100 to (i + 1) / 100."""
+
+    background: tuple[int, ...]
+    surface: tuple[int, ...]
+
+    @staticmethod
+    def of(probabilities: NDArray[np.float32], label: NDArray[np.uint8]) -> "ProbabilityCounts":
+        """Count a volume.
+
+        Args:
+            probabilities: float32 [Z, Y, X].
+            label: canonical codes [Z, Y, X].
+        """
+        counts = np.zeros((2, BINS), np.int64)
+        for plane, truth in zip(probabilities, label, strict=True):  # plane by plane: no second volume
+            known = truth != IGNORE
+            bins = np.minimum((plane[known] * BINS).astype(np.int64), BINS - 1)
+            both = np.bincount(bins + BINS * (truth[known] == SURFACE), minlength=2 * BINS)
+            counts += both.reshape(2, BINS)
+        return ProbabilityCounts(tuple(counts[0].tolist()), tuple(counts[1].tolist()))
+
+    @staticmethod
+    def total(parts: Iterable["ProbabilityCounts"]) -> "ProbabilityCounts":
+        """The counts of several volumes together."""
+        rows = np.sum([[part.background, part.surface] for part in parts], axis=0)
+        return ProbabilityCounts(tuple(rows[0].tolist()), tuple(rows[1].tolist()))
+
+    @cached_property
+    def curve(self) -> tuple["Operating", ...]:
+        """Precision, recall, Dice and share at the thresholds 0, 0.01, ... 0.99."""
+        background, surface = np.asarray(self.background), np.asarray(self.surface)
+        hits, false = surface[::-1].cumsum()[::-1], background[::-1].cumsum()[::-1]
+        true, valid = int(surface.sum()), int(surface.sum() + background.sum())
+        return tuple(
+            Operating(
+                threshold=number / BINS,
+                precision=_ratio(hit, hit + wrong),
+                recall=_ratio(hit, true),
+                dice=_ratio(2 * hit, hit + wrong + true),
+                predicted_share=_ratio(hit + wrong, valid),
+            )
+            for number, (hit, wrong) in enumerate(zip(hits.tolist(), false.tolist(), strict=True))
+        )
+
+    @property
+    def best_dice(self) -> "Operating":
+        """The threshold with the best Dice of the pooled voxels."""
+        return max(self.curve, key=lambda point: point.dice)
+
+    @cached_property
+    def calibration(self) -> tuple["Reliability", ...]:
+        """Observed share of surface by predicted probability, in tenths; tenths without voxels are left out."""
+        counts = np.asarray([self.background, self.surface], np.float64).reshape(2, CALIBRATION_BINS, -1)
+        middles = ((np.arange(BINS) + 0.5) / BINS).reshape(CALIBRATION_BINS, -1)
+        voxels = counts.sum(axis=0)
+        return tuple(
+            Reliability(
+                predicted=float((middles[part] * voxels[part]).sum() / voxels[part].sum()),
+                observed=float(counts[1, part].sum() / voxels[part].sum()),
+                voxels=int(voxels[part].sum()),
+            )
+            for part in range(CALIBRATION_BINS)
+            if voxels[part].any()
+        )
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error (Naeini et al. 2015): mean distance of predicted from observed, by voxels."""
+        voxels = sum(one.voxels for one in self.calibration)
+        return sum(one.voxels * abs(one.predicted - one.observed) for one in self.calibration) / max(voxels, 1)
+
+
+@dataclass(frozen=True)
+class Operating:
+    """What a threshold gives."""
+
+    threshold: float
+    precision: float
+    recall: float
+    dice: float
+    predicted_share: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What became of the voxels that were predicted with about one probability."""
+
+    predicted: float
+    observed: float
+    voxels: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target held against what was reached."""
+
+    quantity: str
+    target: str
+    value: float | None
+    """None where an evaluation does not know the quantity."""
+    reached: bool | None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict for a person."""
+        if self.value is None or self.reached is None:
+            return f"{self.quantity} {self.target}: not a number of an evaluation; see the run's metrics"
+        return f"{self.quantity} {self.target}: {'reached' if self.reached else 'missed'}, {self.value:.3f}"
+
+
+def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Verdict, ...]:
+    """The configured criteria against means over the cases."""
+    verdicts = []
+    for one in criteria:
+        bounds = [f">= {one.at_least:g}" if one.at_least is not None else ""]
+        bounds.append(f"<= {one.at_most:g}" if one.at_most is not None else "")
+        target, value = " and ".join(bound for bound in bounds if bound), means.get(one.quantity)
+        reached = value is not None and (
+            (one.at_least is None or value >= one.at_least) and (one.at_most is None or value <= one.at_most)
+        )
+        verdicts.append(Verdict(one.quantity, target, value, None if value is None else reached))
+    return tuple(verdicts)
+
+
+def judge_share(shares: Mapping[str, float], labels: Sequence[float]) -> tuple[Verdict, ...]:
+    """The share of predicted surface against the range that the data set's own labels have.
+
+    Args:
+        shares: Predicted share of the labelled voxels, by case.
+        labels: True shares of all labelled volumes of the data set.
+
+    Returns:
+        The mean's verdict, and one for each case outside of the range.
+    """
+    low, high = min(labels) * (1 - SHARE_SLACK), max(labels) * (1 + SHARE_SLACK)
+    target = f"within {100 * low:.1f} to {100 * high:.1f} % (the labels' own range, a quarter wider)"
+    mean = float(np.mean(list(shares.values())))
+    outside = {case: share for case, share in shares.items() if not low <= share <= high}
+    return (
+        Verdict("predicted_share", target, mean, low <= mean <= high),
+        *(Verdict(f"predicted_share of {case}", target, share, False) for case, share in outside.items()),
+    )
+
+
+def counts_to_json(counts: ProbabilityCounts) -> dict[str, Any]:
+    """Plain values."""
+    return {"background": list(counts.background), "surface": list(counts.surface)}
+
+
+def counts_from_json(record: Mapping[str, Any]) -> ProbabilityCounts:
+    """Inverse of `counts_to_json`."""
+    return ProbabilityCounts(tuple(record["background"]), tuple(record["surface"]))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else 1.0
