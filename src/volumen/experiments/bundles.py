@@ -1,0 +1,70 @@
+"""From trained runs to a bundle."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from volumen.config import diff_configs
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.errors import UserError
+from volumen.inference.bundle import Bundle, Member, read_bundle, write_bundle
+from volumen.inference.ensemble import Mean
+from volumen.training.checkpoint import load_for_inference
+
+HOW_TO_PREDICT = ("inference", "postprocessing")
+
+
+def bundle_runs(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    which: str = "best",
+    shares: Sequence[float] | None = None,
+    mean: Mean = "probability",
+    overrides: Sequence[str] = (),
+) -> Bundle:
+    """Write the networks of runs into one file with all that a prediction needs.
+
+    Args:
+        runs: Run folders; folds of one configuration, or different ones.
+        out: The bundle.
+        which: Which weights of each, as in `load_for_inference`.
+        shares: Weight of each in the mean; all alike by default.
+        mean: Of probabilities or of logits.
+        overrides: `key=value` of prediction, such as a tuned post-processing, for all of them.
+
+    Raises:
+        UserError: A run or checkpoint that does not exist, differing ways to predict that no override settles, or
+            label meanings that differ.
+    """
+    if shares is not None and len(shares) != len(runs):
+        raise UserError(f"{len(runs)} runs need as many weights, got {len(shares)}")
+    members, labels = [], []
+    for number, run in enumerate(runs):
+        network, config = load_for_inference(run, which, overrides)
+        share = 1.0 / len(runs) if shares is None else shares[number]
+        members.append(Member(f"{run.name} ({which})", config, dict(network.state_dict()), share))
+        labels.append(_labels(config))
+    known = [meaning for meaning in labels if meaning]
+    if any(meaning != known[0] for meaning in known):
+        raise UserError(
+            "the runs were trained on data sets whose label values mean different things: bundle them apart"
+        )
+    config = members[0].config if members else Config.model_construct()
+    for member in members[1:]:
+        differing = [one for one in diff_configs(config, member.config) if one.key.split(".")[0] in HOW_TO_PREDICT]
+        if differing:
+            keys = ", ".join(f"{one.key} ({one.left}, {one.right})" for one in differing)
+            raise UserError(
+                f"{members[0].name} and {member.name} predict differently: {keys}; settle it with -o KEY=VALUE"
+            )
+    write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
+    return read_bundle(out)
+
+
+def _labels(config: Config) -> dict[str, object]:
+    """Meanings of the labels that a run was trained on, where its data set is still there."""
+    try:
+        return PreparedDataset.open(Path(config.data.dataset)).meanings.to_json()
+    except UserError:
+        return {}

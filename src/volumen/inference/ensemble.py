@@ -1,0 +1,60 @@
+"""Several networks as one: each sees every tile once, and their answers are averaged before the mask is made."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from volumen.errors import UserError
+
+Mean = Literal["probability", "logit"]
+LEAST_PROBABILITY = 1e-7  # a mean of exactly 0 or 1 has no finite logit
+
+
+class Ensemble(nn.Module):
+    """The weighted mean of several networks' answers, as logits.
+
+    Args:
+        members: Networks that give logits [B, 1, Z, Y, X].
+        weights: One for each, not negative; their sum is made 1. None weighs all alike.
+        mean: Of what: `probability`, or `logit` (the geometric mean of the odds).
+
+    Attributes:
+        divisor: Tile sizes must be multiples of it, z y x: the least common multiple of the members'.
+
+    Raises:
+        UserError: No member, another number of weights, or weights that are negative or all 0.
+    """
+
+    def __init__(
+        self, members: Sequence[nn.Module], weights: Sequence[float] | None = None, mean: Mean = "probability"
+    ) -> None:
+        super().__init__()
+        if not members:
+            raise UserError("an ensemble needs at least one network")
+        given = [1.0] * len(members) if weights is None else list(weights)
+        if len(given) != len(members):
+            raise UserError(f"an ensemble of {len(members)} networks needs as many weights, got {len(given)}")
+        if any(not weight >= 0 for weight in given) or not sum(given) > 0:
+            raise UserError(f"weights of an ensemble must not be negative, and not all 0: got {given}")
+        self.members = nn.ModuleList(members)
+        self.weights = tuple(weight / sum(given) for weight in given)
+        self.mean = mean
+        divisors = [getattr(member, "divisor", (1, 1, 1)) for member in members]
+        z, y, x = (math.lcm(*sides) for sides in zip(*divisors, strict=True))
+        self.divisor: tuple[int, int, int] = (z, y, x)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [B, 1, Z, Y, X], float32, of an image [B, C, Z, Y, X]."""
+        total: Tensor | None = None
+        for member, weight in zip(self.members, self.weights, strict=True):
+            if weight == 0:
+                continue
+            logits = member(image).float()
+            part = weight * (logits if self.mean == "logit" else torch.sigmoid(logits))
+            total = part if total is None else total.add_(part)
+        if total is None:
+            raise RuntimeError("no member has a weight")  # __init__ refuses that
+        return total if self.mean == "logit" else torch.logit(total, eps=LEAST_PROBABILITY)
