@@ -61,3 +61,9 @@ def test_summary_of_equal_values_keeps_them_all() -> None:
 def test_summaries_that_make_no_sense(values: list[float], bins: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         summarise(values, bins)
+
+
+def test_values_that_differ_by_rounding_have_a_histogram() -> None:
+    found = summarise([0.1 + 0.2, 0.3, 0.30000000000000004])
+    assert sum(found.counts) == 3
+    assert len(found.edges) == 11

@@ -122,7 +122,10 @@ def summarise(values: Iterable[float], bins: int = 10) -> Summary:
         raise UserError(f"summarise got {numbers[where]} at position {where}: leave cases without a value out")
     if bins < 1:
         raise UserError(f"bins must be 1 or more, got {bins}")
-    counts, edges = np.histogram(numbers, bins)
+    low, high = float(numbers.min()), float(numbers.max())
+    if high - low < 1e-9 * max(1.0, abs(low), abs(high)):  # as good as one value: numpy finds no bins between them
+        low, high = low - 0.5, high + 0.5
+    counts, edges = np.histogram(numbers, bins, (low, high))
     return Summary(
         mean=float(numbers.mean()),
         median=float(np.median(numbers)),

@@ -1,0 +1,104 @@
+"""Choose among checkpoints by what they do on fixed held-out volumes: distribution first, then the leaderboard score.
+
+Never by a loss: it depends on the weights of its terms, and its best value need not be the best mask. Beside every
+difference from the chosen one stands its noise over the volumes, paired, since all candidates saw the same ones.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from volumen.errors import UserError
+from volumen.experiments.distribution import Verdict, judge_share
+from volumen.experiments.scoring import Evaluation
+
+SCORE = "leaderboard"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One checkpoint on the held-out volumes."""
+
+    name: str
+    score: float
+    """Mean leaderboard score."""
+    dice: float
+    predicted_share: float
+    sound: bool
+    """Its surface share lies within the labels' own range, and no prediction says nothing."""
+    reasons: tuple[str, ...]
+    """Why it is not sound."""
+    difference: float
+    """Score less that of the chosen one."""
+    noise: float
+    """Standard error of the difference over the volumes; NaN with one volume."""
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the difference from the chosen one is no more than noise (two standard errors), or cannot be told."""
+        return math.isnan(self.noise) or abs(self.difference) <= 2 * self.noise
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The ranking, the chosen one first."""
+
+    candidates: tuple[Candidate, ...]
+    note: str
+
+    @property
+    def chosen(self) -> Candidate:
+        """The one to go on with."""
+        return self.candidates[0]
+
+
+def select(evaluations: Mapping[str, Evaluation], label_shares: Sequence[float]) -> Selection:
+    """Rank checkpoints.
+
+    Args:
+        evaluations: By name of the checkpoint, all on the same cases.
+        label_shares: True surface share of every labelled volume of the data set.
+
+    Raises:
+        UserError: No evaluation, or evaluations of different cases.
+    """
+    if not evaluations:
+        raise UserError("there is no checkpoint to choose from")
+    cases = {name: tuple(case.id for case in one.cases) for name, one in evaluations.items()}
+    first = next(iter(cases.values()))
+    if any(ids != first for ids in cases.values()):
+        raise UserError(f"the checkpoints were evaluated on different volumes ({cases}): they cannot be compared")
+    reasons = {name: _unsound(one, label_shares) for name, one in evaluations.items()}
+    order = sorted(evaluations, key=lambda name: (bool(reasons[name]), -evaluations[name].mean[SCORE]))
+    chosen = evaluations[order[0]]
+    ranked = tuple(_candidate(name, evaluations[name], chosen, reasons[name]) for name in order)
+    alike = [one.name for one in ranked[1:] if one.within_noise and one.sound == ranked[0].sound]
+    note = f"not told apart from it on {len(first)} volumes: {', '.join(alike)}" if alike else ""
+    if reasons[order[0]]:
+        note = "none of them is sound; " + (note or "the best score stands first")
+    return Selection(ranked, note)
+
+
+def _unsound(evaluation: Evaluation, label_shares: Sequence[float]) -> tuple[str, ...]:
+    shares = {case.id: case.values["predicted_share"] for case in evaluation.cases}
+    mean: Verdict = judge_share(shares, label_shares)[0]
+    return (*evaluation.warnings, *(() if mean.reached else (mean.sentence,)))
+
+
+def _candidate(name: str, evaluation: Evaluation, chosen: Evaluation, reasons: tuple[str, ...]) -> Candidate:
+    pairs = zip(evaluation.cases, chosen.cases, strict=True)
+    differences = np.array([one.values[SCORE] - other.values[SCORE] for one, other in pairs])
+    noise = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
+    mean = evaluation.mean
+    return Candidate(
+        name,
+        mean[SCORE],
+        mean["dice"],
+        mean["predicted_share"],
+        not reasons,
+        reasons,
+        float(differences.mean()),
+        noise,
+    )
