@@ -1,4 +1,4 @@
-"""`volumen prepare`, `volumen folds` and `volumen phantom`."""
+"""Data sets: `volumen prepare`, `folds`, `phantom`, `import` and `export`."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -27,6 +27,8 @@ def register(app: typer.Typer) -> None:
     app.command()(prepare)
     app.command()(folds)
     app.command()(phantom)
+    app.command(name="import")(import_)
+    app.command()(export)
 
 
 def prepare(
@@ -171,3 +173,29 @@ def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
         scrolls = " ".join(sorted({case.scroll_id for case in cases}))
         rows.append([str(number), str(len(fold.train)), str(len(fold.validation)), f"{surface:.1%}", scrolls])
     _print_table(["fold", "train", "validation", "surface of valid", "scrolls held out"], rows)
+
+
+def import_(
+    folder: Annotated[Path, typer.Argument(help="An nnU-Net data set: DatasetNNN_Name with TIFF volumes.")],
+    out: Annotated[Path, typer.Argument(help="New folder, in the layout that `volumen prepare` reads.")],
+    surface: Annotated[list[str] | None, typer.Option(help="Label that is surface, where there are several.")] = None,
+) -> None:
+    """Lay an nnU-Net data set out for `volumen prepare`, with its label meanings declared."""
+    from volumen.data.nnunet import import_nnunet
+
+    count = import_nnunet(folder, out, surface=surface or ())
+    typer.echo(f"written: {out} ({count} cases)")
+    typer.echo(f"next: volumen prepare {out} --out prepared/{out.name}")
+
+
+def export(
+    prepared: Annotated[Path, typer.Argument(help="Folder written by `volumen prepare`.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, called DatasetNNN_Name as nnU-Net wants it.")],
+) -> None:
+    """Write a prepared data set as an nnU-Net data set."""
+    from volumen.data.dataset import PreparedDataset
+    from volumen.data.nnunet import export_nnunet
+
+    with progress_bar("writing", "cases") as progress:
+        count = export_nnunet(PreparedDataset.open(prepared), out, progress)
+    typer.echo(f"written: {out} ({count} cases)")
