@@ -1,5 +1,6 @@
 """`volumen audit`: what a run can reach, said before it starts."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,6 @@ from volumen.cli.progress import progress_bar
 if TYPE_CHECKING:
     from volumen.doctor.audit import Context
 
-LOSS = "loss"
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -21,7 +20,10 @@ def register(app: typer.Typer) -> None:
 def audit(
     subject: Annotated[
         list[str],
-        typer.Argument(metavar="[loss] CONFIG", help="A YAML file or preset:NAME; after the word loss: its autopsy."),
+        typer.Argument(
+            metavar="[loss|liveness] CONFIG",
+            help="A YAML file or preset:NAME; after the word loss its autopsy, after liveness what each setting does.",
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(help="Prepared data set, or one to prepare first; otherwise the configuration's.")
@@ -43,19 +45,21 @@ def audit(
     """Look for what will make a run useless, before it starts.
 
     Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
-    reach on this data set: floor, perfect, best constant and operating point of every term.
+    reach on this data set: floor, perfect, best constant and operating point of every term. `volumen audit liveness
+    CONFIG` shows for every setting of the configuration which parts of the run it changes.
     """
     from volumen.errors import EXIT_USER_ERROR, UserError
 
-    wants_loss = subject[0] == LOSS
-    sources = subject[1:] if wants_loss else subject
+    shown = SUBJECTS.get(subject[0])
+    sources = subject[1:] if shown else subject
     if len(sources) != 1:
-        raise UserError(f"volumen audit takes one configuration, got {sources}: volumen audit [loss] CONFIG")
+        choice = "|".join(SUBJECTS)
+        raise UserError(f"volumen audit takes one configuration, got {sources}: volumen audit [{choice}] CONFIG")
     overrides = [*(override or []), *([] if fold is None else [f"data.fold={fold}"])]
     with progress_bar("reading", "checks") as show:
         context = _context(sources[0], overrides, data, meanings, as_run)
-        if wants_loss:
-            return _print_autopsy(context, as_json)
+        if shown:
+            return shown(context, as_json)
         from volumen.doctor.audit import run_audit
 
         report = run_audit(context, full=full, progress=show)
@@ -105,3 +109,22 @@ def _print_autopsy(context: "Context", as_json: bool) -> int:
     for phase, found in context.autopsies.items():
         print_autopsy(phase, found, context.operating_points[phase], console_for())
     return 0
+
+
+def _print_liveness(context: "Context", as_json: bool) -> int:
+    import json
+
+    from volumen.doctor.audit.liveness import examine_settings
+    from volumen.reporting.console import console_for
+    from volumen.reporting.liveness_table import print_liveness
+
+    examination = examine_settings(context)
+    if as_json:
+        typer.echo(json.dumps([trial.to_dict() for trial in examination.trials], indent=2))
+    else:
+        print_liveness(examination, console_for())
+    return 0
+
+
+SUBJECTS: dict[str, Callable[["Context", bool], int]] = {"loss": _print_autopsy, "liveness": _print_liveness}
+"""What an audit can show in place of its findings, by the word before the configuration."""
