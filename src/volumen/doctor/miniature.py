@@ -12,9 +12,10 @@ from volumen.config.model import ResEncModel, UNetModel
 from volumen.config.schema import Config
 from volumen.data.augment import Variation, draw_variation
 from volumen.data.randomness import generator
+from volumen.doctor.reads import Reads
 
-SIDE_VOXELS = 32
-FILTERS, DEPTH, SIZE = 4, 3, "S"
+SIDE_VOXELS = 24
+FILTERS, DEPTH, SIZE = 2, 2, "S"
 SAMPLES = 4096
 """Samples looked through for those that show each augmentation: one of probability 0.002 is missed once in 3600."""
 ANYWHERE = Sampling(patches_per_epoch=SAMPLES, surface_share=1.0, jitter_voxels=0, minimum_valid_share=0.0)
@@ -39,8 +40,13 @@ def miniature(config: Config) -> Config:
     return config.model_copy(update={"model": model, "data": data, "inference": inference})
 
 
+def without_replaced(reads: Reads) -> Reads:
+    """What was read on a small run, without the values that are not the configuration's own there."""
+    return Reads({key for key in reads.keys if not key.startswith("data.sampling.")}, reads.sections)
+
+
 def _small(sides: Patch, unit: int) -> Patch:
-    """Sides of at least 32 voxels (or as they are, where all are at most that), multiples of `unit`."""
+    """Sides of at least 24 voxels (or as they are, where all are at most that), multiples of `unit`."""
     if max(sides) <= SIDE_VOXELS:
         return sides
     least = -(-SIDE_VOXELS // unit)

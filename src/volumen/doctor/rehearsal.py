@@ -22,7 +22,7 @@ from torch import Tensor
 
 from volumen.config.schema import Config
 from volumen.doctor import stages
-from volumen.doctor.miniature import miniature, telling_samples
+from volumen.doctor.miniature import miniature, telling_samples, without_replaced
 from volumen.doctor.reads import Reads, recorded
 from volumen.training.loop import surface_share
 from volumen.training.objective import precomputed_targets
@@ -102,10 +102,12 @@ class Rehearsals:
         full = self._settled(config)
         small = miniature(full)
         played: dict[str, _Played] = {}
+        noted: list[Reads] = []
 
         def play(name: str, on: Config, make: Callable[[Config], dict[str, Any]], given: Any = None) -> _Played:
             known = [] if anew else self._played.setdefault((name, given), [])
             played[name] = _play(name, on, make, known)
+            noted.append(without_replaced(played[name].reads) if on is small else played[name].reads)
             return played[name]
 
         with _alone():
@@ -124,7 +126,9 @@ class Rehearsals:
             if made.failure is None:
                 samples, given = made.result["patches"], (run.steps_per_epoch, made.parts["patches"])
                 play("steps", small, lambda c: stages.steps(c, run, samples), given)
-        return _fingerprint(played)
+        shown = {part: shown for stage in played.values() for part, shown in stage.parts.items()}
+        failures = {name: stage.failure for name, stage in played.items() if stage.failure is not None}
+        return Fingerprint(shown, tuple(noted), failures)
 
     def _settled(self, config: Config) -> Config:
         """The configuration with `rotations: auto` decided, which takes a look at the labels, once."""
@@ -160,12 +164,6 @@ def _play(name: str, config: Config, make: Callable[[Config], dict[str, Any]], k
     seen = {key: _seen_at(config, key) for key in reads.keys | reads.sections}
     known.append(_Played(seen, reads, result, parts, failure))
     return known[-1]
-
-
-def _fingerprint(played: Mapping[str, _Played]) -> Fingerprint:
-    parts = {part: shown for stage in played.values() for part, shown in stage.parts.items()}
-    failures = {name: stage.failure for name, stage in played.items() if stage.failure is not None}
-    return Fingerprint(parts, tuple(stage.reads for stage in played.values()), failures)
 
 
 def _seen_at(config: BaseModel, key: str) -> Any:

@@ -44,7 +44,7 @@ DRAWS = 24
 BLOCK_VOXELS = 32  # side of the block that is validated
 FIELD_VOXELS = 64  # side of the field that post-processing cleans
 LARGER_VOLUME = (320, 320, 320)
-EPOCHS = 400  # epochs of a run that are looked at, evenly spread over longer ones
+EPOCHS = 200  # epochs of a run that are looked at, evenly spread over longer ones
 OBJECTIVE_EPOCHS = 100
 STRONGEST_OF = 16  # steps of the run among which those of the highest rates are rehearsed
 NOISES = 2
@@ -212,8 +212,9 @@ def prediction(config: Config, context: "Context") -> dict[str, Any]:
         build_model(config.model), tile=config.tile, overlap=config.inference.overlap, device=CPU,
         precision=precision_of(config), mirror=config.inference.mirror,
     )  # fmt: skip
-    larger = np.pad(image, [(0, side // 2) for side in config.tile], mode="reflect")
-    return {"prediction": predictor.logits(larger)}
+    wanted = (*config.tile[:2], config.tile[2] * 3 // 2)  # two tiles and more, according to the overlap
+    image = np.pad(image, [(0, max(0, side - BLOCK_VOXELS)) for side in wanted], mode="reflect")
+    return {"prediction": predictor.logits(image[tuple(slice(side) for side in wanted)])}
 
 
 def steps(config: Config, run: Run, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from volumen.config.schema import Config
 from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.parts import Parts
 from volumen.doctor.findings import Finding, Severity
-from volumen.doctor.rehearsal import Fingerprint, Rehearsals
+from volumen.doctor.rehearsal import Rehearsals
 from volumen.doctor.variations import default_of, variations
 
 EXCLUDED: dict[str, str] = {
@@ -34,6 +34,8 @@ EXCLUDED: dict[str, str] = {
     "training.intervention.kind": "it has one value only",
 }
 """Keys that are not varied, as patterns, and why."""
+ENOUGH = 2
+"""Values that the package's own parts answer to and the run's do not, before a setting is called ignored."""
 
 
 class Verdict(StrEnum):
@@ -139,30 +141,27 @@ class _Bench:
             return about(Verdict.excluded, reason=excluded)
         if dead is not None:
             return about(Verdict.dead, reason=dead)
-        tried, changes = _vary(self._run, self.base, config, key)
+        tried: list[Any] = []
+        missed: list[tuple[str, ...]] = []
+        for other, varied in variations(config, key):
+            tried.append(other)
+            # That nothing reads it is a strong claim: the first other value is rehearsed with nothing remembered.
+            changes = self.base.changed(self._run.fingerprint(varied, anew=not read and len(tried) == 1))
+            if changes:
+                return about(Verdict.live, tuple(tried), changes)
+            missed += self._missed(varied)
+            if len(missed) == ENOUGH:
+                return about(Verdict.ignored, tuple(tried), missed[0])
         if not tried:
             return about(Verdict.excluded, reason="no other valid value is known")
-        if changes:
-            return about(Verdict.live, tried, changes)
-        if self._reference is not None:
-            _, missed = _vary(self._reference, self._reference.fingerprint(config), config, key)
-            if missed:
-                return about(Verdict.ignored, tried, missed)
-        return about(Verdict.inert, tried)
+        return about(Verdict.ignored, tuple(tried), missed[0]) if missed else about(Verdict.inert, tuple(tried))
 
-
-def _vary(
-    rehearsals: Rehearsals, base: Fingerprint, config: Config, key: str
-) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """The values tried, up to the first that changes something, and the parts it changes."""
-    tried: list[Any] = []
-    for value, varied in variations(config, key):
-        tried.append(value)
-        # That nothing reads it is a strong claim: the first other value is rehearsed with nothing remembered.
-        changes = base.changed(rehearsals.fingerprint(varied, anew=len(tried) == 1 and not base.read(key)))
-        if changes:
-            return tuple(tried), changes
-    return tuple(tried), ()
+    def _missed(self, varied: Config) -> list[tuple[str, ...]]:
+        """What a variation would change with the package's own parts: nothing, or one list of parts."""
+        if self._reference is None:
+            return []
+        changes = self._reference.fingerprint(self._context.config).changed(self._reference.fingerprint(varied))
+        return [changes] if changes else []
 
 
 def findings_of(context: Context, examination: Examination) -> Iterator[Finding]:
@@ -170,12 +169,12 @@ def findings_of(context: Context, examination: Examination) -> Iterator[Finding]
 
     The schema's own default, written out, is not called without effect: it asks for nothing.
     """
-    for stage, message in examination.failures.items():
+    if examination.failures:
         yield Finding(
             code="P6",
             severity=Severity.stop,
-            title=f"the rehearsal of the run fails ({stage})",
-            evidence=message,
+            title="the rehearsal of the run fails",
+            evidence="; ".join(f"{stage}: {message}" for stage, message in examination.failures.items()),
             causes=("the configuration asks for what this data set, this machine or these parts cannot do",),
             remedies=("mend what the message names",),
             where=context.config.name,
