@@ -171,13 +171,21 @@ def _loss(config: Config) -> Iterator[Dead]:
 
 LIVENESS = Check(
     code="P6",
-    title="Settings that can never act",
+    title="Settings that act",
     symptom="An experiment that changes nothing, and a theory about why it did.",
     why=(
         "A start after the end, a patience longer than the run, parameters of a scheduler that is not used, weights of "
-        "a term that is absent: each was right once."
+        "a term that is absent: each was right once. Or the code never hands the value on: a class weight, a focal "
+        "gamma or the weight of a term that the file names, and that runs with another value written in the code."
     ),
-    measured="Every start, patience, period and weight of the configuration against the length and parts of the run.",
+    measured=(
+        "Every start, patience, period and weight against the length and parts of the run. The objective's total on "
+        "label patches against the sum of configured weight times raw value, phase by phase. And every value that a "
+        "file or an override sets is replaced by other valid ones, and a miniature of the run rehearsed with each: "
+        "patches, two steps, rates, averages, noise, verdicts, tiles, mask, validation. What changes no bit of any "
+        "of them is named; it stops the run where the package's own objective or state would have changed. "
+        "`volumen audit liveness CONFIG` shows what every setting does."
+    ),
     remedy="Change the setting or leave it out; a term of weight 0 costs nothing and is only noted.",
     run=check_liveness,
 )
