@@ -46,8 +46,8 @@ def audit(
     """Look for what will make a run useless, before it starts.
 
     Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
-    reach on this data set: floor, perfect, best constant and operating point of every term. `volumen audit noise
-    CONFIG` shows which differences between two epochs or two runs are real.
+    reach on this data set: floor, perfect, best constant and operating point of every term; `liveness` what each setting
+    changes; `noise` which differences between two epochs or two runs are real.
     """
     from volumen.errors import EXIT_USER_ERROR, UserError
 

@@ -54,4 +54,22 @@ def _noise(context: "Context", options: SubjectOptions) -> int:
     return 0
 
 
-SUBJECTS: dict[str, Callable[["Context", SubjectOptions], int]] = {"loss": _loss, "noise": _noise}
+def _liveness(context: "Context", options: SubjectOptions) -> int:
+    """What each setting changes."""
+    from volumen.doctor.audit.liveness import examine_settings
+    from volumen.reporting.console import console_for
+    from volumen.reporting.liveness_table import print_liveness
+
+    examination = examine_settings(context)
+    if options.as_json:
+        typer.echo(json.dumps([trial.to_dict() for trial in examination.trials], indent=2))
+    else:
+        print_liveness(examination, console_for())
+    return 0
+
+
+SUBJECTS: dict[str, Callable[["Context", SubjectOptions], int]] = {
+    "loss": _loss,
+    "liveness": _liveness,
+    "noise": _noise,
+}

@@ -127,7 +127,7 @@ class _Trainer:
             self.device,
             self.precision,
             steps_per_epoch=self.loader.batches_per_epoch,
-            prior=_surface_share(self.dataset, fold.train),
+            prior=surface_share(self.dataset, fold.train),
         )
         self.predictor = Predictor(
             self.state.model,
@@ -366,7 +366,7 @@ class _Trainer:
         }
 
 
-def _surface_share(dataset: PreparedDataset, case_ids: Sequence[str]) -> float:
+def surface_share(dataset: PreparedDataset, case_ids: Sequence[str]) -> float:
     """Share of surface among the labelled voxels, held away from 0 and 1."""
     cases = [dataset.case(case_id) for case_id in case_ids]
     share = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
