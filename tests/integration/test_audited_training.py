@@ -69,7 +69,7 @@ def test_an_accepted_code_starts_the_run_and_is_recorded(prepared, tmp_path, cap
     capsys.readouterr()
     assert train(prepared, tmp_path / "other", *FAULT, arguments=("--accept", "P5")) == 2
     assert train(prepared, tmp_path / "other", arguments=("--accept", "X9")) == 2
-    assert "there is no finding X9" in capsys.readouterr().err
+    assert "there is no check X9" in capsys.readouterr().err
 
 
 def test_a_place_that_is_taken_is_said_before_anything_is_audited(prepared, tmp_path, capsys) -> None:

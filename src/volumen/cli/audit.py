@@ -36,6 +36,9 @@ def audit(
     full: Annotated[
         bool, typer.Option("--full/--quick", help="Also what takes minutes: overfit a patch, rates, memory.")
     ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Code of the one check to run, such as P3. Repeatable.")
+    ] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a finding that is known and accepted.")] = None,
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
@@ -46,8 +49,8 @@ def audit(
     """Look for what will make a run useless, before it starts.
 
     Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
-    reach on this data set: floor, perfect, best constant and operating point of every term; `liveness` what each setting
-    changes; `noise` which differences between two epochs or two runs are real.
+    reach on this data set: floor, perfect, best constant and operating point of every term; `liveness` what each
+    setting changes; `noise` which differences between two epochs or two runs are real.
     """
     from volumen.errors import EXIT_USER_ERROR, UserError
 
@@ -63,7 +66,7 @@ def audit(
             return shown(context, SubjectOptions(as_json, page))
         from volumen.doctor.audit import run_audit
 
-        report = run_audit(context, full=full, progress=show)
+        report = run_audit(context, full=full, only=tuple(only or ()), progress=show)
     import json
 
     from volumen.reporting.audit_table import print_findings

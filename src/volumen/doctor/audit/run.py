@@ -37,9 +37,7 @@ class AuditReport:
         Raises:
             UserError: an accepted code does not exist.
         """
-        unknown = sorted(set(accepted) - set(CHECKS))
-        if unknown:
-            raise UserError(f"there is no finding {', '.join(unknown)} to accept: the codes are {', '.join(CHECKS)}")
+        _known(accepted)
         return tuple(finding for finding in self.of(Severity.stop) if finding.code not in accepted)
 
 
@@ -47,6 +45,7 @@ def run_audit(
     context: Context,
     *,
     full: bool = False,
+    only: tuple[str, ...] = (),
     progress: Callable[[str, int, int], None] = lambda name, done, of: None,
 ) -> AuditReport:
     """Run every check.
@@ -54,11 +53,17 @@ def run_audit(
     Args:
         context: The run to look at.
         full: Also what takes minutes: overfitting a patch, the range of learning rates, memory.
+        only: Codes of the checks to run; all of them if empty.
         progress: Told the title of the next check, its number and how many there are.
+
+    Raises:
+        UserError: A code that does not exist.
     """
-    jobs = [(check, check.run) for check in CHECKS.values() if check.run is not None]
+    _known(only)
+    checks = [check for check in CHECKS.values() if not only or check.code in only]
+    jobs = [(check, check.run) for check in checks if check.run is not None]
     if full:
-        jobs += [(check, check.thorough) for check in CHECKS.values() if check.thorough is not None]
+        jobs += [(check, check.thorough) for check in checks if check.thorough is not None]
     findings: list[Finding] = []
     seconds: dict[str, float] = {}
     for number, (check, job) in enumerate(jobs):
@@ -67,3 +72,9 @@ def run_audit(
         findings += job(context)
         seconds[check.code] = seconds.get(check.code, 0.0) + time.perf_counter() - began
     return AuditReport(gravest_first(findings), seconds)
+
+
+def _known(codes: tuple[str, ...]) -> None:
+    unknown = sorted(set(codes) - set(CHECKS))
+    if unknown:
+        raise UserError(f"there is no check {', '.join(unknown)}: the codes are {', '.join(CHECKS)}")
