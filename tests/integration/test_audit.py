@@ -14,7 +14,6 @@ from volumen.doctor.audit import CHECKS, run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
 
-
 ONLY = ("--only", "P3", "--only", "P6")
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import tifffile
-
 from tests.small_datasets import command, prepared_dataset, write_dataset
+
 from volumen.data.nnunet import export_nnunet, import_nnunet
 from volumen.data.prepare import prepare
 from volumen.errors import UserError
