@@ -103,3 +103,21 @@ def test_autocast_is_left_to_pytorch(monkeypatch):
         out = convolve(image, weight)
     out.float().sum().backward()
     assert out.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2, 2), (2, 2, 2, 2), (2, 2, 4, 4)])
+@pytest.mark.parametrize("channels", [8, 64])
+def test_two_planes_in_bfloat16_have_a_gradient(shape, channels):
+    """PyTorch 2.13 gives memory that was never written here, on processors with AVX512-BF16."""
+    image, gradient = data(shape, channels, channels)
+    expected = reference(image.bfloat16(), gradient.bfloat16())
+    for _ in range(5):
+        weight = torch.full((channels, channels, 3, 3, 3), 0.01, requires_grad=True)
+        unclean = [torch.full((2**size,), float("nan")) for size in range(8, 22)]
+        del unclean  # what is allocated next holds NaN until it is written
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = convolve(image, weight)
+        assert out.shape == gradient.shape
+        out.backward(gradient.bfloat16())
+        error = float((weight.grad.double() - expected).abs().max())
+        assert error < 0.02 * float(expected.abs().max())

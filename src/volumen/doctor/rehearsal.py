@@ -9,13 +9,11 @@ changed. Which values it read is recorded (`reads`), never assumed.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
@@ -110,7 +108,7 @@ class Rehearsals:
             noted.append(without_replaced(played[name].reads) if on is small else played[name].reads)
             return played[name]
 
-        with _alone():
+        with stages.alone():
             context, parts = self.context, self.parts
             drawn = play("draws", full, lambda c: stages.draws(c, context))
             play("model", full, lambda c: stages.shapes(c, parts, self._prior))
@@ -179,18 +177,6 @@ def _seen_at(config: BaseModel, key: str) -> Any:
     if isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
         return tuple(type(item) for item in value)
     return value
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One thread, so that sums have one order, and the process's random state as it was afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def digest(value: Any) -> str:

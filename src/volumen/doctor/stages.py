@@ -5,7 +5,8 @@ its configuration would go on reading it in another stage unseen.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
@@ -64,6 +65,18 @@ class Run:
         return self.parts.state(
             config, CPU, precision, steps_per_epoch=self.steps_per_epoch, prior=self.prior
         )  # fmt: skip
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One thread, so that sums have one order, and the process's random state as it was afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def precision_of(config: Config) -> Precision:

@@ -12,6 +12,7 @@ from volumen.config.loss import Phase
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PreparedDataset
 from volumen.data.labels import IGNORE
+from volumen.data.normalise import normalise
 from volumen.data.randomness import generator
 from volumen.data.sampling import crop
 from volumen.doctor.audit.parts import Parts
@@ -89,6 +90,23 @@ class Context:
             UserError: no training volume has any.
         """
         return np.stack([self._label_block(*place, PATCH_VOXELS) for place in self._patch_places])
+
+    def normalised_patches(self, count: int, side: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Patches as a network sees them, and their labels.
+
+        Args:
+            count: At most 4.
+            side: In voxels; what lies outside of a volume is 0 and ignored.
+
+        Returns:
+            Images float32 [N, 1, Z, Y, X], labels uint8 [N, Z, Y, X] in canonical codes.
+        """
+        places, method = self._patch_places[:count], self.config.data.normalisation
+        blocks = [
+            normalise(_block(self.dataset.image(one), centre, side), self.dataset.case(one).statistics, method)
+            for one, centre in places
+        ]
+        return np.stack(blocks)[:, None], np.stack([self._label_block(*place, side) for place in places])
 
     @cached_property
     def image_patches(self) -> NDArray[np.float32]:

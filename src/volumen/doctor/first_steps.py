@@ -1,0 +1,187 @@
+"""What a run's network and state are before anything was learnt: gradients, batches, the head, resuming.
+
+Everything here is arithmetic on a fresh state and two small patches, on the CPU and in float32: differences between
+samples, modes or two ways to the same state are then those of the code, not of the number format.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from volumen.doctor.autopsy import TOTAL, Probe
+from volumen.doctor.miniature import miniature
+from volumen.doctor.stages import CPU
+from volumen.losses import CompositeLoss
+from volumen.runtime import Precision
+from volumen.training.loop import surface_share
+from volumen.training.state import TrainingState
+from volumen.training.step import training_step
+
+if TYPE_CHECKING:  # the audit's checks call this module
+    from volumen.doctor.audit.context import Context
+
+PRECISION = Precision("fp32", "cpu")
+PUSHES = 24
+PUSH_RATE = 0.5
+SPREAD_BELOW = 1e-6
+
+
+@dataclass(frozen=True)
+class Board:
+    """Two patches: images [2, 1, Z, Y, X] as a network sees them, and an objective on their labels."""
+
+    images: Tensor
+    probe: Probe
+
+    @property
+    def batch(self) -> dict[str, Any]:
+        """As a training step takes it."""
+        return {"image": self.images, "target": self.probe.target, "valid": self.probe.valid, **self.probe.precomputed}
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Which parameters a first backward pass reached."""
+
+    frozen: tuple[str, ...]
+    """Parameters that ask for no gradient."""
+    unreached: tuple[str, ...]
+    """Weights (of more than one axis) without a gradient, or with zeros only; a bias before a norm has none rightly."""
+    not_finite: tuple[str, ...]
+
+
+def board_of(context: "Context", objective: CompositeLoss, side: int) -> Board:
+    """The first two patches of the audit, of a side that the network can take."""
+    images, labels = context.normalised_patches(2, side)
+    return Board(torch.from_numpy(images), Probe(objective, labels))
+
+
+def fresh(context: "Context", *, small: bool = False) -> TrainingState:
+    """The run's state before its first step, whole or with the miniature's network."""
+    config = miniature(context.config) if small else context.config
+    prior = surface_share(context.dataset, context.training)
+    return context.parts.state(config, CPU, PRECISION, steps_per_epoch=1, prior=prior)
+
+
+def finest(logits: Tensor | list[Tensor]) -> Tensor:
+    """The logits of the whole resolution, where a network gives several."""
+    return logits[0] if isinstance(logits, list | tuple) else logits
+
+
+def gradients(model: nn.Module, board: Board) -> Gradients:
+    """Go forward and backward once, in training mode, and look at every parameter."""
+    model.train()
+    model.zero_grad(set_to_none=True)
+    probe = board.probe
+    loss = probe.objective(model(board.images), probe.target, probe.valid, precomputed=probe.precomputed).total
+    torch.autograd.backward(loss)
+    named = list(model.named_parameters())
+    moving = [(name, one) for name, one in named if one.requires_grad]
+    found = Gradients(
+        frozen=tuple(name for name, one in named if not one.requires_grad),
+        unreached=tuple(n for n, one in moving if one.ndim > 1 and (one.grad is None or not bool(one.grad.any()))),
+        not_finite=tuple(n for n, one in moving if one.grad is not None and not bool(torch.isfinite(one.grad).all())),
+    )
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def leak_between_samples(model: nn.Module, images: Tensor) -> float:
+    """How much the answer to one image changes with its neighbour in the batch, relative to the answer's spread."""
+    model.eval()
+    with torch.no_grad():
+        beside, alone = model(images), model(torch.stack([images[0], images[0].flip(0, 1)]))
+    return _difference(finest(beside)[0], finest(alone)[0])
+
+
+def answer_to_images(model: nn.Module, images: Tensor) -> float:
+    """How much the answer changes where the image is replaced by zeros, relative to its size."""
+    model.eval()
+    with torch.no_grad():
+        shown, hidden = finest(model(images)), finest(model(torch.zeros_like(images)))
+    return float((shown - hidden).abs().max()) / max(float(shown.abs().max()), SPREAD_BELOW)
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max()) / max(float(one.std()), SPREAD_BELOW)
+
+
+def reachable_range(context: "Context", images: Tensor) -> tuple[float, float]:
+    """Least and largest output of the network once its weights were pushed, first downwards and then upwards.
+
+    Logits follow without limit; what stays within 0 and 1 has been through an activation.
+    """
+    seen: list[float] = []
+    for sign in (1.0, -1.0):
+        model = fresh(context, small=True).model.train()
+        optimiser = torch.optim.Adam(model.parameters(), lr=PUSH_RATE)
+        for _ in range(PUSHES):
+            output = finest(model(images))
+            seen += [float(output.detach().min()), float(output.detach().max())]
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(sign * output.mean())
+            optimiser.step()
+    known = [value for value in seen if math.isfinite(value)]
+    return min(known), max(known)
+
+
+def resume_error(context: "Context", board: Board) -> tuple[float, tuple[str, ...]]:
+    """Step, save, and step on: once in the state itself, once in a fresh one that was given what was saved.
+
+    Returns:
+        The largest difference of a weight relative to the largest change of that step, and what else differs.
+
+    Raises:
+        NonFiniteError: A step ended in one.
+    """
+    going, resumed = fresh(context, small=True), fresh(context, small=True)
+    _step(going, board)
+    saved = _copy(going.state_dict())
+    resumed.load_state_dict(_copy(saved), "a state that was saved")
+    before = {name: one.detach().clone() for name, one in going.model.named_parameters()}
+    for state in (going, resumed):
+        _step(state, board)
+    pairs = list(zip(before.values(), _weights(going), _weights(resumed), strict=True))
+    change = max(float((after - start).abs().max()) for start, after, _ in pairs)
+    error = max(float((after - other).abs().max()) for _, after, other in pairs)
+    parts = {"rate": going.rate.value != resumed.rate.value, "cursor": going.cursor != resumed.cursor}
+    return error / max(change, 1e-30), tuple(name for name, differs in parts.items() if differs)
+
+
+def _weights(state: TrainingState) -> list[Tensor]:
+    return [one.detach() for one in state.model.parameters()]
+
+
+def _step(state: TrainingState, board: Board) -> None:
+    state.model.train()
+    epochs = state.config.training.epochs
+    state.rate.apply(0.3 * epochs, epochs)
+    training_step(
+        state.model, board.probe.objective, state.optimiser, board.batch, precision=PRECISION, device=CPU,
+        gradient_clip=state.config.training.gradient_clip, scaler=None,
+    )  # fmt: skip
+    state.cursor.step += 1
+
+
+def _copy(value: Any) -> Any:
+    """Nested plain values with tensors of their own."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copy(item) for item in value)
+    return value
+
+
+def first_total(model: nn.Module, board: Board, constants: Sequence[float]) -> tuple[float, float]:
+    """The total of the network as it starts, in evaluation mode, and the worst total of some constant logits."""
+    model.eval()
+    with torch.no_grad():
+        start = board.probe.at(finest(model(board.images)).float())[TOTAL]
+    like = torch.zeros_like(board.probe.perfect)
+    return start, max(board.probe.at(like + logit)[TOTAL] for logit in constants)
