@@ -50,6 +50,9 @@ HEALTHY: dict[str, tuple[str, ...]] = {
         "maximum_scale: 60, maximum_interventions: 2, enough_improvement: 0.4}",
         "training.degradation.epochs=2", "training.gradient_clip=12.0", "training.selection_metric=surface_dice",
     ),
+    "validation on crops": (
+        "training.validation={kind: crops, per_volume: 3, crop: [48, 48, 48], fresh: true}",
+    ),
     "a constant rate with warm-up": (
         "schedule={kind: constant, warmup_epochs: 5}", "training.epochs=30", "training.validate_every_epochs=2",
         "training.gradient_clip=null", "seed=3", "data.batch=4",
@@ -143,6 +146,8 @@ def as_schema_key(config: Config, key: str) -> str:
         rest = [*rest[:1], "0", *rest[2:3]]
     if section == "model":
         rest = rest[:1]
+    if section == "training" and rest[0] == "validation":
+        rest[0] = f"validation[{config.training.validation.kind}]"
     return ".".join([f"{section}[{kind}]" if kind else section, *rest])
 
 

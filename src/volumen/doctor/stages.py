@@ -28,6 +28,7 @@ from volumen.models import build_model
 from volumen.postprocess import apply_pipeline
 from volumen.runtime import Precision, choose_precision
 from volumen.training.noise import inject_noise, noise_is_due
+from volumen.training.regions import validation_regions
 from volumen.training.schedule import LearningRate
 from volumen.training.state import TrainingState
 from volumen.training.step import training_step
@@ -167,12 +168,16 @@ def mask(config: Config) -> dict[str, Any]:
 
 
 def validation(config: Config, context: "Context") -> dict[str, Any]:
-    """A block of a training volume, predicted fairly and scored as a validation does."""
+    """The regions of a held-out volume that two validations look at, and a block of a training volume, predicted
+    fairly and scored as a validation does.
+    """
+    label = context.dataset.label(context.validation[0])
+    regions = [validation_regions(config, label, 0, epoch) for epoch in (0, 1)]
     block = _one_block(context)
     case_id = block.cases[0].id
     scored = validate(cast(Predictor, _Fair(block)), _plain_objective(), block, (case_id,), config)
     chosen = scored.metrics[config.training.selection_metric]
-    return {"validation": (chosen, scored.total, scored.metrics)}
+    return {"validation": (chosen, scored.total, scored.metrics), "validated voxels": repr(regions)}
 
 
 @dataclass(frozen=True)
