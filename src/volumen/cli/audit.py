@@ -50,7 +50,8 @@ def audit(
 
     Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
     reach on this data set: floor, perfect, best constant and operating point of every term; `liveness` what each
-    setting changes; `noise` which differences between two epochs or two runs are real.
+    setting changes; `noise` which differences between two epochs or two runs are real; `rate` which learning rates the
+    run bears.
     """
     from volumen.errors import EXIT_USER_ERROR, UserError
 

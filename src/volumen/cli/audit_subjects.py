@@ -68,8 +68,24 @@ def _liveness(context: "Context", options: SubjectOptions) -> int:
     return 0
 
 
+def _rate(context: "Context", options: SubjectOptions) -> int:
+    """Which learning rates the run bears."""
+    from volumen.doctor.rate_range import measure_rates
+    from volumen.files import strict_json
+    from volumen.reporting.console import console_for
+    from volumen.reporting.rate_table import print_rates
+
+    found = measure_rates(context)
+    if options.as_json:
+        typer.echo(json.dumps(strict_json(asdict(found)), indent=2))
+    else:
+        print_rates(found, console_for())
+    return 0
+
+
 SUBJECTS: dict[str, Callable[["Context", SubjectOptions], int]] = {
     "loss": _loss,
     "liveness": _liveness,
     "noise": _noise,
+    "rate": _rate,
 }

@@ -140,8 +140,8 @@ def resume_error(context: "Context", board: Board) -> tuple[float, tuple[str, ..
     """
     going, resumed = fresh(context, small=True), fresh(context, small=True)
     _step(going, board)
-    saved = _copy(going.state_dict())
-    resumed.load_state_dict(_copy(saved), "a state that was saved")
+    saved = copied(going.state_dict())
+    resumed.load_state_dict(copied(saved), "a state that was saved")
     before = {name: one.detach().clone() for name, one in going.model.named_parameters()}
     for state in (going, resumed):
         _step(state, board)
@@ -167,14 +167,14 @@ def _step(state: TrainingState, board: Board) -> None:
     state.cursor.step += 1
 
 
-def _copy(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """Nested plain values with tensors of their own."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
+        return {key: copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copy(item) for item in value)
+        return type(value)(copied(item) for item in value)
     return value
 
 

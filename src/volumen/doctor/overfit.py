@@ -76,8 +76,7 @@ def overfit(context: "Context", *, steps: int = STEPS, seconds: float = SECONDS)
     )
     bench = _Bench(state, probe, torch.from_numpy(images))
     epochs = config.training.epochs
-    tried = (epochs * step / STRONGEST_OF for step in range(STRONGEST_OF))
-    peak = max(tried, key=lambda epoch: state.rate.rate_at(epoch, epochs))
+    peak = highest_rate_epoch(state)
     progress, done, failure = [found.total.progress(bench.loss())], 0, None
     while done < steps and time.perf_counter() - began < seconds and progress[-1] >= LEARNT:
         try:
@@ -101,6 +100,13 @@ def overfit(context: "Context", *, steps: int = STEPS, seconds: float = SECONDS)
         decided=done >= steps or min(progress) < LEARNT,
         failure=failure,
     )
+
+
+def highest_rate_epoch(state: TrainingState) -> float:
+    """An epoch at which the run's rate is highest, or nearly."""
+    epochs = state.config.training.epochs
+    tried = (epochs * step / STRONGEST_OF for step in range(STRONGEST_OF))
+    return max(tried, key=lambda epoch: state.rate.rate_at(epoch, epochs))
 
 
 @dataclass(frozen=True)

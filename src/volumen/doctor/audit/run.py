@@ -11,12 +11,14 @@ from volumen.doctor.audit.labels import LABELS, SHEETS
 from volumen.doctor.audit.liveness import LIVENESS
 from volumen.doctor.audit.objective import CONSTANT, FLOOR, OPERATING_POINT
 from volumen.doctor.audit.protocol import PROTOCOL
+from volumen.doctor.audit.rate import RATE
 from volumen.doctor.audit.start import START
 from volumen.doctor.findings import Finding, Severity, gravest_first
 from volumen.errors import UserError
 
 CHECKS: dict[str, Check] = {
-    check.code: check for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA, START, PROTOCOL)
+    check.code: check
+    for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA, START, PROTOCOL, RATE)
 }
 
 
