@@ -15,7 +15,7 @@ from volumen.data.labels import SURFACE
 from volumen.doctor.cost import SMALL_SIDE, Bench, StepProfile, affordable, least_of, profile_step
 from volumen.doctor.cost_memory import LargestBatch, Trial, available_bytes, find_largest, try_batch
 from volumen.errors import UserError
-from volumen.inference.predictor import MIRRORS
+from volumen.inference.predictor import MIRRORS, probabilities_from_logits
 from volumen.postprocess import apply_pipeline
 from volumen.training.loop import surface_share
 from volumen.training.regions import validation_regions
@@ -196,5 +196,5 @@ def _scoring_seconds_per_voxel(context: "Context", config: Config) -> float:
     mask_metrics((logits[corner] > 0).astype(np.uint8), block[corner], full=exact)  # compiles what is compiled once
     began = time.perf_counter()
     loss_on_blocks(objective, logits, block)
-    mask_metrics(apply_pipeline(1 / (1 + np.exp(-logits)), config.postprocessing), block, full=exact)
+    mask_metrics(apply_pipeline(probabilities_from_logits(logits), config.postprocessing), block, full=exact)
     return (time.perf_counter() - began) / block.size

@@ -1,4 +1,4 @@
-"""What `volumen audit cost` prints: where a step's time goes, what the run takes, and what another batch would change."""
+"""What `volumen audit cost` prints: where a step's time goes, what the run takes, and what another batch changes."""
 
 from rich.console import Console
 
@@ -15,7 +15,7 @@ def print_cost(cost: Cost, console: Console) -> None:
         f"an epoch: {before.steps_per_epoch} steps of {before.step_seconds:.2f} s with the loader beside them, "
         f"{duration(before.epoch_seconds)} with its share of the validations",
         f"a validation, estimated: {duration(validation.seconds)}: {validation.tiles} tiles of "
-        f"{validation.tile_seconds:.2f} s and {validation.scoring_seconds:.1f} s of scoring; {cost.validations} of them",
+        f"{validation.tile_seconds:.2f} s and {validation.scoring_seconds:.1f} s of scoring; {cost.validations} in all",
         f"all {cost.epochs} epochs: {duration(before.total_seconds)}",
         f"memory of a step: {_memory(before)} of {cost.available_bytes / 1e9:.1f} GB available",
         largest_text(cost),
