@@ -2,10 +2,10 @@
 
     python -m volumen.doctor.memory_trial < request.json
 
-The request holds `config` (JSON text), `batch`, `surface_share` and `room_bytes`; the answer is one line of JSON: `fits`, and where
 The request holds `config` (JSON text), `batch`, `surface_share` and `room_bytes`; the answer is one line of JSON:
 `fits`, and where it does `peak_bytes` and `seconds`. The voxels are random and the sheets are planes: memory depends on
 neither. The parts are the package's own.
+"""
 
 import json
 import resource

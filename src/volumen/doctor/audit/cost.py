@@ -33,8 +33,8 @@ def check_terms(context: Context) -> Iterator[Finding]:
                 title=f"{name} takes {cost:.0%} of the step and {worth:.2g} of the objective",
                 evidence=(
                     f"{profile.terms[name].cpu_seconds:.2f} s of processor time a step, the network "
-                    f"{profile.network.cpu_seconds:.2f} s (forward and backward{scaled}); its weighted value moves by "
-                    f"{worth:.2g} of what the whole objective moves by between the best constant and the best attainable"
+                    f"{profile.network.cpu_seconds:.2f} s (forward and backward{scaled}); its value moves by "
+                    f"{worth:.2g} of what the sum moves by between the best constant and the best attainable"
                 ),
                 causes=("the weight is so small that the term changes nothing",),
                 remedies=(f"loss.terms.{name}.weight: 0, which does not compute it", "a weight that counts"),
