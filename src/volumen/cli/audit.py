@@ -43,6 +43,9 @@ def audit(
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
     ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Of `cost`: another batch size to compare; the double by default.")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Write the loss autopsy as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
 ) -> int:
@@ -51,7 +54,7 @@ def audit(
     Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
     reach on this data set: floor, perfect, best constant and operating point of every term; `liveness` what each
     setting changes; `noise` which differences between two epochs or two runs are real; `rate` which learning rates the
-    run bears.
+    run bears; `cost` where time and memory go, the largest batch that fits and what another batch size would change.
     """
     from volumen.errors import EXIT_USER_ERROR, UserError
 
@@ -64,7 +67,7 @@ def audit(
     with progress_bar("reading", "checks") as show:
         context = _context(sources[0], overrides, data, meanings, as_run)
         if shown:
-            return shown(context, SubjectOptions(as_json, page))
+            return shown(context, SubjectOptions(as_json, page, batch))
         from volumen.doctor.audit import run_audit
 
         report = run_audit(context, full=full, only=tuple(only or ()), progress=show)

@@ -18,6 +18,8 @@ class SubjectOptions:
 
     as_json: bool
     page: Path | None
+    batch: int | None = None
+    """Another batch size whose cost is shown beside the configured one's."""
 
 
 def _loss(context: "Context", options: SubjectOptions) -> int:
@@ -83,9 +85,25 @@ def _rate(context: "Context", options: SubjectOptions) -> int:
     return 0
 
 
+def _cost(context: "Context", options: SubjectOptions) -> int:
+    """What a step, an epoch and the run cost, and what another batch size would change."""
+    from volumen.doctor.cost_plan import measure_cost
+    from volumen.files import strict_json
+    from volumen.reporting.console import console_for
+    from volumen.reporting.cost_table import print_cost
+
+    cost = measure_cost(context, batch=options.batch)
+    if options.as_json:
+        typer.echo(json.dumps(strict_json(cost.to_dict()), indent=2))
+    else:
+        print_cost(cost, console_for())
+    return 0
+
+
 SUBJECTS: dict[str, Callable[["Context", SubjectOptions], int]] = {
     "loss": _loss,
     "liveness": _liveness,
     "noise": _noise,
     "rate": _rate,
+    "cost": _cost,
 }

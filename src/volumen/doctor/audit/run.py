@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
+from volumen.doctor.audit.cost import COST
 from volumen.doctor.audit.data import DATA
 from volumen.doctor.audit.labels import LABELS, SHEETS
 from volumen.doctor.audit.liveness import LIVENESS
@@ -18,7 +19,7 @@ from volumen.errors import UserError
 
 CHECKS: dict[str, Check] = {
     check.code: check
-    for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA, START, PROTOCOL, RATE)
+    for check in (LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, LIVENESS, DATA, START, PROTOCOL, RATE, COST)
 }
 
 

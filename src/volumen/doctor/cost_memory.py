@@ -1,0 +1,158 @@
+"""Memory of a training step, and the largest batch that fits, without ever running out of it here.
+
+Every trial is a real step in a child process (`memory_trial`) that may grow by no more than what is available.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from volumen.config.schema import Config
+from volumen.doctor.memory_trial import is_out_of_memory
+from volumen.errors import UserError
+from volumen.runtime import choose_device
+
+RESERVE = 0.05  # of what is available: allocation is not quite a straight line
+TRIALS = 3  # of a predicted largest batch, each a tenth smaller than the one before
+TRIAL_SECONDS = 40.0
+CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A step that was tried."""
+
+    batch: int
+    fits: bool
+    peak_bytes: int = 0
+    seconds: float = 0.0
+    timed_out: bool = False
+    """It was stopped before its end: nothing is known of whether it fits."""
+
+
+@dataclass(frozen=True)
+class LargestBatch:
+    """The largest batch that fits, and how well that is known."""
+
+    batch: int
+    verified: bool
+    """A real step of this batch fitted; otherwise it is what two measured batches predict."""
+    capped: bool
+    """It is `data.sampling.patches_per_epoch`, beyond which an epoch would be empty, and not the memory's limit."""
+    available_bytes: int
+    fixed_bytes: float
+    """Memory = fixed + per_patch * batch, from two measured batches."""
+    per_patch_bytes: float
+
+
+def largest_batch(fits: Callable[[int], bool], start: int, limit: int) -> int:
+    """The largest batch from 1 to `limit` that fits; 0 if none does.
+
+    Doubles from `start` until one does not fit, then bisects. What fits at some batch fits at every smaller one.
+    """
+    good, bad = 0, limit + 1
+    guess = min(max(start, 1), limit)
+    while bad - good > 1:
+        if fits(guess):
+            good = guess
+            guess = min(2 * good, bad - 1) if bad > limit else (good + bad) // 2
+        else:
+            bad = guess
+            guess = (good + bad) // 2
+    return good
+
+
+def try_batch(
+    config: Config, batch: int, share: float, room_bytes: int | None, *, seconds: float = TRIAL_SECONDS
+) -> Trial:
+    """Do two steps of a batch in a child process.
+
+    Args:
+        config: The run; its parts are the package's own.
+        batch: Patches a step.
+        share: Surface share, at which the network's logits start.
+        room_bytes: What the child may occupy in all; None sets no limit. On CUDA the device sets it.
+        seconds: Until the child is stopped.
+
+    Raises:
+        UserError: The step failed for another reason than memory.
+    """
+    request = {"config": config.model_dump_json(), "batch": batch, "surface_share": share}
+    command = [sys.executable, "-m", "volumen.doctor.memory_trial"]
+    text = json.dumps({**request, "room_bytes": room_bytes})
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        return Trial(batch, fits=False, timed_out=True)
+    if done.returncode == 0:
+        return Trial(batch, **json.loads(done.stdout))
+    if done.returncode < 0 or is_out_of_memory(done.stderr):  # killed by the system, or gone before it could answer
+        return Trial(batch, fits=False)
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    raise UserError(f"a training step of batch {batch} fails: {last}: `volumen train` would fail the same way")
+
+
+def find_largest(config: Config, share: float, smaller: Trial, larger: Trial, available: int) -> LargestBatch:
+    """Predict the largest batch from two trials that fitted, and try it.
+
+    Args:
+        config: The run.
+        share: As in `try_batch`.
+        smaller: Trial of the smaller batch.
+        larger: Trial of the larger batch.
+        available: Bytes.
+    """
+    slope = max((larger.peak_bytes - smaller.peak_bytes) / (larger.batch - smaller.batch), 1.0)
+    fixed = larger.peak_bytes - slope * larger.batch
+    most = config.data.sampling.patches_per_epoch
+    room = available * (1 - RESERVE)
+    predicted = largest_batch(lambda batch: fixed + slope * batch <= room, larger.batch, most)
+    verified, began = False, time.perf_counter()
+    per_patch_seconds = larger.seconds / larger.batch
+    for _ in range(TRIALS):
+        left = TRIAL_SECONDS - (time.perf_counter() - began)
+        if predicted < 1 or 2.5 * predicted * per_patch_seconds > left:
+            break
+        trial = try_batch(config, predicted, share, available, seconds=left)
+        verified = trial.fits
+        if trial.fits or trial.timed_out:
+            break
+        predicted = int(predicted * 0.9)
+    return LargestBatch(predicted, verified, predicted == most, available, fixed, slope)
+
+
+def available_bytes(config: Config) -> int:
+    """Memory that a run could have now: of the device, or of the machine and the group of processes it is put into.
+
+    Raises:
+        UserError: The system does not tell.
+    """
+    if choose_device(config.device).type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError as error:
+        raise UserError("this system has no /proc/meminfo: available memory is known on Linux only") from error
+    return min([*sizes, *_group_rooms()])
+
+
+def _group_rooms() -> list[int]:
+    """What is left of the limits of control groups, versions 2 and 1."""
+    rooms = []
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            most, now = ((CGROUP / name).read_text(encoding="ascii").strip() for name in (limit, used))
+            rooms.append(max(int(most) - int(now), 0))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return rooms
