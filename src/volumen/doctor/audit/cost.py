@@ -120,7 +120,7 @@ def _size(sides: tuple[int, ...]) -> str:
 
 COST = Check(
     code="P11",
-    title="Cost",
+    title="Cost of the run",
     symptom="Epochs that take twice as long as they need, a run that dies of memory at night, a week for one answer.",
     why=(
         "A term is computed whatever its weight, as long as that is not 0. Memory grows with the batch, and time with "

@@ -261,7 +261,7 @@ def _sigmoid(logit: float) -> float:
 
 START = Check(
     code="P8",
-    title="The start",
+    title="The start of a run",
     symptom="A loss that does not move, whatever is changed; a resumed run that jumps; a mask with a bare border.",
     why=(
         "A second activation, a detached layer, an axis mixed up or a lost state let a training go on for weeks: it "
