@@ -52,8 +52,7 @@ def test_two_patches_are_learnt_by_heart_and_not_without_a_rate(bench) -> None:
 
 def test_a_range_test_gives_the_state_back_to_the_last_bit(bench) -> None:
     context = context_of(bench)
-    objective = next(iter(context.objectives.values()))
-    state, board = fresh(context), board_of(context, objective, 32)
+    state, board = fresh(context), board_of(context, 4)
     before = digest(copied(state.state_dict()))
     found = sweep(state, board, next(iter(context.autopsies.values())).total, steps=20)
     assert digest(state.state_dict()) == before

@@ -149,7 +149,7 @@ class Probe:
 
     def __init__(self, objective: CompositeLoss, labels: NDArray[np.uint8]) -> None:
         codes = torch.from_numpy(np.ascontiguousarray(labels))
-        self.objective = objective
+        self.objective, self.labels = objective, labels
         self.target, self.valid = (codes == SURFACE).to(torch.uint8), codes != IGNORE
         self.perfect = CERTAIN * (2.0 * self.target.float() - 1).unsqueeze(1)
         valid = int(self.valid.sum())

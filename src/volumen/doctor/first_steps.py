@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from volumen.doctor.autopsy import TOTAL, Probe
 from volumen.doctor.miniature import miniature
 from volumen.doctor.stages import CPU
-from volumen.losses import CompositeLoss
 from volumen.runtime import Precision
 from volumen.training.loop import surface_share
 from volumen.training.state import TrainingState
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # the audit's checks call this module
     from volumen.doctor.audit.context import Context
 
 PRECISION = Precision("fp32", "cpu")
+SIDE_VOXELS = 32
 PUSHES = 24
 PUSH_RATE = 0.5
 SPREAD_BELOW = 1e-6
@@ -32,15 +34,38 @@ SPREAD_BELOW = 1e-6
 
 @dataclass(frozen=True)
 class Board:
-    """Two patches: images [2, 1, Z, Y, X] as a network sees them, and an objective on their labels."""
+    """A few patches: images [N, 1, Z, Y, X] as a network sees them, and an objective on their labels."""
 
     images: Tensor
     probe: Probe
 
     @property
+    def labels(self) -> NDArray[np.uint8]:
+        """Canonical codes [N, Z, Y, X]."""
+        return self.probe.labels
+
+    @property
     def batch(self) -> dict[str, Any]:
         """As a training step takes it."""
         return {"image": self.images, "target": self.probe.target, "valid": self.probe.valid, **self.probe.precomputed}
+
+    def step(self, state: TrainingState, precision: Precision) -> None:
+        """One training step at the rate that the state's optimiser has."""
+        state.model.train()
+        training_step(
+            state.model, self.probe.objective, state.optimiser, self.batch, precision=precision, device=CPU,
+            gradient_clip=state.config.training.gradient_clip, scaler=state.scaler,
+        )  # fmt: skip
+
+    def loss(
+        self, model: nn.Module, precision: Precision, images: Tensor | None = None, *, training: bool = False
+    ) -> float:
+        """The total of the finest logits for these images, or for others in their place; the mode is left as asked."""
+        shown = (self.images if images is None else images).to(memory_format=precision.memory_format)
+        model.train(training)
+        with torch.no_grad(), precision.autocast():
+            logits = model(shown)
+        return self.probe.at(finest(logits).float())[TOTAL]
 
 
 @dataclass(frozen=True)
@@ -54,10 +79,11 @@ class Gradients:
     not_finite: tuple[str, ...]
 
 
-def board_of(context: "Context", objective: CompositeLoss, side: int) -> Board:
-    """The first two patches of the audit, of a side that the network can take."""
-    images, labels = context.normalised_patches(2, side)
-    return Board(torch.from_numpy(images), Probe(objective, labels))
+def board_of(context: "Context", count: int) -> Board:
+    """The first patches of the audit, of a side that the network can take, under the run's first objective."""
+    side = max(SIDE_VOXELS, 2 * context.config.divisor)  # an instance norm needs more than one voxel at the bottom
+    images, labels = context.normalised_patches(count, side)
+    return Board(torch.from_numpy(images), Probe(next(iter(context.objectives.values())), labels))
 
 
 def fresh(context: "Context", *, small: bool = False) -> TrainingState:
@@ -157,13 +183,9 @@ def _weights(state: TrainingState) -> list[Tensor]:
 
 
 def _step(state: TrainingState, board: Board) -> None:
-    state.model.train()
     epochs = state.config.training.epochs
     state.rate.apply(0.3 * epochs, epochs)
-    training_step(
-        state.model, board.probe.objective, state.optimiser, board.batch, precision=PRECISION, device=CPU,
-        gradient_clip=state.config.training.gradient_clip, scaler=None,
-    )  # fmt: skip
+    board.step(state, PRECISION)
     state.cursor.step += 1
 
 
@@ -180,8 +202,6 @@ def copied(value: Any) -> Any:
 
 def first_total(model: nn.Module, board: Board, constants: Sequence[float]) -> tuple[float, float]:
     """The total of the network as it starts, in evaluation mode, and the worst total of some constant logits."""
-    model.eval()
-    with torch.no_grad():
-        start = board.probe.at(finest(model(board.images)).float())[TOTAL]
+    start = board.loss(model, PRECISION)
     like = torch.zeros_like(board.probe.perfect)
     return start, max(board.probe.at(like + logit)[TOTAL] for logit in constants)

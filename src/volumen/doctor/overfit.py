@@ -5,24 +5,23 @@ learns them as well from empty or exchanged images has learnt their positions, n
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from volumen.doctor.autopsy import TOTAL, Probe, autopsy
+from volumen.doctor.autopsy import autopsy
+from volumen.doctor.first_steps import board_of
 from volumen.doctor.stages import CPU, STRONGEST_OF, precision_of
 from volumen.training.loop import surface_share
 from volumen.training.state import TrainingState
-from volumen.training.step import NonFiniteError, training_step
+from volumen.training.step import NonFiniteError
 
 if TYPE_CHECKING:  # the audit's checks call this module
     from volumen.doctor.audit.context import Context
 
 PATCHES = 2
-SIDE_VOXELS = 32
 STEPS = 400
 LOOK_EVERY = 10
 SECONDS = 90.0
@@ -38,7 +37,8 @@ class Overfit:
     """In evaluation mode, before the first step and then every ten steps."""
     steps: int
     seconds: float
-    patch: tuple[int, int, int]
+    side_voxels: int
+    """Of a patch."""
     rate: float
     """The highest rate of the run, held."""
     training_mode: float
@@ -67,36 +67,35 @@ def overfit(context: "Context", *, steps: int = STEPS, seconds: float = SECONDS)
         seconds: No further step is begun after this time.
     """
     config, began = context.config, time.perf_counter()
-    side = max(SIDE_VOXELS, 2 * config.divisor)  # an instance norm needs more than one voxel at the bottom
-    images, labels = context.normalised_patches(PATCHES, side)
-    objective = next(iter(context.objectives.values()))
-    found, probe = autopsy(objective, labels), Probe(objective, labels)
-    state = context.parts.state(
-        config, CPU, precision_of(config), steps_per_epoch=1, prior=surface_share(context.dataset, context.training)
-    )
-    bench = _Bench(state, probe, torch.from_numpy(images))
-    epochs = config.training.epochs
-    peak = highest_rate_epoch(state)
-    progress, done, failure = [found.total.progress(bench.loss())], 0, None
+    precision, board = precision_of(config), board_of(context, PATCHES)
+    total = autopsy(board.probe.objective, board.labels).total
+    prior = surface_share(context.dataset, context.training)
+    state = context.parts.state(config, CPU, precision, steps_per_epoch=1, prior=prior)
+    peak, epochs = highest_rate_epoch(state), config.training.epochs
+
+    def progress_now(images: Tensor | None = None, *, training: bool = False) -> float:
+        return total.progress(board.loss(state.model, precision, images, training=training))
+
+    progress, done, failure = [progress_now()], 0, None
     while done < steps and time.perf_counter() - began < seconds and progress[-1] >= LEARNT:
         try:
             for _ in range(LOOK_EVERY):
                 state.rate.apply(peak, epochs)
-                bench.step()
+                board.step(state, precision)
                 done += 1
         except NonFiniteError as error:
             failure = str(error)
             break
-        progress.append(found.total.progress(bench.loss()))
+        progress.append(progress_now())
     return Overfit(
         progress=tuple(progress),
         steps=done,
         seconds=time.perf_counter() - began,
-        patch=(side,) * 3,
+        side_voxels=board.images.shape[-1],
         rate=state.rate.value,
-        training_mode=found.total.progress(bench.loss(training=True)),
-        zeroed=found.total.progress(bench.loss(torch.zeros_like(bench.images))),
-        exchanged=found.total.progress(bench.loss(bench.images.roll(1, 0))),
+        training_mode=progress_now(training=True),
+        zeroed=progress_now(torch.zeros_like(board.images)),
+        exchanged=progress_now(board.images.roll(1, 0)),
         decided=done >= steps or min(progress) < LEARNT,
         failure=failure,
     )
@@ -107,35 +106,3 @@ def highest_rate_epoch(state: TrainingState) -> float:
     epochs = state.config.training.epochs
     tried = (epochs * step / STRONGEST_OF for step in range(STRONGEST_OF))
     return max(tried, key=lambda epoch: state.rate.rate_at(epoch, epochs))
-
-
-@dataclass(frozen=True)
-class _Bench:
-    """A state and the patches that it learns."""
-
-    state: TrainingState
-    probe: Probe
-    images: Tensor
-    """[N, 1, Z, Y, X]"""
-
-    @property
-    def batch(self) -> Mapping[str, Any]:
-        return {"image": self.images, "target": self.probe.target, "valid": self.probe.valid, **self.probe.precomputed}
-
-    def step(self) -> None:
-        state = self.state
-        state.model.train()
-        training_step(
-            state.model, self.probe.objective, state.optimiser, self.batch, precision=precision_of(state.config),
-            device=CPU, gradient_clip=state.config.training.gradient_clip, scaler=state.scaler,
-        )  # fmt: skip
-
-    def loss(self, images: Tensor | None = None, *, training: bool = False) -> float:
-        """The total on these images, or on others; deep supervision takes no part in evaluation mode."""
-        precision = precision_of(self.state.config)
-        shown = (self.images if images is None else images).to(memory_format=precision.memory_format)
-        self.state.model.train(training)
-        with torch.no_grad(), precision.autocast():
-            logits = self.state.model(shown)
-        finest = logits[0] if isinstance(logits, list | tuple) else logits
-        return self.probe.at(finest.float())[TOTAL]

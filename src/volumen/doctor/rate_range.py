@@ -15,16 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from volumen.doctor.autopsy import TOTAL, Probe, Range
-from volumen.doctor.first_steps import Board, copied
-from volumen.doctor.overfit import SIDE_VOXELS, highest_rate_epoch
+from volumen.doctor.autopsy import Range
+from volumen.doctor.first_steps import Board, board_of, copied
+from volumen.doctor.overfit import highest_rate_epoch
 from volumen.doctor.stages import CPU, precision_of
 from volumen.training.loop import surface_share
 from volumen.training.state import TrainingState
-from volumen.training.step import NonFiniteError, training_step
+from volumen.training.step import NonFiniteError
 
 if TYPE_CHECKING:  # the audit's checks call this module
     from volumen.doctor.audit.context import Context
@@ -70,10 +68,7 @@ class RateRange:
 def measure_rates(context: "Context", *, steps: int = STEPS, seconds: float = SECONDS) -> RateRange:
     """The range test of a run that has not started, with its own network, optimiser, precision and first objective."""
     config = context.config
-    side = max(SIDE_VOXELS, 2 * config.divisor)
-    images, labels = context.normalised_patches(4, side)
-    objective = next(iter(context.objectives.values()))
-    board = Board(torch.from_numpy(images), Probe(objective, labels))
+    board = board_of(context, 4)
     prior = surface_share(context.dataset, context.training)
     state = context.parts.state(config, CPU, precision_of(config), steps_per_epoch=1, prior=prior)
     return sweep(state, board, next(iter(context.autopsies.values())).total, steps=steps, seconds=seconds)
@@ -92,13 +87,13 @@ def sweep(
         seconds: No step is begun after this time.
     """
     began, before = time.perf_counter(), copied(state.state_dict())
-    was_training = state.model.training
+    was_training, precision = state.model.training, precision_of(state.config)
     epochs = state.config.training.epochs
     peak = highest_rate_epoch(state)
     configured = state.rate.rate_at(peak, epochs)
     planned = np.geomspace(LOWEST, HIGHEST, steps).tolist()
     rates, progress, finite = list[float](), list[float](), True
-    start = reach.progress(_loss(state, board))
+    start = reach.progress(board.loss(state.model, precision))
     try:
         for rate in planned:
             if time.perf_counter() - began > seconds:
@@ -107,8 +102,8 @@ def sweep(
             state.rate.apply(peak, epochs)
             rates.append(rate)
             try:
-                _step(state, board)
-                value = reach.progress(_loss(state, board))
+                board.step(state, precision)
+                value = reach.progress(board.loss(state.model, precision))
             except NonFiniteError:
                 value = float("inf")
             finite = bool(np.isfinite(value))
@@ -144,20 +139,3 @@ def interval_of(rates: Sequence[float], progress: Sequence[float], start: float)
     back = np.flatnonzero(curve[least:] > curve[least] + LOST * fall)
     diverging = rates[least + int(back[0])] if len(back) else broke
     return Interval(lower, max(lower, rates[least] / BELOW_LEAST), diverging)
-
-
-def _step(state: TrainingState, board: Board) -> None:
-    state.model.train()
-    training_step(
-        state.model, board.probe.objective, state.optimiser, board.batch, precision=precision_of(state.config),
-        device=CPU, gradient_clip=state.config.training.gradient_clip, scaler=state.scaler,
-    )  # fmt: skip
-
-
-def _loss(state: TrainingState, board: Board) -> float:
-    state.model.eval()
-    precision = precision_of(state.config)
-    with torch.no_grad(), precision.autocast():
-        logits = state.model(board.images.to(memory_format=precision.memory_format))
-    finest: Tensor = logits[0] if isinstance(logits, list | tuple) else logits
-    return board.probe.at(finest.float())[TOTAL]

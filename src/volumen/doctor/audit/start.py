@@ -19,7 +19,7 @@ from volumen.doctor.first_steps import (
     reachable_range,
     resume_error,
 )
-from volumen.doctor.overfit import LEARNT, SIDE_VOXELS, Overfit, overfit
+from volumen.doctor.overfit import LEARNT, Overfit, overfit
 from volumen.doctor.stages import LARGER_VOLUME, alone
 from volumen.inference.tiles import CoverageError, Tiles, merge
 from volumen.training.loop import surface_share
@@ -40,15 +40,14 @@ def check_start(context: Context) -> Iterator[Finding]:
     """P8, what takes seconds."""
     with alone():
         yield from _tiles(context)
-        side = max(SIDE_VOXELS, 2 * context.config.divisor)
-        board = board_of(context, next(iter(context.objectives.values())), side)
+        board = board_of(context, 2)
         for look in (_head, _resume, _network):
             try:
                 yield from look(context, board)
             except NonFiniteError as error:
                 yield _stop(
                     "the first step is not finite",
-                    f"{error}; on two patches of {side}^3 voxels in fp32",
+                    f"{error}; on two patches of {board.images.shape[-1]}^3 voxels in fp32",
                     ("a term that divides by nothing", "a kernel that fails at this size of patch"),
                     ("find the term with volumen audit loss", "another patch, or precision: fp32"),
                     context.where("loss.terms"),
@@ -119,9 +118,8 @@ def _looks(context: Context, found: Overfit) -> Iterator[Finding]:
 
 
 def _words(found: Overfit) -> str:
-    side = found.patch[0]
     return (
-        f"two patches of {side}^3, {found.steps} steps at the run's highest rate {found.rate:.3g} in "
+        f"two patches of {found.side_voxels}^3, {found.steps} steps at the run's highest rate {found.rate:.3g} in "
         f"{found.seconds:.0f} s: progress r from {found.progress[0]:.2f} to {found.reached:.2f} (1: best constant, "
         f"0: best attainable; below {LEARNT} is learnt)"
     )
@@ -133,7 +131,8 @@ def _tiles(context: Context) -> Iterator[Finding]:
     for shape in (*shapes, LARGER_VOLUME):
         tiles = context.parts.tiles(shape, context.config.tile, context.config.inference.overlap)
         try:
-            error = _identity_error(tiles) if shape == shapes[0] else float(min(map(np.min, tiles.coverage)) <= 0)
+            covered = tiles.coverage  # raises where a voxel lies in no tile
+            error = _identity_error(tiles) if covered and shape == shapes[0] else 0.0
         except CoverageError as missed:
             evidence = f"volume {list(shape)}: {missed}"
         else:
