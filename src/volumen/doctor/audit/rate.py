@@ -66,8 +66,8 @@ RATE = Check(
         "rate rising from 1e-6 to 10; afterwards the state is as it was, to the last bit. Useful is from where a tenth "
         "of the fall of r is done to a third of the rate of the least r. A highest rate 30 times below or 5 times "
         "above is named, one where r climbs half of its fall again stops. The patches are learnt by heart "
-        "meanwhile, so the upper end is a bound and no recommendation: a rate below it may still be too high. Full audit only; "
-        "`volumen audit rate` prints the curve."
+        "meanwhile, so the upper end is a bound and no recommendation: a rate below it may still be too high. "
+        "Full audit only; `volumen audit rate` prints the curve."
     ),
     remedy="Take a rate near the lower end, at most about ten times above it, and compare two of them in short runs.",
     thorough=check_rate,
