@@ -10,6 +10,7 @@ from volumen.config import load_config, preset_names
 from volumen.data import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
 from volumen.data.phantom import write_phantom_dataset
+from volumen.data.prepare import prepare
 from volumen.doctor.audit import CHECKS, run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
@@ -45,6 +46,19 @@ def grave(found) -> list[str]:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_healthy_run_is_left_in_peace(prepared, seed) -> None:
     found = findings(prepared, f"seed={seed}")
+    assert grave(found) == [], [finding.evidence for finding in found]
+
+
+@pytest.fixture(scope="module", params=["semi", "ovules"])
+def real(request, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("real") / request.param
+    prepare(request.getfixturevalue(request.param), out, accept_proposal=True)
+    return out
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_healthy_run_on_real_volumes_is_left_in_peace(real, seed) -> None:
+    found = findings(real, f"seed={seed}")
     assert grave(found) == [], [finding.evidence for finding in found]
 
 

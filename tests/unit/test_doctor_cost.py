@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from volumen.config import load_config
 from volumen.config.optimisation import AdamW, Sgd
-from volumen.doctor.cost import Spent, StepProfile
-from volumen.doctor.cost_memory import largest_batch, try_batch
-from volumen.doctor.cost_plan import scaled_rate
-from volumen.doctor.memory_trial import is_out_of_memory
+from volumen.doctor.cost.bench import Spent
+from volumen.doctor.cost.memory import largest_batch, try_batch
+from volumen.doctor.cost.memory_trial import is_out_of_memory
+from volumen.doctor.cost.plan import scaled_rate
+from volumen.doctor.cost.profile import StepProfile
 
 SMALL = ("data.patch=[16, 16, 16]", "model.filters=2", "model.depth=2", "device=cpu")
 

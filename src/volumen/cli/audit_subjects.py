@@ -87,7 +87,7 @@ def _rate(context: "Context", options: SubjectOptions) -> int:
 
 def _cost(context: "Context", options: SubjectOptions) -> int:
     """What a step, an epoch and the run cost, and what another batch size would change."""
-    from volumen.doctor.cost_plan import measure_cost
+    from volumen.doctor.cost.plan import measure_cost
     from volumen.files import strict_json
     from volumen.reporting.console import console_for
     from volumen.reporting.cost_table import print_cost

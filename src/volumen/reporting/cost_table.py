@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from volumen.doctor.cost_plan import Cost, Plan
+from volumen.doctor.cost.plan import Cost, Plan
 from volumen.reporting.console import plain_table
 from volumen.reporting.words import duration, words
 

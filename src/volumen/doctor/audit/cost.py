@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.autopsy import SMALL, Range
-from volumen.doctor.cost import profile_step
-from volumen.doctor.cost_plan import Cost, measure_cost
+from volumen.doctor.cost.plan import Cost, measure_cost
+from volumen.doctor.cost.profile import profile_step
 from volumen.doctor.findings import Finding, Severity
 
 LARGEST_TIME_SHARE = 0.1

@@ -7,6 +7,7 @@ from torch import nn
 
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
+from volumen.doctor.audit.learning import check_learning, stop
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.first_steps import (
     Board,
@@ -19,7 +20,6 @@ from volumen.doctor.first_steps import (
     reachable_range,
     resume_error,
 )
-from volumen.doctor.overfit import LEARNT, Overfit, overfit
 from volumen.doctor.stages import LARGER_VOLUME, alone
 from volumen.inference.tiles import CoverageError, Tiles, merge
 from volumen.training.loop import surface_share
@@ -29,11 +29,6 @@ LARGEST_ERROR = 1e-3
 """Of what should be equal, relative to what it is a part of; measured on healthy runs: at most 1e-5."""
 HIGH_START = 0.5
 """Progress by which the first loss may exceed that of the constants it starts from; measured: at most 0.06."""
-NOT_LEARNT, HALF_LEARNT = 0.5, 0.1
-"""Progress above which the patches were not learnt, and not well; a healthy run gets below 0.05."""
-LOOKS = 0.5
-"""Progress that images of nothing or of something else must not come below."""
-MODE_GAP = 0.2
 
 
 def check_start(context: Context) -> Iterator[Finding]:
@@ -45,84 +40,13 @@ def check_start(context: Context) -> Iterator[Finding]:
             try:
                 yield from look(context, board)
             except NonFiniteError as error:
-                yield _stop(
+                yield stop(
                     "the first step is not finite",
                     f"{error}; on two patches of {board.images.shape[-1]}^3 voxels in fp32",
                     ("a term that divides by nothing", "a kernel that fails at this size of patch"),
                     ("find the term with volumen audit loss", "another patch, or precision: fp32"),
                     context.where("loss.terms"),
                 )
-
-
-def check_learning(context: Context) -> Iterator[Finding]:
-    """P8, what takes minutes."""
-    found = overfit(context)
-    said = _words(found)
-    where = context.where("optimiser.learning_rate")
-    if found.failure is not None:
-        yield _stop(
-            "two patches cannot be learnt: a step is not finite",
-            f"{found.failure}; {said}",
-            ("the rate is too high", "precision"),
-            ("a lower optimiser.learning_rate", "precision: fp32"),
-            where,
-        )
-    elif found.decided and found.reached > HALF_LEARNT:
-        never = found.reached > NOT_LEARNT
-        yield Finding(
-            code="P8",
-            severity=Severity.stop if never else Severity.warn,
-            title=f"two patches {'cannot' if never else 'can hardly'} be learnt by heart",
-            evidence=said,
-            causes=("the rate is too low or too high", "parts of the network are frozen", "terms that conflict"),
-            remedies=("optimiser.learning_rate within the interval of volumen audit rate", "volumen audit loss"),
-            where=where,
-        )
-    elif not found.decided:
-        yield Finding(
-            code="P8",
-            severity=Severity.note,
-            title="no time to learn two patches by heart",
-            evidence=said,
-            causes=("a large network on this machine",),
-            remedies=("audit on the machine that trains",),
-            where=context.where("model"),
-        )
-    if found.reached < HALF_LEARNT:
-        yield from _looks(context, found)
-
-
-def _looks(context: Context, found: Overfit) -> Iterator[Finding]:
-    """Were the patches learnt from their images, and do both modes of the network agree?"""
-    blind = min(found.zeroed, found.exchanged)
-    if blind < LOOKS:
-        yield _stop(
-            "the network does not look at its images",
-            f"progress r after learning {found.progress[-1]:.2f}; of empty images {found.zeroed:.2f}, of the other "
-            f"patch's image {found.exchanged:.2f}, which should be near 1 or above",
-            ("the image does not reach the network",),
-            ("follow the image from the loader to the first layer",),
-            context.where("model"),
-        )
-    gap = abs(found.training_mode - found.progress[-1])
-    if gap > MODE_GAP:
-        yield Finding(
-            code="P8",
-            severity=Severity.warn,
-            title="the network answers differently in training and evaluation",
-            evidence=f"progress r {found.training_mode:.2f} in training mode, {found.progress[-1]:.2f} in evaluation",
-            causes=("batch norm with few samples", "dropout"),
-            remedies=("a network with instance norm",),
-            where=context.where("model"),
-        )
-
-
-def _words(found: Overfit) -> str:
-    return (
-        f"two patches of {found.side_voxels}^3, {found.steps} steps at the run's highest rate {found.rate:.3g} in "
-        f"{found.seconds:.0f} s: progress r from {found.progress[0]:.2f} to {found.reached:.2f} (1: best constant, "
-        f"0: best attainable; below {LEARNT} is learnt)"
-    )
 
 
 def _tiles(context: Context) -> Iterator[Finding]:
@@ -139,7 +63,7 @@ def _tiles(context: Context) -> Iterator[Finding]:
             if error <= LARGEST_ERROR:
                 continue
             evidence = f"a network that gives its input back is off by {error:.3g} of 1 on {list(shape)}"
-        yield _stop(
+        yield stop(
             "tiles do not cover a volume",
             evidence,
             ("the last tile stops short of the volume's end",),
@@ -160,7 +84,7 @@ def _identity_error(tiles: Tiles) -> float:
 def _head(context: Context, board: Board) -> Iterator[Finding]:
     least, most = reachable_range(context, board.images)
     if least >= -LARGEST_ERROR and most <= 1 + LARGEST_ERROR:
-        yield _stop(
+        yield stop(
             "the network ends in an activation: a second one follows",
             f"whatever its weights, its outputs stay within [{least:.3f}, {most:.3f}]; probabilities would lie within "
             f"[{_sigmoid(least):.3f}, {_sigmoid(most):.3f}], so that a threshold of 0.5 takes every voxel",
@@ -174,7 +98,7 @@ def _resume(context: Context, board: Board) -> Iterator[Finding]:
     error, parts = resume_error(context, board)
     if error > LARGEST_ERROR or parts:
         others = f"; {', '.join(parts)} differ" if parts else ""
-        yield _stop(
+        yield stop(
             "a resumed run goes another way",
             f"a step after saving and loading differs from the one without by {error:.1%} of its size{others}",
             ("the checkpoint leaves out a part of the state, such as the optimiser's",),
@@ -204,7 +128,7 @@ def _network(context: Context, board: Board) -> Iterator[Finding]:
             )
     for value, limit, title, evidence, cause, remedy in _answers(model, board):
         if limit(value):
-            yield _stop(title, f"{evidence} {value:.2g}", (cause,), (remedy,), where)
+            yield stop(title, f"{evidence} {value:.2g}", (cause,), (remedy,), where)
     yield from _first_loss(context, board, first_total(model, board, (0.0, _logit(_prior(context)))))
 
 
@@ -240,10 +164,6 @@ def _first_loss(context: Context, board: Board, totals: tuple[float, float]) -> 
             remedies=("data.normalisation: zscore", "a smaller last layer"),
             where=context.where("model"),
         )
-
-
-def _stop(title: str, evidence: str, causes: tuple[str, ...], remedies: tuple[str, ...], where: str) -> Finding:
-    return Finding("P8", Severity.stop, title, evidence, causes, remedies, where)
 
 
 def _prior(context: Context) -> float:

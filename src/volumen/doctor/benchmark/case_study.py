@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from volumen.config import load_config
 from volumen.config.loss import ClassWeights, Loss
@@ -82,21 +81,10 @@ def _with(context: Context, **parts: Any) -> Context:
     return replace(context, parts=Parts(**parts))
 
 
-class _Squashed(nn.Module):
-    """A network that ends in a sigmoid."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.divisor = network.divisor
-
-    def forward(self, image: Tensor) -> Tensor:
-        return torch.sigmoid(self.network(image))
-
-
 def _sigmoid_head(*arguments: Any, **settings: Any) -> TrainingState:
     state = fresh_state(*arguments, **settings)
-    return replace(state, model=_Squashed(state.model))
+    state.model.register_forward_hook(lambda module, images, logits: torch.sigmoid(logits))
+    return state
 
 
 class _Forgetful(TrainingState):

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from volumen.config.schema import Config
-from volumen.doctor.memory_trial import is_out_of_memory
+from volumen.doctor.cost.memory_trial import is_out_of_memory
 from volumen.errors import UserError
 from volumen.runtime import choose_device
 
@@ -84,7 +84,7 @@ def try_batch(
         UserError: The step failed for another reason than memory.
     """
     request = {"config": config.model_dump_json(), "batch": batch, "surface_share": share}
-    command = [sys.executable, "-m", "volumen.doctor.memory_trial"]
+    command = [sys.executable, "-m", "volumen.doctor.cost.memory_trial"]
     text = json.dumps({**request, "room_bytes": room_bytes})
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)

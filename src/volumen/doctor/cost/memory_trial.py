@@ -1,6 +1,6 @@
 """One training step of a given batch in a process of its own, so that running out of memory costs nobody else.
 
-    python -m volumen.doctor.memory_trial < request.json
+    python -m volumen.doctor.cost.memory_trial < request.json
 
 The request holds `config` (JSON text), `batch`, `surface_share` and `room_bytes`; the answer is one line of JSON:
 `fits`, and where it does `peak_bytes` and `seconds`. The voxels are random and the sheets are planes: memory depends on
