@@ -28,6 +28,10 @@ class Inference(Section):
     """Share of a tile that neighbouring tiles have in common."""
     mirror: bool = False
     """Average over the eight mirror images (eight times the work)."""
+    rotate: bool = False
+    """Average over the four quarter turns about z (four times the work; sixteen with `mirror`)."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What computes predictions: auto takes OpenVINO on a CPU where it is installed. Training validates with torch."""
 
 
 class Postprocessing(Section):

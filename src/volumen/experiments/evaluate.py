@@ -13,11 +13,11 @@ import numpy as np
 from volumen.config.schema import Config, Postprocessing
 from volumen.data import PreparedDataset
 from volumen.data.folds import Fold, load_folds
-from volumen.data.normalise import normalise
+from volumen.data.normalise import normalise, occupied
 from volumen.errors import UserError
 from volumen.experiments.scoring import CaseResult, Evaluation, labelled_cases, score_case
 from volumen.files import write_atomically
-from volumen.inference import Predictor
+from volumen.inference import Predictor, choose_engine
 from volumen.postprocess import apply_pipeline
 from volumen.reporting.images import case_panel, choose_slices, encode_png
 from volumen.runtime import choose_device, choose_precision
@@ -70,6 +70,8 @@ def evaluate_run(
         device=device,
         precision=precision,
         mirror=config.inference.mirror,
+        rotate=config.inference.rotate,
+        engine=choose_engine(config.inference.engine, device),
     )
     (run / SLICES).mkdir(parents=True, exist_ok=True)
     results = tuple(_evaluate_case(predictor, config, postprocessing, prepared, name, run, progress) for name in chosen)
@@ -82,6 +84,8 @@ def evaluate_run(
         "tile": list(config.tile),
         "overlap": config.inference.overlap,
         "mirror": config.inference.mirror,
+        "rotate": config.inference.rotate,
+        "engine": predictor.engine_name,
         "precision": precision.name,
         "postprocessing": postprocessing.model_dump(),
         "slices": {name: list(choose_slices(np.asarray(prepared.label(name)))) for name in chosen},
@@ -147,7 +151,7 @@ def _evaluate_case(
 ) -> CaseResult:
     image = np.asarray(dataset.image(case_id))
     normalised = normalise(image, dataset.case(case_id).statistics, config.data.normalisation)
-    probabilities = predictor.probabilities(normalised, image != 0, lambda done, of: progress(case_id, done, of))
+    probabilities = predictor.probabilities(normalised, occupied(image), lambda done, of: progress(case_id, done, of))
     mask = apply_pipeline(probabilities, postprocessing)
     (truth,) = labelled_cases(dataset, [case_id])
     result = score_case(truth, mask, probabilities)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from volumen.config.schema import Postprocessing
-from volumen.data.normalise import Method, normalise, statistics_of
+from volumen.data.normalise import Method, normalise, occupied, statistics_of
 from volumen.data.volumes import SUFFIXES, VolumeError, read_volume
 from volumen.errors import UserError
 from volumen.files import atomic_path, strict_json, write_atomically
@@ -169,7 +169,7 @@ def _predict_one(
 ) -> FilePrediction:
     tiles = predictor.plan(image.shape)
     normalised = normalise(image, statistics_of(image), normalisation)
-    probabilities = predictor.probabilities(normalised, image != 0, lambda done, of: progress(path.name, done, of))
+    probabilities = predictor.probabilities(normalised, occupied(image), lambda done, of: progress(path.name, done, of))
     mask = apply_pipeline(probabilities, postprocessing)
     appearance = appearance_of(path.name, mask, probabilities)
     if wanted.probabilities:
