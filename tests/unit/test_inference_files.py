@@ -11,7 +11,7 @@ import tifffile
 import torch
 from torch import nn
 
-from volumen.config.schema import Postprocessing
+from volumen.config.postprocessing import Postprocessing
 from volumen.data.volumes import read_volume
 from volumen.errors import UserError
 from volumen.inference import Predictor

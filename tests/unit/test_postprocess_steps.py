@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from volumen.config.schema import Postprocessing
+from volumen.config.postprocessing import Postprocessing
 from volumen.errors import UserError
 from volumen.postprocess import apply_pipeline, clean, close, describe, fill_holes, remove_small_components, threshold
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from volumen.config.schema import Config, Postprocessing
+from volumen.config.postprocessing import Hysteresis, Postprocessing, Threshold
+from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import Fold, load_folds
 from volumen.data.normalise import normalise, occupied

@@ -16,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 from torch import nn
 
-from volumen.config.schema import Postprocessing
+from volumen.config.postprocessing import Postprocessing
 from volumen.data.normalise import Method, normalise, occupied, statistics_of
 from volumen.data.volumes import SUFFIXES, VolumeError, read_volume
 from volumen.errors import UserError

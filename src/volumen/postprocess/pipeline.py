@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.config.schema import Postprocessing
+from volumen.config.postprocessing import Postprocessing
 from volumen.postprocess.steps import Mask, close, fill_holes, remove_small_components, threshold
 
 # Setting by step, in the order of application; a setting of 0 leaves its step out.
