@@ -13,9 +13,7 @@ Which = Annotated[str, typer.Option(help="Weights: best, last, plain, average or
 
 Override = Annotated[
     list[str] | None,
-    typer.Option(
-        "--override", "-o", help="Other settings of prediction: -o postprocessing.minimum_component_voxels=500"
-    ),
+    typer.Option("--override", "-o", help="Other settings of prediction: -o postprocessing.steps.1.minimum_voxels=500"),
 ]
 
 

@@ -115,13 +115,17 @@ def with_threshold(settings: Postprocessing, threshold: float | None) -> Postpro
     """The settings with another threshold, or as they are where it is None.
 
     Raises:
-        UserError: The threshold is not between 0 and 1.
+        UserError: The threshold is not between 0 and 1, or the mask is not made by a threshold.
     """
     if threshold is None:
         return settings
     if not 0 < threshold < 1:
         raise UserError(f"--threshold must lie between 0 and 1, both excluded, got {threshold:g}")
-    return settings.model_copy(update={"threshold": threshold})
+    if any(isinstance(step, Hysteresis) for step in settings.steps):
+        raise UserError("--threshold replaces the level of a threshold, and this run decides by hysteresis: use -o")
+    level = Threshold(level=threshold)
+    steps = tuple(level if isinstance(step, Threshold) else step for step in settings.steps)
+    return settings.model_copy(update={"steps": steps})
 
 
 def _choose(

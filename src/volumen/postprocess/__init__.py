@@ -1,6 +1,6 @@
 """From probabilities to a clean mask: pure steps, and the pipeline that a configuration describes."""
 
-from volumen.postprocess.pipeline import STEPS, apply_pipeline, clean, describe
+from volumen.postprocess.pipeline import apply_pipeline, describe, report_pipeline, walk
 from volumen.postprocess.report import Counts, StepReport, count, report_step
 from volumen.postprocess.ridges import sharpen_ridges
 from volumen.postprocess.sheets import patch_sheets
@@ -18,11 +18,9 @@ from volumen.postprocess.steps import (
 )
 
 __all__ = [
-    "STEPS",
     "Counts",
     "StepReport",
     "apply_pipeline",
-    "clean",
     "close",
     "count",
     "describe",
@@ -34,8 +32,10 @@ __all__ = [
     "patch_sheets",
     "plug_pinholes",
     "remove_small_components",
+    "report_pipeline",
     "report_step",
     "sharpen_ridges",
     "split_fused",
     "threshold",
+    "walk",
 ]
