@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from volumen import __version__
-from volumen.cli import audit, config, data, results, score, train
+from volumen.cli import audit, config, data, results, score, train, tune
 from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ audit.register(app)
 train.register(app)
 results.register(app)
 score.register(app)
+tune.register(app)
 
 
 def _print_version(wanted: bool) -> None:
