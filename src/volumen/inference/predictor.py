@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -91,7 +92,13 @@ class Predictor:
         self.tile, self.overlap, self.mirror, self.rotate, self.batch = tile, overlap, mirror, rotate, batch
         self.device, self.precision, self.engine_name = torch.device(device), precision, engine
         self._views = views(mirror=mirror, rotate=rotate)
-        self._engine: Engine | None = TorchEngine(self.model, precision) if engine == "torch" else None
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What computes the tiles; OpenVINO compiles when this is first asked for."""
+        if self.engine_name == "torch":
+            return TorchEngine(self.model, self.precision)
+        return OpenVinoEngine(self.model, self.tile, self.precision)
 
     def plan(self, shape: tuple[int, ...]) -> Tiles:
         """The tiles by which a volume of this shape is predicted.
@@ -183,14 +190,12 @@ class Predictor:
 
     def _predict(self, stacked: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [B, Z, Y, X] of tiles [B, 1, Z, Y, X]."""
-        if self._engine is None:
-            self._engine = OpenVinoEngine(self.model, self.tile, self.precision)
         with torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(stacked, dtype=np.float32))
             images = images.to(device=self.device, memory_format=self.precision.memory_format)
-            total = self._engine(images)
+            total = self.engine(images)
             for view in self._views[1:]:
-                total += view.undo(self._engine(view.of(images)))
+                total += view.undo(self.engine(view.of(images)))
             if len(self._views) > 1:
                 total /= len(self._views)
             result: NDArray[np.float32] = total[:, 0].cpu().numpy()
