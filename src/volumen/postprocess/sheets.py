@@ -6,8 +6,9 @@ height over it is the harmonic function (Laplace's equation) with the values of 
 the rim's.
 
 A hole is patched whole or not at all, so that none is cut into several. The runs of a patch overlap those of all eight
-neighbouring columns; by the nerve theorem the patch then adds no tunnel of its own, even where surface is connected
-through faces only, as in the TopoScore.
+neighbouring columns; by the nerve theorem a patch in a sheet that is sound around the hole then closes its tunnel and
+adds none, even where surface is connected through faces only, as in the TopoScore. Where the rim is ragged that need
+not hold, so the Euler characteristic, components - tunnels + cavities, has the last word: it must grow.
 """
 
 import numpy as np
@@ -112,8 +113,8 @@ def _patch_piece(
             continue
         done = interpolate(starts, stops, hole) and _fits(window, piece, starts, stops, hole, borders)
         if done:
-            _write(window, piece, starts, stops, hole)
-        else:
+            done = _write(window, piece, starts, stops, hole)
+        if not done:
             starts[hole[:, 0], hole[:, 1]] = stops[hole[:, 0], hole[:, 1]] = 0
         patched += done
     return patched
@@ -151,7 +152,43 @@ def _fits(labels: Array, piece: int, starts: Array, stops: Array, hole: Array, b
 
 
 @njit(nogil=True, cache=True)
-def _write(labels: Array, piece: int, starts: Array, stops: Array, hole: Array) -> None:
+def _write(labels: Array, piece: int, starts: Array, stops: Array, hole: Array) -> bool:
+    """Write a patch into the labels; False, and nothing changed, where the Euler characteristic does not grow."""
+    rows, columns = hole[:, 0], hole[:, 1]
+    first, last = labels.shape[0], 0
+    for k in range(len(hole)):
+        first, last = min(first, starts[rows[k], columns[k]]), max(last, stops[rows[k], columns[k]])
+    around = labels[
+        max(first - 1, 0) : last + 1, rows.min() - 1 : rows.max() + 2, columns.min() - 1 : columns.max() + 2
+    ]
+    before = _euler_characteristic(around, piece)
     for k in range(len(hole)):
         i, j = hole[k]
         labels[starts[i, j] : stops[i, j], i, j] = piece
+    if _euler_characteristic(around, piece) > before:
+        return True
+    for k in range(len(hole)):
+        i, j = hole[k]
+        labels[starts[i, j] : stops[i, j], i, j] = 0
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _euler_characteristic(labels: Array, piece: int) -> int:
+    """Vertices - edges + squares - cubes of a piece; voxels are vertices, and a cell exists when all its voxels do."""
+    depth, height, width = labels.shape
+    total = 0
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if labels[z, y, x] != piece:
+                    continue
+                a = x + 1 < width and labels[z, y, x + 1] == piece
+                b = y + 1 < height and labels[z, y + 1, x] == piece
+                c = z + 1 < depth and labels[z + 1, y, x] == piece
+                ab = a and b and labels[z, y + 1, x + 1] == piece
+                ac = a and c and labels[z + 1, y, x + 1] == piece
+                bc = b and c and labels[z + 1, y + 1, x] == piece
+                abc = ab and ac and bc and labels[z + 1, y + 1, x + 1] == piece
+                total += 1 - a - b - c + ab + ac + bc - abc
+    return total
