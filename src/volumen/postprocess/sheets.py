@@ -7,8 +7,9 @@ the rim's.
 
 A hole is patched whole or not at all, so that none is cut into several. The runs of a patch overlap those of all eight
 neighbouring columns; by the nerve theorem a patch in a sheet that is sound around the hole then closes its tunnel and
-adds none, even where surface is connected through faces only, as in the TopoScore. Where the rim is ragged that need
-not hold, so the Euler characteristic, components - tunnels + cavities, has the last word: it must grow.
+adds none, even where surface is connected through faces only, as in the TopoScore. Where the rim is ragged, its columns
+grow by up to two voxels at either end to overlap as well. The Euler characteristic, components - tunnels + cavities,
+has the last word: a patch that does not raise it is taken back.
 """
 
 import numpy as np
