@@ -83,6 +83,14 @@ def test_a_hole_that_cannot_be_closed_without_touching_stays():
     assert np.array_equal(patch_sheets(blocked, 100), blocked)
 
 
+def test_a_spiral_ramp_has_a_hole_in_its_shadow_only_and_stays():
+    y, x = np.mgrid[:24, :24] - 11.5
+    radius = np.hypot(y, x)
+    ramp = sheet(12 + 4 * np.arctan2(y, x) / (2 * np.pi), 24) * ((radius > 3) & (radius < 10)).astype(np.uint8)
+    assert (pieces(ramp), count(ramp).tunnels) == (1, 0)
+    assert np.array_equal(patch_sheets(ramp, 100), ramp)
+
+
 def test_a_patch_gets_thinner_where_another_piece_is_near():
     whole = sheet(heights("flat", 24, 9), 20)
     holed = punched(whole, 11, 12, 4)
@@ -127,19 +135,34 @@ def test_no_mask_loses_voxels_or_has_components_joined(mask, maximum, share):
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**20), st.integers(2, 4), st.floats(0.5, 0.75))
-def test_crumpled_stacks_of_torn_sheets_are_patched_but_never_joined(seed, distance, quantile):
+@given(st.integers(0, 2**20), st.integers(2, 4), st.floats(0.5, 0.75), st.booleans())
+def test_crumpled_stacks_of_torn_sheets_are_patched_but_never_joined(seed, distance, quantile, ragged):
     rng = np.random.default_rng(seed)
     wave = ndimage.gaussian_filter(rng.normal(size=(40, 40)), 5) * 40
     torn = np.zeros((48, 40, 40), np.uint8)
     for middle in range(8, 40, 2 + distance):
         noise = ndimage.gaussian_filter(rng.normal(size=(40, 40)), 1.5)
         torn |= sheet(middle + wave, 48, 2) * (noise < np.quantile(noise, quantile + 0.2))
+    if ragged:
+        noise = ndimage.gaussian_filter(rng.normal(size=torn.shape), 1)
+        torn *= noise < np.quantile(noise, 0.95)
     result = patch_sheets(torn, 200, 24)
     assert (result >= torn).all()
     assert joins_nothing(torn, result)
     assert pieces(result) == pieces(torn)
-    assert count(result).tunnels <= count(torn).tunnels
+    before, after = count(torn), count(result)
+    assert after.components <= before.components
+    assert after.components - after.tunnels + after.cavities >= before.components - before.tunnels + before.cavities
+
+
+def test_most_tunnels_of_ragged_sheets_are_closed():
+    rng = np.random.default_rng(2)
+    wave = ndimage.gaussian_filter(rng.normal(size=(64, 64)), 8) * 60
+    noise = ndimage.gaussian_filter(rng.normal(size=(40, 64, 64)), 1.5)
+    ragged = sheet(20 + wave, 40, 3) * (noise < np.quantile(noise, 0.93)).astype(np.uint8)
+    before, after = count(ragged), count(patch_sheets(ragged, 300))
+    assert before.tunnels > 10
+    assert after.tunnels < before.tunnels / 2
 
 
 @settings(max_examples=40)

@@ -70,19 +70,45 @@ def find_holes(starts: Array, stops: Array) -> tuple[Array, Array]:
 
 
 @njit(nogil=True, cache=True)
-def interpolate(starts: Array, stops: Array, hole: Array) -> bool:
+def with_rim(starts: Array, stops: Array, hole: Array) -> Array:
+    """The cells of a hole, int64 [cells, 2], and after them the columns around it that are not at the map's edge."""
+    height, width = starts.shape
+    cells = np.empty((9 * len(hole), 2), np.int64)
+    cells[: len(hole)] = hole
+    seen = np.zeros((height, width), np.bool_)
+    count = len(hole)
+    for k in range(len(hole)):
+        for i in range(hole[k, 0] - 1, hole[k, 0] + 2):
+            for j in range(hole[k, 1] - 1, hole[k, 1] + 2):
+                if stops[i, j] > starts[i, j] and not seen[i, j] and 0 < i < height - 1 and 0 < j < width - 1:
+                    seen[i, j] = True
+                    cells[count, 0], cells[count, 1] = i, j
+                    count += 1
+    return cells[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def interpolate(starts: Array, stops: Array, cells: Array, size: int) -> bool:
     """Give the columns of a hole their runs, in place; False where the rim is too rough for a sheet.
 
-    The middle is harmonic, the thickness the median of the rim's; then runs grow where they do not overlap each other.
+    The middle is harmonic, the thickness the median of the rim's; then the runs of hole and rim grow where they do not
+    overlap each other.
+
+    Args:
+        starts: The height map, as `stops`.
+        stops: Changed in place, as `starts`.
+        cells: The hole and its rim, as `with_rim` returns them.
+        size: How many of the cells are the hole's.
     """
+    hole = cells[:size]
     middles = (starts + stops) / 2.0
     thickness = _start_from_rim(middles, starts, stops, hole)
     _solve(middles, hole)
-    for k in range(len(hole)):
+    for k in range(size):
         i, j = hole[k]
         starts[i, j] = math.floor(middles[i, j] - thickness / 2 + 0.5)
         stops[i, j] = starts[i, j] + thickness
-    return _overlap(starts, stops, hole, 2 * thickness + LARGEST_WIDENING)
+    return _overlap(starts, stops, cells, size)
 
 
 @njit(nogil=True, cache=True)
@@ -121,16 +147,28 @@ def _solve(middles: Array, hole: Array) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _overlap(starts: Array, stops: Array, hole: Array, longest: int) -> bool:
-    """Grow the runs of a hole until each overlaps its eight neighbours; False where one would exceed `longest`."""
-    grown_starts, grown_stops = np.empty(len(hole), np.int64), np.empty(len(hole), np.int64)
-    for k in range(len(hole)):
-        i, j = hole[k]
-        grown_starts[k] = min(starts[i, j], stops[i - 1 : i + 2, j - 1 : j + 2].min() - 1)
-        grown_stops[k] = max(stops[i, j], starts[i - 1 : i + 2, j - 1 : j + 2].max() + 1)
-        if grown_stops[k] - grown_starts[k] > longest:
-            return False
-    for k in range(len(hole)):
-        i, j = hole[k]
+def _overlap(starts: Array, stops: Array, cells: Array, size: int) -> bool:
+    """Grow the runs of hole and rim until each overlaps its eight neighbours among them.
+
+    A column of the rim that would grow too much keeps its run; False where one of the hole's would.
+    """
+    chosen = np.zeros(starts.shape, np.bool_)
+    for k in range(len(cells)):
+        chosen[cells[k, 0], cells[k, 1]] = True
+    grown_starts, grown_stops = np.empty(len(cells), np.int64), np.empty(len(cells), np.int64)
+    for k in range(len(cells)):
+        i, j = cells[k]
+        start, stop = starts[i, j], stops[i, j]
+        for a in range(i - 1, i + 2):
+            for b in range(j - 1, j + 2):
+                if k < size or chosen[a, b]:
+                    start, stop = min(start, stops[a, b] - 1), max(stop, starts[a, b] + 1)
+        if stop - start > 2 * (stops[i, j] - starts[i, j]) + LARGEST_WIDENING:
+            if k < size:
+                return False
+            start, stop = starts[i, j], stops[i, j]
+        grown_starts[k], grown_stops[k] = start, stop
+    for k in range(len(cells)):
+        i, j = cells[k]
         starts[i, j], stops[i, j] = grown_starts[k], grown_stops[k]
     return True

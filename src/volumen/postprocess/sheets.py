@@ -6,8 +6,10 @@ height over it is the harmonic function (Laplace's equation) with the values of 
 the rim's.
 
 A hole is patched whole or not at all, so that none is cut into several. The runs of a patch overlap those of all eight
-neighbouring columns; by the nerve theorem the patch then adds no tunnel of its own, even where surface is connected
-through faces only, as in the TopoScore.
+neighbouring columns; by the nerve theorem a patch in a sheet that is sound around the hole then closes its tunnel and
+adds none, even where surface is connected through faces only, as in the TopoScore. Where the rim is ragged, its columns
+grow by up to two voxels at either end to overlap as well. The Euler characteristic, components - tunnels + cavities,
+has the last word: a patch that does not raise it is taken back.
 """
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from volumen.errors import UserError
 from volumen.metrics.cells import Array
 from volumen.postprocess.columns import blocks, column_counts, largest_shadow, pieces_of
-from volumen.postprocess.height_maps import find_holes, height_map, interpolate
+from volumen.postprocess.height_maps import find_holes, height_map, interpolate, with_rim
 
 SMALLEST_RING = 8  # columns around the smallest hole
 
@@ -110,40 +112,49 @@ def _patch_piece(
         first = last
         if len(hole) > maximum:
             continue
-        done = interpolate(starts, stops, hole) and _fits(window, piece, starts, stops, hole, borders)
-        if done:
-            _write(window, piece, starts, stops, hole)
-        else:
-            starts[hole[:, 0], hole[:, 1]] = stops[hole[:, 0], hole[:, 1]] = 0
+        around = with_rim(starts, stops, hole)
+        places = around[:, 0], around[:, 1]
+        before = starts[places], stops[places]
+        done = (
+            interpolate(starts, stops, around, len(hole))
+            and _fits(window, piece, starts, stops, around, len(hole), before, borders)
+            and _write(window, piece, starts, stops, around)
+        )
+        if not done:
+            starts[places], stops[places] = before
         patched += done
     return patched
 
 
 @njit(nogil=True, cache=True)
-def _fits(labels: Array, piece: int, starts: Array, stops: Array, hole: Array, borders: Array) -> bool:
+def _fits(
+    labels: Array,
+    piece: int,
+    starts: Array,
+    stops: Array,
+    cells: Array,
+    size: int,
+    before: tuple[Array, Array],
+    borders: Array,
+) -> bool:
     """Make the patch thinner where it would touch other pieces; False where that is not enough.
 
-    `labels` is the block cut to the shadow of the piece. A hole never reaches the edge of the shadow, so that all
-    neighbours of a patch are inside, but for those beyond the first and last plane.
+    `labels` is the block cut to the shadow of the piece. Neither the hole, which is the first `size` of the cells, nor
+    the rim after it is at the edge of the shadow, so that all neighbours of a patch are inside, but for those beyond
+    the first and last plane. A column of the rim that cannot grow gets the run it had `before`.
     """
     depth = labels.shape[0]
-    for k in range(len(hole)):
-        i, j = hole[k]
-        if (starts[i, j] < 1 and not borders[0]) or (stops[i, j] > depth - 1 and not borders[1]):
+    for k in range(len(cells)):
+        i, j = cells[k]
+        inside = (starts[i, j] >= 1 or borders[0]) and (stops[i, j] <= depth - 1 or borders[1])
+        start, stop = _longest_free(labels, piece, i, j, max(starts[i, j], 0), min(stops[i, j], depth))
+        if k >= size and (not inside or start > before[0][k] or stop < before[1][k]):
+            start, stop = before[0][k], before[1][k]
+        elif not inside or start == stop:
             return False
-        longest, longest_stop, run = 0, 0, 0
-        for z in range(max(starts[i, j], 0), min(stops[i, j], depth)):
-            free = True
-            for neighbour in labels[max(z - 1, 0) : z + 2, i - 1 : i + 2, j - 1 : j + 2].flat:
-                free &= neighbour == 0 or neighbour == piece
-            run = run + 1 if free else 0
-            if run > longest:
-                longest, longest_stop = run, z + 1
-        if longest == 0:
-            return False
-        starts[i, j], stops[i, j] = longest_stop - longest, longest_stop
-    for k in range(len(hole)):
-        i, j = hole[k]
+        starts[i, j], stops[i, j] = start, stop
+    for k in range(size):
+        i, j = cells[k]
         highest, lowest = starts[i - 1 : i + 2, j - 1 : j + 2].max(), stops[i - 1 : i + 2, j - 1 : j + 2].min()
         if highest >= stops[i, j] or lowest <= starts[i, j]:
             return False
@@ -151,7 +162,64 @@ def _fits(labels: Array, piece: int, starts: Array, stops: Array, hole: Array, b
 
 
 @njit(nogil=True, cache=True)
-def _write(labels: Array, piece: int, starts: Array, stops: Array, hole: Array) -> None:
-    for k in range(len(hole)):
-        i, j = hole[k]
-        labels[starts[i, j] : stops[i, j], i, j] = piece
+def _longest_free(labels: Array, piece: int, i: int, j: int, start: int, stop: int) -> tuple[int, int]:
+    """The longest stretch of a column between `start` and `stop` that touches no other piece."""
+    longest, longest_stop, run = 0, start, 0
+    for z in range(start, stop):
+        free = True
+        for neighbour in labels[max(z - 1, 0) : z + 2, i - 1 : i + 2, j - 1 : j + 2].flat:
+            free &= neighbour == 0 or neighbour == piece
+        run = run + 1 if free else 0
+        if run > longest:
+            longest, longest_stop = run, z + 1
+    return longest_stop - longest, longest_stop
+
+
+@njit(nogil=True, cache=True)
+def _write(labels: Array, piece: int, starts: Array, stops: Array, cells: Array) -> bool:
+    """Write a patch into the labels; False, and nothing changed, where the Euler characteristic does not grow."""
+    first, last, voxels = labels.shape[0], 0, 0
+    for k in range(len(cells)):
+        i, j = cells[k]
+        first, last = min(first, starts[i, j]), max(last, stops[i, j])
+        voxels += stops[i, j] - starts[i, j]
+    rows, columns = cells[:, 0], cells[:, 1]
+    around = labels[
+        max(first - 1, 0) : last + 1, rows.min() - 1 : rows.max() + 2, columns.min() - 1 : columns.max() + 2
+    ]
+    before = _euler_characteristic(around, piece)
+    written = np.empty((voxels, 3), np.int64)
+    count = 0
+    for k in range(len(cells)):
+        i, j = cells[k]
+        for z in range(starts[i, j], stops[i, j]):
+            if labels[z, i, j] != piece:
+                labels[z, i, j] = piece
+                written[count, 0], written[count, 1], written[count, 2] = z, i, j
+                count += 1
+    if _euler_characteristic(around, piece) > before:
+        return True
+    for k in range(count):
+        labels[written[k, 0], written[k, 1], written[k, 2]] = 0
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _euler_characteristic(labels: Array, piece: int) -> int:
+    """Vertices - edges + squares - cubes of a piece; voxels are vertices, and a cell exists when all its voxels do."""
+    depth, height, width = labels.shape
+    total = 0
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                if labels[z, y, x] != piece:
+                    continue
+                a = x + 1 < width and labels[z, y, x + 1] == piece
+                b = y + 1 < height and labels[z, y + 1, x] == piece
+                c = z + 1 < depth and labels[z + 1, y, x] == piece
+                ab = a and b and labels[z, y + 1, x + 1] == piece
+                ac = a and c and labels[z + 1, y, x + 1] == piece
+                bc = b and c and labels[z + 1, y + 1, x] == piece
+                abc = ab and ac and bc and labels[z + 1, y + 1, x + 1] == piece
+                total += 1 - a - b - c + ab + ac + bc - abc
+    return total

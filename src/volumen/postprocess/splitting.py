@@ -104,18 +104,26 @@ def _cut(
 ) -> NDArray[np.uint8]:
     """One component [Z, Y, X], which fits badly, without the voxels between its parts; itself if it never breaks."""
     for number, level in enumerate(levels):
-        pieces, count = pieces_of(own & (probabilities > level).view(np.uint8))
-        sizes = cc3d.statistics(pieces, no_slice_conversion=True)["voxel_counts"][: count + 1]
-        large = sizes >= minimum_voxels
-        large[0] = False
-        if large.sum() < 2:
-            continue
-        parts = np.where(large, np.cumsum(large), INSIDE).astype(np.int32)[pieces]
-        parts[own == 0] = 0
-        _grow(parts)
-        np.maximum(parts, 0, out=parts)
-        return _cut_parts(parts.view(np.uint32), probabilities, levels[number + 1 :], minimum_voxels, maximum_share)
+        parts = _parts(own, probabilities, level, minimum_voxels)
+        if parts is not None:
+            return _cut_parts(parts, probabilities, levels[number + 1 :], minimum_voxels, maximum_share)
     return own
+
+
+def _parts(
+    own: NDArray[np.uint8], probabilities: NDArray[np.float32], level: float, minimum_voxels: int
+) -> NDArray[np.uint32] | None:
+    """The parts of a component that a level breaks it into, grown back, labelled from 1; None where it does not."""
+    pieces, count = pieces_of(own & (probabilities > level).view(np.uint8))
+    large = cc3d.statistics(pieces, no_slice_conversion=True)["voxel_counts"][: count + 1] >= minimum_voxels
+    large[0] = False
+    if large.sum() < 2:
+        return None
+    parts = np.where(large, np.cumsum(large), INSIDE).astype(np.int32)[pieces]
+    parts[own == 0] = 0
+    _grow(parts)
+    np.maximum(parts, 0, out=parts)
+    return parts.view(np.uint32)
 
 
 def _cut_parts(

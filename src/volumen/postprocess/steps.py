@@ -54,8 +54,8 @@ def hysteresis(probabilities: NDArray[np.float32], low: float, high: float, conn
     if not 0 < low < high < 1:
         raise UserError(f"hysteresis needs 0 < low < high < 1, got low {low:g} and high {high:g}")
     labels, count = _labelled((probabilities > low).view(np.uint8), connectivity)
-    kept = np.zeros(count + 1, dtype=bool)
-    kept[labels[probabilities > high]] = True
+    kept = np.zeros(count + 1, dtype=np.uint8)
+    kept[labels[probabilities > high]] = 1
     return np.asarray(kept[labels], np.uint8)
 
 
