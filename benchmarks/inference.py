@@ -89,7 +89,7 @@ def _train(dataset: Path, folder: Path) -> Path:
     for arguments in (
         ["prepare", str(dataset), "--out", str(prepared), "--accept-proposal"],
         ["folds", str(prepared)],
-        ["train", "preset:default", *overrides, "--fold", "0", "--run", str(run), "--time-budget", "2m"],
+        ["train", "preset:default", *overrides, "--fold", "0", "--out", str(run), "--time-budget", "2m"],
     ):
         command = [sys.executable, "-c", "from volumen.cli.main import main; main()", *arguments]
         subprocess.run(command, check=True, stdout=sys.stderr)

@@ -7,22 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.config.postprocessing import (
-    Close,
-    FillCavities,
-    FillHoles,
-    Hysteresis,
-    Median,
-    Open,
-    PatchSheets,
-    PlugPinholes,
-    Postprocessing,
-    RemoveSmallComponents,
-    SharpenRidges,
-    SplitFused,
-    Step,
-    Threshold,
-)
+from volumen.config.postprocessing import Hysteresis, Postprocessing, Step, Threshold
 from volumen.postprocess.report import Counts, StepReport, count, report_step
 from volumen.postprocess.ridges import sharpen_ridges
 from volumen.postprocess.sheets import patch_sheets
@@ -53,25 +38,27 @@ class State:
 
 
 # What each kind of step makes of probabilities, or of a mask and the probabilities behind it.
-ON_PROBABILITIES: dict[type[Any], Callable[[Probabilities, Any], Probabilities]] = {
-    SharpenRidges: lambda given, step: sharpen_ridges(given, step.scale_voxels, step.weight),
+ON_PROBABILITIES: dict[str, Callable[[Probabilities, Any], Probabilities]] = {
+    "sharpen_ridges": lambda given, step: sharpen_ridges(given, step.scale_voxels, step.weight),
 }
-DECISIONS: dict[type[Any], Callable[[Probabilities, Any], Mask]] = {
-    Threshold: lambda given, step: threshold(given, step.level),
-    Hysteresis: lambda given, step: hysteresis(given, step.low, step.high, step.connectivity),
+DECISIONS: dict[str, Callable[[Probabilities, Any], Mask]] = {
+    "threshold": lambda given, step: threshold(given, step.level),
+    "hysteresis": lambda given, step: hysteresis(given, step.low, step.high, step.connectivity),
 }
-ON_MASKS: dict[type[Any], Callable[[Mask, Probabilities, Any], Mask]] = {
-    SplitFused: lambda mask, given, step: split_fused(
+ON_MASKS: dict[str, Callable[[Mask, Probabilities, Any], Mask]] = {
+    "split_fused": lambda mask, given, step: split_fused(
         mask, given, step.levels, step.minimum_voxels, step.maximum_folded_share
     ),
-    RemoveSmallComponents: lambda mask, _, step: remove_small_components(mask, step.minimum_voxels, step.connectivity),
-    FillHoles: lambda mask, _, step: fill_holes(mask, step.maximum_voxels),
-    FillCavities: lambda mask, _, step: fill_cavities(mask),
-    PlugPinholes: lambda mask, _, step: plug_pinholes(mask),
-    Close: lambda mask, _, step: close(mask, step.radius_voxels),
-    Open: lambda mask, _, step: opening(mask, step.radius_voxels),
-    Median: lambda mask, _, step: median(mask, step.iterations),
-    PatchSheets: lambda mask, _, step: patch_sheets(mask, step.maximum_hole_voxels),
+    "remove_small_components": lambda mask, _, step: remove_small_components(
+        mask, step.minimum_voxels, step.connectivity
+    ),
+    "fill_holes": lambda mask, _, step: fill_holes(mask, step.maximum_voxels),
+    "fill_cavities": lambda mask, _, step: fill_cavities(mask),
+    "plug_pinholes": lambda mask, _, step: plug_pinholes(mask),
+    "close": lambda mask, _, step: close(mask, step.radius_voxels),
+    "open": lambda mask, _, step: opening(mask, step.radius_voxels),
+    "median": lambda mask, _, step: median(mask, step.iterations),
+    "patch_sheets": lambda mask, _, step: patch_sheets(mask, step.maximum_hole_voxels),
 }
 
 
@@ -120,7 +107,7 @@ def describe(settings: Postprocessing) -> str:
 
 
 def _apply(state: State, step: Step) -> State:
-    kind = type(step)
+    kind = step.kind
     if kind in ON_PROBABILITIES:
         return State(ON_PROBABILITIES[kind](state.probabilities, step))
     if kind in DECISIONS:
