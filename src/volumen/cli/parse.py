@@ -30,3 +30,17 @@ def three_whole_numbers(text: str, option: str) -> tuple[int, int, int]:
         raise UserError(f"{option} must be three whole numbers z,y,x or one for all, such as 64,128,128, got {text!r}")
     z, y, x = three_numbers(text, option)
     return int(z), int(y), int(x)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers separated by commas.
+
+    Raises:
+        UserError: anything else.
+    """
+    from volumen.errors import UserError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} must be numbers separated by commas, such as 0.5,0.5, got {text!r}") from error

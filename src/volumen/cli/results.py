@@ -9,7 +9,8 @@ from volumen.cli.parse import three_whole_numbers
 from volumen.cli.progress import progress_bar
 
 Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
-Which = Annotated[str, typer.Option(help="Weights: best, last, plain, average or swa.")]
+Source = Annotated[Path, typer.Argument(help="Run folder, or a bundle (model.volumen), which needs nothing beside it.")]
+Which = Annotated[str, typer.Option(help="Weights of a run: best, last, plain, average or swa.")]
 
 Override = Annotated[
     list[str] | None,
@@ -40,7 +41,7 @@ def evaluate(
 
     Writes evaluation.json and evaluation/slices/ID.png into the run folder.
     """
-    _tune()
+    tune()
     import json
 
     from volumen.experiments.evaluate import evaluate_run
@@ -68,7 +69,7 @@ def evaluate(
 
 
 def predict(
-    run: Run,
+    source: Source,
     images: Annotated[Path, typer.Argument(help="A TIFF volume, or a folder of them.")],
     out: Annotated[Path, typer.Argument(help="Folder for the masks: uint8 TIFF of 0 and 1, under the images' names.")],
     which: Which = "best",
@@ -86,38 +87,26 @@ def predict(
     threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
     override: Override = None,
 ) -> None:
-    """Predict surface masks of TIFF volumes."""
-    _tune()
+    """Predict surface masks of TIFF volumes with a run or a bundle."""
+    tune()
     from volumen.experiments.evaluate import with_threshold
-    from volumen.inference import Predictor
+    from volumen.experiments.predicting import open_predictor
     from volumen.inference.files import Wanted, find_images, predict_files
     from volumen.reporting.console import console_for
     from volumen.reporting.tables import print_predictions
-    from volumen.runtime import choose_device, choose_precision
-    from volumen.training.checkpoint import load_for_inference
 
     sides = None if tile is None else three_whole_numbers(tile, "--tile")
     found = find_images(images)
-    model, config = load_for_inference(run, which, override or ())
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    predictor = Predictor(
-        model,
-        tile=sides or config.tile,
-        overlap=config.inference.overlap if overlap is None else overlap,
-        device=device,
-        precision=precision,
-        mirror=config.inference.mirror if mirror is None else mirror,
-    )
+    opened = open_predictor(source, which=which, overrides=override or (), tile=sides, overlap=overlap, mirror=mirror)
     with progress_bar("reading", "tiles") as progress:
         predictions = predict_files(
-            predictor,
+            opened.predictor,
             found,
             out,
             Wanted(probabilities=probabilities, view=view, overwrite=overwrite, resume=resume),
-            normalisation=config.data.normalisation,
-            postprocessing=with_threshold(config.postprocessing, threshold),
-            origin={"run": run.name, "which": which, "precision": precision.name},
+            normalisation=opened.config.data.normalisation,
+            postprocessing=with_threshold(opened.config.postprocessing, threshold),
+            origin=opened.origin,
             progress=progress,
         )
     print_predictions(predictions, console_for())
@@ -135,7 +124,8 @@ def report(
     typer.echo(f"report: {write_report(run, out)}")
 
 
-def _tune() -> None:
+def tune() -> None:
+    """Settings that have to be made before torch is imported."""
     from volumen.runtime import tune_allocator
 
     tune_allocator()  # before torch allocates anything

@@ -4,7 +4,6 @@
 looks like. A later call goes on in that folder only with the same settings, so that its masks never are a mixture.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from torch import nn
 
 from volumen.config.schema import Postprocessing
 from volumen.data.normalise import Method, normalise, statistics_of
@@ -22,12 +20,16 @@ from volumen.data.volumes import SUFFIXES, VolumeError, read_volume
 from volumen.errors import UserError
 from volumen.files import atomic_path, strict_json, write_atomically
 from volumen.inference.degenerate import Appearance, appearance_of
-from volumen.inference.predictor import Predictor
+from volumen.inference.predictor import Predictor, weights_identity
 from volumen.postprocess import apply_pipeline
 
 RECORD = "prediction.json"
 PROBABILITIES = "probabilities"
 VIEW = "view"
+
+
+class OtherSettingsError(UserError):
+    """The output folder holds masks that were made with other settings."""
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,6 @@ def find_images(source: Path) -> tuple[Path, ...]:
     return (source,)
 
 
-def weights_identity(model: nn.Module) -> str:
-    """SHA-256 over all weights and buffers, by name: the same weights give the same text in whichever file they lie."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def predict_files(
     predictor: Predictor,
     images: Sequence[Path],
@@ -106,6 +99,7 @@ def predict_files(
     postprocessing: Postprocessing,
     origin: Mapping[str, Any],
     progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
 ) -> tuple[FilePrediction, ...]:
     """Predict each image into `out` under its own name.
 
@@ -118,6 +112,8 @@ def predict_files(
         postprocessing: From probabilities to the mask.
         origin: What made the weights (run, checkpoint), for the record.
         progress: Told the image's name and how many of how many tiles are done.
+        finished: Told each image whose files are whole, and whether this call made them. What it or `progress` raises
+            ends the call; the images that are finished stay so.
 
     Returns:
         What was predicted, by image; with `resume` also what had been there.
@@ -144,10 +140,12 @@ def predict_files(
     results = []
     for path in images:
         image = read_volume(path)
-        if not (path.name in before and _is_whole(path, image.shape, out, wanted)):
+        missing = not (path.name in before and _is_whole(path, image.shape, out, wanted))
+        if missing:
             done[path.name] = _predict_one(predictor, path, image, out, wanted, normalisation, postprocessing, progress)
             _write_record(out, settings, done)
         results.append(done[path.name])
+        finished(done[path.name], missing)
     return tuple(results)
 
 
@@ -169,9 +167,10 @@ def _predict_one(
 ) -> FilePrediction:
     tiles = predictor.plan(image.shape)
     normalised = normalise(image, statistics_of(image), normalisation)
-    probabilities = predictor.probabilities(normalised, image != 0, lambda done, of: progress(path.name, done, of))
+    occupied = image != 0
+    probabilities = predictor.probabilities(normalised, occupied, lambda done, of: progress(path.name, done, of))
     mask = apply_pipeline(probabilities, postprocessing)
-    appearance = appearance_of(path.name, mask, probabilities)
+    appearance = appearance_of(path.name, mask, probabilities, occupied)
     if wanted.probabilities:
         probabilities *= 255
         np.rint(probabilities, out=probabilities)
@@ -230,7 +229,9 @@ def _read_record(out: Path, settings: Mapping[str, Any]) -> dict[str, FilePredic
     differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if differing:
         said = "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in differing)
-        raise UserError(f"{out} holds masks made with other settings ({said}): choose another folder, or --overwrite")
+        raise OtherSettingsError(
+            f"{out} holds masks made with other settings ({said}): choose another folder, or --overwrite"
+        )
     return images
 
 

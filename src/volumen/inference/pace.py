@@ -1,0 +1,135 @@
+"""Will the time do? A forecast from the voxels that are done, and an end in good order before the time is gone."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from volumen.inference.ensemble import Ensemble
+from volumen.inference.predictor import MIRRORS, Predictor
+from volumen.inference.tiles import plan_tiles
+
+clock: Callable[[], float] = time.monotonic
+
+
+class OutOfTimeError(Exception):
+    """The time budget is spent; what is done is kept."""
+
+
+class Pace:
+    """Watches a prediction of many volumes against a time budget.
+
+    The pace is seconds per voxel over the volumes that this call has predicted; those of an earlier call cost nothing.
+
+    Args:
+        voxels: Voxels of every volume by name, in the order in which they are predicted.
+        budget_seconds: From `started` on; None is no budget, and nothing is ever said.
+        started: When the command began, by `clock`.
+        reserve_seconds: Kept back for what follows the prediction.
+        faster: What would make it faster, a sentence each.
+        say: Told once when the forecast exceeds the budget.
+    """
+
+    def __init__(
+        self,
+        voxels: Mapping[str, int],
+        budget_seconds: float | None,
+        *,
+        started: float,
+        reserve_seconds: float = 0.0,
+        faster: Sequence[str] = (),
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._left, self._total = dict(voxels), len(voxels)
+        self._budget, self._started, self._reserve = budget_seconds, started, reserve_seconds
+        self._faster, self._say = faster, say
+        self._begun, self._warned = clock(), False
+        self._spent, self._done_voxels = 0.0, 0
+
+    def tile(self) -> None:
+        """Between two tiles.
+
+        Raises:
+            OutOfTimeError: The budget is about to be gone.
+        """
+        if self._budget is not None and clock() - self._started + self._reserve >= self._budget:
+            raise OutOfTimeError(self._ended())
+
+    def finished(self, name: str, computed: bool) -> None:
+        """A volume's files are whole.
+
+        Args:
+            name: Which.
+            computed: Whether this call predicted it, or an earlier one had.
+
+        Raises:
+            OutOfTimeError: The next volume would not be ready in time.
+        """
+        now = clock()
+        voxels = self._left.pop(name)
+        if computed:
+            self._spent += now - self._begun
+            self._done_voxels += voxels
+        self._begun = now
+        if self._budget is None or not self._left or not self._done_voxels:
+            return
+        elapsed = now - self._started
+        whole = elapsed + self._needed(sum(self._left.values())) + self._reserve
+        if whole > self._budget and not self._warned:
+            self._warned = True
+            self._say(
+                f"the time budget of {shown(self._budget)} will not do: at {self._rate_text()} the whole takes about "
+                f"{shown(whole)}. It goes on as long as a volume fits, and what is done is kept{self._advice()}"
+            )
+        if elapsed + self._needed(next(iter(self._left.values()))) + self._reserve > self._budget:
+            raise OutOfTimeError(self._ended())
+
+    def _needed(self, voxels: int) -> float:
+        return voxels * self._spent / self._done_voxels
+
+    def _rate_text(self) -> str:
+        return f"{self._spent / self._done_voxels * 1e6:.3g} s per million voxels"
+
+    def _ended(self) -> str:
+        done = self._total - len(self._left)
+        budget = 0.0 if self._budget is None else self._budget
+        rest = "how long the rest takes is not known yet"
+        if self._done_voxels:
+            needed = self._needed(sum(self._left.values())) + self._reserve
+            rest = f"the rest needs about {shown(needed)} at {self._rate_text()}"
+        return (
+            f"the time budget of {shown(budget)} will not hold another volume after {shown(clock() - self._started)}: "
+            f"{done} of {self._total} volumes are predicted, {rest}{self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        return "".join(f"; faster: {one}" for one in self._faster)
+
+
+def ways_to_be_faster(predictor: Predictor, shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """What would make a predictor faster, and how much.
+
+    Args:
+        predictor: As it is.
+        shapes: Of the volumes, z y x.
+    """
+    ways = []
+    if predictor.mirror:
+        ways.append(f"--no-mirror, {len(MIRRORS)} times as fast")
+    now = sum(len(predictor.plan(shape)) for shape in shapes)
+    for overlap in (0.25, 0.0):
+        if overlap >= predictor.overlap:
+            continue
+        then = sum(len(plan_tiles((shape[0], shape[1], shape[2]), predictor.tile, overlap)) for shape in shapes)
+        if then < now:
+            ways.append(f"--overlap {overlap:g}, {now / then:.1f} times as fast ({then} tiles instead of {now})")
+    if isinstance(predictor.model, Ensemble) and len(predictor.model.members) > 1:
+        ways.append(f"one network of the {len(predictor.model.members)}, as many times as fast")
+    return tuple(ways)
+
+
+def shown(seconds: float) -> str:
+    """A duration for people."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
