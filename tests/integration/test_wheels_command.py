@@ -80,6 +80,17 @@ def test_targets_that_are_none(version, platforms) -> None:
         assert Target(version, platforms).environment
 
 
+def test_wheels_for_an_older_c_library_fit_too() -> None:
+    options = Target("3.12", ("manylinux_2_18_x86_64",)).pip_options
+    tags = options[3::2]
+    assert tags[:3] == ["manylinux_2_18_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+    assert tags[-1] == "manylinux1_x86_64"
+    assert Target("3.12", ("manylinux2014_aarch64",)).pip_options[3::2][:2] == [
+        "manylinux_2_17_aarch64", "manylinux2014_aarch64"
+    ]  # fmt: skip
+    assert Target(None, ("win_amd64",)).pip_options == ["--platform", "win_amd64"]
+
+
 class Pip:
     """Answers as pip would, and remembers what it was asked for."""
 
@@ -133,6 +144,7 @@ def test_a_folder_is_filled_with_hashes_and_no_place_of_this_machine(pip, tmp_pa
         assert line.endswith(f"--hash=sha256:{hashlib.sha256(line.split(' ')[0].encode()).hexdigest()}")
     assert len(list(out.glob("*.whl"))) == 4
     assert all(asked[3:8] == [":all:", *OTHER] for asked in pip.asked if asked[0] == "download")
+    assert all("manylinux2014_x86_64" in asked for asked in pip.asked if asked[0] == "download")
     for name in ("requirements.txt", "wheels.json"):
         assert str(tmp_path) not in (out / name).read_text()
         assert "file:" not in (out / name).read_text()

@@ -26,6 +26,7 @@ SYSTEMS = {  # beginning of a platform tag: sys_platform, platform_system, os_na
     "macosx": ("darwin", "Darwin", "posix"),
     "win": ("win32", "Windows", "nt"),
 }
+LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 MACHINES = {"win32": "x86", "win_amd64": "AMD64", "win_arm64": "ARM64"}
 
 
@@ -79,12 +80,28 @@ class Target:
     def pip_options(self) -> list[str]:
         """The same for `pip download`."""
         version = [] if self.python_version is None else ["--python-version", self.python_version]
-        return [*version, *(part for tag in self.platforms for part in ("--platform", tag))]
+        tags = dict.fromkeys(fitting for tag in self.platforms for fitting in _fitting(tag))
+        return [*version, *(part for tag in tags for part in ("--platform", tag))]
 
     def __str__(self) -> str:
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
         system = ", ".join(self.platforms) or f"{this_platform.system()} {this_platform.machine()}"
         return f"Python {self.python_version or here}, {system}"
+
+
+def _fitting(tag: str) -> list[str]:
+    """The platform tags of wheels that run on a platform, best first: also those for every older C library (PEP 600)."""
+    modern = "manylinux_2_17_" + tag.removeprefix("manylinux2014_") if tag.startswith("manylinux2014_") else tag
+    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", modern)
+    if found is None:
+        return [tag]
+    machine = found.group(2)
+    fitting = []
+    for minor in range(int(found.group(1)), 4, -1):
+        fitting.append(f"manylinux_2_{minor}_{machine}")
+        if minor in LEGACY:
+            fitting.append(f"{LEGACY[minor]}_{machine}")
+    return fitting
 
 
 def _system(tag: str) -> tuple[str, str, str]:

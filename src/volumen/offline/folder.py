@@ -26,6 +26,7 @@ from volumen.offline.closure import ROOT, Pin, Target, closure, installed
 
 REQUIREMENTS = "requirements.txt"
 RECORD = "wheels.json"
+PARTIAL = ".partial-"
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src")
 """What a wheel of volumen is built from."""
 
@@ -70,6 +71,8 @@ def fill_folder(
     """
     pins = closure(installed(), target.environment, without=without, extras=extras)
     folder.mkdir(parents=True, exist_ok=True)
+    for torn in folder.glob(f"{PARTIAL}*"):  # of a call that was killed
+        shutil.rmtree(torn)
     wheels = _read_record(folder, target)
     (folder / REQUIREMENTS).unlink(missing_ok=True)  # a folder with one is whole
     kept = {str(pin) for pin in pins if _is_whole(folder, wheels.get(str(pin)))}
@@ -145,7 +148,7 @@ def _fetch(folder: Path, arguments: Sequence[str], pin: Pin) -> Wheel:
     Raises:
         UserError: pip failed, or gave something else than one wheel of that version.
     """
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as place:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as place:
         option = "--wheel-dir" if arguments[0] == "wheel" else "--dest"
         result = run_pip([*arguments, option, place])
         if result.returncode != 0:
