@@ -90,7 +90,7 @@ class Target:
 
 
 def _fitting(tag: str) -> list[str]:
-    """The platform tags of wheels that run on a platform, best first: also those for every older C library (PEP 600)."""
+    """The platform tags of wheels that run on a platform, best first: those for older C libraries too (PEP 600)."""
     modern = "manylinux_2_17_" + tag.removeprefix("manylinux2014_") if tag.startswith("manylinux2014_") else tag
     found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", modern)
     if found is None:

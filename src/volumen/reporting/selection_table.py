@@ -10,9 +10,10 @@ from volumen.reporting.console import plain_table
 
 def print_choice(choice: Choice, console: Console) -> None:
     """Print the ranking with its noise, what is not sound and why, what is not there, and the command to go on with."""
-    low, high = choice.label_range
-    title = f"Weights on {len(choice.cases)} whole held-out volumes; labels hold {100 * low:.1f} to {100 * high:.1f} %"
-    table = plain_table(title, ("weights", "score", "Dice", "surface %", "sound", "difference"))
+    table = plain_table(
+        f"Weights on {len(choice.cases)} whole held-out volumes",
+        ("weights", "score", "Dice", "surface %", "sound", "difference"),
+    )
     for one in choice.selection.candidates:
         noise = "?" if math.isnan(one.noise) else f"{2 * one.noise:.4f}"
         difference = "chosen" if one is choice.selection.chosen else f"{one.difference:+.4f} ± {noise}"
@@ -24,7 +25,9 @@ def print_choice(choice: Choice, console: Console) -> None:
 
 
 def _lines(choice: Choice) -> list[str]:
-    lines = [f"not sound: {one.name}: {reason}" for one in choice.selection.candidates for reason in one.reasons]
+    low, high = choice.label_range
+    lines = [f"the labels of the data set hold {100 * low:.1f} to {100 * high:.1f} % surface"]
+    lines += [f"not sound: {one.name}: {reason}" for one in choice.selection.candidates for reason in one.reasons]
     lines += [f"the same weights as {name}: {', '.join(same)}" for name, same in choice.same.items() if same]
     lines += [f"not there: {name}: {reason}" for name, reason in choice.missing.items()]
     lines.append(f"not there: {NO_LOSS}")
