@@ -98,7 +98,7 @@ def test_a_bundle_predicts_as_its_run_did_and_needs_nothing_beside_it(place, tmp
     assert volumen(["bundle", str(place / "first"), "--out", str(out)]) == 0
     text = capsys.readouterr().out
     identity = read_bundle(out).identity
-    for said in ("first (best)", "100.0 %", "1 surface", "threshold 0.5", " MB", identity):
+    for said in ("first (best)", "100.0 %", "1 surface", "threshold 0.5", " kB", identity):
         assert said in text, said
     assert volumen(["bundle", str(place / "first"), "--out", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err

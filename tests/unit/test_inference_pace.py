@@ -28,10 +28,11 @@ def watch(budget: float | None, said: list[str], reserve: float = 0.0) -> Pace:
 
 def test_a_budget_that_does_is_not_mentioned(clock) -> None:
     said: list[str] = []
-    one = watch(72.0, said)
+    one = watch(71.0, said)
     for name, seconds in (("a", 10), ("b", 10), ("c", 40), ("d", 10)):
-        clock.now += seconds
-        one.tile()
+        for number in range(1, seconds + 1):
+            clock.now += 1
+            one.tile(number, seconds)
         one.finished(name, True)
     assert said == []
 
@@ -42,7 +43,7 @@ def test_the_forecast_counts_voxels_and_is_told_once(clock) -> None:
     clock.now += 10
     one.finished("a", True)  # 10 s a thousand voxels: 70 s in all
     assert len(said) == 1
-    assert "about 70 s" in said[0]
+    assert "about 70.7 s" in said[0]  # a hundredth of the budget is kept back
     assert "budget of 65 s" in said[0]
     assert "--no-mirror" in said[0]
     clock.now += 10
@@ -55,7 +56,7 @@ def test_the_forecast_counts_voxels_and_is_told_once(clock) -> None:
 
 def test_volumes_of_an_earlier_call_cost_nothing(clock) -> None:
     said: list[str] = []
-    one = watch(61.0, said)
+    one = watch(62.0, said)
     one.finished("a", False)
     assert said == []
     clock.now += 10
@@ -64,18 +65,21 @@ def test_volumes_of_an_earlier_call_cost_nothing(clock) -> None:
 
 
 def test_the_reserve_is_kept_and_a_volume_in_flight_is_ended(clock) -> None:
-    one = watch(30.0, [], reserve=5.0)
-    clock.now += 24.9
-    one.tile()
-    clock.now += 0.2
-    with pytest.raises(OutOfTimeError, match="0 of 4 volumes are predicted, how long the rest takes is not known"):
-        one.tile()
+    one = watch(100.0, [], reserve=5.0)
+    for number in range(1, 93):
+        clock.now += 1.0
+        one.tile(number, 186)
+    clock.now += 1.0  # 93 s are spent, 5 s and 1 s kept back, and another tile would take 1 s
+    with pytest.raises(
+        OutOfTimeError, match="93 s are spent, 0 of 4 volumes are predicted, the rest needs about 22 min"
+    ):
+        one.tile(93, 186)
 
 
 def test_without_a_budget_nothing_ends(clock) -> None:
     one = watch(None, [])
     clock.now += 1e6
-    one.tile()
+    one.tile(1, 2)
     one.finished("a", True)
 
 

@@ -43,15 +43,14 @@ def bundle(
     from volumen.cli.parse import numbers
     from volumen.errors import UserError
     from volumen.experiments.bundles import bundle_runs
-    from volumen.files import refuse_existing
     from volumen.inference.bundle import SUFFIX
     from volumen.reporting.bundle_table import print_bundle
     from volumen.reporting.console import console_for
 
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out} must end in {SUFFIX}, by which bundles are known: use --out {out}{SUFFIX}")
-    if not overwrite:
-        refuse_existing(out, "the bundle", "choose another --out, or --overwrite to replace it")
+    if out.exists() and not overwrite:
+        raise UserError(f"the bundle {out} exists already: choose another --out, or --overwrite to replace it")
     shares = None if weights is None else numbers(weights, "--weights")
     made = bundle_runs(runs, out, which=which, shares=shares, mean=mean.value, overrides=override or ())
     print_bundle(made, out, console_for())

@@ -89,6 +89,8 @@ def submit(
 
 def _report(made: "Submission", work: Path) -> None:
     """What was written, and what to know about it."""
+    from rich.filesize import decimal
+
     from volumen.reporting.console import console_for
     from volumen.reporting.tables import print_predictions
 
@@ -99,9 +101,9 @@ def _report(made: "Submission", work: Path) -> None:
         typer.echo(
             f"warning: accepted on demand, and recorded: {len(made.symptoms)} signs that predictions say nothing"
         )
-    size = made.archive.stat().st_size / 1e6
+    size = decimal(made.archive.stat().st_size)
     typer.echo(
-        f"written: {made.archive} ({len(made.predictions)} masks, {size:.1f} MB, read back and checked: names, "
+        f"written: {made.archive} ({len(made.predictions)} masks, {size}, read back and checked: names, "
         "checksums, uint8, 0 and 1 only, shapes of the images)"
     )
     typer.echo(f"masks and record: {work}")

@@ -8,6 +8,7 @@ from volumen.inference.ensemble import Ensemble
 from volumen.inference.predictor import MIRRORS, Predictor
 from volumen.inference.tiles import plan_tiles
 
+SAFETY = 0.01  # share of the budget that is never planned with
 clock: Callable[[], float] = time.monotonic
 
 
@@ -40,19 +41,25 @@ class Pace:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._left, self._total = dict(voxels), len(voxels)
-        self._budget, self._started, self._reserve = budget_seconds, started, reserve_seconds
+        self._budget, self._started = budget_seconds, started
+        self._reserve = reserve_seconds + SAFETY * (budget_seconds or 0.0)
         self._faster, self._say = faster, say
-        self._begun, self._warned = clock(), False
+        self._begun = self._seen = clock()
+        self._warned, self._longest_tile, self._in_flight = False, 0.0, 0.0
         self._spent, self._done_voxels = 0.0, 0
 
-    def tile(self) -> None:
-        """Between two tiles.
+    def tile(self, done: int, of: int) -> None:
+        """Between two tiles of the volume in flight, of which `done` of `of` are done.
 
         Raises:
-            OutOfTimeError: The budget is about to be gone.
+            OutOfTimeError: The budget would be gone after another one.
         """
-        if self._budget is not None and clock() - self._started + self._reserve >= self._budget:
-            raise OutOfTimeError(self._ended())
+        now = clock()
+        self._longest_tile = max(self._longest_tile, now - self._seen)
+        self._seen, self._in_flight = now, done / of
+        ahead = self._longest_tile if done < of else 0.0
+        if self._budget is not None and now - self._started + ahead + self._reserve >= self._budget:
+            raise OutOfTimeError(self._ended(now))
 
     def finished(self, name: str, computed: bool) -> None:
         """A volume's files are whole.
@@ -69,40 +76,44 @@ class Pace:
         if computed:
             self._spent += now - self._begun
             self._done_voxels += voxels
-        self._begun = now
+        self._begun, self._seen, self._in_flight = now, now, 0.0
         if self._budget is None or not self._left or not self._done_voxels:
             return
-        elapsed = now - self._started
-        whole = elapsed + self._needed(sum(self._left.values())) + self._reserve
+        elapsed, rate = now - self._started, self._spent / self._done_voxels
+        whole = elapsed + sum(self._left.values()) * rate + self._reserve
         if whole > self._budget and not self._warned:
             self._warned = True
             self._say(
-                f"the time budget of {shown(self._budget)} will not do: at {self._rate_text()} the whole takes about "
+                f"the time budget of {shown(self._budget)} will not do: at {_rate_text(rate)} the whole takes about "
                 f"{shown(whole)}. It goes on as long as a volume fits, and what is done is kept{self._advice()}"
             )
-        if elapsed + self._needed(next(iter(self._left.values()))) + self._reserve > self._budget:
-            raise OutOfTimeError(self._ended())
+        if elapsed + next(iter(self._left.values())) * rate + self._reserve > self._budget:
+            raise OutOfTimeError(self._ended(now))
 
-    def _needed(self, voxels: int) -> float:
-        return voxels * self._spent / self._done_voxels
-
-    def _rate_text(self) -> str:
-        return f"{self._spent / self._done_voxels * 1e6:.3g} s per million voxels"
-
-    def _ended(self) -> str:
-        done = self._total - len(self._left)
-        budget = 0.0 if self._budget is None else self._budget
-        rest = "how long the rest takes is not known yet"
+    def _rate(self, now: float) -> float | None:
+        """Seconds per voxel: of the volumes that are done, else of the one in flight; None before anything is done."""
         if self._done_voxels:
-            needed = self._needed(sum(self._left.values())) + self._reserve
-            rest = f"the rest needs about {shown(needed)} at {self._rate_text()}"
+            return self._spent / self._done_voxels
+        in_flight = self._in_flight * next(iter(self._left.values()), 0)
+        return (now - self._begun) / in_flight if in_flight else None
+
+    def _ended(self, now: float) -> str:
+        rate, left = self._rate(now), sum(self._left.values())
+        rest = "how long the rest takes is not known yet"
+        if rate is not None:
+            rest = f"the rest needs about {shown(left * rate)} at {_rate_text(rate)}"
+        spent = shown(now - self._started)
         return (
-            f"the time budget of {shown(budget)} will not hold another volume after {shown(clock() - self._started)}: "
-            f"{done} of {self._total} volumes are predicted, {rest}{self._advice()}"
+            f"the time budget of {shown(self._budget or 0.0)} does not hold the next volume; {spent} are spent, "
+            f"{self._total - len(self._left)} of {self._total} volumes are predicted, {rest}{self._advice()}"
         )
 
     def _advice(self) -> str:
-        return "".join(f"; faster: {one}" for one in self._faster)
+        return f". Faster: {'; '.join(self._faster)}" if self._faster else ""
+
+
+def _rate_text(rate: float) -> str:
+    return f"{rate * 1e6:.3g} s per million voxels"
 
 
 def ways_to_be_faster(predictor: Predictor, shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:

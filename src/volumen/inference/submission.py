@@ -20,7 +20,7 @@ from volumen.config.schema import Postprocessing
 from volumen.data.normalise import Method
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
-from volumen.files import refuse_existing, sha256_of, strict_json, write_atomically
+from volumen.files import sha256_of, strict_json, write_atomically
 from volumen.inference import pace
 from volumen.inference.archive import write_archive
 from volumen.inference.degenerate import Symptom, symptoms_of
@@ -150,8 +150,8 @@ def _check_place(archive: Path, work: Path, overwrite: bool) -> None:
         raise UserError(f"{archive} must end in .zip: use {archive.with_suffix('.zip')}")
     if archive.is_dir():
         raise UserError(f"{archive} is a folder: give the name of the zip to write")
-    if not overwrite:
-        refuse_existing(archive, "the submission", "choose another name, or --overwrite to replace it")
+    if archive.exists() and not overwrite:
+        raise UserError(f"{archive} exists already: choose another name, or --overwrite to replace it")
     for folder in (archive.parent, work):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def _predict(
 
     def tile(name: str, done: int, of: int) -> None:
         progress(f"{name} ({len(seen) + 1} of {len(images)})", done, of)
-        watch.tile()
+        watch.tile(done, of)
 
     def finished(prediction: FilePrediction, computed: bool) -> None:
         seen.append(prediction)

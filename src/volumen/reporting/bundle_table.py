@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 
 from volumen.inference.bundle import Bundle
 from volumen.models import build_model
@@ -27,7 +28,7 @@ def print_bundle(bundle: Bundle, path: Path, console: Console) -> None:
         "tiles": f"{list(bundle.config.tile)}, overlap {inference.overlap:g}, mirror {mirror}",
         "post-processing": ", ".join(f"{key} {value}" for key, value in bundle.config.postprocessing),
         "labels": meanings,
-        "size": f"{path.stat().st_size / 1e6:.1f} MB",
+        "size": decimal(path.stat().st_size),
         "identity": bundle.identity,
     }
     for name, text in lines.items():
