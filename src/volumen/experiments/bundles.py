@@ -53,6 +53,16 @@ def bundle_runs(
             "the runs were trained on data sets whose label values mean different things: bundle them apart"
         )
     config = members[0].config if members else Config.model_construct()
+    _refuse_different(members)
+    write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
+    return read_bundle(out)
+
+
+def _refuse_different(members: Sequence[Member]) -> None:
+    """Members that would predict in different ways, which the bundle's one way would silently change."""
+    if not members:
+        return
+    config = members[0].config
     for member in members[1:]:
         if member.config.tile != config.tile:
             raise UserError(
@@ -65,8 +75,6 @@ def bundle_runs(
             raise UserError(
                 f"{members[0].name} and {member.name} predict differently: {keys}; settle it with -o KEY=VALUE"
             )
-    write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
-    return read_bundle(out)
 
 
 def _labels(config: Config) -> dict[str, object]:

@@ -9,6 +9,7 @@ from volumen.inference.predictor import MIRRORS, Predictor
 from volumen.inference.tiles import plan_tiles
 
 SAFETY = 0.01  # share of the budget that is never planned with
+TELLING = 0.1  # share of a volume below which its pace tells nothing: the first tiles include warming up
 clock: Callable[[], float] = time.monotonic
 
 
@@ -91,11 +92,12 @@ class Pace:
             raise OutOfTimeError(self._ended(now))
 
     def _rate(self, now: float) -> float | None:
-        """Seconds per voxel: of the volumes that are done, else of the one in flight; None before anything is done."""
+        """Seconds per voxel: of the volumes that are done, else of the one in flight; None while too little is done."""
         if self._done_voxels:
             return self._spent / self._done_voxels
-        in_flight = self._in_flight * next(iter(self._left.values()), 0)
-        return (now - self._begun) / in_flight if in_flight else None
+        if self._in_flight < TELLING or not self._left:
+            return None
+        return (now - self._begun) / (self._in_flight * next(iter(self._left.values())))
 
     def _ended(self, now: float) -> str:
         rate, left = self._rate(now), sum(self._left.values())

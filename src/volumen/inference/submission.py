@@ -18,19 +18,18 @@ from typing import Any
 from volumen import __version__
 from volumen.config.schema import Postprocessing
 from volumen.data.normalise import Method
-from volumen.data.volumes import load_volume
 from volumen.errors import UserError
 from volumen.files import sha256_of, strict_json, write_atomically
 from volumen.inference import pace
 from volumen.inference.archive import write_archive
 from volumen.inference.degenerate import Symptom, symptoms_of
 from volumen.inference.files import RECORD as MASKS_RECORD
-from volumen.inference.files import FilePrediction, OtherSettingsError, Wanted, find_images, predict_files
+from volumen.inference.files import FilePrediction, OtherSettingsError, Wanted, predict_files
 from volumen.inference.pace import Pace, ways_to_be_faster
 from volumen.inference.predictor import Predictor
+from volumen.inference.unlabelled import Image, find_test_images, read_images
 
 RECORD = "submission.json"
-FOLDER = "test_images"
 EARLY = 2
 """Volumes after which it stops where every one of them says nothing: the others would be no better."""
 CAUSES_SHOWN = 10
@@ -49,17 +48,6 @@ class How:
 
 
 @dataclass(frozen=True)
-class Image:
-    """A test image that was read whole."""
-
-    path: Path
-    shape: tuple[int, ...]
-    sha256: str
-    is_empty: bool
-    """Nothing but zeros: its mask has to be empty too."""
-
-
-@dataclass(frozen=True)
 class Submission:
     """A zip that was written and read back."""
 
@@ -70,17 +58,6 @@ class Submission:
     empty_images: tuple[str, ...]
     """Names of images that hold nothing but zeros."""
     sha256: str
-
-
-def find_test_images(folder: Path) -> tuple[Path, ...]:
-    """The TIFF files of a folder, or of the `test_images` in it.
-
-    Raises:
-        UserError: No such folder, or none in it.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: give the folder of the test images, or the one that holds {FOLDER}")
-    return find_images(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
 
 
 def work_folder_of(archive: Path) -> Path:
@@ -121,10 +98,10 @@ def submit(
     """
     started = pace.clock()
     _check_place(archive, work, overwrite)
-    images = _read(find_test_images(source), progress)
+    images = read_images(find_test_images(source), progress)
     reserve = 2 * (pace.clock() - started)  # zipping and reading back touch as many voxels as reading did
     watch = Pace(
-        {image.path.name: _voxels(image) for image in images},
+        {image.path.name: image.voxels for image in images},
         budget_seconds,
         started=started,
         reserve_seconds=reserve,
@@ -161,22 +138,6 @@ def _check_place(archive: Path, work: Path, overwrite: bool) -> None:
             raise UserError(f"{folder} cannot be written to ({error.strerror}): choose another place") from error
     if not (work / MASKS_RECORD).exists() and any(not path.name.startswith(".") for path in work.iterdir()):
         raise UserError(f"{work} holds files that no submission put there: choose an empty folder with --work")
-
-
-def _read(paths: Sequence[Path], progress: Progress) -> tuple[Image, ...]:
-    images, problems = [], []
-    for number, path in enumerate(paths, start=1):
-        progress(f"reading {path.name}", number, len(paths))
-        try:
-            volume = load_volume(path)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        images.append(Image(path, volume.array.shape, volume.sha256, not volume.array.any()))
-    if problems:
-        listed = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
-        raise UserError(f"{len(problems)} of {len(paths)} test images cannot be used:\n{listed}")
-    return tuple(images)
 
 
 def _predict(
@@ -255,11 +216,6 @@ def _write_record(work: Path, made: Submission, how: How) -> None:
         "accepted_degenerate": [asdict(symptom) for symptom in made.symptoms],
     }
     write_atomically(work / RECORD, json.dumps(strict_json(record), indent=2) + "\n")
-
-
-def _voxels(image: Image) -> int:
-    z, y, x = image.shape
-    return z * y * x
 
 
 @contextmanager
