@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from volumen.experiments.predicting import open_predictor
 
 from volumen.cli.main import run as volumen
 from volumen.config.postprocessing import Postprocessing
@@ -24,6 +23,7 @@ from volumen.data.folds import make_folds
 from volumen.data.normalise import Normalised, occupied
 from volumen.data.prepare import prepare
 from volumen.experiments.bundles import bundle_runs
+from volumen.experiments.predicting import open_predictor
 from volumen.experiments.tuned_files import tune_runs
 from volumen.experiments.tuning import RAW, mean_and_noise
 from volumen.metrics import leaderboard

@@ -19,10 +19,9 @@ from volumen.data import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.data.normalise import Normalised, occupied
 from volumen.errors import UserError
+from volumen.experiments.predicting import predictor_for
 from volumen.files import atomic_path, write_atomically
-from volumen.inference import Predictor, choose_engine
-from volumen.inference.files import weights_identity
-from volumen.runtime import choose_device, choose_precision
+from volumen.inference.predictor import weights_identity
 from volumen.training.checkpoint import load_for_inference
 
 RECORD = "predictions.json"
@@ -115,18 +114,7 @@ def _predict_run(
     progress: Progress,
 ) -> dict[str, Path]:
     """Files of a run's held-out cases."""
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    predictor = Predictor(
-        model,
-        tile=config.tile,
-        overlap=config.inference.overlap,
-        device=device,
-        precision=precision,
-        mirror=config.inference.mirror,
-        rotate=config.inference.rotate,
-        engine=choose_engine(config.inference.engine, device),
-    )
+    predictor = predictor_for(model, config)
     settings = {
         "weights_sha256": weights_identity(model),
         "dataset": dataset.identity,
@@ -134,7 +122,7 @@ def _predict_run(
         "tile": list(config.tile),
         "inference": config.inference.model_dump(mode="json"),
         "engine": predictor.engine_name,
-        "precision": precision.name,
+        "precision": predictor.precision.name,
     }
     _begin(folder, settings)
     files = {}

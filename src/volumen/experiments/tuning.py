@@ -6,6 +6,7 @@ groups, and its pipeline is the one to use. Each search is a study in one Optuna
 it goes on behind the last finished trial. A pipeline's score on a case is computed once and shared among the searches.
 """
 
+import importlib.util
 import json
 import math
 import os
@@ -127,8 +128,10 @@ def tune(
         tell: Told the search that ended, how many did, and how many there are.
 
     Raises:
-        UserError: Fewer than two cases, or fewer trials than there are starting points.
+        UserError: Optuna is not installed, fewer than two cases, or fewer trials than there are starting points.
     """
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("the search needs Optuna, which is not installed: pip install 'volumen[tune]'")
     groups = groups_of(cases)
     if trials < len(starting_points()):
         raise UserError(f"--trials must be at least {len(starting_points())}, the points it starts from, got {trials}")

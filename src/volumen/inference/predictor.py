@@ -6,6 +6,7 @@ project stands here. The predictor leaves the model in the mode in which it foun
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -45,6 +46,15 @@ def probabilities_from_logits(
     """
     result: NDArray[np.float32] = expit(logits, out=out)
     return result
+
+
+def weights_identity(model: nn.Module) -> str:
+    """SHA-256 over all weights and buffers, by name: the same weights give the same text in whichever file they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Predictor:
