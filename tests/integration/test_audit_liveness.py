@@ -77,8 +77,8 @@ HEALTHY: dict[str, tuple[str, ...]] = {
     ),
     "percentiles, mirrors and a clean mask": (
         "data.normalisation=percentile", "inference={tile: [48, 48, 48], overlap: 0.5, mirror: true}",
-        "postprocessing={threshold: 0.45, closing_radius_voxels: 1, maximum_hole_voxels: 200, "
-        "minimum_component_voxels: 500}",
+        "postprocessing.steps=[{kind: threshold, level: 0.45}, {kind: close, radius_voxels: [1, 1, 1]}, "
+        "{kind: fill_holes, maximum_voxels: 200}, {kind: remove_small_components, minimum_voxels: 500}]",
     ),
     "other patches": (
         "data.sampling={patches_per_epoch: 64, surface_share: 0.5, jitter_voxels: 8, minimum_valid_share: 0.2}",

@@ -21,7 +21,7 @@ SMALL = [
     "-o", "data.workers=0",
     "-o", "model.filters=2",
     "-o", "model.depth=2",
-    "-o", "postprocessing.minimum_component_voxels=0",
+    "-o", "postprocessing.steps=[{kind: threshold}]",
     "-o", "training.epochs=2",
 ]  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_from_volumes_to_masks_and_a_page(prepared, tmp_path):
     assert run(["evaluate", str(tmp_path / "run")]) == 0
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert set(evaluation["mean"]) >= {"leaderboard", "topo", "surface_dice", "voi", "dice", "precision", "recall"}
-    bare = ["evaluate", str(tmp_path / "run"), "-o", "postprocessing.minimum_component_voxels=0"]
+    bare = ["evaluate", str(tmp_path / "run"), "-o", "postprocessing.steps=[{kind: threshold}]"]
     assert run([*bare, "-o", "inference.mirror=true"]) == 0
     assert run([*bare, "-o", "model.filters=4"]) == 2
     images = prepared.parent / "raw" / "train_images"

@@ -42,7 +42,7 @@ def configuration(prepared: Path, *overrides: str) -> Config:
             "model.depth=2",
             "training.epochs=3",
             "training.validate_every_epochs=1",
-            "postprocessing.minimum_component_voxels=0",
+            "postprocessing.steps=[{kind: threshold}]",
             *overrides,
         ],
     ).config

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from volumen.data.normalise import EMPTY_VOXELS, occupied
 from volumen.inference import CoverageError, Predictor, Tiles, merge, plan_tiles
 
 sides = st.integers(1, 24)
@@ -86,6 +87,64 @@ def test_an_identity_network_returns_its_input(shape, tile, overlap, mirror, bat
     assert result.dtype == np.float32
     assert result.shape == shape
     np.testing.assert_allclose(result, image, atol=2e-5)
+
+
+class Blur(nn.Module):
+    """A network that sees its neighbourhood, so that tiles disagree where they overlap."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv3d(images, torch.full((1, 1, 3, 3, 3), 1 / 27), padding=1)
+
+
+@laws
+@given(shapes, tile_shapes, overlaps, st.booleans(), st.data())
+def test_a_region_is_the_crop_of_the_whole(shape, tile, overlap, masked, data):
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    ends = [sorted(data.draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True))) for side in shape]
+    region = tuple(slice(low, high) for low, high in ends)
+    mask = np.random.default_rng(1).random(shape) < 0.1 if masked else None
+    predictor = Predictor(Blur(), tile=tile, overlap=overlap, device="cpu", precision=Plain())
+    whole = predictor.logits(image, mask)
+    asked = []
+    part = predictor.logits(image, mask, lambda done, of: asked.append(of), region=region)
+    assert np.array_equal(part, whole[region])  # to the last bit
+    assert not asked or asked[-1] <= len(predictor.plan(shape))
+
+
+@laws
+@given(st.tuples(*[st.integers(9, 20)] * 3), st.tuples(*[st.integers(0, 6)] * 3), overlaps)
+def test_the_origin_of_the_tiles_does_not_matter_to_a_network_without_context(shape, offset, overlap):
+    """A volume cut off at its beginning has its tiles elsewhere, and the same answers."""
+    image = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    predictor = Predictor(Identity(), tile=(6, 7, 8), overlap=overlap, device="cpu", precision=Plain())
+    rest = tuple(slice(first, None) for first in offset)
+    np.testing.assert_allclose(predictor.logits(image[rest]), predictor.logits(image)[rest], atol=2e-5)
+
+
+@pytest.mark.parametrize(("shape", "tile", "overlap"), [((9, 14, 11), (6, 5, 8), 0.5), ((4, 9, 3), (6, 5, 8), 0.0)])
+def test_a_volume_in_a_file_is_the_one_in_memory(tmp_path, shape, tile, overlap):
+    image = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    predictor = Predictor(Blur(), tile=tile, overlap=overlap, device="cpu", precision=Plain())
+    mapped = predictor.probabilities(image, scratch=tmp_path)
+    assert isinstance(mapped, np.memmap)
+    assert np.array_equal(mapped, predictor.probabilities(image))
+    assert list(tmp_path.iterdir()) == []  # nothing is left behind
+
+
+@given(st.tuples(*[st.integers(1, 12)] * 3), st.integers(0, 2**16))
+def test_empty_is_what_a_cube_of_zeros_reaches(shape, seed):
+    random = np.random.default_rng(seed)
+    image = (random.random(shape) < random.random() ** 2).astype(np.uint8)
+    image[tuple(slice(0, side // 2) for side in shape)] = 0
+    reach = EMPTY_VOXELS // 2
+    padded = np.pad(image, reach)
+    empty = np.zeros(padded.shape, bool)
+    for origin in np.ndindex(*shape):  # cubes about every voxel of the volume
+        cube = tuple(slice(start, start + EMPTY_VOXELS) for start in origin)
+        if not padded[cube].any():
+            empty[cube] = True
+    inside = tuple(slice(reach, reach + side) for side in shape)
+    assert np.array_equal(occupied(image), ~empty[inside])
 
 
 @laws

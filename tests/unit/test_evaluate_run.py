@@ -66,7 +66,7 @@ def run(tmp_path, prepared, monkeypatch) -> Path:
             "data.patch=[16, 16, 16]",
             "name=plates",
             "precision=fp32",
-            "postprocessing.minimum_component_voxels=0",
+            "postprocessing.steps=[{kind: threshold}]",
         ],
     ).config
 
@@ -120,7 +120,7 @@ def test_cases_by_id_need_no_folds(run, prepared, monkeypatch):
 def test_a_threshold_changes_the_masks_and_stands_in_the_record(run):
     loose, strict = evaluate_run(run, threshold=0.01), evaluate_run(run, threshold=0.99)
     assert loose.mean["predicted_share"] > strict.mean["predicted_share"]
-    assert strict.settings["postprocessing"]["threshold"] == 0.99
+    assert strict.settings["postprocessing"]["steps"][0]["level"] == 0.99
 
 
 def test_a_second_sigmoid_is_called_by_its_name(run, monkeypatch):

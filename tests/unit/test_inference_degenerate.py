@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from volumen.inference import appearance_of, degenerate_warnings
+from volumen.inference.degenerate import symptoms_of
 
 RANDOM = np.random.default_rng(0)
 
@@ -46,3 +47,21 @@ def test_identical_shares_on_different_volumes_are_named_once():
 def test_a_mask_without_probabilities_is_looked_at_too():
     appearance = appearance_of("a", np.zeros((4, 4, 4), dtype=np.uint8))
     assert degenerate_warnings([appearance]) == ("a: no surface at all was predicted",)
+
+
+def test_symptoms_have_a_kind_and_their_cases():
+    twins = [
+        look(name, np.roll(np.arange(4096) < 300, shift).reshape(16, 16, 16)) for name, shift in (("a", 0), ("b", 9))
+    ]
+    found = symptoms_of([*twins, look("c", np.linspace(0.51, 1, 4096).reshape(16, 16, 16))])
+    assert {one.kind: one.cases for one in found} == {"all_surface": ("c",), "identical_share": ("a", "b")}
+
+
+def test_a_second_sigmoid_does_not_hide_behind_an_empty_corner():
+    image = np.ones((16, 16, 16), bool)
+    image[:8] = False
+    probabilities = np.where(image, 1 / (1 + np.exp(-RANDOM.random((16, 16, 16)))), 2e-9).astype(np.float32)
+    mask = (probabilities > 0.5).view(np.uint8)
+    assert symptoms_of([appearance_of("a", mask, probabilities)]) == ()
+    (found,) = symptoms_of([appearance_of("a", mask, probabilities, image)])
+    assert found.kind == "second_sigmoid"

@@ -11,7 +11,7 @@ import tifffile
 import torch
 from torch import nn
 
-from volumen.config.schema import Postprocessing
+from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.data.volumes import read_volume
 from volumen.errors import UserError
 from volumen.inference import Predictor
@@ -61,7 +61,7 @@ def predict(source: Path, out: Path, model: nn.Module | None = None, threshold: 
         out,
         Wanted(**wanted),
         normalisation="zscore",
-        postprocessing=Postprocessing(threshold=threshold),
+        postprocessing=Postprocessing(steps=(Threshold(level=threshold),)),
         origin={"run": "r", "which": "best"},
     )
 

@@ -1,6 +1,7 @@
 """The predictor: what it gives the model, what it refuses, and how it leaves things behind."""
 
 import contextlib
+import errno
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_mirroring_asks_eight_times_and_makes_the_result_symmetric():
     np.testing.assert_allclose(result, 3.5, rtol=1e-6)  # the mean of 0..7, wherever
 
 
+def test_turning_asks_four_times_and_with_mirrors_sixteen():
+    for mirror, count in ((False, 4), (True, 16)):
+        model = Recorder()
+        image = noise(8, 8, 8)
+        result = predictor(model, mirror=mirror, rotate=True).logits(image)
+        assert len(model.seen) == count
+        assert len({tuple(seen.ravel().tolist()) for seen in model.seen}) == count
+        np.testing.assert_allclose(result, image, atol=1e-5)  # every view is undone
+    result = predictor(Ramp(), rotate=True).logits(np.zeros((8, 8, 8), dtype=np.float32))
+    np.testing.assert_allclose(result, 3.5, rtol=1e-6)
+
+
 def test_an_empty_tile_is_background_without_asking_the_model():
     image = noise(8, 8, 32)
     mask = np.ones(image.shape, dtype=bool)
@@ -119,7 +132,9 @@ def test_one_occupied_voxel_is_enough_to_ask_the_model():
     mask = np.zeros((8, 8, 8), dtype=bool)
     mask[3, 3, 3] = True
     image = noise(8, 8, 8)
-    np.testing.assert_allclose(predictor(Recorder()).logits(image, mask), image, atol=1e-5)
+    result = predictor(Recorder()).logits(image, mask)
+    np.testing.assert_allclose(result[mask], image[mask], atol=1e-5)
+    assert (result[~mask] == EMPTY_LOGIT).all()  # zeros of the scan give no surface
 
 
 def test_a_small_volume_is_padded_by_mirroring_and_cropped_back():
@@ -149,6 +164,7 @@ def test_a_network_with_context_sees_no_seam():
         ({"overlap": 1.0}, "below 1, got 1"),
         ({"batch": 0}, "at least 1 tile"),
         ({"tile": (8, 0, 8)}, "at least 1 voxel"),
+        ({"tile": (8, 8, 12), "rotate": True}, "square in y and x"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_any_volume(changes, said):
@@ -176,3 +192,19 @@ def test_image_and_mask_of_different_shapes_are_refused():
         predictor(Recorder()).logits(noise(8, 8, 8), np.ones((8, 8, 9), dtype=bool))
     with pytest.raises(UserError, match="three axes"):
         predictor(Recorder()).logits(noise(8, 8))
+
+
+@pytest.mark.parametrize("region", [(slice(0, 9), slice(0, 8), slice(0, 8)), (slice(3, 3), slice(0, 8), slice(0, 8))])
+def test_a_region_outside_of_the_volume_is_refused(region):
+    with pytest.raises(UserError, match="z0:z1,y0:y1,x0:x1"):
+        predictor(Recorder()).logits(noise(8, 8, 8), region=region)
+
+
+def test_a_scratch_folder_without_room_is_refused(monkeypatch, tmp_path):
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(UserError, match=r"has no room for 0\.0 GB"):
+        predictor(Recorder()).logits(noise(8, 8, 8), scratch=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from volumen.config.schema import Postprocessing
+from volumen.config.postprocessing import Close, FillHoles, Postprocessing, RemoveSmallComponents, Threshold
 from volumen.errors import UserError
-from volumen.postprocess import apply_pipeline, clean, close, describe, fill_holes, remove_small_components, threshold
+from volumen.postprocess import apply_pipeline, close, describe, fill_holes, remove_small_components, threshold
 
 FULL = np.ones((3, 3, 3), dtype=bool)
 
@@ -117,6 +117,9 @@ def test_pieces_that_touch_at_a_corner_count_as_one():
     assert remove_small_components(mask, 3).sum() == 0
 
 
+SMALL = RemoveSmallComponents(kind="remove_small_components", minimum_voxels=5)
+
+
 @settings(max_examples=40, deadline=None)
 @given(masks())
 def test_the_default_pipeline_is_the_threshold_alone(mask):
@@ -131,14 +134,14 @@ def test_steps_run_in_the_stated_order():
     volume[8, 8, 10:13] = 0  # ... open through a pinhole, which closing plugs
     volume[17, 17, 17] = 1  # and a speck
     probabilities = volume * np.float32(0.9)
-    settings_ = Postprocessing(closing_radius_voxels=1, maximum_hole_voxels=40, minimum_component_voxels=5)
+    steps = (Threshold(), Close(kind="close"), FillHoles(kind="fill_holes", maximum_voxels=40), SMALL)
+    settings_ = Postprocessing(steps=steps)
     result = apply_pipeline(probabilities, settings_)
     assert result.dtype == np.uint8
     assert int(result.sum()) == 729
-    assert np.array_equal(clean(volume, settings_), result)
-    without = settings_.model_copy(update={"closing_radius_voxels": 0})
+    without = Postprocessing(steps=(steps[0], *steps[2:]))
     assert int(apply_pipeline(probabilities, without).sum()) == 729 - 27 - 3
     assert describe(settings_) == (
-        "probability above 0.5, closed with a cube of 3 voxels, cavities up to 40 voxels filled, "
-        "components below 5 voxels removed"
+        "probability above 0.5, close (radius voxels 1 1 1), fill holes (maximum voxels 40), "
+        "remove small components (minimum voxels 5, connectivity 26)"
     )

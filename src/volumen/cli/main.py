@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from volumen import __version__
-from volumen.cli import audit, config, data, results, score, train
+from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
 from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR, UserError
 
 app = typer.Typer(
@@ -27,7 +27,11 @@ app.add_typer(config.app, name="config")
 audit.register(app)
 train.register(app)
 results.register(app)
+predict.register(app)
+bundles.register(app)
+submission.register(app)
 score.register(app)
+tune.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,3 +30,33 @@ def three_whole_numbers(text: str, option: str) -> tuple[int, int, int]:
         raise UserError(f"{option} must be three whole numbers z,y,x or one for all, such as 64,128,128, got {text!r}")
     z, y, x = three_numbers(text, option)
     return int(z), int(y), int(x)
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Numbers separated by commas.
+
+    Raises:
+        UserError: anything else.
+    """
+    from volumen.errors import UserError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} must be numbers separated by commas, such as 0.5,0.5, got {text!r}") from error
+
+
+def box(text: str, option: str) -> tuple[slice, slice, slice]:
+    """A box such as `0:64,10:90,:`, z y x; an end that is left out is the volume's.
+
+    Raises:
+        UserError: It is something else.
+    """
+    from volumen.errors import UserError
+
+    parts = [part.split(":") for part in text.split(",")]
+    try:
+        z, y, x = (slice(*(int(end) if end.strip() else None for end in part)) for part in parts if len(part) == 2)
+    except ValueError as error:
+        raise UserError(f"{option} must be a box z0:z1,y0:y1,x0:x1, got {text!r}") from error
+    return z, y, x

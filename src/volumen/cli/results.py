@@ -1,28 +1,17 @@
-"""`volumen evaluate`, `volumen predict` and `volumen report`: what a run can do, on what, and on one page."""
+"""`volumen evaluate` and `volumen report`: what a run can do, and on one page."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from volumen.cli.parse import three_whole_numbers
+from volumen.cli.options import Override, Pipeline, Run, Which, tune_process
 from volumen.cli.progress import progress_bar
-
-Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
-Which = Annotated[str, typer.Option(help="Weights: best, last, plain, average or swa.")]
-
-Override = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--override", "-o", help="Other settings of prediction: -o postprocessing.minimum_component_voxels=500"
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the three commands."""
+    """Add the two commands."""
     app.command()(evaluate)
-    app.command()(predict)
     app.command()(report)
 
 
@@ -33,6 +22,7 @@ def evaluate(
     cases: Annotated[str | None, typer.Option(help="Case ids, separated by commas, instead of a fold.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
     dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    postprocessing: Pipeline = None,
     override: Override = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
 ) -> None:
@@ -40,9 +30,10 @@ def evaluate(
 
     Writes evaluation.json and evaluation/slices/ID.png into the run folder.
     """
-    _tune()
+    tune_process()
     import json
 
+    from volumen.config.fragments import postprocessing_override
     from volumen.experiments.evaluate import evaluate_run
     from volumen.reporting.console import console_for
     from volumen.reporting.tables import print_evaluation
@@ -56,7 +47,7 @@ def evaluate(
             cases=chosen,
             threshold=threshold,
             dataset=dataset,
-            overrides=override or (),
+            overrides=(*postprocessing_override(postprocessing), *(override or ())),
             progress=progress,
         )
     if as_json:
@@ -67,65 +58,6 @@ def evaluate(
     typer.echo(f"next: volumen report {run}")
 
 
-def predict(
-    run: Run,
-    images: Annotated[Path, typer.Argument(help="A TIFF volume, or a folder of them.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the masks: uint8 TIFF of 0 and 1, under the images' names.")],
-    which: Which = "best",
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write probabilities/NAME: uint8, 255 times the probability.")
-    ] = False,
-    view: Annotated[bool, typer.Option("--view", help="Also write view/NAME: the mask as 0 and 255.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Predict only what is missing.")] = False,
-    tile: Annotated[str | None, typer.Option(help="Tile in voxels, z,y,x; the configured one otherwise.")] = None,
-    overlap: Annotated[float | None, typer.Option(help="Share that neighbouring tiles have in common.")] = None,
-    mirror: Annotated[
-        bool | None, typer.Option("--mirror/--no-mirror", help="Average over the eight mirror images.")
-    ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
-    override: Override = None,
-) -> None:
-    """Predict surface masks of TIFF volumes."""
-    _tune()
-    from volumen.experiments.evaluate import with_threshold
-    from volumen.inference import Predictor
-    from volumen.inference.files import Wanted, find_images, predict_files
-    from volumen.reporting.console import console_for
-    from volumen.reporting.tables import print_predictions
-    from volumen.runtime import choose_device, choose_precision
-    from volumen.training.checkpoint import load_for_inference
-
-    sides = None if tile is None else three_whole_numbers(tile, "--tile")
-    found = find_images(images)
-    model, config = load_for_inference(run, which, override or ())
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    predictor = Predictor(
-        model,
-        tile=sides or config.tile,
-        overlap=config.inference.overlap if overlap is None else overlap,
-        device=device,
-        precision=precision,
-        mirror=config.inference.mirror if mirror is None else mirror,
-    )
-    with progress_bar("reading", "tiles") as progress:
-        predictions = predict_files(
-            predictor,
-            found,
-            out,
-            Wanted(probabilities=probabilities, view=view, overwrite=overwrite, resume=resume),
-            normalisation=config.data.normalisation,
-            postprocessing=with_threshold(config.postprocessing, threshold),
-            origin={"run": run.name, "which": which, "precision": precision.name},
-            progress=progress,
-        )
-    print_predictions(predictions, console_for())
-    typer.echo(f"written: {out} ({len(predictions)} masks, and what made them in prediction.json)")
-    if probabilities:
-        typer.echo(f"written: {out / 'probabilities'} (uint8: 255 times the probability, rounded)")
-
-
 def report(
     run: Run, out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the run otherwise.")] = None
 ) -> None:
@@ -133,9 +65,3 @@ def report(
     from volumen.reporting.html import write_report
 
     typer.echo(f"report: {write_report(run, out)}")
-
-
-def _tune() -> None:
-    from volumen.runtime import tune_allocator
-
-    tune_allocator()  # before torch allocates anything

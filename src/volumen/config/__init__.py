@@ -5,7 +5,7 @@ from volumen.config.describe import value_text
 from volumen.config.document import KeyRow, SchemaDocument, schema_document
 from volumen.config.dump import config_hash, config_values, dump_config, dump_resolved, dump_yaml, flat_values, resolved
 from volumen.config.inheritance import preset_names
-from volumen.config.load import LoadedConfig, load_config, load_model
+from volumen.config.load import LoadedConfig, load_config, load_model, override_config
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
 from volumen.config.schema import Config
 
@@ -29,6 +29,7 @@ __all__ = [
     "flat_values",
     "load_config",
     "load_model",
+    "override_config",
     "preset_names",
     "resolved",
     "schema_document",

@@ -115,6 +115,8 @@ def value_text(value: Any) -> str:
         return value_text(value.value)
     if isinstance(value, str | PurePath):
         return repr(str(value))
+    if isinstance(value, BaseModel):
+        return value_text(dict(value))
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {value_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple | set | frozenset):

@@ -16,13 +16,13 @@ from pydantic import BaseModel, ValidationError
 
 from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
-from volumen.config.inheritance import read_layers
+from volumen.config.inheritance import Layer, read_layers
 from volumen.config.merge import fill_defaults, fill_kinds, merge, write_default
 from volumen.config.override import override_layer, parse_overrides
 from volumen.config.places import Place, child
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
 from volumen.config.schema import Config
-from volumen.config.source import Located
+from volumen.config.source import Located, located
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -56,10 +56,31 @@ def load_config(source: Path | str, overrides: Sequence[str] = ()) -> LoadedConf
 def load_model(model: type[ModelT], source: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig[ModelT]:
     """Load and check a file against any pydantic model; see `load_config`."""
     problems: list[Problem] = []
-    layers = read_layers(source, problems)
+    return _join(model, str(source), read_layers(source, problems), overrides, problems)
+
+
+def override_config(config: Config, overrides: Sequence[str], source: str) -> LoadedConfig[Config]:
+    """Lay overrides over a configuration that was checked before, such as a checkpoint's or a bundle's.
+
+    Args:
+        config: the configuration; it stays as it is.
+        overrides: texts like `inference.mirror=true`.
+        source: what to call the configuration in errors.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    layer = Layer(source, located(config.model_dump(mode="json"), source))
+    return _join(Config, source, [layer], overrides, [])
+
+
+def _join(
+    model: type[ModelT], source: str, layers: Sequence[Layer], overrides: Sequence[str], problems: list[Problem]
+) -> LoadedConfig[ModelT]:
+    """Layers and overrides as one checked model."""
     parsed = parse_overrides(overrides, problems)
     if any(problem.blocking for problem in problems):
-        raise ConfigError(str(source), problems)
+        raise ConfigError(source, problems)
     root = Place(model)
     tree = Located({}, layers[-1].label)
     for layer in layers:
@@ -71,7 +92,7 @@ def load_model(model: type[ModelT], source: Path | str, overrides: Sequence[str]
     tree = fill_defaults(fill_kinds(tree, root), root)
     config = _validate(model, tree, problems)
     if config is None or problems:
-        raise ConfigError(str(source), problems)
+        raise ConfigError(source, problems)
     origins = {dotted(path): _origin(tree, path) for path, _ in leaves(config)}
     sources = tuple(layer.label for layer in layers)
     return LoadedConfig(config, MappingProxyType(origins), config_hash(config), sources)

@@ -15,6 +15,7 @@ from volumen.config.loss import Loss
 from volumen.config.model import Model as ModelConfig
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.optimisation import AdamW, Optimiser, Polynomial, Schedule, Training
+from volumen.config.postprocessing import Postprocessing
 
 RESENC_DIVISORS = {"S": 8, "M": 32, "L": 32}
 
@@ -28,19 +29,10 @@ class Inference(Section):
     """Share of a tile that neighbouring tiles have in common."""
     mirror: bool = False
     """Average over the eight mirror images (eight times the work)."""
-
-
-class Postprocessing(Section):
-    """From probabilities to the mask, in this order."""
-
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    """A voxel is surface where its probability is above this."""
-    closing_radius_voxels: Annotated[int, Field(ge=0, le=10)] = 0
-    """Closing with a cube of side 2 r + 1."""
-    maximum_hole_voxels: Annotated[int, Field(ge=0)] = 0
-    """Enclosed cavities up to this size are filled."""
-    minimum_component_voxels: Annotated[int, Field(ge=0)] = 0
-    """26-connected components below this size are removed."""
+    rotate: bool = False
+    """Average over the four quarter turns about z (four times the work; sixteen with `mirror`)."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What computes predictions: auto takes OpenVINO on a CPU where it is installed. Training validates with torch."""
 
 
 class Config(Section):

@@ -14,6 +14,8 @@ from volumen.data.labels import count_values
 from volumen.errors import UserError
 
 Method = Literal["zscore", "percentile", "none"]
+EMPTY_VOXELS = 5
+"""Side of the cube of zeros that no object is expected to hold."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,50 @@ def normalise(image: NDArray[Any], statistics: IntensityStatistics, method: Meth
         table = _transform(np.arange(np.iinfo(image.dtype).max + 1, dtype=image.dtype), statistics, method)
         return np.take(table, image)  # a table of all values is several times faster than arithmetic on each voxel
     return _transform(image, statistics, method)
+
+
+class Normalised:
+    """A volume whose parts are normalised when they are looked at, so that no second volume need exist.
+
+    Args:
+        image: Integer grey values [Z, Y, X], in memory or mapped from a file.
+        statistics: Those of the whole volume.
+        method: As in `normalise`.
+    """
+
+    def __init__(self, image: NDArray[Any], statistics: IntensityStatistics, method: Method) -> None:
+        self.image, self.statistics, self.method = image, statistics, method
+        self.shape: tuple[int, ...] = image.shape
+
+    def __getitem__(self, window: tuple[slice, ...]) -> NDArray[np.float32]:
+        return normalise(np.asarray(self.image[window]), self.statistics, self.method)
+
+
+def occupied(image: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a scan holds something, bool [Z, Y, X].
+
+    Reconstructions fill what lies outside of the scanned region with zeros. A voxel is empty where it lies in a cube of
+    5 voxels about some voxel of the volume that holds nothing but zeros; a lone dark voxel inside of the object is not.
+    Beyond the volume's faces everything counts as zero, so that a margin of three voxels is empty too.
+    """
+    zero = np.asarray(image) == 0
+    if not zero.any():
+        return np.ones(image.shape, dtype=bool)
+    reach = EMPTY_VOXELS // 2
+    eroded = _windows(np.pad(zero, reach, constant_values=True), np.logical_and)
+    return ~_windows(np.pad(eroded, reach, constant_values=False), np.logical_or)
+
+
+def _windows(volume: NDArray[np.bool_], combine: np.ufunc) -> NDArray[np.bool_]:
+    """All (or any) of each cube of EMPTY_VOXELS; each axis gets shorter by one less than that."""
+    for axis in range(3):
+        moved = np.moveaxis(volume, axis, 0)
+        count = len(moved) - EMPTY_VOXELS + 1
+        found = moved[:count]
+        for shift in range(1, EMPTY_VOXELS):
+            found = combine(found, moved[shift : shift + count])
+        volume = np.moveaxis(found, 0, axis)
+    return volume
 
 
 def _transform(image: NDArray[Any], statistics: IntensityStatistics, method: Method) -> NDArray[np.float32]:

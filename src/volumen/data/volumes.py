@@ -46,29 +46,31 @@ def read_volume(path: Path | str) -> NDArray[Any]:
     """A volume of integers [Z, Y, X] from a TIFF stack of any compression, verified whole.
 
     Raises:
-        VolumeError: the file is missing, no TIFF, truncated or damaged, not a three-dimensional stack of one channel,
-            or holds floating-point numbers.
+        VolumeError: the file is missing, no TIFF, damaged, no stack of one channel, or holds floating-point numbers.
     """
     return load_volume(path).array
 
 
 def load_volume(path: Path | str) -> Volume:
     """As `read_volume`, with the SHA-256 of the file; the file is read once, so both are of the same bytes."""
-    path = Path(path)
     try:
-        content = path.read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise VolumeError(f"{path} cannot be read: {error.strerror}") from error
+    return Volume(decode_volume(content, str(path)), hashlib.sha256(content).hexdigest())
+
+
+def decode_volume(content: bytes, name: str) -> NDArray[Any]:
+    """As `read_volume`, of a file's bytes; `name` is what errors call it."""
     try:
         with _quiet_tifffile():
-            array = _decode(content)
+            return _decode(content)
     except _DamageError as damage:
-        raise VolumeError(f"{path} {damage}") from damage
+        raise VolumeError(f"{name} {damage}") from damage
     except Exception as error:
         # Codecs and the TIFF parser raise what they like on damaged bytes; all of it means the same to the user.
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise VolumeError(f"{path} is damaged ({what:.200}): copy or export it again") from error
-    return Volume(array, hashlib.sha256(content).hexdigest())
+        raise VolumeError(f"{name} is damaged ({what:.200}): copy or export it again") from error
 
 
 class _DamageError(Exception):

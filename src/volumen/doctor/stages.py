@@ -228,7 +228,7 @@ def prediction(config: Config, context: "Context") -> dict[str, Any]:
     torch.manual_seed(0)
     predictor = Predictor(
         build_model(config.model), tile=config.tile, overlap=config.inference.overlap, device=CPU,
-        precision=precision_of(config), mirror=config.inference.mirror,
+        precision=precision_of(config), mirror=config.inference.mirror, rotate=config.inference.rotate,
     )  # fmt: skip
     wanted = (*config.tile[:2], config.tile[2] * 3 // 2)  # two tiles and more, according to the overlap
     image = np.pad(image, [(0, max(0, side - BLOCK_VOXELS)) for side in wanted], mode="reflect")

@@ -39,6 +39,8 @@ def bundle_runs(
     """
     if shares is not None and len(shares) != len(runs):
         raise UserError(f"{len(runs)} runs need as many weights, got {len(shares)}")
+    if shares is not None and (any(not 0 <= share < float("inf") for share in shares) or not sum(shares) > 0):
+        raise UserError(f"weights of runs must be finite, not negative, and not all 0: got {list(shares)}")
     members, labels = [], []
     for number, run in enumerate(runs):
         network, config = load_for_inference(run, which, overrides)
@@ -51,15 +53,28 @@ def bundle_runs(
             "the runs were trained on data sets whose label values mean different things: bundle them apart"
         )
     config = members[0].config if members else Config.model_construct()
+    _refuse_different(members)
+    write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
+    return read_bundle(out)
+
+
+def _refuse_different(members: Sequence[Member]) -> None:
+    """Members that would predict in different ways, which the bundle's one way would silently change."""
+    if not members:
+        return
+    config = members[0].config
     for member in members[1:]:
+        if member.config.tile != config.tile:
+            raise UserError(
+                f"{members[0].name} and {member.name} predict by different tiles, {list(config.tile)} and "
+                f"{list(member.config.tile)}: settle it with -o 'inference.tile={list(config.tile)}'"
+            )
         differing = [one for one in diff_configs(config, member.config) if one.key.split(".")[0] in HOW_TO_PREDICT]
         if differing:
             keys = ", ".join(f"{one.key} ({one.left}, {one.right})" for one in differing)
             raise UserError(
                 f"{members[0].name} and {member.name} predict differently: {keys}; settle it with -o KEY=VALUE"
             )
-    write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
-    return read_bundle(out)
 
 
 def _labels(config: Config) -> dict[str, object]:

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from volumen.config.schema import Config, Postprocessing
+from volumen.config.postprocessing import Hysteresis, Postprocessing, Threshold
+from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import Fold, load_folds
-from volumen.data.normalise import normalise
+from volumen.data.normalise import normalise, occupied
 from volumen.errors import UserError
+from volumen.experiments.predicting import predictor_for
 from volumen.experiments.scoring import CaseResult, Evaluation, labelled_cases, score_case
 from volumen.files import write_atomically
 from volumen.inference import Predictor
 from volumen.postprocess import apply_pipeline
 from volumen.reporting.images import case_panel, choose_slices, encode_png
-from volumen.runtime import choose_device, choose_precision
 from volumen.training.checkpoint import load_for_inference
 
 EVALUATION = "evaluation.json"
@@ -37,6 +38,7 @@ def evaluate_run(
     threshold: float | None = None,
     dataset: Path | None = None,
     overrides: Sequence[str] = (),
+    keep: bool = True,
     progress: Progress = lambda case, done, of: None,
 ) -> Evaluation:
     """Predict and score whole volumes; write `evaluation.json` and `evaluation/slices/ID.png` into the run.
@@ -49,6 +51,7 @@ def evaluate_run(
         threshold: Replaces the configured threshold.
         dataset: Prepared data set, where it has moved since the training.
         overrides: `key=value` for other settings of prediction than the run's, as in `load_for_inference`.
+        keep: False leaves the run's folder as it is.
         progress: Told the case and how many of how many tiles are done.
 
     Raises:
@@ -60,19 +63,14 @@ def evaluate_run(
     model, config = load_for_inference(run, which, overrides)
     postprocessing = with_threshold(config.postprocessing, threshold)
     prepared = PreparedDataset.open(dataset or Path(config.data.dataset))
-    own, chosen = _choose(config, prepared, fold, cases)
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
-    predictor = Predictor(
-        model,
-        tile=config.tile,
-        overlap=config.inference.overlap,
-        device=device,
-        precision=precision,
-        mirror=config.inference.mirror,
+    own, chosen = choose_cases(config, prepared, fold, cases)
+    predictor = predictor_for(model, config)
+    slices = run / SLICES if keep else None
+    if slices is not None:
+        slices.mkdir(parents=True, exist_ok=True)
+    results = tuple(
+        _evaluate_case(predictor, config, postprocessing, prepared, name, slices, progress) for name in chosen
     )
-    (run / SLICES).mkdir(parents=True, exist_ok=True)
-    results = tuple(_evaluate_case(predictor, config, postprocessing, prepared, name, run, progress) for name in chosen)
     settings = {
         "run": run.name,
         "which": which,
@@ -82,12 +80,15 @@ def evaluate_run(
         "tile": list(config.tile),
         "overlap": config.inference.overlap,
         "mirror": config.inference.mirror,
-        "precision": precision.name,
+        "rotate": config.inference.rotate,
+        "engine": predictor.engine_name,
+        "precision": predictor.precision.name,
         "postprocessing": postprocessing.model_dump(),
         "slices": {name: list(choose_slices(np.asarray(prepared.label(name)))) for name in chosen},
     }
     evaluation = Evaluation(results, settings, _notes(own, chosen, predictor, prepared))
-    write_atomically(run / EVALUATION, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    if keep:
+        write_atomically(run / EVALUATION, json.dumps(evaluation.to_dict(), indent=2) + "\n")
     return evaluation
 
 
@@ -110,19 +111,27 @@ def with_threshold(settings: Postprocessing, threshold: float | None) -> Postpro
     """The settings with another threshold, or as they are where it is None.
 
     Raises:
-        UserError: The threshold is not between 0 and 1.
+        UserError: The threshold is not between 0 and 1, or the mask is not made by a threshold.
     """
     if threshold is None:
         return settings
     if not 0 < threshold < 1:
         raise UserError(f"--threshold must lie between 0 and 1, both excluded, got {threshold:g}")
-    return settings.model_copy(update={"threshold": threshold})
+    if any(isinstance(step, Hysteresis) for step in settings.steps):
+        raise UserError("--threshold replaces the level of a threshold, and this run decides by hysteresis: use -o")
+    level = Threshold(level=threshold)
+    steps = tuple(level if isinstance(step, Threshold) else step for step in settings.steps)
+    return settings.model_copy(update={"steps": steps})
 
 
-def _choose(
-    config: Config, dataset: PreparedDataset, fold: int | None, cases: Sequence[str] | None
+def choose_cases(
+    config: Config, dataset: PreparedDataset, fold: int | None = None, cases: Sequence[str] | None = None
 ) -> tuple[Fold | None, tuple[str, ...]]:
-    """The run's own fold where it is known, and the cases to evaluate."""
+    """The run's own fold where it is known, and the cases to evaluate.
+
+    Raises:
+        UserError: No folds, no such fold or case, or a case without a label.
+    """
     if cases is None:
         folds = load_folds(config.data.folds, dataset)
         return folds.fold(config.data.fold), folds.fold(config.data.fold if fold is None else fold).validation
@@ -142,16 +151,17 @@ def _evaluate_case(
     postprocessing: Postprocessing,
     dataset: PreparedDataset,
     case_id: str,
-    run: Path,
+    slices: Path | None,
     progress: Progress,
 ) -> CaseResult:
     image = np.asarray(dataset.image(case_id))
     normalised = normalise(image, dataset.case(case_id).statistics, config.data.normalisation)
-    probabilities = predictor.probabilities(normalised, image != 0, lambda done, of: progress(case_id, done, of))
+    probabilities = predictor.probabilities(normalised, occupied(image), lambda done, of: progress(case_id, done, of))
     mask = apply_pipeline(probabilities, postprocessing)
     (truth,) = labelled_cases(dataset, [case_id])
     result = score_case(truth, mask, probabilities)
-    write_atomically(run / SLICES / f"{case_id}.png", encode_png(case_panel(image, np.asarray(truth.label), mask)))
+    if slices is not None:
+        write_atomically(slices / f"{case_id}.png", encode_png(case_panel(image, np.asarray(truth.label), mask)))
     return result
 
 

@@ -57,4 +57,7 @@ class Ensemble(nn.Module):
             total = part if total is None else total.add_(part)
         if total is None:
             raise RuntimeError("no member has a weight")  # __init__ refuses that
-        return total if self.mean == "logit" else torch.logit(total, eps=LEAST_PROBABILITY)
+        if self.mean == "logit":
+            return total
+        mean = total.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+        return torch.log(mean) - torch.log1p(-mean)  # torch.logit, in operations that other engines know

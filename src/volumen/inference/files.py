@@ -4,30 +4,37 @@
 looks like. A later call goes on in that folder only with the same settings, so that its masks never are a mixture.
 """
 
-import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from torch import nn
 
-from volumen.config.schema import Postprocessing
-from volumen.data.normalise import Method, normalise, statistics_of
+from volumen.config.postprocessing import Postprocessing
+from volumen.data.normalise import Method, Normalised, occupied, statistics_of
 from volumen.data.volumes import SUFFIXES, VolumeError, read_volume
 from volumen.errors import UserError
 from volumen.files import atomic_path, strict_json, write_atomically
+from volumen.inference.accumulator import Region, region_of
 from volumen.inference.degenerate import Appearance, appearance_of
-from volumen.inference.predictor import Predictor
+from volumen.inference.predictor import Predictor, weights_identity
 from volumen.postprocess import apply_pipeline
 
 RECORD = "prediction.json"
 PROBABILITIES = "probabilities"
 VIEW = "view"
+LARGE_BYTES = 4e9
+"""Of probabilities, above which they are put into a file and not into memory."""
+Progress = Callable[[str, int, int], None]
+
+
+class OtherSettingsError(UserError):
+    """The output folder holds masks that were made with other settings."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Wanted:
     """Also `probabilities/NAME`: uint8, 255 times the probability, rounded."""
     view: bool = False
     """Also `view/NAME`: the mask as 0 and 255, for looking at."""
+    region: Region | None = None
+    """A box of every image instead of the whole."""
     overwrite: bool = False
     resume: bool = False
     """Skip images whose files are whole."""
@@ -87,13 +96,13 @@ def find_images(source: Path) -> tuple[Path, ...]:
     return (source,)
 
 
-def weights_identity(model: nn.Module) -> str:
-    """SHA-256 over all weights and buffers, by name: the same weights give the same text in whichever file they lie."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().tobytes())
-    return digest.hexdigest()
+class SideBySide(Protocol):
+    """Predicts several images at a time (`inference.side_by_side.Processes`)."""
+
+    def run(
+        self, paths: Sequence[Path], job: "Job", keep: Callable[[FilePrediction], None], progress: Progress
+    ) -> None:
+        """Predict images, and give each result to `keep` as soon as its files are whole."""
 
 
 def predict_files(
@@ -105,7 +114,9 @@ def predict_files(
     normalisation: Method,
     postprocessing: Postprocessing,
     origin: Mapping[str, Any],
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = lambda name, done, of: None,
+    finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
+    side_by_side: "SideBySide | None" = None,
 ) -> tuple[FilePrediction, ...]:
     """Predict each image into `out` under its own name.
 
@@ -118,6 +129,9 @@ def predict_files(
         postprocessing: From probabilities to the mask.
         origin: What made the weights (run, checkpoint), for the record.
         progress: Told the image's name and how many of how many tiles are done.
+        finished: Told each image whose files are whole, and whether this call made them. What it or `progress` raises
+            ends the call; the images that are finished stay so.
+        side_by_side: Processes that predict several images at a time; None predicts one after the other here.
 
     Returns:
         What was predicted, by image; with `resume` also what had been there.
@@ -133,6 +147,8 @@ def predict_files(
         "tile": list(predictor.tile),
         "overlap": predictor.overlap,
         "mirror": predictor.mirror,
+        "rotate": predictor.rotate,
+        "region": None if wanted.region is None else [[part.start, part.stop] for part in wanted.region],
         "postprocessing": postprocessing.model_dump(),
         "probabilities": "uint8, 255 * probability, rounded" if wanted.probabilities else None,
     }
@@ -141,14 +157,28 @@ def predict_files(
         folder.mkdir(parents=True, exist_ok=True)
     done: dict[str, FilePrediction] = dict(before)
     _write_record(out, settings, done)  # from here on no mask of other settings counts as done, however this ends
-    results = []
-    for path in images:
-        image = read_volume(path)
-        if not (path.name in before and _is_whole(path, image.shape, out, wanted)):
-            done[path.name] = _predict_one(predictor, path, image, out, wanted, normalisation, postprocessing, progress)
+    job = Job(out, wanted, normalisation, postprocessing)
+
+    def keep(prediction: FilePrediction, computed: bool) -> None:
+        if computed:
+            done[prediction.name] = prediction
             _write_record(out, settings, done)
-        results.append(done[path.name])
-    return tuple(results)
+        finished(prediction, computed)
+
+    if side_by_side is None:
+        for path in images:
+            image = read_volume(path)
+            whole = path.name in before and _is_whole(path, image[region_of(image.shape, wanted.region)].shape, job)
+            keep(before[path.name] if whole else job.predict(predictor, path, image, progress), not whole)
+    else:
+        missing = []
+        for path in images:
+            if path.name in before and _is_whole(path, before[path.name].shape, job):
+                keep(before[path.name], False)
+            else:
+                missing.append(path)
+        side_by_side.run(missing, job, lambda prediction: keep(prediction, True), progress)
+    return tuple(done[path.name] for path in images)
 
 
 def write_mask(path: Path, volume: NDArray[np.uint8]) -> None:
@@ -157,29 +187,38 @@ def write_mask(path: Path, volume: NDArray[np.uint8]) -> None:
         tifffile.imwrite(temporary, volume, compression="zlib", photometric="minisblack", metadata={"axes": "ZYX"})
 
 
-def _predict_one(
-    predictor: Predictor,
-    path: Path,
-    image: NDArray[Any],
-    out: Path,
-    wanted: Wanted,
-    normalisation: Method,
-    postprocessing: Postprocessing,
-    progress: Callable[[str, int, int], None],
-) -> FilePrediction:
-    tiles = predictor.plan(image.shape)
-    normalised = normalise(image, statistics_of(image), normalisation)
-    probabilities = predictor.probabilities(normalised, image != 0, lambda done, of: progress(path.name, done, of))
-    mask = apply_pipeline(probabilities, postprocessing)
-    appearance = appearance_of(path.name, mask, probabilities)
-    if wanted.probabilities:
-        probabilities *= 255
-        np.rint(probabilities, out=probabilities)
-        write_mask(out / PROBABILITIES / path.name, probabilities.astype(np.uint8))
-    if wanted.view:
-        write_mask(out / VIEW / path.name, mask * np.uint8(255))
-    write_mask(out / path.name, mask)
-    return FilePrediction(path.name, image.shape, tiles.padded_shape if tiles.is_padded else None, appearance)
+@dataclass(frozen=True)
+class Job:
+    """What is done with each image, in this process or in another."""
+
+    out: Path
+    wanted: Wanted
+    normalisation: Method
+    postprocessing: Postprocessing
+
+    def predict(self, predictor: Predictor, path: Path, image: NDArray[Any], progress: Progress) -> FilePrediction:
+        """Predict an image [Z, Y, X] and write its files, the mask last: where it stands, all is whole."""
+        out, wanted = self.out, self.wanted
+        tiles = predictor.plan(image.shape)
+        box = region_of(image.shape, wanted.region)
+        there = occupied(image)
+        probabilities = predictor.probabilities(
+            Normalised(image, statistics_of(image), self.normalisation),
+            there,
+            lambda done, of: progress(path.name, done, of),
+            region=wanted.region,
+            scratch=out if 4 * math.prod(image[box].shape) > LARGE_BYTES else None,
+        )
+        mask = apply_pipeline(probabilities, self.postprocessing)
+        appearance = appearance_of(path.name, mask, probabilities, there[box])
+        if wanted.probabilities:
+            probabilities *= 255
+            np.rint(probabilities, out=probabilities)
+            write_mask(out / PROBABILITIES / path.name, probabilities.astype(np.uint8))
+        if wanted.view:
+            write_mask(out / VIEW / path.name, mask * np.uint8(255))
+        write_mask(out / path.name, mask)
+        return FilePrediction(path.name, mask.shape, tiles.padded_shape if tiles.is_padded else None, appearance)
 
 
 def _extras(wanted: Wanted) -> tuple[tuple[str, bool], ...]:
@@ -230,13 +269,15 @@ def _read_record(out: Path, settings: Mapping[str, Any]) -> dict[str, FilePredic
     differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if differing:
         said = "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in differing)
-        raise UserError(f"{out} holds masks made with other settings ({said}): choose another folder, or --overwrite")
+        raise OtherSettingsError(
+            f"{out} holds masks made with other settings ({said}): choose another folder, or --overwrite"
+        )
     return images
 
 
-def _is_whole(path: Path, shape: tuple[int, ...], out: Path, wanted: Wanted) -> bool:
+def _is_whole(path: Path, shape: tuple[int, ...], job: "Job") -> bool:
     try:
-        return all(read_volume(target).shape == shape for target in _targets(path, out, wanted))
+        return all(read_volume(target).shape == tuple(shape) for target in _targets(path, job.out, job.wanted))
     except VolumeError:
         return False
 

@@ -6,28 +6,33 @@ project stands here. The predictor leaves the model in the mode in which it foun
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from itertools import islice, product
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import expit
-from torch import Tensor, nn
+from torch import nn
 
+from volumen.data.normalise import Normalised
 from volumen.errors import UserError
-from volumen.inference.tiles import Tiles, Triple, merge, plan_tiles
+from volumen.inference.accumulator import Accumulator, Region, region_of
+from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
+from volumen.inference.tiles import Tiles, Triple, plan_tiles
+from volumen.inference.views import views
 
 if TYPE_CHECKING:
     from volumen.runtime import Precision
 
 Progress = Callable[[int, int], None]
+Image = NDArray[np.float32] | Normalised
 EMPTY_LOGIT = -20.0  # where the scan holds nothing at all: probability 2e-9
-MIRRORS: tuple[tuple[int, ...], ...] = tuple(
-    tuple(axis for axis, flipped in zip((2, 3, 4), choice, strict=True) if flipped)
-    for choice in product((False, True), repeat=3)
-)  # axes of [B, C, Z, Y, X] to flip; the first entry flips none
 
 
 def probabilities_from_logits(
@@ -43,6 +48,15 @@ def probabilities_from_logits(
     return result
 
 
+def weights_identity(model: nn.Module) -> str:
+    """SHA-256 over all weights and buffers, by name: the same weights give the same text in whichever file they lie."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
 class Predictor:
     """A model that predicts volumes of any size, tile by tile.
 
@@ -53,10 +67,13 @@ class Predictor:
         device: Where to compute.
         precision: How to compute: automatic casting and memory layout.
         mirror: Average the logits over the eight mirror images, at eight times the work.
+        rotate: Average them over the four quarter turns about z; with `mirror` over sixteen views.
         batch: Tiles per call of the model.
+        engine: `torch`, or `openvino`, which compiles the weights of this moment at the first volume.
 
     Raises:
-        UserError: A tile that the model cannot take, an overlap out of range, or a batch below 1.
+        UserError: A tile that the model cannot take or that cannot be turned, an overlap out of range, or a batch
+            below 1.
     """
 
     def __init__(
@@ -68,18 +85,30 @@ class Predictor:
         device: torch.device | str,
         precision: Precision,
         mirror: bool = False,
+        rotate: bool = False,
         batch: int = 1,
+        engine: Literal["torch", "openvino"] = "torch",
     ) -> None:
         plan_tiles(tile, tile, overlap)  # refuses what no volume could be cut by, before a volume is read
         divisor: tuple[int, ...] = getattr(model, "divisor", (1, 1, 1))
         if any(side % unit for side, unit in zip(tile, divisor, strict=True)):
             fits = [max(unit, round(side / unit) * unit) for side, unit in zip(tile, divisor, strict=True)]
             raise UserError(f"tile {list(tile)} must be a multiple of {list(divisor)} for this model: use {fits}")
+        if rotate and tile[1] != tile[2]:
+            raise UserError(f"a tile that is turned about z must be square in y and x, got {list(tile)}: use another")
         if batch < 1:
             raise UserError(f"batch must be at least 1 tile, got {batch}")
         self.model = model.to(device=device, memory_format=precision.memory_format)  # type: ignore[call-overload]
-        self.tile, self.overlap, self.mirror, self.batch = tile, overlap, mirror, batch
-        self.device, self.precision = torch.device(device), precision
+        self.tile, self.overlap, self.mirror, self.rotate, self.batch = tile, overlap, mirror, rotate, batch
+        self.device, self.precision, self.engine_name = torch.device(device), precision, engine
+        self._views = views(mirror=mirror, rotate=rotate)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What computes the tiles; OpenVINO compiles when this is first asked for."""
+        if self.engine_name == "torch":
+            return TorchEngine(self.model, self.precision)
+        return OpenVinoEngine(self.model, self.tile, self.precision)
 
     def plan(self, shape: tuple[int, ...]) -> Tiles:
         """The tiles by which a volume of this shape is predicted.
@@ -91,88 +120,110 @@ class Predictor:
 
     def logits(
         self,
-        image: NDArray[np.float32],
+        image: Image,
         mask: NDArray[np.bool_] | None = None,
         progress: Progress | None = None,
+        *,
+        region: Region | None = None,
+        scratch: Path | None = None,
     ) -> NDArray[np.float32]:
-        """Predict a volume.
+        """Predict a volume, or a box of it.
 
         Args:
             image: Normalised grey values, float32 [Z, Y, X].
-            mask: True where the scan holds something (raw grey value not 0), bool [Z, Y, X]. A tile without any such
-                voxel is background without asking the model.
+            mask: True where the scan holds something, bool [Z, Y, X] (`data.normalise.occupied`). What is empty is
+                background, and a tile without anything is not shown to the model.
             progress: Told how many of how many tiles are done.
+            region: The box that is wanted. Only the tiles that touch it are computed, and the result is the crop of
+                the whole volume's result.
+            scratch: Folder for the intermediate volume, where it would not fit into memory.
 
         Returns:
-            Logits, float32 [Z, Y, X].
+            Logits, float32 [Z, Y, X], of the volume or the box.
 
         Raises:
-            UserError: The model gives anything but one finite logit per voxel, or the shapes of image and mask differ.
+            UserError: The model gives anything but one finite logit per voxel, the shapes of image and mask differ, the
+                region lies outside, or the scratch folder has no room.
         """
         tiles = self.plan(image.shape)
         if mask is not None and mask.shape != image.shape:
             raise UserError(f"mask {list(mask.shape)} must have the shape of the image {list(image.shape)}")
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            return merge(tiles, self._parts(tiles, image, mask, progress))
-        finally:
-            self.model.train(was_training)
+        whole = Accumulator(tiles, region, scratch)
+        with self._evaluating():
+            self._fill(whole, image, mask, progress)
+        result = whole.finish()
+        if mask is not None:
+            inside = mask[region_of(image.shape, region)]
+            for plane, there in zip(result, inside, strict=True):
+                plane[~there] = EMPTY_LOGIT
+        return result
 
     def probabilities(
         self,
-        image: NDArray[np.float32],
+        image: Image,
         mask: NDArray[np.bool_] | None = None,
         progress: Progress | None = None,
+        *,
+        region: Region | None = None,
+        scratch: Path | None = None,
     ) -> NDArray[np.float32]:
         """As `logits`, through the sigmoid: float32 [Z, Y, X] in 0..1."""
-        logits = self.logits(image, mask, progress)
-        return probabilities_from_logits(logits, out=logits)
+        logits = self.logits(image, mask, progress, region=region, scratch=scratch)
+        for plane in logits:  # plane by plane: a volume in a file stays there
+            probabilities_from_logits(plane, out=plane)
+        return logits
 
-    def _parts(
-        self, tiles: Tiles, image: NDArray[np.float32], mask: NDArray[np.bool_] | None, progress: Progress | None
-    ) -> Iterator[tuple[Triple, NDArray[np.float32]]]:
-        padded = tiles.pad(image)
-        origins = list(tiles.origins)
+    def _fill(
+        self, whole: Accumulator, image: Image, mask: NDArray[np.bool_] | None, progress: Progress | None
+    ) -> None:
+        """Compute every tile that is waited for."""
+        tiles = whole.tiles
+        read = _reader(tiles, image)
+        total = len(whole.waiting)
         if mask is not None:
             occupied = tiles.pad(mask)
-            empty = [origin for origin in origins if not occupied[tiles.window(origin)].any()]
-            yield from ((origin, np.full(tiles.tile, EMPTY_LOGIT, dtype=np.float32)) for origin in empty)
-            origins = sorted(set(origins) - set(empty))
-        waiting, done = iter(origins), len(tiles) - len(origins)
+            for origin in whole.waiting:
+                if not occupied[tiles.window(origin)].any():
+                    whole.skip(origin)
+        waiting = iter(whole.waiting)
         while chunk := list(islice(waiting, self.batch)):
-            stacked = np.stack([padded[tiles.window(origin)] for origin in chunk])[:, None]
+            stacked = np.stack([read(tiles.window(origin)) for origin in chunk])[:, None]
             for origin, values in zip(chunk, self._predict(stacked), strict=True):
                 if not np.isfinite(values).all():
                     raise UserError(
                         f"the model's logits are not finite in the tile at {list(origin)}: its weights have diverged "
                         "or overflow in this precision; use another checkpoint (--which) or precision fp32"
                     )
-                yield origin, values
-            done += len(chunk)
+                whole.add(origin, values)
             if progress is not None:
-                progress(done, len(tiles))
+                progress(total - len(whole.waiting), total)
 
-    def _predict(self, stacked: NDArray[np.generic]) -> NDArray[np.float32]:
+    def _predict(self, stacked: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [B, Z, Y, X] of tiles [B, 1, Z, Y, X]."""
         with torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(stacked, dtype=np.float32))
             images = images.to(device=self.device, memory_format=self.precision.memory_format)
-            total = self._forward(images)
-            for axes in MIRRORS[1:] if self.mirror else ():
-                total += self._forward(images.flip(axes)).flip(axes)
-            if self.mirror:
-                total /= len(MIRRORS)
+            total = self.engine(images)
+            for view in self._views[1:]:
+                total += view.undo(self.engine(view.of(images)))
+            if len(self._views) > 1:
+                total /= len(self._views)
             result: NDArray[np.float32] = total[:, 0].cpu().numpy()
         return result
 
-    def _forward(self, images: Tensor) -> Tensor:
-        with self.precision.autocast():
-            logits = self.model(images)
-        if not isinstance(logits, Tensor) or logits.shape != images.shape:
-            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise UserError(
-                f"the model must give one logit per voxel, {list(images.shape)} for these tiles, got {got}: "
-                "set in_channels and out_channels to 1"
-            )
-        return logits.float()
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(was_training)
+
+
+def _reader(tiles: Tiles, image: Image) -> Callable[[tuple[slice, ...]], NDArray[np.float32]]:
+    """What reads a window of the padded volume; a volume that needs no padding is read window by window."""
+    if not tiles.is_padded:
+        return lambda window: np.asarray(image[window], dtype=np.float32)
+    padded = tiles.pad(np.asarray(image[tuple(slice(0, side) for side in image.shape)]))
+    return lambda window: np.asarray(padded[window], dtype=np.float32)

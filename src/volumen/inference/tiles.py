@@ -163,35 +163,3 @@ def _starts(side: int, tile: int, overlap: float) -> tuple[int, ...]:
     return tuple(
         number * room // gaps for number in range(gaps + 1)
     )  # neighbours at most ceil(room / gaps) <= step apart
-
-
-def merge(tiles: Tiles, parts: Iterable[tuple[Triple, NDArray[np.float32]]]) -> NDArray[np.float32]:
-    """Blend what was computed on each tile into one volume, by importance.
-
-    Args:
-        tiles: The plan.
-        parts: For every tile, in any order and each once: its origin and its values [Z, Y, X] (or what broadcasts to
-            them). Consumed one at a time, so that only one tile's values need to exist.
-
-    Returns:
-        float32 [Z, Y, X] of the volume's shape, without the padding.
-
-    Raises:
-        CoverageError: A tile is missing, comes twice or was never planned, or a voxel lies in no tile.
-    """
-    coverage = tiles.coverage
-    depth, height, width = tiles.axis_weights
-    weights = depth[:, None, None] * height[:, None] * width
-    accumulator = np.zeros(tiles.padded_shape, dtype=np.float32)
-    awaited = set(tiles.origins)
-    for origin, values in parts:
-        if origin not in awaited:
-            raise CoverageError(f"the tile at {origin} came twice or was never planned")
-        awaited.remove(origin)
-        accumulator[tiles.window(origin)] += weights * values
-    if awaited:
-        raise CoverageError(f"{len(awaited)} of {len(tiles)} tiles are missing, the one at {min(awaited)} first")
-    plane = coverage[1][:, None] * coverage[2]
-    for index, total in enumerate(coverage[0]):  # slice by slice: no second volume
-        accumulator[index] /= plane * total
-    return np.ascontiguousarray(accumulator[tiles.interior])

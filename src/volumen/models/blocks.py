@@ -7,8 +7,8 @@ import math
 from torch import Tensor, nn
 
 from volumen.errors import UserError
-from volumen.models.convolution import CHANNELS_LAST, convolve
-from volumen.models.norm import InstanceNormLeakyReLU, is_recorded, uses_kernels
+from volumen.models.convolution import CHANNELS_LAST, convolve, is_recorded
+from volumen.models.norm import InstanceNormLeakyReLU, uses_kernels
 
 SLOPE = 0.01
 _OUTPUT_SCALE = 0.1  # standard deviation of the first logits around the prior's

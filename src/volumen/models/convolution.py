@@ -56,12 +56,22 @@ def _weight_gradient_is_broken(image: Tensor) -> bool:
     return image.device.type == "cpu" and image.shape[2] == 2 and short
 
 
+def is_recorded() -> bool:
+    """True while PyTorch records operations (trace, compile, export), which must then be its own."""
+    return (
+        torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or torch.compiler.is_compiling()
+        or torch.onnx.is_in_onnx_export()
+    )
+
+
 def _in_float32_by_onednn(image: Tensor, weight: Tensor) -> bool:
     """True where oneDNN can be asked by name, which torch.conv3d does not do for small single samples."""
     return (
         image.device.type == "cpu"
         and image.dtype == weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
+        and not is_recorded()
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and image.is_contiguous(memory_format=CHANNELS_LAST)
     )

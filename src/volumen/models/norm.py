@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from volumen.errors import UserError
-from volumen.models.convolution import CHANNELS_LAST
+from volumen.models.convolution import CHANNELS_LAST, is_recorded
 from volumen.models.norm_autograd import AffineNorm, Norm
 
 
@@ -95,13 +95,4 @@ def uses_kernels(values: Tensor, *, plain: bool = False) -> bool:
         and values.device.type == "cpu"
         and values.dtype in (torch.float32, torch.bfloat16)
         and not is_recorded()
-    )
-
-
-def is_recorded() -> bool:
-    """True while PyTorch records operations (trace, compile, export), which must then be its own."""
-    return (
-        torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or torch.compiler.is_compiling()
-        or torch.onnx.is_in_onnx_export()
     )

@@ -1,15 +1,41 @@
 """From probabilities to a clean mask: pure steps, and the pipeline that a configuration describes."""
 
-from volumen.postprocess.pipeline import STEPS, apply_pipeline, clean, describe
-from volumen.postprocess.steps import close, fill_holes, remove_small_components, threshold
+from volumen.postprocess.pipeline import apply_pipeline, describe, report_pipeline, walk
+from volumen.postprocess.report import Counts, StepReport, count, report_step
+from volumen.postprocess.ridges import sharpen_ridges
+from volumen.postprocess.sheets import patch_sheets
+from volumen.postprocess.splitting import split_fused
+from volumen.postprocess.steps import (
+    close,
+    fill_cavities,
+    fill_holes,
+    hysteresis,
+    median,
+    opening,
+    plug_pinholes,
+    remove_small_components,
+    threshold,
+)
 
 __all__ = [
-    "STEPS",
+    "Counts",
+    "StepReport",
     "apply_pipeline",
-    "clean",
     "close",
+    "count",
     "describe",
+    "fill_cavities",
     "fill_holes",
+    "hysteresis",
+    "median",
+    "opening",
+    "patch_sheets",
+    "plug_pinholes",
     "remove_small_components",
+    "report_pipeline",
+    "report_step",
+    "sharpen_ridges",
+    "split_fused",
     "threshold",
+    "walk",
 ]

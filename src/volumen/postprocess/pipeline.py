@@ -1,53 +1,135 @@
-"""From probabilities to the mask by the configuration's settings, in one fixed order.
+"""From probabilities to the mask by the configuration's steps, one after the other."""
 
-Closing comes before filling, because it plugs the pinholes that keep a cavity open, and small components go last, when
-fragments that belong together have been joined.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.config.schema import Postprocessing
-from volumen.postprocess.steps import Mask, close, fill_holes, remove_small_components, threshold
+from volumen.config.postprocessing import Hysteresis, Postprocessing, Step, Threshold
+from volumen.postprocess.report import Counts, StepReport, count, report_step
+from volumen.postprocess.ridges import sharpen_ridges
+from volumen.postprocess.sheets import patch_sheets
+from volumen.postprocess.splitting import split_fused
+from volumen.postprocess.steps import (
+    Mask,
+    close,
+    fill_cavities,
+    fill_holes,
+    hysteresis,
+    median,
+    opening,
+    plug_pinholes,
+    remove_small_components,
+    threshold,
+)
 
-# Setting by step, in the order of application; a setting of 0 leaves its step out.
-STEPS: dict[str, Callable[[Mask, int], Mask]] = {
-    "closing_radius_voxels": close,
-    "maximum_hole_voxels": fill_holes,
-    "minimum_component_voxels": remove_small_components,
+Probabilities = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class State:
+    """What the steps hand on."""
+
+    probabilities: Probabilities
+    mask: Mask | None = None
+    """None before the step that decides."""
+
+
+# What each kind of step makes of probabilities, or of a mask and the probabilities behind it.
+ON_PROBABILITIES: dict[str, Callable[[Probabilities, Any], Probabilities]] = {
+    "sharpen_ridges": lambda given, step: sharpen_ridges(given, step.scale_voxels, step.weight),
+}
+DECISIONS: dict[str, Callable[[Probabilities, Any], Mask]] = {
+    "threshold": lambda given, step: threshold(given, step.level),
+    "hysteresis": lambda given, step: hysteresis(given, step.low, step.high, step.connectivity),
+}
+ON_MASKS: dict[str, Callable[[Mask, Probabilities, Any], Mask]] = {
+    "split_fused": lambda mask, given, step: split_fused(
+        mask, given, step.levels, step.minimum_voxels, step.maximum_folded_share
+    ),
+    "remove_small_components": lambda mask, _, step: remove_small_components(
+        mask, step.minimum_voxels, step.connectivity
+    ),
+    "fill_holes": lambda mask, _, step: fill_holes(mask, step.maximum_voxels),
+    "fill_cavities": lambda mask, _, step: fill_cavities(mask),
+    "plug_pinholes": lambda mask, _, step: plug_pinholes(mask),
+    "close": lambda mask, _, step: close(mask, step.radius_voxels),
+    "open": lambda mask, _, step: opening(mask, step.radius_voxels),
+    "median": lambda mask, _, step: median(mask, step.iterations),
+    "patch_sheets": lambda mask, _, step: patch_sheets(mask, step.maximum_hole_voxels),
 }
 
 
-def apply_pipeline(probabilities: NDArray[np.float32], settings: Postprocessing) -> Mask:
-    """Threshold probabilities and clean up.
+def apply_pipeline(probabilities: Probabilities, settings: Postprocessing) -> Mask:
+    """Every step in its order.
 
     Args:
         probabilities: float32 [Z, Y, X].
-        settings: Threshold and steps.
+        settings: The steps.
 
     Returns:
         Mask, uint8 [Z, Y, X], 0 or 1.
     """
-    return clean(threshold(probabilities, settings.threshold), settings)
+    *_, (_, last) = walk(probabilities, settings)
+    return _decided(last)
 
 
-def clean(mask: Mask, settings: Postprocessing) -> Mask:
-    """Every step after the threshold, on a mask uint8 [Z, Y, X] of 0 and 1; the mask given is not changed."""
-    for setting, step in STEPS.items():
-        mask = step(mask, getattr(settings, setting))
-    return np.ascontiguousarray(mask)
+def walk(probabilities: Probabilities, settings: Postprocessing) -> Iterator[tuple[Step, State]]:
+    """Each step with what it leaves behind."""
+    state = State(probabilities)
+    for step in settings.steps:
+        state = _apply(state, step)
+        yield step, state
+
+
+def report_pipeline(probabilities: Probabilities, settings: Postprocessing) -> tuple[Mask, tuple[StepReport, ...]]:
+    """The mask, and what every step after the one that decides changed; topology of the whole volume is counted."""
+    reports: list[StepReport] = []
+    state, counts = State(probabilities), Counts(0, 0, 0, 0)
+    for step in settings.steps:
+        before, state = state.mask, _apply(state, step)
+        if state.mask is None:
+            continue
+        if before is None:
+            counts = count(state.mask)
+            reports.append(StepReport(step.kind, counts.voxels, 0, Counts(0, 0, 0, 0), counts))
+        else:
+            reports.append(report_step(step.kind, before, state.mask, counts))
+            counts = reports[-1].after
+    return _decided(state), tuple(reports)
 
 
 def describe(settings: Postprocessing) -> str:
     """The steps in words, for a person."""
-    steps = [f"probability above {settings.threshold:g}"]
-    if settings.closing_radius_voxels:
-        side = 2 * settings.closing_radius_voxels + 1
-        steps.append(f"closed with a cube of {side} voxels")
-    if settings.maximum_hole_voxels:
-        steps.append(f"cavities up to {settings.maximum_hole_voxels} voxels filled")
-    if settings.minimum_component_voxels > 1:
-        steps.append(f"components below {settings.minimum_component_voxels} voxels removed")
-    return ", ".join(steps)
+    return ", ".join(_described(step) for step in settings.steps)
+
+
+def _apply(state: State, step: Step) -> State:
+    kind = step.kind
+    if kind in ON_PROBABILITIES:
+        return State(ON_PROBABILITIES[kind](state.probabilities, step))
+    if kind in DECISIONS:
+        return State(state.probabilities, DECISIONS[kind](state.probabilities, step))
+    return State(state.probabilities, ON_MASKS[kind](_decided(state), state.probabilities, step))
+
+
+def _decided(state: State) -> Mask:
+    if state.mask is None:
+        raise RuntimeError("no step decides between surface and background")  # the schema refuses that
+    return state.mask
+
+
+def _described(step: Step) -> str:
+    if isinstance(step, Threshold):
+        return f"probability above {step.level:g}"
+    if isinstance(step, Hysteresis):
+        return f"probability above {step.low:g} and connected to {step.high:g}"
+    settings = {name: value for name, value in step.model_dump().items() if name != "kind"}
+    said = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in settings.items())
+    return step.kind.replace("_", " ") + (f" ({said})" if said else "")
+
+
+def _short(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volumen.config import diff_configs, load_config
+from volumen.config import diff_configs, override_config
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.files import atomic_path, sha256_of, write_atomically
@@ -187,12 +187,21 @@ def load_for_inference(run: Path, which: str = "best", overrides: Sequence[str] 
             raise UserError(f"{run} keeps no {chosen} weights: use --which best, last or plain")
         model.load_state_dict({**state["model"], **average["weights"], **average["buffers"]})
     model.eval()
-    return model, _overridden(run, config, overrides) if overrides else config
+    return model, override_prediction(config, overrides, f"of {run}") if overrides else config
 
 
-def _overridden(run: Path, config: Config, overrides: Sequence[str]) -> Config:
-    """The run's configuration with other settings of prediction, and of nothing else."""
-    changed = load_config(run / "config.yaml", overrides).config
+def override_prediction(config: Config, overrides: Sequence[str], source: str) -> Config:
+    """A trained configuration with other settings of prediction, and of nothing else.
+
+    Args:
+        config: As it was trained.
+        overrides: `key=value` for keys of `inference`, `postprocessing`, `device` and `precision`.
+        source: What to call the configuration in errors.
+
+    Raises:
+        UserError: An override that cannot be read, or one of what was trained.
+    """
+    changed = override_config(config, overrides, source).config
     keys = [difference.key for difference in diff_configs(config, changed)]
     fixed = [key for key in keys if key.split(".")[0] not in OVERRIDABLE]
     if fixed:

@@ -136,6 +136,7 @@ class _Trainer:
             device=self.device,
             precision=self.precision,
             mirror=config.inference.mirror,
+            rotate=config.inference.rotate,
         )
         self.objective: CompositeLoss = build_objective(config.loss, 0)
         self.scales = NO_SCALES

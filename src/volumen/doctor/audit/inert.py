@@ -30,6 +30,7 @@ EXCLUDED: dict[str, str] = {
     "data.fold": "chooses the cases held out; every variation is rehearsed on the same ones",
     "data.workers": "by design without effect on any sample",
     "device": "a place to compute",
+    "inference.engine": "a way to compute the same",
     "model.out_channels": "it has one value only",
     "training.intervention.kind": "it has one value only",
 }

@@ -21,7 +21,8 @@ from volumen.doctor.first_steps import (
     resume_error,
 )
 from volumen.doctor.stages import LARGER_VOLUME, alone
-from volumen.inference.tiles import CoverageError, Tiles, merge
+from volumen.inference.accumulator import merge
+from volumen.inference.tiles import CoverageError, Tiles
 from volumen.training.loop import surface_share
 from volumen.training.step import NonFiniteError
 

@@ -12,7 +12,8 @@ import torch
 from volumen.config.schema import Config
 from volumen.data.labels import SURFACE
 from volumen.doctor.cost.bench import SMALL_SIDE, Bench, affordable, least_of
-from volumen.inference.predictor import MIRRORS, probabilities_from_logits
+from volumen.inference.predictor import probabilities_from_logits
+from volumen.inference.views import views
 from volumen.postprocess import apply_pipeline
 from volumen.training.regions import validation_regions
 from volumen.training.validate import loss_on_blocks, mask_metrics
@@ -49,7 +50,11 @@ def measure_validation(context: "Context") -> ValidationCost:
             voxels += z * y * x
     data = config.data.model_copy(update={"batch": 1, "patch": config.tile})
     small, bench = affordable(context, config.model_copy(update={"data": data}), TILE_SECONDS)
-    scale = math.prod(config.tile) / math.prod(small.data.patch) * (len(MIRRORS) if config.inference.mirror else 1)
+    scale = (
+        math.prod(config.tile)
+        / math.prod(small.data.patch)
+        * len(views(mirror=config.inference.mirror, rotate=config.inference.rotate))
+    )
     seconds = least_of({"tile": _tile_job(bench)}, bench.device, rounds=2)["tile"].seconds
     return ValidationCost(tiles, seconds * scale, _scoring_seconds_per_voxel(context, config) * voxels)
 

@@ -1,0 +1,98 @@
+"""`volumen bundle` and `volumen select`: from runs to one file, and which weights belong in it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volumen.cli.options import Override, Pipeline, Which, tune_process
+from volumen.cli.progress import progress_bar
+
+
+class Mean(StrEnum):
+    """What an ensemble averages."""
+
+    probability = "probability"
+    logit = "logit"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the two commands."""
+    app.command()(bundle)
+    app.command()(select)
+
+
+def bundle(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders: one, or several to be averaged.")],
+    out: Annotated[Path, typer.Option(help="The bundle; its name ends in .volumen.")],
+    which: Which = "best",
+    mean: Annotated[Mean, typer.Option(help="What several networks' answers are averaged as.")] = Mean.probability,
+    weights: Annotated[
+        str | None, typer.Option(help="Weight of each run, separated by commas: 0.5,0.5. All alike otherwise.")
+    ] = None,
+    postprocessing: Pipeline = None,
+    override: Override = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
+) -> None:
+    """Put the networks of runs and all that a prediction needs into one file.
+
+    `volumen predict` and `volumen submit` take the file in place of a run, on any machine.
+    """
+    tune_process()
+
+    from volumen.cli.parse import numbers
+    from volumen.config.fragments import postprocessing_override
+    from volumen.errors import UserError
+    from volumen.experiments.bundles import bundle_runs
+    from volumen.inference.bundle import SUFFIX
+    from volumen.reporting.bundle_table import print_bundle
+    from volumen.reporting.console import console_for
+
+    if out.suffix != SUFFIX:
+        raise UserError(f"--out {out} must end in {SUFFIX}, by which bundles are known: use --out {out}{SUFFIX}")
+    if out.exists() and not overwrite:
+        raise UserError(f"the bundle {out} exists already: choose another --out, or --overwrite to replace it")
+    shares = None if weights is None else numbers(weights, "--weights")
+    overrides = (*postprocessing_override(postprocessing), *(override or ()))
+    made = bundle_runs(runs, out, which=which, shares=shares, mean=mean.value, overrides=overrides)
+    print_bundle(made, out, console_for())
+    typer.echo(f"written: {out}")
+    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+
+
+def select(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that held out the same fold.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File for the result; selection.json in the first run otherwise.")
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    override: Override = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compare every kind of weights that runs hold on their whole held-out volumes, and recommend one.
+
+    First the distribution (surface share within the labels' own range), then the leaderboard score; never a loss.
+    evaluation.json stays as it is.
+    """
+    tune_process()
+
+    import json
+
+    from volumen.experiments.selecting import SELECTION, select_checkpoints
+    from volumen.files import refuse_existing, write_atomically
+    from volumen.reporting.console import console_for
+    from volumen.reporting.selection_table import print_choice
+
+    if out is not None:
+        refuse_existing(out, "the result", "choose another --out, or remove it")
+    with progress_bar("reading", "tiles") as progress:
+        choice = select_checkpoints(runs, dataset=dataset, overrides=override or (), progress=progress)
+    target = out or runs[0] / SELECTION
+    text = json.dumps(choice.to_dict(), indent=2)
+    write_atomically(target, text + "\n")
+    if as_json:
+        typer.echo(text)
+        return
+    print_choice(choice, console_for())
+    typer.echo(f"written: {target}")

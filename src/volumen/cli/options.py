@@ -1,0 +1,32 @@
+"""Arguments that several commands have, and what each of them does first."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
+Source = Annotated[Path, typer.Argument(help="Run folder, or a bundle (model.volumen), which needs nothing beside it.")]
+Which = Annotated[str, typer.Option(help="Weights of a run: best, last, plain, average or swa.")]
+
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--override", "-o", help="Other settings of prediction: -o postprocessing.steps.1.minimum_voxels=500"),
+]
+Tile = Annotated[str | None, typer.Option(help="Tile in voxels, z,y,x; the configured one otherwise.")]
+Overlap = Annotated[float | None, typer.Option(help="Share that neighbouring tiles have in common.")]
+Mirror = Annotated[bool | None, typer.Option("--mirror/--no-mirror", help="Average over the eight mirror images.")]
+Rotate = Annotated[bool | None, typer.Option("--rotate/--no-rotate", help="Average over four quarter turns about z.")]
+Pipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--postprocessing", help="Post-processing of a file (`volumen tune` writes one) or preset: plan, scroll."
+    ),
+]
+
+
+def tune_process() -> None:
+    """Settings that have to be made before torch is imported."""
+    from volumen.runtime import tune_allocator
+
+    tune_allocator()  # before torch allocates anything

@@ -1,0 +1,61 @@
+"""`volumen tune`: the post-processing that the leaderboard score asks for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from volumen.cli.progress import progress_bar
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(tune)
+
+
+def tune(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders: folds of one data set.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for predictions, searches and results; a search begun there goes on.")
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Pipelines that each search tries.")] = 60,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
+    which: Annotated[str, typer.Option(help="Weights: best, last, plain, average or swa.")] = "best",
+    seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", "-o", help="Other settings of prediction: -o inference.mirror=true"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Search thresholds and post-processing by the leaderboard score, on volumes that each run never saw.
+
+    Reports what the search gains on volumes that it did not see either. Writes postprocessing.yaml and tuning.json.
+    """
+    from volumen.runtime import tune_allocator
+
+    tune_allocator()
+    import json
+
+    from volumen.experiments.tuned_files import PIPELINE, RESULT, tune_runs
+    from volumen.reporting.console import console_for
+    from volumen.reporting.tuning_table import print_tuning
+
+    with progress_bar("reading", "") as progress:
+        report = tune_runs(
+            runs,
+            out,
+            which=which,
+            overrides=override or (),
+            trials=trials,
+            workers=workers,
+            seed=seed,
+            predicting=progress,
+            searching=lambda name, done, of: progress(f"searches ({name} done)", done, of),
+        )
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+        return
+    print_tuning(report, console_for())
+    typer.echo(f"written: {out / PIPELINE}, {out / RESULT}")
+    typer.echo(f"next: volumen bundle {' '.join(map(str, runs))} --out model.volumen --postprocessing {out / PIPELINE}")

@@ -1,0 +1,170 @@
+"""Predictions of volumes that a model was not trained on, kept in a folder so that they are made once.
+
+Each run predicts the cases that its own fold held out. Where several runs held out the same case, their probabilities
+are averaged: that case then speaks for the ensemble.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.folds import load_folds
+from volumen.data.normalise import Normalised, occupied
+from volumen.errors import UserError
+from volumen.experiments.predicting import predictor_for
+from volumen.files import atomic_path, write_atomically
+from volumen.inference.predictor import weights_identity
+from volumen.training.checkpoint import load_for_inference
+
+RECORD = "predictions.json"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One held-out volume: its truth, and what the models that never saw it say."""
+
+    id: str
+    scroll_id: str
+    group: str
+    """Cases of one group are held out together: the runs that predicted them."""
+    dataset: PreparedDataset
+    files: tuple[Path, ...]
+    """float16 probabilities [Z, Y, X], one of each run."""
+
+    @property
+    def label(self) -> NDArray[np.uint8]:
+        """Canonical codes [Z, Y, X]."""
+        return np.asarray(self.dataset.label(self.id))
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """The mean over the runs, float32 [Z, Y, X]."""
+        total: NDArray[np.float32] = np.load(self.files[0]).astype(np.float32)
+        for file in self.files[1:]:
+            total += np.load(file)
+        return total / np.float32(len(self.files))
+
+
+def predict_out_of_fold(
+    runs: Sequence[Path],
+    folder: Path,
+    *,
+    which: str = "best",
+    overrides: Sequence[str] = (),
+    progress: Progress = lambda name, done, of: None,
+) -> tuple[HeldOut, ...]:
+    """Predict each run's held-out cases; what lies in the folder from the same weights and settings is kept.
+
+    Args:
+        runs: Run folders, trained on folds of one prepared data set.
+        folder: Where the probabilities go.
+        which: Which weights, as in `load_for_inference`.
+        overrides: Other settings of prediction.
+        progress: Told the run and case, and how many of how many tiles are done.
+
+    Raises:
+        UserError: No run, runs on different data sets, two runs of one name, or no room in the folder.
+    """
+    if not runs:
+        raise UserError("give at least one run")
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise UserError(f"two runs have one name ({', '.join(sorted(names))}): rename a folder")
+    found: dict[str, list[tuple[str, Path]]] = {}
+    datasets: dict[str, PreparedDataset] = {}
+    for run in runs:
+        model, config = load_for_inference(run, which, overrides)
+        dataset = PreparedDataset.open(Path(config.data.dataset))
+        datasets[dataset.identity] = dataset
+        cases = load_folds(config.data.folds, dataset).fold(config.data.fold).validation
+        files = _predict_run(model, config, dataset, cases, folder / run.name, run.name, progress)
+        for case_id, file in files.items():
+            found.setdefault(case_id, []).append((run.name, file))
+    if len(datasets) > 1:
+        raise UserError("the runs were trained on different prepared data sets: tune them apart")
+    (dataset,) = datasets.values()
+    return tuple(
+        HeldOut(
+            case_id,
+            dataset.case(case_id).scroll_id,
+            " + ".join(name for name, _ in parts),
+            dataset,
+            tuple(file for _, file in parts),
+        )
+        for case_id, parts in sorted(found.items())
+    )
+
+
+def _predict_run(
+    model: Any,
+    config: Config,
+    dataset: PreparedDataset,
+    cases: Sequence[str],
+    folder: Path,
+    name: str,
+    progress: Progress,
+) -> dict[str, Path]:
+    """Files of a run's held-out cases."""
+    predictor = predictor_for(model, config)
+    settings = {
+        "weights_sha256": weights_identity(model),
+        "dataset": dataset.identity,
+        "normalisation": config.data.normalisation,
+        "tile": list(config.tile),
+        "inference": config.inference.model_dump(mode="json"),
+        "engine": predictor.engine_name,
+        "precision": predictor.precision.name,
+    }
+    _begin(folder, settings)
+    files = {}
+    for case_id in cases:
+        file = files[case_id] = folder / f"{case_id}.npy"
+        if file.is_file():
+            continue
+        image = np.asarray(dataset.image(case_id))
+        normalised = Normalised(image, dataset.case(case_id).statistics, config.data.normalisation)
+        report = _named(progress, f"{name}: {case_id}")
+        probabilities = predictor.probabilities(normalised, occupied(image), report)
+        _save(file, probabilities.astype(np.float16))
+    return files
+
+
+def _begin(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Empty the folder of what other weights or settings predicted."""
+    record, text = folder / RECORD, json.dumps(settings, indent=1, sort_keys=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if record.is_file() and record.read_text(encoding="utf-8") != text:
+        for file in folder.glob("*.npy"):
+            file.unlink()
+    write_atomically(record, text)
+
+
+def _save(file: Path, probabilities: NDArray[np.float16]) -> None:
+    try:
+        with atomic_path(file) as temporary, temporary.open("wb") as stream:
+            np.save(stream, probabilities)
+    except OSError as error:
+        raise UserError(f"cannot write {file} ({error.strerror}): make room, or choose another folder") from error
+
+
+def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, of: progress(name, done, of)
+
+
+def identity_of(cases: Sequence[HeldOut]) -> str:
+    """SHA-256 of what the predictions were made of, as it stands in the folders' records."""
+    records = sorted({file.parent / RECORD for case in cases for file in case.files})
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(record.read_bytes())
+    digest.update(" ".join(case.id for case in cases).encode())
+    return digest.hexdigest()

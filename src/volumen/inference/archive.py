@@ -1,0 +1,95 @@
+"""The zip that is submitted: written whole or not at all, and read back before it takes its place."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from volumen.data.volumes import VolumeError, decode_volume
+from volumen.files import atomic_path
+
+SHOWN = 10  # problems named in an error; one cause often makes one for each case
+
+
+class ArchiveError(Exception):
+    """A zip did not read back as it was written."""
+
+
+def write_archive(
+    archive: Path,
+    masks: Mapping[str, Path],
+    shapes: Mapping[str, tuple[int, ...]],
+    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+) -> None:
+    """Zip masks and read the zip back; only one without a fault takes its place.
+
+    Args:
+        archive: The zip.
+        masks: File by name in the zip.
+        shapes: What each mask's shape has to be, z y x: the image's.
+        progress: Told the member's name, and how many of how many are written and checked.
+
+    Raises:
+        ArchiveError: What was read back is not what has to be in it; nothing is left.
+        OSError: No room, or no permission; nothing is left.
+    """
+    steps = 2 * len(masks)
+    with atomic_path(archive) as temporary:
+        # Masks are compressed already. Equal masks make equal bytes: no times, no owners.
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
+            for number, (name, path) in enumerate(masks.items(), start=1):
+                member = zipfile.ZipInfo(name)
+                member.external_attr = 0o644 << 16
+                file.writestr(member, path.read_bytes())
+                progress(name, number, steps)
+        problems = problems_of(temporary, shapes, lambda name, done, of: progress(name, len(masks) + done, steps))
+        if problems:
+            more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+            raise ArchiveError(
+                f"{archive} did not read back as it has to be, and was not kept: {'; '.join(problems[:SHOWN])}{more}"
+            )
+
+
+def problems_of(
+    archive: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+) -> tuple[str, ...]:
+    """What is wrong with a zip of masks: names, checksums, types, values, shapes.
+
+    Args:
+        archive: The zip.
+        shapes: Shape by the name of every member that there has to be, z y x.
+        progress: Told the member's name, and how many of how many are checked.
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            names = file.namelist()
+            problems = [f"{name} is missing" for name in shapes if name not in names]
+            problems += [f"{name} is not one of the images" for name in dict.fromkeys(names) if name not in shapes]
+            problems += [f"{name} is in it {names.count(name)} times" for name in shapes if names.count(name) > 1]
+            broken = file.testzip()
+            if broken is not None:
+                return (*problems, f"{broken} is damaged: its checksum does not hold")
+            for number, name in enumerate((name for name in shapes if name in names), start=1):
+                problems += _of_member(name, file.read(name), shapes[name])
+                progress(name, number, len(shapes))
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        return (f"it is no zip, or a damaged one ({error})",)
+    return tuple(problems)
+
+
+def _of_member(name: str, content: bytes, shape: tuple[int, ...]) -> list[str]:
+    try:
+        mask = decode_volume(content, name)
+    except VolumeError as error:
+        return [str(error)]
+    problems = []
+    if mask.dtype != np.uint8:
+        problems.append(f"{name} holds {mask.dtype}, expected uint8")
+    if mask.max() > 1 or mask.min() < 0:
+        problems.append(f"{name} holds values from {mask.min()} to {mask.max()}, expected 0 and 1 only")
+    if mask.shape != shape:
+        problems.append(f"{name} has shape {list(mask.shape)}, its image {list(shape)}")
+    return problems

@@ -1,0 +1,66 @@
+"""The images of a submission: found, and read whole before anything is computed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volumen.data.volumes import load_volume
+from volumen.errors import UserError
+from volumen.inference.files import find_images
+
+FOLDER = "test_images"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A test image that was read whole."""
+
+    path: Path
+    shape: tuple[int, ...]
+    sha256: str
+    is_empty: bool
+    """Nothing but zeros: its mask has to be empty too."""
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels."""
+        z, y, x = self.shape
+        return z * y * x
+
+
+def find_test_images(folder: Path) -> tuple[Path, ...]:
+    """The TIFF files of a folder, or of the `test_images` in it.
+
+    Raises:
+        UserError: No such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder of the test images, or the one that holds {FOLDER}")
+    return find_images(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
+
+
+def read_images(
+    paths: Sequence[Path], progress: Callable[[str, int, int], None] = lambda name, done, of: None
+) -> tuple[Image, ...]:
+    """Read all images, so that a damaged one is found before anything is computed.
+
+    Args:
+        paths: The files.
+        progress: Told the file's name, and how many of how many are read.
+
+    Raises:
+        UserError: Naming every file that cannot be used.
+    """
+    images, problems = [], []
+    for number, path in enumerate(paths, start=1):
+        progress(f"reading {path.name}", number, len(paths))
+        try:
+            volume = load_volume(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        images.append(Image(path, volume.array.shape, volume.sha256, not volume.array.any()))
+    if problems:
+        listed = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
+        raise UserError(f"{len(problems)} of {len(paths)} test images cannot be used:\n{listed}")
+    return tuple(images)

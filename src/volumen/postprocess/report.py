@@ -1,0 +1,72 @@
+"""What a step did to a mask: voxels added and removed, and the topology before and after."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.errors import UserError
+from volumen.metrics.cells import PREDICTED, euler_characteristics, tile_flags
+from volumen.metrics.topology import features_of
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Voxels and Betti numbers of a whole mask.
+
+    As in the leaderboard's TopoScore, surface is connected through faces and background through corners as well. The
+    counts are those of the volume as one piece, where the TopoScore sums over tiles.
+    """
+
+    voxels: int
+    components: int
+    tunnels: int
+    cavities: int
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did: its name, the voxels it turned, and the counts around it."""
+
+    name: str
+    voxels_added: int
+    voxels_removed: int
+    before: Counts
+    after: Counts
+
+
+def count(mask: NDArray[np.uint8]) -> Counts:
+    """Voxels, components, tunnels and cavities of a mask, uint8 [Z, Y, X] of 0 and 1.
+
+    Tunnels follow from the Euler characteristic: components - tunnels + cavities.
+    """
+    depth, height, width = mask.shape
+    flags = tile_flags(mask, mask, (0, 0, 0), (depth, height, width))
+    components, cavities = features_of(flags, (depth, height, width), PREDICTED)
+    euler = int(euler_characteristics(flags, (depth, height, width))[0])
+    return Counts(int(np.count_nonzero(mask)), int(components), int(components + cavities - euler), int(cavities))
+
+
+def report_step(
+    name: str, before: NDArray[np.uint8], after: NDArray[np.uint8], counts_before: Counts | None = None
+) -> StepReport:
+    """Compare the masks before and after a step.
+
+    Args:
+        name: The step's name.
+        before: uint8 [Z, Y, X], 0 or 1.
+        after: The same shape.
+        counts_before: The counts of `before` if they are known, for example from the report of the step before.
+
+    Raises:
+        UserError: Masks of different shapes.
+    """
+    if before.shape != after.shape:
+        raise UserError(f"{name}: the mask before has shape {before.shape}, after {after.shape}: they must be equal")
+    return StepReport(
+        name=name,
+        voxels_added=int(np.count_nonzero(after > before)),
+        voxels_removed=int(np.count_nonzero(before > after)),
+        before=counts_before or count(before),
+        after=count(after),
+    )

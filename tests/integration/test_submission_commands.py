@@ -1,0 +1,417 @@
+"""From runs to a zip by the commands a person types: bundle, select, predict with a bundle alone, submit."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from volumen.cli.main import run as volumen
+from volumen.data.phantom import write_phantom_dataset
+from volumen.data.volumes import read_volume
+from volumen.inference import files, pace
+from volumen.inference.bundle import Member, read_bundle, write_bundle
+from volumen.training import CheckpointStore
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A run on phantoms, another one that held out another fold, and test images that differ."""
+    folder = tmp_path_factory.mktemp("place")
+    write_phantom_dataset(folder / "raw", volumes=2, shape=(32, 32, 40), scrolls=1, seed=3, test_volumes=3)
+    assert volumen(["prepare", str(folder / "raw"), "--out", str(folder / "prepared")]) == 0
+    assert volumen(["folds", str(folder / "prepared"), "--folds", "2"]) == 0
+    settings = {
+        "data.dataset": folder / "prepared", "data.patch": "[16, 16, 16]", "data.sampling.patches_per_epoch": 2,
+        "data.workers": 0, "model.filters": 2, "model.depth": 2, "training.epochs": 2, "precision": "fp32",
+        "training.swa": "{start_epoch: 0}",
+    }  # fmt: skip
+    options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+    assert volumen(["train", "preset:default", "--out", str(folder / "first"), "--quiet", *options]) == 0
+    variant(folder, "second", {"data": {"fold": 1}})
+    return folder
+
+
+def variant(folder: Path, name: str, changes: dict[str, dict[str, object]]) -> None:
+    """Another run as `train` would have left it: other settings, other weights, no equal average."""
+    shutil.copytree(folder / "first", folder / name)
+    shutil.rmtree(folder / name / "checkpoints")
+    state = CheckpointStore(folder / "first" / "checkpoints").load_latest(print)
+    config = json.loads(state["config"])
+    for section, values in changes.items():
+        config[section] |= values
+    state |= {"config": json.dumps(config), "swa": None}
+    state["model"] = {key: tensor * 0.9 for key, tensor in state["model"].items()}
+    CheckpointStore(folder / name / "checkpoints").save(state, step=1, epoch=1, best=True)
+
+
+class Edge(torch.nn.Module):
+    """A sound predictor that needs no training: surface where the scan is bright."""
+
+    divisor = (4, 4, 4)
+
+    def __init__(self, scale: float = 4.0, offset: float = 0.0) -> None:
+        super().__init__()
+        self.scale, self.offset = torch.nn.Parameter(torch.tensor(scale)), torch.nn.Parameter(torch.tensor(offset))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.scale * images + self.offset
+
+
+class Twice(Edge):
+    """What one sigmoid too many makes of it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(super().forward(images))
+
+
+@pytest.fixture
+def bundle(place, tmp_path, monkeypatch) -> Path:
+    """A bundle of the first run whose network is replaced by one that predicts something."""
+    path = tmp_path / "model.volumen"
+    assert volumen(["bundle", str(place / "first"), "--out", str(path)]) == 0
+    use(monkeypatch, Edge())
+    return path
+
+
+def use(monkeypatch, network: torch.nn.Module) -> None:
+    monkeypatch.setattr("volumen.inference.bundle.Bundle.model", lambda self: network.eval())
+
+
+def submit(bundle: Path, place: Path, archive: Path, *options: str) -> int:
+    return volumen(["submit", str(bundle), str(place / "raw"), str(archive), *options])
+
+
+def test_a_bundle_predicts_as_its_run_did_and_needs_nothing_beside_it(place, tmp_path, capsys):
+    images, out = place / "raw" / "test_images", tmp_path / "model.volumen"
+    assert volumen(["predict", str(place / "first"), str(images), str(tmp_path / "by_run")]) == 0
+    assert volumen(["bundle", str(place / "first"), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    identity = read_bundle(out).identity
+    for said in ("first (best)", "100.0 %", "1 surface", "probability above 0.5", " kB", identity):
+        assert said in text, said
+    assert volumen(["bundle", str(place / "first"), "--out", str(out)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert volumen(["bundle", str(place / "first"), "--out", str(out), "--overwrite"]) == 0
+    alone = tmp_path / "elsewhere"
+    alone.mkdir()
+    shutil.copy(out, alone / "renamed.volumen")
+    assert volumen(["predict", str(alone / "renamed.volumen"), str(images), str(tmp_path / "by_bundle")]) == 0
+    for image in images.iterdir():
+        one, other = (read_volume(tmp_path / folder / image.name) for folder in ("by_run", "by_bundle"))
+        assert np.array_equal(one, other)
+    assert json.loads((tmp_path / "by_bundle" / "prediction.json").read_text())["settings"]["bundle"] == identity
+
+
+def test_overrides_reach_a_bundle_as_they_reach_a_run(place, tmp_path, capsys):
+    out = tmp_path / "model.volumen"
+    runs = [str(place / "first"), str(place / "second")]
+    tuned = ["-o", "postprocessing.steps.0.level=0.3", "--weights", "1,3", "--mean", "logit"]
+    assert volumen(["bundle", *runs, "--which", "last", "--out", str(out), *tuned]) == 0
+    made = read_bundle(out)
+    assert [one.share for one in made.members] == [1, 3]
+    assert (made.mean, made.config.postprocessing.threshold) == ("logit", 0.3)
+    assert "75.0 %" in capsys.readouterr().out
+    command = ["predict", str(out), str(place / "raw" / "test_images"), str(tmp_path / "masks")]
+    assert volumen([*command, "-o", "inference.overlap=0.0", "-o", "postprocessing.steps.1.minimum_voxels=7"]) == 0
+    settings = json.loads((tmp_path / "masks" / "prediction.json").read_text())["settings"]
+    assert settings["overlap"] == 0
+    assert settings["postprocessing"]["steps"][1]["minimum_voxels"] == 7
+    assert settings["postprocessing"]["steps"][0]["level"] == 0.3
+    for options, said in (
+        (["-o", "model.filters=4"], "cannot change after training"),
+        (["-o", "inference.mirrow=true"], "mirror"),
+        (["--which", "last"], "its weights were chosen"),
+    ):
+        assert volumen([*command, *options]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("{}/first --out {}/model.zip", "must end in .volumen"),
+        ("{}/first --out {}/model.volumen --weights 1,2", "as many weights"),
+        ("{}/first --out {}/model.volumen --weights=-1", "not negative"),
+        ("{}/first --out {}/model.volumen --weights half", "separated by commas"),
+        ("{}/raw --out {}/model.volumen", "is not a run folder"),
+        ("{}/second --out {}/model.volumen --which swa", "keeps no swa"),
+    ],
+)
+def test_bundles_that_cannot_be(place, capsys, options, said):
+    assert volumen(["bundle", *options.replace("{}", str(place)).split()]) == 2
+    assert said in capsys.readouterr().err
+    assert not (place / "model.volumen").exists()
+
+
+def test_select_ranks_all_weights_and_leaves_the_evaluation_alone(place, capsys):
+    run = place / "first"
+    assert volumen(["evaluate", str(run)]) == 0
+    before = (run / "evaluation.json").read_bytes()
+    capsys.readouterr()
+    assert volumen(["select", str(run), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((run / "selection.json").read_text())
+    assert (run / "evaluation.json").read_bytes() == before
+    named = {name for one in printed["candidates"] for name in (one["name"], *one["same_weights"])}
+    assert named == {f"first:{which}" for which in ("best", "last", "plain", "average", "swa")}
+    assert printed["missing"] == {}
+    assert printed["command"].startswith(f"volumen bundle {run} --which ")
+    evaluated = json.loads(before)["mean"]["leaderboard"]
+    (best,) = (one for one in printed["candidates"] if "first:best" in (one["name"], *one["same_weights"]))
+    assert best["score"] == pytest.approx(evaluated)
+
+
+def test_select_says_what_is_not_there_and_refuses_what_cannot_be_compared(place, tmp_path, capsys):
+    out = tmp_path / "selection.json"
+    assert volumen(["select", str(place / "second"), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "not there: second:swa" in text
+    assert "not there: by loss" in text
+    assert "the same weights as" in text
+    assert out.is_file()
+    assert volumen(["select", str(place / "first"), str(place / "second")]) == 2
+    error = capsys.readouterr().err
+    assert "held out different volumes" in error
+    assert "fold 1" in error
+    assert volumen(["select", str(place / "raw")]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
+    assert volumen(["select", str(place / "second"), "--out", str(out)]) == 2
+
+
+def test_a_submission_is_what_the_leaderboard_reads(place, bundle, tmp_path, capsys):
+    archive = tmp_path / "submission.zip"
+    assert submit(bundle, place, archive) == 0
+    assert "read back and checked" in capsys.readouterr().out
+    images = sorted((place / "raw" / "test_images").iterdir())
+    with zipfile.ZipFile(archive) as file:
+        assert file.namelist() == [image.name for image in images]
+        assert file.testzip() is None
+        for image in images:
+            mask = tifffile.imread(file.open(image.name))
+            assert mask.dtype == np.uint8
+            assert mask.shape == tifffile.imread(image).shape
+            assert set(np.unique(mask)) == {0, 1}
+    record = json.loads((tmp_path / "submission.masks" / "submission.json").read_text())
+    assert record["accepted_degenerate"] == []
+    assert submit(bundle, place, archive) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    first = archive.read_bytes()
+    assert submit(bundle, place, archive, "--overwrite") == 0
+    assert archive.read_bytes() == first  # the same masks are the same bytes
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (Edge(0.01, 9.0), "every voxel was predicted to be surface"),
+        (Edge(0.01, -9.0), "no surface at all"),
+        (Twice(), "a sigmoid was applied to what was already a probability"),
+        (Edge(0.0, 9.0), "does not depend on the image"),
+    ],
+    ids=["all surface", "no surface", "two sigmoids", "constant"],
+)
+def test_masks_that_say_nothing_are_refused(place, bundle, tmp_path, monkeypatch, capsys, network, said):
+    use(monkeypatch, network)
+    archive = tmp_path / "submission.zip"
+    assert submit(bundle, place, archive) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "was stopped after the first 2 of 3" in error
+    assert sorted(image.name for image in (place / "raw" / "test_images").iterdir())[0] in error
+    assert not archive.exists()
+    assert submit(bundle, place, archive, "--accept-degenerate") == 0
+    record = json.loads((tmp_path / "submission.masks" / "submission.json").read_text())
+    assert len(record["accepted_degenerate"]) >= 3
+    assert "accepted on demand" in capsys.readouterr().out
+
+
+def test_identical_shares_are_refused_and_one_odd_volume_too(place, bundle, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    volume = tifffile.imread(next((place / "raw" / "test_images").iterdir()))
+    for name, image in (("a", volume), ("b", volume[::-1]), ("c", volume[:, ::-1] // 2)):
+        tifffile.imwrite(images / f"{name}.tif", image, photometric="minisblack")
+    tifffile.imwrite(images / "0.tif", np.zeros_like(volume), photometric="minisblack")
+    command = ["submit", str(bundle), str(images), str(tmp_path / "submission.zip"), "--overlap", "0"]
+    assert volumen(command) == 2
+    error = capsys.readouterr().err
+    assert "a.tif, b.tif" in error
+    assert "identical surface share" in error
+    assert "0.tif" not in error  # an empty scan has an empty mask, and rightly so
+    assert not (tmp_path / "submission.zip").exists()
+
+
+def test_the_time_budget_is_forecast_and_kept(place, bundle, tmp_path, monkeypatch, capsys):
+    seconds = iter(range(10**6))
+    monkeypatch.setattr(pace, "clock", lambda: float(next(seconds)))
+    archive = tmp_path / "submission.zip"
+    assert submit(bundle, place, archive, "--time-budget", "50s", "--mirror") == 1
+    error = capsys.readouterr().err
+    assert "will not do" in error
+    assert "1 of 3 volumes are predicted" in error
+    assert "--no-mirror, 8 times as fast" in error
+    assert "--overlap 0" in error
+    assert not archive.exists()
+    masks = list((tmp_path / "submission.masks").glob("*.tif"))
+    assert len(masks) == 1
+    stamp = masks[0].stat().st_mtime_ns
+    assert submit(bundle, place, archive) == 2  # other settings: nothing is mixed
+    assert "mirror was True, is False" in capsys.readouterr().err
+    assert submit(bundle, place, archive, "--mirror", "--time-budget", "1d") == 0
+    assert masks[0].stat().st_mtime_ns == stamp  # what was done is not done again
+    assert submit(bundle, place, archive, "--overwrite") == 0  # and on demand it begins anew
+    assert masks[0].stat().st_mtime_ns != stamp
+
+
+def test_killed_and_started_again_it_goes_on(place, tmp_path):
+    archive, work = tmp_path / "submission.zip", tmp_path / "submission.masks"
+    slow = "import time\nfrom volumen.inference import files\nwrite = files.write_mask\n"
+    slow += "files.write_mask = lambda path, mask: (write(path, mask), time.sleep(0.5))\n"
+    code = slow + "from volumen.cli.main import main\nmain()"
+    command = [sys.executable, "-c", code, "submit", str(place / "first"), str(place / "raw"), str(archive)]
+    command += ["--accept-degenerate"]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while not list(work.glob("*.tif")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.6)  # the record of the first volume is written right after its mask
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not archive.exists()
+    first = sorted(work.glob("*.tif"))[0]
+    stamp = first.stat().st_mtime_ns
+    assert submit(place / "first", place, archive, "--accept-degenerate") == 0
+    assert first.stat().st_mtime_ns == stamp
+    with zipfile.ZipFile(archive) as file:
+        assert len(file.namelist()) == 3
+
+
+@pytest.mark.parametrize("where", ["masks", "zip"])
+def test_a_full_disk_is_told_and_leaves_no_zip(place, bundle, tmp_path, monkeypatch, capsys, where):
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    archive = tmp_path / "submission.zip"
+    with monkeypatch.context() as patch:
+        if where == "masks":
+            patch.setattr(files.tifffile, "imwrite", full)
+        else:
+            patch.setattr(zipfile.ZipFile, "writestr", full)
+        assert submit(bundle, place, archive) == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert not archive.exists()
+    assert not list(tmp_path.glob("**/.partial*"))
+    assert submit(bundle, place, archive) == 0
+
+
+def test_a_zip_that_does_not_read_back_is_not_kept(place, bundle, tmp_path, monkeypatch, capsys):
+    write = zipfile.ZipFile.writestr
+
+    archive = tmp_path / "submission.zip"
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "writestr", lambda self, member, data: write(self, "other.tif", data))
+        patch.setattr("warnings.warn", lambda *arguments, **named: None)  # zipfile's own, of a name that comes twice
+        assert submit(bundle, place, archive) == 1
+    error = capsys.readouterr().err
+    assert "is missing" in error
+    assert "other.tif is not one of the images" in error
+    assert not archive.exists()
+    assert submit(bundle, place, archive) == 0
+
+
+def test_damage_and_places_that_do_not_do(place, bundle, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    whole = next((place / "raw" / "test_images").iterdir())
+    shutil.copy(whole, images / "a.tif")
+    (images / "b.tif").write_bytes(whole.read_bytes()[:3000])
+    archive = tmp_path / "submission.zip"
+    assert volumen(["submit", str(bundle), str(images), str(archive)]) == 2
+    error = capsys.readouterr().err
+    assert "1 of 2 test images cannot be used" in error
+    assert "b.tif" in error
+    damaged = tmp_path / "damaged.volumen"
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 16
+    damaged.write_bytes(content)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "notes.txt").write_text("mine")
+    for source, target, options, said in (
+        (damaged, archive, [], "damaged"),
+        (bundle, tmp_path / "file" / "submission.zip", [], "cannot be written to"),
+        (bundle, tmp_path / "submission.tar", [], "must end in .zip"),
+        (bundle, tmp_path / "none.volumen", [], "must end in .zip"),
+        (tmp_path / "none.volumen", archive, [], "there is no bundle"),
+        (tmp_path / "none", archive, [], "is not a run folder"),
+        (bundle, archive, ["--work", str(tmp_path / "foreign")], "no submission put there"),
+        (bundle, archive, ["--time-budget", "soon"], "is not a duration"),
+    ):
+        assert submit(source, place, target, *options) == 2
+        assert said in capsys.readouterr().err, said
+    assert not archive.exists()
+    assert (tmp_path / "foreign" / "notes.txt").read_text() == "mine"
+
+
+def test_a_bundle_of_unknown_labels_and_members_of_different_tiles(place, tmp_path, capsys):
+    variant(place, "third", {"data": {"patch": [16, 16, 32]}})
+    runs = [str(place / "first"), str(place / "third"), "--out", str(tmp_path / "model.volumen")]
+    assert volumen(["bundle", *runs]) == 2
+    assert "by different tiles" in capsys.readouterr().err
+    assert volumen(["bundle", *runs, "-o", "inference.tile=[16, 16, 16]"]) == 0
+    made = read_bundle(tmp_path / "model.volumen")
+    bare = tmp_path / "bare.volumen"
+    write_bundle(
+        bare, [Member("x", made.config, made.members[0].weights, 1.0)], mean="logit", config=made.config, labels={}
+    )
+    assert volumen(["predict", str(bare), str(place / "raw" / "test_images"), str(tmp_path / "masks")]) == 0
+
+
+def test_volumes_side_by_side_and_boxes_are_the_same_voxels(place, tmp_path):
+    images = place / "raw" / "test_images"
+    plain = ["predict", str(place / "first"), str(images)]
+    settings = ["-o", "postprocessing.steps=[{kind: threshold}]", "-o", "inference.engine=torch"]
+    assert volumen([*plain, str(tmp_path / "one"), *settings]) == 0
+    assert volumen([*plain, str(tmp_path / "two"), *settings, "--parallel", "2"]) == 0
+    assert volumen([*plain, str(tmp_path / "two"), *settings, "--parallel", "2", "--resume"]) == 0
+    assert volumen([*plain, str(tmp_path / "box"), *settings, "--region", "2:9,:,3:"]) == 0
+    for image in images.iterdir():
+        whole = read_volume(tmp_path / "one" / image.name)
+        assert np.array_equal(read_volume(tmp_path / "two" / image.name), whole)
+        assert np.array_equal(read_volume(tmp_path / "box" / image.name), whole[2:9, :, 3:])
+    one, two = (json.loads((tmp_path / name / "prediction.json").read_text()) for name in ("one", "two"))
+    assert one == two
+    assert volumen([*plain, str(tmp_path / "bad"), *settings, "--region", "2:9,:"]) == 2
+    assert volumen([*plain, str(tmp_path / "bad"), *settings, "--region", "2:900,:,:"]) == 2
+    assert volumen([*plain, str(tmp_path / "plan"), "--postprocessing", "plan"]) == 0
+    used = json.loads((tmp_path / "plan" / "prediction.json").read_text())["settings"]["postprocessing"]
+    assert [step["kind"] for step in used["steps"]] == ["threshold", "close", "fill_holes", "remove_small_components"]
+
+
+def test_tuning_two_runs_writes_what_a_bundle_takes(place, tmp_path, capsys):
+    out = tmp_path / "tuned"
+    command = ["tune", str(place / "first"), str(place / "second"), "--out", str(out), "--trials", "4"]
+    assert volumen(command) == 0
+    text = capsys.readouterr().out
+    assert "the search did not see" in text
+    result = json.loads((out / "tuning.json").read_text())
+    assert set(result["scores"]) == {"raw", "threshold", "tuned", "final"}
+    made = tmp_path / "tuned.volumen"
+    runs = [str(place / "first"), str(place / "second")]
+    assert volumen(["bundle", *runs, "--out", str(made), "--postprocessing", str(out / "postprocessing.yaml")]) == 0
+    assert read_bundle(made).config.postprocessing.model_dump(mode="json") == result["searches"][0]["pipeline"]
+    assert volumen([*command, "-o", "inference.overlap=0.0"]) == 2  # other predictions: another folder
+    assert "choose another --out" in capsys.readouterr().err

@@ -1,0 +1,132 @@
+"""Tuning: nothing is reported on what a search saw, a search goes on where it was killed, processes change nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from small_datasets import prepared_dataset
+from volumen.config.postprocessing import Postprocessing
+from volumen.data.labels import SURFACE
+from volumen.errors import UserError
+from volumen.experiments.ablation import ablation, leave_out
+from volumen.experiments.out_of_fold import HeldOut
+from volumen.experiments.search_space import START, starting_points, suggest
+from volumen.experiments.tuning import SCORES, Scorer, Search, Tuned, groups_of, mean_and_noise, tune
+
+TRIALS = 6
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> tuple[HeldOut, ...]:
+    """Four volumes in two groups, with predictions that say 0.35 to 0.45 on the sheet and up to 0.3 elsewhere."""
+    folder = tmp_path_factory.mktemp("tuning")
+    dataset = prepared_dataset(folder, {"a": "1", "b": "1", "c": "2", "d": "2"})
+    found = []
+    for number, case in enumerate(dataset.cases):
+        label, random = np.asarray(dataset.label(case.id)), np.random.default_rng(number)
+        probabilities = np.where(label == SURFACE, 0.35, 0.2) + 0.1 * random.random(label.shape)
+        file = folder / f"{case.id}.npy"
+        np.save(file, probabilities.astype(np.float16))
+        found.append(HeldOut(case.id, case.scroll_id, f"run{number % 2}", dataset, (file,)))
+    return tuple(found)
+
+
+def test_groups_are_folds_or_single_cases(cases) -> None:
+    assert groups_of(cases) == {"run0": ("a", "c"), "run1": ("b", "d")}
+    alone = [HeldOut(one.id, one.scroll_id, "run0", one.dataset, one.files) for one in cases]
+    assert groups_of(alone) == {"a": ("a",), "b": ("b",), "c": ("c",), "d": ("d",)}
+    with pytest.raises(UserError, match="two held-out volumes"):
+        groups_of(cases[:1])
+
+
+def test_what_is_reported_was_not_seen_by_its_search(cases, tmp_path, monkeypatch) -> None:
+    seen: dict[tuple[str, ...], int] = {}
+    original = Scorer.mean
+
+    def spying(self, settings, case_ids):
+        seen[tuple(case_ids)] = seen.get(tuple(case_ids), 0) + 1
+        return original(self, settings, case_ids)
+
+    monkeypatch.setattr(Scorer, "mean", spying)
+    tuned = tune(cases, tmp_path, trials=TRIALS)
+    assert set(seen) == {("b", "d"), ("a", "c"), ("a", "b", "c", "d")}
+    scorer = Scorer(cases, tmp_path / SCORES)
+    by_group = {search.left_out: search for search in tuned.nested}
+    for group, ids in groups_of(cases).items():
+        for case_id in ids:
+            assert tuned.scores["tuned"][case_id] == scorer.score(by_group[group].pipeline, case_id)
+            assert tuned.scores["threshold"][case_id] == scorer.score(by_group[group].threshold, case_id)
+            assert tuned.scores["raw"][case_id] == scorer.score(Postprocessing(), case_id)
+    assert tuned.scores["threshold"]["a"] > tuned.scores["raw"]["a"]  # 0.5 finds nothing here
+    assert tuned.final.fitted >= scorer.mean(suggest_first(), list(scorer.cases))
+
+
+def suggest_first() -> Postprocessing:
+    import optuna
+
+    return suggest(optuna.trial.FixedTrial(starting_points()[0]))
+
+
+def test_a_killed_search_goes_on_and_computes_nothing_twice(cases, tmp_path) -> None:
+    tune(cases, tmp_path, trials=TRIALS)
+    (scores,) = (tmp_path / SCORES).glob("*.jsonl")
+    lines = scores.read_text().splitlines()
+    assert len({json.loads(line)[0] for line in lines}) == len(lines)
+    with scores.open("a") as file:
+        file.write('["half a li')  # as a killed process leaves it
+    again = tune(cases, tmp_path, trials=TRIALS)
+    assert again.final.trials == TRIALS
+    longer = tune(cases, tmp_path, trials=TRIALS + 2)
+    assert longer.final.trials == TRIALS + 2
+    assert longer.final.fitted >= again.final.fitted
+
+
+def test_processes_find_what_one_finds(cases, tmp_path) -> None:
+    alone, together = (tune(cases, tmp_path / str(n), trials=TRIALS, workers=n) for n in (1, 2))
+    assert alone == together
+    assert alone.scores == together.scores
+
+
+def pipeline(*steps: dict) -> Postprocessing:
+    return Postprocessing.model_validate({"steps": steps})
+
+
+def test_a_step_is_worth_what_leaving_it_out_costs(cases, tmp_path) -> None:
+    sheet = {"kind": "threshold", "level": 0.32}
+    good = pipeline(sheet, {"kind": "plug_pinholes"})
+    bad = pipeline(sheet, {"kind": "remove_small_components", "minimum_voxels": 20000})
+    nested = tuple(Search(group, one, one, 0.0, 1) for group, one in (("run0", good), ("run1", bad)))
+    found = {one.step: one for one in ablation(Tuned(nested[0], nested, {}), cases, tmp_path)}
+    assert found["remove_small_components"].harmful  # it removes the sheet
+    assert found["remove_small_components"].searches == 1
+    assert found["threshold"].searches == 2
+    scorer = Scorer(cases, tmp_path)
+    expected = [scorer.score(good, name) - scorer.score(leave_out(good, 0), name) for name in ("a", "c")]
+    expected += [0.0, 0.0]  # the other pipeline leaves nothing with and without its threshold
+    assert found["threshold"].gain == pytest.approx(np.mean(expected))
+    assert found["threshold"].gain > 0
+    assert [step.kind for step in leave_out(bad, 0).steps] == ["threshold", "remove_small_components"]
+    assert [step.kind for step in leave_out(bad, 1).steps] == ["threshold"]
+
+
+def test_a_half_written_score_is_left_for_later(cases, tmp_path: Path) -> None:
+    writing = tmp_path / "7.jsonl"
+    writing.write_text('["x", 0.5]\n["y", 0.')
+    scorer = Scorer(cases, tmp_path)
+    scorer._reload()
+    assert scorer._known == {"x": 0.5}
+    writing.write_text('["x", 0.5]\n["y", 0.25]\n')
+    scorer._reload()
+    assert scorer._known == {"x": 0.5, "y": 0.25}
+
+
+def test_too_few_trials_are_refused(cases, tmp_path) -> None:
+    with pytest.raises(UserError, match=f"at least {len(START)}"):
+        tune(cases, tmp_path, trials=len(START) - 1)
+
+
+def test_noise_is_the_standard_error_of_paired_differences() -> None:
+    assert mean_and_noise([0.1, 0.3]) == pytest.approx((0.2, 0.1))
+    assert np.isnan(mean_and_noise([0.1])[1])
