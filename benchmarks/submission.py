@@ -23,6 +23,7 @@ from volumen.data.folds import make_folds
 from volumen.data.normalise import Normalised, occupied
 from volumen.data.prepare import prepare
 from volumen.experiments.bundles import bundle_runs
+from volumen.experiments.out_of_fold import Source
 from volumen.experiments.predicting import open_predictor
 from volumen.experiments.tuned_files import tune_runs
 from volumen.experiments.tuning import RAW, mean_and_noise
@@ -68,7 +69,7 @@ def _round(dataset: PreparedDataset, number: int, options: argparse.Namespace) -
     print(f"round {number}: {', '.join(test)} put away; tuned: {describe(tuned)}", flush=True)
     single = [_scores(dataset, test, run, {"raw": RAW, "threshold": threshold, "tuned": tuned}) for run in runs]
     file = folder / "ensemble.volumen"
-    bundle_runs(runs, file)
+    bundle_runs([Source(run) for run in runs], file)
     both = _scores(dataset, test, file, {"ensemble": RAW, "ensemble, tuned": tuned})
     return {
         case_id: {name: float(np.mean([one[case_id][name] for one in single])) for name in METHODS[:3]} | both[case_id]

@@ -415,3 +415,13 @@ def test_tuning_two_runs_writes_what_a_bundle_takes(place, tmp_path, capsys):
     assert read_bundle(made).config.postprocessing.model_dump(mode="json") == result["searches"][0]["pipeline"]
     assert volumen([*command, "-o", "inference.overlap=0.0"]) == 2  # other predictions: another folder
     assert "choose another --out" in capsys.readouterr().err
+
+
+def test_an_ensemble_of_folds_and_of_kinds_of_weights(place, tmp_path, capsys):
+    runs, out = [str(place / "first"), str(place / "second")], tmp_path / "both.volumen"
+    assert volumen(["ensemble", *runs, "--out", str(out)]) == 0
+    assert "held-out volumes" in capsys.readouterr().out
+    assert len(read_bundle(out).members) == 2
+    assert volumen(["ensemble", *runs, "--out", str(out)]) == 2
+    assert volumen(["ensemble", runs[0], f"{runs[0]}:plain", "--out", str(tmp_path / "kinds.volumen")]) == 0
+    assert [one.name for one in read_bundle(tmp_path / "kinds.volumen").members] == ["first (best)", "first (plain)"]

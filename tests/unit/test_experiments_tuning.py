@@ -1,6 +1,7 @@
 """Tuning: nothing is reported on what a search saw, a search goes on where it was killed, processes change nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,13 @@ def cases(tmp_path_factory) -> tuple[HeldOut, ...]:
         probabilities = np.where(label == SURFACE, 0.35, 0.2) + 0.1 * random.random(label.shape)
         file = folder / f"{case.id}.npy"
         np.save(file, probabilities.astype(np.float16))
-        found.append(HeldOut(case.id, case.scroll_id, f"run{number % 2}", dataset, (file,)))
+        found.append(HeldOut(case.id, case.scroll_id, dataset, {f"run{number % 2}": file}))
     return tuple(found)
 
 
 def test_groups_are_folds_or_single_cases(cases) -> None:
     assert groups_of(cases) == {"run0": ("a", "c"), "run1": ("b", "d")}
-    alone = [HeldOut(one.id, one.scroll_id, "run0", one.dataset, one.files) for one in cases]
+    alone = [replace(one, files={"run0": next(iter(one.files.values()))}) for one in cases]
     assert groups_of(alone) == {"a": ("a",), "b": ("b",), "c": ("c",), "d": ("d",)}
     with pytest.raises(UserError, match="two held-out volumes"):
         groups_of(cases[:1])

@@ -1,4 +1,4 @@
-"""`volumen bundle` and `volumen select`: from runs to one file, and which weights belong in it."""
+"""`volumen bundle`, `volumen ensemble` and `volumen select`: from runs to one file, and what belongs in it."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -18,8 +18,9 @@ class Mean(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the two commands."""
+    """Add the three commands."""
     app.command()(bundle)
+    app.command()(ensemble)
     app.command()(select)
 
 
@@ -43,22 +44,70 @@ def bundle(
 
     from volumen.cli.parse import numbers
     from volumen.config.fragments import postprocessing_override
-    from volumen.errors import UserError
     from volumen.experiments.bundles import bundle_runs
-    from volumen.inference.bundle import SUFFIX
+    from volumen.experiments.out_of_fold import Source
     from volumen.reporting.bundle_table import print_bundle
     from volumen.reporting.console import console_for
+
+    _refuse_place(out, overwrite)
+    shares = None if weights is None else numbers(weights, "--weights")
+    overrides = (*postprocessing_override(postprocessing), *(override or ()))
+    sources = [Source(run, which) for run in runs]
+    made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides)
+    print_bundle(made, out, console_for())
+    typer.echo(f"written: {out}")
+    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+
+
+def ensemble(
+    runs: Annotated[list[str], typer.Argument(help="Run folders, or RUN:WHICH for other weights than the best.")],
+    out: Annotated[Path, typer.Option(help="The bundle; its name ends in .volumen.")],
+    mean: Annotated[Mean, typer.Option(help="What the networks' answers are averaged as.")] = Mean.probability,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for held-out predictions; otherwise beside the bundle.")
+    ] = None,
+    postprocessing: Pipeline = None,
+    override: Override = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
+) -> None:
+    """Average folds, runs or checkpoints, with weights fitted on volumes that their networks never saw.
+
+    Folds of one configuration weigh alike. Different configurations, or kinds of weights, are weighed where that gains
+    more than the noise on volumes that the weights were not fitted to.
+    """
+    tune_process()
+
+    from volumen.config.fragments import postprocessing_override
+    from volumen.experiments.bundles import bundle_runs
+    from volumen.experiments.ensembling import families_of, weigh, work_folder_of
+    from volumen.experiments.out_of_fold import Source, predict_out_of_fold
+    from volumen.reporting.bundle_table import print_bundle, print_weighed
+    from volumen.reporting.console import console_for
+    from volumen.training.checkpoint import load_for_inference
+
+    _refuse_place(out, overwrite)
+    sources = [Source.of(text) for text in runs]
+    overrides = (*postprocessing_override(postprocessing), *(override or ()))
+    settings = load_for_inference(sources[0].run, sources[0].which, overrides)[1].postprocessing
+    with progress_bar("reading", "done") as progress:
+        cases = predict_out_of_fold(sources, work or work_folder_of(out), overrides=overrides, progress=progress)
+        weighed = weigh(cases, families_of(sources), settings, mean=mean.value, progress=progress)
+    made = bundle_runs(sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides)
+    print_weighed(weighed, console_for())
+    print_bundle(made, out, console_for())
+    typer.echo(f"written: {out}")
+    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+
+
+def _refuse_place(out: Path, overwrite: bool) -> None:
+    """A bundle's name, and nothing that would be lost."""
+    from volumen.errors import UserError
+    from volumen.inference.bundle import SUFFIX
 
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out} must end in {SUFFIX}, by which bundles are known: use --out {out}{SUFFIX}")
     if out.exists() and not overwrite:
         raise UserError(f"the bundle {out} exists already: choose another --out, or --overwrite to replace it")
-    shares = None if weights is None else numbers(weights, "--weights")
-    overrides = (*postprocessing_override(postprocessing), *(override or ()))
-    made = bundle_runs(runs, out, which=which, shares=shares, mean=mean.value, overrides=overrides)
-    print_bundle(made, out, console_for())
-    typer.echo(f"written: {out}")
-    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
 
 
 def select(

@@ -7,6 +7,7 @@ from volumen.config import diff_configs
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.errors import UserError
+from volumen.experiments.out_of_fold import Source
 from volumen.inference.bundle import Bundle, Member, read_bundle, write_bundle
 from volumen.inference.ensemble import Mean
 from volumen.training.checkpoint import load_for_inference
@@ -15,10 +16,9 @@ HOW_TO_PREDICT = ("inference", "postprocessing")
 
 
 def bundle_runs(
-    runs: Sequence[Path],
+    runs: Sequence[Source],
     out: Path,
     *,
-    which: str = "best",
     shares: Sequence[float] | None = None,
     mean: Mean = "probability",
     overrides: Sequence[str] = (),
@@ -26,9 +26,8 @@ def bundle_runs(
     """Write the networks of runs into one file with all that a prediction needs.
 
     Args:
-        runs: Run folders; folds of one configuration, or different ones.
+        runs: Weights of runs; folds of one configuration, or different ones.
         out: The bundle.
-        which: Which weights of each, as in `load_for_inference`.
         shares: Weight of each in the mean; all alike by default.
         mean: Of probabilities or of logits.
         overrides: `key=value` of prediction, such as a tuned post-processing, for all of them.
@@ -43,9 +42,9 @@ def bundle_runs(
         raise UserError(f"weights of runs must be finite, not negative, and not all 0: got {list(shares)}")
     members, labels = [], []
     for number, run in enumerate(runs):
-        network, config = load_for_inference(run, which, overrides)
+        network, config = load_for_inference(run.run, run.which, overrides)
         share = 1.0 / len(runs) if shares is None else shares[number]
-        members.append(Member(f"{run.name} ({which})", config, dict(network.state_dict()), share))
+        members.append(Member(f"{run.run.name} ({run.which})", config, dict(network.state_dict()), share))
         labels.append(_labels(config))
     known = [meaning for meaning in labels if meaning]
     if any(meaning != known[0] for meaning in known):

@@ -1,7 +1,7 @@
 """Predictions of volumes that a model was not trained on, kept in a folder so that they are made once.
 
-Each run predicts the cases that its own fold held out. Where several runs held out the same case, their probabilities
-are averaged: that case then speaks for the ensemble.
+Each run predicts the cases that its own fold held out. Where several runs held out the same case, their answers are
+averaged: that case then speaks for the ensemble.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
@@ -21,11 +22,31 @@ from volumen.data.normalise import Normalised, occupied
 from volumen.errors import UserError
 from volumen.experiments.predicting import predictor_for
 from volumen.files import atomic_path, write_atomically
+from volumen.inference.ensemble import LEAST_PROBABILITY, Mean
 from volumen.inference.predictor import weights_identity
-from volumen.training.checkpoint import load_for_inference
+from volumen.training.checkpoint import WHICH, load_for_inference
 
 RECORD = "predictions.json"
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights of a run."""
+
+    run: Path
+    which: str = "best"
+
+    @property
+    def name(self) -> str:
+        """The run's name, and which weights where it is not the best ones."""
+        return self.run.name if self.which == "best" else f"{self.run.name}:{self.which}"
+
+    @staticmethod
+    def of(text: str, which: str = "best") -> "Source":
+        """From `RUN` or `RUN:WHICH`."""
+        run, colon, own = text.rpartition(":")
+        return Source(Path(run), own) if colon and own in WHICH else Source(Path(text), which)
 
 
 @dataclass(frozen=True)
@@ -34,11 +55,14 @@ class HeldOut:
 
     id: str
     scroll_id: str
-    group: str
-    """Cases of one group are held out together: the runs that predicted them."""
     dataset: PreparedDataset
-    files: tuple[Path, ...]
-    """float16 probabilities [Z, Y, X], one of each run."""
+    files: Mapping[str, Path]
+    """float16 probabilities [Z, Y, X] by the name of their source."""
+
+    @property
+    def group(self) -> str:
+        """Cases of one group are held out together: by the same sources."""
+        return " + ".join(self.files)
 
     @property
     def label(self) -> NDArray[np.uint8]:
@@ -47,60 +71,64 @@ class HeldOut:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """The mean over the runs, float32 [Z, Y, X]."""
-        total: NDArray[np.float32] = np.load(self.files[0]).astype(np.float32)
-        for file in self.files[1:]:
-            total += np.load(file)
-        return total / np.float32(len(self.files))
+        """The mean over the sources, float32 [Z, Y, X]."""
+        return self.mixed(dict.fromkeys(self.files, 1.0))
+
+    def mixed(self, weights: Mapping[str, float], mean: Mean = "probability") -> NDArray[np.float32]:
+        """The weighted mean of some sources' answers as probabilities, float32 [Z, Y, X].
+
+        Args:
+            weights: By name of the source; their sum is made 1.
+            mean: Of probabilities, or of logits.
+        """
+        total = np.zeros(self.dataset.case(self.id).shape, np.float32)
+        for name, weight in weights.items():
+            part = np.load(self.files[name]).astype(np.float32)
+            if mean == "logit":
+                part = logit(np.clip(part, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
+            total += np.float32(weight / sum(weights.values())) * part
+        mixed: NDArray[np.float32] = expit(total) if mean == "logit" else total
+        return mixed
 
 
 def predict_out_of_fold(
-    runs: Sequence[Path],
+    sources: Sequence[Source],
     folder: Path,
     *,
-    which: str = "best",
     overrides: Sequence[str] = (),
     progress: Progress = lambda name, done, of: None,
 ) -> tuple[HeldOut, ...]:
-    """Predict each run's held-out cases; what lies in the folder from the same weights and settings is kept.
+    """Predict what each source's fold held out; what lies in the folder from the same weights and settings is kept.
 
     Args:
-        runs: Run folders, trained on folds of one prepared data set.
+        sources: Weights of runs that were trained on folds of one prepared data set.
         folder: Where the probabilities go.
-        which: Which weights, as in `load_for_inference`.
         overrides: Other settings of prediction.
-        progress: Told the run and case, and how many of how many tiles are done.
+        progress: Told the source and case, and how many of how many tiles are done.
 
     Raises:
-        UserError: No run, runs on different data sets, two runs of one name, or no room in the folder.
+        UserError: No source, other data sets, two sources of one name, or no room in the folder.
     """
-    if not runs:
+    if not sources:
         raise UserError("give at least one run")
-    names = [run.name for run in runs]
+    names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise UserError(f"two runs have one name ({', '.join(sorted(names))}): rename a folder")
-    found: dict[str, list[tuple[str, Path]]] = {}
+    found: dict[str, dict[str, Path]] = {}
     datasets: dict[str, PreparedDataset] = {}
-    for run in runs:
-        model, config = load_for_inference(run, which, overrides)
+    for source in sources:
+        model, config = load_for_inference(source.run, source.which, overrides)
         dataset = PreparedDataset.open(Path(config.data.dataset))
         datasets[dataset.identity] = dataset
         cases = load_folds(config.data.folds, dataset).fold(config.data.fold).validation
-        files = _predict_run(model, config, dataset, cases, folder / run.name, run.name, progress)
-        for case_id, file in files.items():
-            found.setdefault(case_id, []).append((run.name, file))
+        place = folder / source.name.replace(":", "-")
+        for case_id, file in _predict_run(model, config, dataset, cases, place, source.name, progress).items():
+            found.setdefault(case_id, {})[source.name] = file
     if len(datasets) > 1:
-        raise UserError("the runs were trained on different prepared data sets: tune them apart")
+        raise UserError("the runs were trained on different prepared data sets: take them apart")
     (dataset,) = datasets.values()
     return tuple(
-        HeldOut(
-            case_id,
-            dataset.case(case_id).scroll_id,
-            " + ".join(name for name, _ in parts),
-            dataset,
-            tuple(file for _, file in parts),
-        )
-        for case_id, parts in sorted(found.items())
+        HeldOut(case_id, dataset.case(case_id).scroll_id, dataset, files) for case_id, files in sorted(found.items())
     )
 
 
@@ -162,7 +190,7 @@ def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
 
 def identity_of(cases: Sequence[HeldOut]) -> str:
     """SHA-256 of what the predictions were made of, as it stands in the folders' records."""
-    records = sorted({file.parent / RECORD for case in cases for file in case.files})
+    records = sorted({file.parent / RECORD for case in cases for file in case.files.values()})
     digest = hashlib.sha256()
     for record in records:
         digest.update(record.read_bytes())

@@ -9,7 +9,7 @@ from typing import Any
 from volumen.config.dump import config_values, dump_yaml
 from volumen.errors import UserError
 from volumen.experiments.ablation import Ablation, ablation
-from volumen.experiments.out_of_fold import HeldOut, identity_of, predict_out_of_fold
+from volumen.experiments.out_of_fold import HeldOut, Source, identity_of, predict_out_of_fold
 from volumen.experiments.tuning import Tell, Tuned, mean_and_noise, tune
 from volumen.files import strict_json, write_atomically
 
@@ -79,7 +79,8 @@ def tune_runs(
     Raises:
         UserError: As in `predict_out_of_fold` and `tune`, or a folder that was begun with other predictions.
     """
-    cases = predict_out_of_fold(runs, out / "predictions", which=which, overrides=overrides, progress=predicting)
+    sources = [Source(run, which) for run in runs]
+    cases = predict_out_of_fold(sources, out / "predictions", overrides=overrides, progress=predicting)
     _same_origin(out, {"predictions": identity_of(cases), "seed": seed})
     tuned = tune(cases, out, trials=trials, workers=workers, seed=seed, tell=searching)
     report = TuningReport(tuned, ablation(tuned, cases, out), cases)

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.filesize import decimal
 
+from volumen.experiments.ensembling import Weighed
 from volumen.inference.bundle import Bundle
 from volumen.inference.views import views
 from volumen.models import build_model
@@ -35,3 +36,19 @@ def print_bundle(bundle: Bundle, path: Path, console: Console) -> None:
     }
     for name, text in lines.items():
         console.print(f"{name}: {text}", markup=False, soft_wrap=True)
+
+
+def print_weighed(weighed: Weighed, console: Console) -> None:
+    """Print what each family of runs reaches alone and together, and which weights are used."""
+    heading = f"Leaderboard score on {weighed.volumes} held-out volumes"
+    table = plain_table(heading, ("", "runs", "score", "weight"))
+    for family in weighed.families:
+        score, weight = weighed.single[family.name], weighed.weights[family.name]
+        table.add_row(family.name, str(len(family.sources)), f"{score:.4f}", f"{100 * weight:.0f} %")
+    if len(weighed.families) > 1:
+        table.add_section()
+        table.add_row("equal weights", "", f"{weighed.equal:.4f}", "")
+    if weighed.fitted is not None:
+        table.add_row("fitted, on volumes left out", "", f"{weighed.fitted:.4f}", "")
+    console.print(table)
+    console.print(f"weights: {weighed.verdict}", markup=False, soft_wrap=True)
