@@ -27,7 +27,7 @@ def cases(tmp_path_factory) -> tuple[HeldOut, ...]:
             random = np.random.default_rng([number, len(name), ord(name[0])])
             other = truth & (random.random(truth.shape) < found_share)
             files[name] = folder / f"{case.id}-{name}.npy"
-            np.save(files[name], np.where(other, 0.7, 0.1).astype(np.float16))
+            np.save(files[name], np.where(other, 0.7, 0.05 if name == "bad" else 0.35).astype(np.float16))
         found.append(HeldOut(case.id, case.scroll_id, dataset, files))
     return tuple(found)
 
