@@ -76,9 +76,18 @@ HEALTHY: dict[str, tuple[str, ...]] = {
         "model={kind: monai, name: SegResNet, arguments: {init_filters: 8}, divisor: 8}",
     ),
     "percentiles, mirrors and a clean mask": (
-        "data.normalisation=percentile", "inference={tile: [48, 48, 48], overlap: 0.5, mirror: true}",
+        "data.normalisation=percentile", "inference={tile: [48, 48, 48], overlap: 0.5, mirror: true, rotate: true}",
         "postprocessing.steps=[{kind: threshold, level: 0.45}, {kind: close, radius_voxels: [1, 1, 1]}, "
         "{kind: fill_holes, maximum_voxels: 200}, {kind: remove_small_components, minimum_voxels: 500}]",
+    ),
+    "every step of post-processing": (
+        "postprocessing.steps=[{kind: sharpen_ridges, scale_voxels: 2.0, weight: 0.6}, "
+        "{kind: hysteresis, low: 0.4, high: 0.6, connectivity: 6}, "
+        "{kind: split_fused, levels: [0.5, 0.7], minimum_voxels: 50, maximum_folded_share: 0.1}, "
+        "{kind: patch_sheets, maximum_hole_voxels: 200}, {kind: plug_pinholes}, "
+        "{kind: remove_small_components, minimum_voxels: 20, connectivity: 6}, {kind: fill_holes, maximum_voxels: 50}, "
+        "{kind: open, radius_voxels: [0, 1, 0]}, {kind: close, radius_voxels: [1, 1, 2]}, "
+        "{kind: median, iterations: 2}, {kind: fill_cavities}]",
     ),
     "other patches": (
         "data.sampling={patches_per_epoch: 64, surface_share: 0.5, jitter_voxels: 8, minimum_valid_share: 0.2}",
@@ -129,8 +138,11 @@ def schema_keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         inner = models_at(field.annotation)
         listed = inner_place(field.annotation, 0)
-        if not inner and listed is not None and models_at(listed.annotation):
-            yield from schema_keys(models_at(listed.annotation)[0], f"{above}{name}.0.")
+        items = [] if inner or listed is None else models_at(listed.annotation)
+        if items:
+            for one in items:
+                place = f"[{kinds_of(one)[0]}]" if len(items) > 1 else ".0"
+                yield from schema_keys(one, f"{above}{name}{place}.")
         elif not inner:
             yield f"{above}{name}"
         for one in inner:
@@ -144,6 +156,8 @@ def as_schema_key(config: Config, key: str) -> str:
     kind = getattr(getattr(config, section), "kind", None)
     if section == "loss" and rest[0] == "curriculum":
         rest = [*rest[:1], "0", *rest[2:3]]
+    if section == "postprocessing":
+        rest = [f"steps[{config.postprocessing.steps[int(rest[1])].kind}]", rest[2]]
     if section == "model":
         rest = rest[:1]
     if section == "training" and rest[0] == "validation":

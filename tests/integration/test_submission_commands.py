@@ -425,3 +425,26 @@ def test_an_ensemble_of_folds_and_of_kinds_of_weights(place, tmp_path, capsys):
     assert volumen(["ensemble", *runs, "--out", str(out)]) == 2
     assert volumen(["ensemble", runs[0], f"{runs[0]}:plain", "--out", str(tmp_path / "kinds.volumen")]) == 0
     assert [one.name for one in read_bundle(tmp_path / "kinds.volumen").members] == ["first (best)", "first (plain)"]
+
+
+def test_a_search_that_is_killed_goes_on_and_scores_nothing_twice(place, tmp_path):
+    out = tmp_path / "tuned"
+    arguments = ["tune", str(place / "first"), str(place / "second"), "--out", str(out), "--trials", "8"]
+    code = "from volumen.cli.main import main\nmain()"
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while sum(len(file.read_text().splitlines()) for file in out.glob("scores/*.jsonl")) < 20:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "tuning.json").exists()
+    assert volumen(arguments) == 0
+    whole = [
+        line for file in out.glob("scores/*.jsonl") for line in file.read_text().splitlines() if line.endswith("]")
+    ]
+    keys = [json.loads(line)[0] for line in whole]
+    assert len(keys) == len(set(keys))
+    searches = json.loads((out / "tuning.json").read_text())["searches"]
+    assert [one["trials"] >= 8 for one in searches] == [True] * 3

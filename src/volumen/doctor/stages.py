@@ -8,6 +8,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,8 @@ from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise
 from volumen.data.sampling import Sample, crop
+from volumen.doctor.fields import sheets as sheets_field
+from volumen.doctor.fields import waves
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
 from volumen.models import build_model
@@ -44,7 +47,6 @@ STEPS = 2  # with one, a momentum has nothing to remember
 LARGEST_BATCH = 2
 DRAWS = 24
 BLOCK_VOXELS = 32  # side of the block that is validated
-FIELD_VOXELS = 64  # side of the field that post-processing cleans
 LARGER_VOLUME = (320, 320, 320)
 EPOCHS = 200  # epochs of a run that are looked at, evenly spread over longer ones
 OBJECTIVE_EPOCHS = 100
@@ -157,14 +159,13 @@ def tiles(config: Config, parts: "Parts", dataset: PreparedDataset) -> dict[str,
 
 
 def mask(config: Config) -> dict[str, Any]:
-    """A field with pieces, gaps and cavities of many sizes, cleaned as a prediction is."""
-    random = np.random.default_rng(0)
-    side = (FIELD_VOXELS,) * 3
-    waves = [ndimage.gaussian_filter(random.standard_normal(side), sigma, mode="wrap") for sigma in (1.0, 2.5, 6.0)]
-    mixed = np.sum([wave / wave.std() for wave in waves], axis=0)
-    mixed += np.linspace(-4.0, 4.0, FIELD_VOXELS)  # lone pieces at one end of x, cavities at the other
-    probabilities = (1 / (1 + np.exp(-mixed))).astype(np.float32)
-    return {"mask": apply_pipeline(probabilities, config.postprocessing)}
+    """Made fields of every difficulty, cleaned as a prediction is."""
+    return {name: apply_pipeline(field, config.postprocessing) for name, field in _fields().items()}
+
+
+@cache
+def _fields() -> dict[str, NDArray[np.float32]]:
+    return {"mask": waves(), "mask of sheets": sheets_field()}
 
 
 def validation(config: Config, context: "Context") -> dict[str, Any]:
