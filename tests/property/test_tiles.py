@@ -93,7 +93,7 @@ class Blur(nn.Module):
     """A network that sees its neighbourhood, so that tiles disagree where they overlap."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return nn.functional.conv3d(images, torch.full((1, 1, 3, 3, 3), 1 / 27), padding=1)
+        return (images + images.roll(1, -1) + images.roll(-1, -2) + images.roll(1, -3)) / 4
 
 
 @laws

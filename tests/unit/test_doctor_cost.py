@@ -54,6 +54,7 @@ def test_running_out_of_memory_is_an_answer_of_the_child() -> None:
 def test_other_failures_are_not_taken_for_memory() -> None:
     assert is_out_of_memory("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")
     assert is_out_of_memory("CUDA out of memory")
+    assert is_out_of_memory("OSError: could not get source code")
     assert not is_out_of_memory("the loss is not finite")
 
 

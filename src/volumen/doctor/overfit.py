@@ -64,9 +64,11 @@ def overfit(context: "Context", *, steps: int = STEPS, seconds: float = SECONDS)
     Args:
         context: The run.
         steps: At most so many.
-        seconds: No further step is begun after this time.
+        seconds: Of processor time a thread, after which no further step is begun: what else the machine does decides
+            nothing.
     """
-    config, began = context.config, time.perf_counter()
+    config, began, used = context.config, time.perf_counter(), time.process_time()
+    limit = seconds * torch.get_num_threads()
     precision, board = precision_of(config), board_of(context, PATCHES)
     total = autopsy(board.probe.objective, board.labels).total
     prior = surface_share(context.dataset, context.training)
@@ -77,7 +79,7 @@ def overfit(context: "Context", *, steps: int = STEPS, seconds: float = SECONDS)
         return total.progress(board.loss(state.model, precision, images, training=training))
 
     progress, done, failure = [progress_now()], 0, None
-    while done < steps and time.perf_counter() - began < seconds and progress[-1] >= LEARNT:
+    while done < steps and time.process_time() - used < limit and progress[-1] >= LEARNT:
         try:
             for _ in range(LOOK_EVERY):
                 state.rate.apply(peak, epochs)
