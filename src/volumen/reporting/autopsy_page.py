@@ -16,7 +16,7 @@ from volumen.doctor.operating_point import OperatingPoint
 from volumen.reporting.curves import Series, line_chart
 from volumen.reporting.images import LEGEND, choose_slices, encode_png, slice_panel
 
-WIDTH, ROW, LEFT, RIGHT = 640, 34, 150, 60  # pixels of the bars
+WIDTH, ROW, LEFT, RIGHT = 640, 34, 150, 66  # pixels of the bars
 COLUMNS = ("weight", "floor", "perfect", "constant", "at p", "background", "surface", "prior", "shuffled", "conflict")
 INTRODUCTION = (
     "No network takes part: every voxel's logit is free. What even free logits cannot reach, no training can. "
@@ -95,7 +95,7 @@ def _bar(one: Range, top: int) -> str:
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{middle}" y2="{middle}"/>',
         f'<rect x="{at(one.floor):.1f}" y="{middle - 5}" height="10" fill="var(--rule)" '
         f'width="{max(at(one.baseline) - at(one.floor), 0):.1f}"/>',
-        f'<text x="{WIDTH - RIGHT + 8}" y="{middle + 4}">{largest:.3f}</text>',
+        f'<text x="{WIDTH - RIGHT + 14}" y="{middle + 4}">{largest:.3f}</text>',
     ]
     marks = (
         ("best constant", one.baseline, 2, 9),
