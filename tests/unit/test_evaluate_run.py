@@ -163,7 +163,11 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, arg
 def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(tmp_path):
     with pytest.raises(UserError, match="run `volumen evaluate"):
         load_evaluation(tmp_path)
-    for content in ("{", '{"version": 99}', "[]", '{"version": 1}'):
+    for content in ("{", "{}", "[]", '{"version": 2}'):
         (tmp_path / "evaluation.json").write_text(content)
-        with pytest.raises(UserError, match="is damaged"):
+        with pytest.raises(UserError, match=r"is damaged .* again"):
+            load_evaluation(tmp_path)
+    for version in (1, 99):
+        (tmp_path / "evaluation.json").write_text(json.dumps({"version": version}))
+        with pytest.raises(UserError, match=rf"version {version}, this volumen reads version 2: run `volumen evaluate"):
             load_evaluation(tmp_path)
