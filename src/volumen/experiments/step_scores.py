@@ -74,6 +74,7 @@ def score_steps(probabilities: NDArray[np.float32], settings: Postprocessing, la
             masks = binarise(mask, label, definition.ignore_label)
             truth = truth or analyse_truth(masks.truth, definition)
             score = score_masks(masks, definition, truth)
+            del masks  # two volumes that the next step need not find in memory
         steps.append(StepScore(report, score.score))
     if score is None:
         raise RuntimeError("no step decides between surface and background")  # the schema refuses that

@@ -25,7 +25,7 @@ from volumen.reporting.curves import (
 )
 
 HEIGHT, BOTTOM = 340, 46  # of the charts that are as good as square
-BAR, NAMES = 22, 118  # pixels of a bar's row, and of the names beside the bars
+LEAST_ROW, MOST_ROW, NAMES = 22, 56, 118  # pixels of a bar's row, and of the names beside the bars
 MOST_BARS = 24
 MOST_LETTERS = 16
 
@@ -129,13 +129,14 @@ def reliability_chart(parts: Sequence[Reliability], error: float) -> str:
     return figure(title, f"{remark(note)}{drawing(title, body, HEIGHT)}")
 
 
-def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, note: str) -> str:
+def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note: str) -> str:
     """Signed bars by falling value; of more than `MOST_BARS` the extremes of both ends.
 
     Args:
         title: Heading.
         bars: One for each case; without any the result is empty.
         unit: Of the values.
+        least: The scale reaches so far to both sides at least.
         note: A line below the heading.
     """
     if not bars:
@@ -144,10 +145,11 @@ def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, note: str) -> str:
     if len(ranked) > MOST_BARS:
         ranked = [*ranked[: MOST_BARS // 2], *ranked[-MOST_BARS // 2 :]]
         note = f"{note}; the {MOST_BARS} extremes of {len(bars)} cases"
-    low, high = min(0.0, ranked[-1].value), max(0.0, ranked[0].value)
-    room = 0.2 * (high - low) or 1.0  # for the numbers at the bars' ends
-    low, high = low - room * (low < 0 or high == 0), high + room * (high > 0 or low == 0)
-    height = TOP + BAR * len(ranked) + 30
+    low, high = min(-least, ranked[-1].value), max(least, ranked[0].value)
+    room = 0.2 * (high - low)  # for the numbers at the bars' ends
+    low, high = low - room, high + room
+    row = max(LEAST_ROW, min(MOST_ROW, 190 // len(ranked)))
+    height = TOP + row * len(ranked) + 30
     floor = height - 30
 
     def across(value: float) -> float:
@@ -160,22 +162,23 @@ def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, note: str) -> str:
         if x < WIDTH - RIGHT - 7 * len(unit) - 16:  # room for the axis's name
             body.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{short(round(tick, 9))}</text>')
     body.append(f'<text x="{WIDTH - RIGHT}" y="{floor + 17}" text-anchor="end">{escape(unit)}</text>')
-    body += [_bar(one, TOP + BAR * row, across(0.0), across(one.value)) for row, one in enumerate(ranked)]
+    body += [_bar(one, TOP + row * place, row, across(0.0), across(one.value)) for place, one in enumerate(ranked)]
     zero = f"{across(0.0):.1f}"
     body.append(f'<line class="zero" x1="{zero}" x2="{zero}" y1="{TOP}" y2="{floor}"/>')
     return figure(title, f"{remark(note)}{drawing(title, body, height)}")
 
 
-def _bar(one: Bar, top: float, zero: float, end: float) -> str:
+def _bar(one: Bar, top: float, row: float, zero: float, end: float) -> str:
+    line = top + row / 2 + 4  # of the texts
     name = one.name if len(one.name) <= MOST_LETTERS else one.name[: MOST_LETTERS - 1] + "…"
     beside = f'x="{end + 5:.1f}"' if end >= zero else f'x="{end - 5:.1f}" text-anchor="end"'
     drawn = (
         f"<title>{escape(f'{one.name}: {one.value:+.2f}')}</title>"
-        f'<text x="{NAMES - 8}" y="{top + 15}" text-anchor="end">{escape(name)}</text>'
-        f'<rect x="{min(zero, end):.1f}" y="{top + 3}" width="{abs(end - zero):.1f}" height="{BAR - 6}" '
+        f'<text x="{NAMES - 8}" y="{line}" text-anchor="end">{escape(name)}</text>'
+        f'<rect x="{min(zero, end):.1f}" y="{top + 3}" width="{abs(end - zero):.1f}" height="{row - 6}" '
         f'fill="var(--series-{2 if one.value > 0 else 1})"/>'
     )
-    number = f'<text {beside} y="{top + 15}">{one.value:+.2f}</text>'
+    number = f'<text {beside} y="{line}">{one.value:+.2f}</text>'
     return (f'<a href="#{escape(one.target)}">{drawn}</a>' if one.target else f"<g>{drawn}</g>") + number
 
 

@@ -1,5 +1,6 @@
 """The report's section on the class distribution: how much surface, how sure, how right, and what each step did."""
 
+import math
 from collections.abc import Collection
 from html import escape
 
@@ -17,6 +18,8 @@ from volumen.reporting.distribution_charts import (
 )
 from volumen.reporting.distribution_table import change_text, mean_text, no_operating_point, score_text
 from volumen.reporting.evaluation_section import html_list, html_table, shown_cases, slices_anchor
+
+LEAST_POINTS = 2.0  # the scale of over- and underestimation reaches so far at least: less is not to look like much
 
 
 def distribution_section(evaluation: Evaluation, slices: Collection[str]) -> str:
@@ -48,7 +51,8 @@ def _operating_points(evaluation: Evaluation) -> str:
     used = evaluation.operating_point
     rows = [_operating("in use", used)] if used is not None else []
     rows.append(_operating("best Dice", counts.best_dice))
-    note = f"{no_operating_point(evaluation)}. " if used is None else ""
+    missing = no_operating_point(evaluation)
+    note = f"{missing[0].upper()}{missing[1:]}. " if used is None else ""
     note += "Labelled voxels of all cases together, by the threshold alone, to the nearest hundredth. "
     note += f"Expected calibration error {counts.calibration_error:.3f}."
     headings = ("operating point", "threshold", "precision", "recall", "Dice", "surface %")
@@ -72,7 +76,7 @@ def _charts(evaluation: Evaluation, slices: Collection[str]) -> str:
     shown = {case.id for case in shown_cases(evaluation, slices)}
     charts = [
         scatter_chart(
-            "Surface share, predicted against true",
+            "Predicted against true share",
             [Point(case.id, x, y) for case, x, y in zip(cases, true, predicted, strict=True)],
             x_name="true %",
             y_name="predicted %",
@@ -93,7 +97,7 @@ def _charts(evaluation: Evaluation, slices: Collection[str]) -> str:
         for case in cases
     ]
     note = "percentage points of predicted less true surface" + ("; a name leads to its slices" if shown else "")
-    charts.append(bars_chart("Over- and underestimation", bars, unit="pp", note=note))
+    charts.append(bars_chart("Over- and underestimation", bars, unit="pp", least=LEAST_POINTS, note=note))
     return "".join(charts)
 
 
@@ -117,15 +121,21 @@ def _steps(evaluation: Evaluation) -> str:
 
 
 def _step(one: StepEffect) -> str:
-    change = "" if one.score_before is None else f"{one.difference:+.4f}"
-    if one.noise is not None and one.noise == one.noise:
-        change += f" ± {one.noise:.4f}"
     values = (
         mean_text(one.voxels_added),
         mean_text(one.voxels_removed),
         *(change_text(one, name) for name in FEATURES),
         score_text(one),
-        change,
+        _difference(one),
     )
     kind = " class='bad'" if one.lowers and not one.within_noise else ""
     return f"<tr{kind}><td>{escape(one.name)}</td>{''.join(f'<td class=n>{escape(v)}</td>' for v in values)}</tr>"
+
+
+def _difference(one: StepEffect) -> str:
+    """The change of the score with its standard error, where the step has changed anything."""
+    if one.score_before is None or one.noise is None:
+        return ""
+    if not one.voxels_added and not one.voxels_removed:
+        return "none"
+    return f"{one.difference:+.4f}" + ("" if math.isnan(one.noise) else f" ± {one.noise:.4f}")
