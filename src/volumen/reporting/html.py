@@ -122,7 +122,7 @@ def _notice(evaluation: Evaluation) -> str:
     missed = sum(one.reached is False for one in evaluation.verdicts)
     said = [
         f"{looks} warning{'s' * (looks != 1)} about its <a href='#held-out'>predictions</a>." if looks else "",
-        f"{missed} <a href='#distribution'>target{'s' * (missed != 1)}</a> missed." if missed else "",
+        f"{missed} <a href='#distribution'>verdict{'s' * (missed != 1)}</a>: missed." if missed else "",
         f"{steps} step{'s' * (steps != 1)} of the <a href='#distribution'>post-processing</a> "
         f"lower{'s' * (steps == 1)} the score." if steps else "",
     ]  # fmt: skip
