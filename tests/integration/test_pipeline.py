@@ -56,7 +56,8 @@ def test_from_volumes_to_masks_and_a_page(prepared, tmp_path):
         assert set(np.unique(mask)) <= {0, 1}
     assert run(["report", str(tmp_path / "run")]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "<svg" in page
+    for part in ("<svg", "Class distribution", "Calibration", "What each step of the post-processing does"):
+        assert part in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
 

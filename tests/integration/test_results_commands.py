@@ -28,13 +28,22 @@ def trained(tmp_path_factory) -> Path:
 def test_evaluate_prints_tables_and_json_and_leaves_its_files(trained, capsys):
     assert volumen(["evaluate", str(trained / "run")]) == 0
     text = capsys.readouterr().out
-    assert "Leaderboard" in text
+    for part in (
+        "Leaderboard",
+        "Steps of the post-processing",
+        "threshold in use 0.50",
+        "calibration error",
+        "verdict:",
+    ):
+        assert part in text
     assert "next: volumen report" in text
     assert volumen(["evaluate", str(trained / "run"), "--which", "last", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((trained / "run" / "evaluation.json").read_text())
     assert printed["settings"]["which"] == "last"
     (case,) = printed["cases"]
+    assert case["steps"][-1]["score"] == case["values"]["leaderboard"]
+    assert printed["distribution"]["in_use"]["threshold"] == 0.5
     assert (trained / "run" / "evaluation" / "slices" / f"{case['id']}.png").is_file()
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from volumen.config import load_config
+from volumen.config.experiment import Criterion
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
@@ -123,6 +124,35 @@ def test_a_threshold_changes_the_masks_and_stands_in_the_record(run):
     assert strict.settings["postprocessing"]["steps"][0]["level"] == 0.99
 
 
+def test_what_a_run_promised_and_its_shares_are_judged(run, prepared, monkeypatch):
+    model, config = evaluate.load_for_inference(run)
+    criteria = (Criterion(quantity="dice", at_least=0.9), Criterion(quantity="leaderboard", at_most=0.1))
+    promised = config.model_copy(update={"experiment": config.experiment.model_copy(update={"criteria": criteria})})
+    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which, overrides: (model, promised))
+    evaluation = evaluate_run(run)
+    dice, score, share = evaluation.verdicts
+    assert (dice.reached, score.reached, share.reached) == (True, False, True)
+    assert dice.sentence.startswith("dice >= 0.9: reached, 0.9")
+    dataset = PreparedDataset.open(prepared)
+    shares = [float((np.asarray(dataset.label(name)) == 1).sum() / (np.asarray(dataset.label(name)) != 2).sum())
+              for name in IDS]  # fmt: skip
+    assert evaluation.label_range == pytest.approx((min(shares), max(shares)))
+    assert load_evaluation(run).verdicts == evaluation.verdicts
+    everywhere = evaluate_run(run, threshold=1e-6)
+    assert [one.quantity for one in everywhere.verdicts[2:] if one.reached is False] == [
+        "predicted_share", *(f"predicted_share of {name}" for name in held_out(prepared, 0))
+    ]  # fmt: skip
+
+
+def test_without_steps_the_numbers_are_the_same(run):
+    bare, whole = evaluate_run(run, keep=False, steps=False), evaluate_run(run)
+    assert [case.values for case in bare.cases] == [case.values for case in whole.cases]
+    assert [case.leaderboard for case in bare.cases] == [case.leaderboard for case in whole.cases]
+    assert all(case.steps == () and case.probability_counts is not None for case in bare.cases)
+    assert all(len(case.steps) == 1 for case in whole.cases)
+    assert bare.step_effects == ()
+
+
 def test_a_second_sigmoid_is_called_by_its_name(run, monkeypatch):
     class Twice(Bright):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -163,7 +193,11 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, arg
 def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(tmp_path):
     with pytest.raises(UserError, match="run `volumen evaluate"):
         load_evaluation(tmp_path)
-    for content in ("{", '{"version": 99}', "[]", '{"version": 1}'):
+    for content in ("{", "{}", "[]", '{"version": 2}'):
         (tmp_path / "evaluation.json").write_text(content)
-        with pytest.raises(UserError, match="is damaged"):
+        with pytest.raises(UserError, match=r"is damaged .* again"):
+            load_evaluation(tmp_path)
+    for version in (1, 99):
+        (tmp_path / "evaluation.json").write_text(json.dumps({"version": version}))
+        with pytest.raises(UserError, match=rf"version {version}, this volumen reads version 2: run `volumen evaluate"):
             load_evaluation(tmp_path)

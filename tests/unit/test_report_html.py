@@ -124,7 +124,7 @@ def test_every_curve_that_was_recorded_is_there(run):
     assert headings == [
         "Loss, total", "Loss, what each term adds", "Term: cross entropy", "Term: soft Dice", "Learning rate",
         "Gradient norm", "Scores, validation", "Overlap, validation", "Surface share", "Seconds an epoch",
-        "Surface share over the cases",
+        "Predicted against true share", "Surface share over the cases", "Over- and underestimation",
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ give precision and recall at every threshold, the calibration of the probabiliti
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +67,10 @@ class ProbabilityCounts:
             for number, (hit, wrong) in enumerate(zip(hits.tolist(), false.tolist(), strict=True))
         )
 
+    def at(self, threshold: float) -> "Operating":
+        """The point of the curve that is nearest to a threshold."""
+        return self.curve[min(BINS - 1, max(0, round(threshold * BINS)))]
+
     @property
     def best_dice(self) -> "Operating":
         """The threshold with the best Dice of the pooled voxels."""
@@ -124,13 +128,25 @@ class Verdict:
     value: float | None
     """None where an evaluation does not know the quantity."""
     reached: bool | None
+    percent: bool = False
+    """Whether the value is said in percent, as its target is."""
 
     @property
     def sentence(self) -> str:
         """The verdict for a person."""
         if self.value is None or self.reached is None:
             return f"{self.quantity} {self.target}: not a number of an evaluation; see the run's metrics"
-        return f"{self.quantity} {self.target}: {'reached' if self.reached else 'missed'}, {self.value:.3f}"
+        value = f"{100 * self.value:.1f} %" if self.percent else f"{self.value:.3f}"
+        return f"{self.quantity} {self.target}: {'reached' if self.reached else 'missed'}, {value}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values and the sentence."""
+        return {**asdict(self), "sentence": self.sentence}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Verdict":
+        """Inverse of `to_dict`."""
+        return cls(**{one.name: record[one.name] for one in fields(cls)})
 
 
 def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Verdict, ...]:
@@ -147,6 +163,11 @@ def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Ve
     return tuple(verdicts)
 
 
+def tolerated_shares(least: float, most: float) -> tuple[float, float]:
+    """The range of surface shares that a prediction may have where labels have shares from `least` to `most`."""
+    return least * (1 - SHARE_SLACK), most * (1 + SHARE_SLACK)
+
+
 def judge_share(shares: Mapping[str, float], labels: Sequence[float]) -> tuple[Verdict, ...]:
     """The share of predicted surface against the range that the data set's own labels have.
 
@@ -157,13 +178,13 @@ def judge_share(shares: Mapping[str, float], labels: Sequence[float]) -> tuple[V
     Returns:
         The mean's verdict, and one for each case outside of the range.
     """
-    low, high = min(labels) * (1 - SHARE_SLACK), max(labels) * (1 + SHARE_SLACK)
+    low, high = tolerated_shares(min(labels), max(labels))
     target = f"within {100 * low:.1f} to {100 * high:.1f} % (the labels' own range, a quarter wider)"
     mean = float(np.mean(list(shares.values())))
     outside = {case: share for case, share in shares.items() if not low <= share <= high}
     return (
-        Verdict("predicted_share", target, mean, low <= mean <= high),
-        *(Verdict(f"predicted_share of {case}", target, share, False) for case, share in outside.items()),
+        Verdict("predicted_share", target, mean, low <= mean <= high, percent=True),
+        *(Verdict(f"predicted_share of {case}", target, share, False, percent=True) for case, share in outside.items()),
     )
 
 

@@ -6,6 +6,7 @@ scored with the leaderboard's own metric. A case that the run was trained on is 
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,17 @@ from volumen.data import PreparedDataset
 from volumen.data.folds import Fold, load_folds
 from volumen.data.normalise import normalise, occupied
 from volumen.errors import UserError
+from volumen.experiments.distribution import Verdict, judge, judge_share
 from volumen.experiments.predicting import predictor_for
-from volumen.experiments.scoring import CaseResult, Evaluation, labelled_cases, score_case
+from volumen.experiments.scoring import (
+    FORMAT_VERSION,
+    CaseResult,
+    Evaluation,
+    label_shares,
+    labelled_cases,
+    score_case,
+)
+from volumen.experiments.step_scores import score_steps
 from volumen.files import write_atomically
 from volumen.inference import Predictor
 from volumen.postprocess import apply_pipeline
@@ -39,6 +49,7 @@ def evaluate_run(
     dataset: Path | None = None,
     overrides: Sequence[str] = (),
     keep: bool = True,
+    steps: bool = True,
     progress: Progress = lambda case, done, of: None,
 ) -> Evaluation:
     """Predict and score whole volumes; write `evaluation.json` and `evaluation/slices/ID.png` into the run.
@@ -52,6 +63,7 @@ def evaluate_run(
         dataset: Prepared data set, where it has moved since the training.
         overrides: `key=value` for other settings of prediction than the run's, as in `load_for_inference`.
         keep: False leaves the run's folder as it is.
+        steps: False leaves out what each step of the post-processing does, at a leaderboard score a step and volume.
         progress: Told the case and how many of how many tiles are done.
 
     Raises:
@@ -69,7 +81,7 @@ def evaluate_run(
     if slices is not None:
         slices.mkdir(parents=True, exist_ok=True)
     results = tuple(
-        _evaluate_case(predictor, config, postprocessing, prepared, name, slices, progress) for name in chosen
+        _evaluate_case(predictor, config, postprocessing, prepared, name, slices, steps, progress) for name in chosen
     )
     settings = {
         "run": run.name,
@@ -86,7 +98,13 @@ def evaluate_run(
         "postprocessing": postprocessing.model_dump(),
         "slices": {name: list(choose_slices(np.asarray(prepared.label(name)))) for name in chosen},
     }
+    shares = label_shares(prepared)
     evaluation = Evaluation(results, settings, _notes(own, chosen, predictor, prepared))
+    evaluation = replace(
+        evaluation,
+        verdicts=_verdicts(evaluation, config, shares),
+        label_range=(min(shares), max(shares)) if shares else None,
+    )
     if keep:
         write_atomically(run / EVALUATION, json.dumps(evaluation.to_dict(), indent=2) + "\n")
     return evaluation
@@ -96,13 +114,20 @@ def load_evaluation(run: Path) -> Evaluation:
     """The evaluation that a run folder holds.
 
     Raises:
-        UserError: It holds none, or a damaged one.
+        UserError: It holds none, one of another version, or a damaged one.
     """
     path = run / EVALUATION
     if not path.is_file():
         raise UserError(f"{run} has no {EVALUATION}: run `volumen evaluate {run}` first")
     try:
-        return Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version = record["version"]
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{path} is of version {version}, this volumen reads version {FORMAT_VERSION}: "
+                f"run `volumen evaluate {run}` again"
+            )
+        return Evaluation.from_dict(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}): run `volumen evaluate {run}` again") from error
 
@@ -152,17 +177,30 @@ def _evaluate_case(
     dataset: PreparedDataset,
     case_id: str,
     slices: Path | None,
+    steps: bool,
     progress: Progress,
 ) -> CaseResult:
     image = np.asarray(dataset.image(case_id))
     normalised = normalise(image, dataset.case(case_id).statistics, config.data.normalisation)
     probabilities = predictor.probabilities(normalised, occupied(image), lambda done, of: progress(case_id, done, of))
-    mask = apply_pipeline(probabilities, postprocessing)
     (truth,) = labelled_cases(dataset, [case_id])
-    result = score_case(truth, mask, probabilities)
+    if steps:
+        scored = score_steps(probabilities, postprocessing, truth.label)
+        mask = scored.mask
+        result = score_case(truth, mask, probabilities, score=scored.score, steps=scored.steps)
+    else:
+        mask = apply_pipeline(probabilities, postprocessing)
+        result = score_case(truth, mask, probabilities)
     if slices is not None:
         write_atomically(slices / f"{case_id}.png", encode_png(case_panel(image, np.asarray(truth.label), mask)))
     return result
+
+
+def _verdicts(evaluation: Evaluation, config: Config, shares: Sequence[float]) -> tuple[Verdict, ...]:
+    """The run's own criteria, then the surface share against the labels of the whole data set."""
+    predicted = {case.id: case.values["predicted_share"] for case in evaluation.cases}
+    criteria = judge(evaluation.mean, config.experiment.criteria)
+    return (*criteria, *judge_share(predicted, shares)) if shares else criteria
 
 
 def _notes(own: Fold | None, chosen: Sequence[str], predictor: Predictor, dataset: PreparedDataset) -> tuple[str, ...]:

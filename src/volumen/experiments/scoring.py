@@ -4,6 +4,7 @@ Overlap is counted on labelled voxels only. Beside every Dice stands the one tha
 get, 2 f / (1 + f) at a true share f: agreement with the truth means something only above that.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,13 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
+from volumen.experiments.distribution import (
+    Operating,
+    ProbabilityCounts,
+    Verdict,
+    counts_from_json,
+    counts_to_json,
+)
+from volumen.experiments.step_scores import StepEffect, StepScore, step_effects
 from volumen.files import strict_json
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings
 from volumen.metrics import LeaderboardScore, Overlap, Summary, leaderboard, overlap, summarise
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Every number of a case, in the order in which they are shown.
 METRICS: dict[str, Callable[[LeaderboardScore, Overlap], float]] = {
     "leaderboard": lambda score, counts: score.score,
@@ -60,15 +70,22 @@ class CaseResult:
     leaderboard: Mapping[str, Any]
     """The leaderboard score with all of its parts."""
     appearance: Appearance
+    probability_counts: ProbabilityCounts | None = None
+    """Labelled voxels by probability; None where only a mask is known."""
+    steps: tuple[StepScore, ...] = ()
+    """What the post-processing did, from the step that decides on; empty where the mask came from elsewhere."""
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in `evaluation.json`."""
+        counts = self.probability_counts
         return {
             "id": self.id,
             "scroll_id": self.scroll_id,
             "values": dict(self.values),
             "leaderboard": dict(self.leaderboard),
             "appearance": asdict(self.appearance),
+            "probability_counts": None if counts is None else counts_to_json(counts),
+            "steps": [step.to_dict() for step in self.steps],
         }
 
     @classmethod
@@ -76,7 +93,16 @@ class CaseResult:
         """Inverse of `to_dict`."""
         values = {name: float(record["values"][name]) for name in METRICS}
         appearance = Appearance(**record["appearance"])
-        return cls(record["id"], record["scroll_id"], values, record["leaderboard"], appearance)
+        counts = record["probability_counts"]
+        return cls(
+            record["id"],
+            record["scroll_id"],
+            values,
+            record["leaderboard"],
+            appearance,
+            None if counts is None else counts_from_json(counts),
+            tuple(StepScore.from_dict(step) for step in record["steps"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +114,10 @@ class Evaluation:
     """Where the masks came from."""
     notes: tuple[str, ...] = ()
     """What a reader has to know to read the numbers right."""
+    verdicts: tuple[Verdict, ...] = ()
+    """The run's own criteria, and its surface shares, held against what was reached."""
+    label_range: tuple[float, float] | None = None
+    """Least and most surface share of all labels of the data set, where it is known."""
 
     @cached_property
     def summary(self) -> dict[str, Summary]:
@@ -109,11 +139,50 @@ class Evaluation:
             result[scroll] = {"cases": float(len(rows)), **means}
         return result
 
+    @cached_property
+    def probability_counts(self) -> ProbabilityCounts | None:
+        """The counts of all cases together, where every case has them."""
+        counts = [case.probability_counts for case in self.cases if case.probability_counts is not None]
+        return ProbabilityCounts.total(counts) if counts and len(counts) == len(self.cases) else None
+
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def postprocessing(self) -> Postprocessing | None:
+        """The steps that made the masks, where the settings say them."""
+        steps = self.settings.get("postprocessing")
+        return None if steps is None else Postprocessing.model_validate_json(json.dumps(steps))
+
+    @property
+    def operating_point(self) -> Operating | None:
+        """The threshold in use on the curve of all cases.
+
+        None where there is no curve, or its probabilities are not what a single threshold was applied to.
+        """
+        counts, steps = self.probability_counts, self.postprocessing
+        if counts is None or steps is None or not isinstance(steps.steps[0], Threshold):
+            return None
+        return counts.at(steps.threshold)
+
+    @cached_property
+    def step_effects(self) -> tuple[StepEffect, ...]:
+        """What each step of the post-processing does, over the cases."""
+        return step_effects([case.steps for case in self.cases])
+
+    @property
+    def degenerate(self) -> tuple[str, ...]:
         """Predictions that say nothing, or no more than a constant does."""
         looks = degenerate_warnings([case.appearance for case in self.cases])
         return (*looks, *(warning for case in self.cases if (warning := _no_better_than_constant(case))))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong: predictions that say nothing, and steps that lower the score by more than noise."""
+        harmful = (step.sentence for step in self.step_effects if step.lowers and not step.within_noise)
+        return (*self.degenerate, *harmful)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader has to know, and the steps that lower the score by no more than noise."""
+        return (*self.notes, *(step.sentence for step in self.step_effects if step.lowers and step.within_noise))
 
     def to_dict(self) -> dict[str, Any]:
         """Strict JSON values, as in `evaluation.json`."""
@@ -125,6 +194,10 @@ class Evaluation:
                 "mean": self.mean,
                 "summary": {name: asdict(summary) for name, summary in self.summary.items()},
                 "by_scroll": self.by_scroll,
+                "label_range": None if self.label_range is None else list(self.label_range),
+                "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+                "distribution": self._distribution(),
+                "step_effects": [step.to_dict() for step in self.step_effects],
                 "warnings": list(self.warnings),
                 "notes": list(self.notes),
             }
@@ -140,13 +213,43 @@ class Evaluation:
         if record["version"] != FORMAT_VERSION:
             raise ValueError(f"version {record['version']}, expected {FORMAT_VERSION}")
         cases = tuple(CaseResult.from_dict(case) for case in record["cases"])
-        return cls(cases, record["settings"], tuple(record["notes"]))
+        verdicts = tuple(Verdict.from_dict(verdict) for verdict in record["verdicts"])
+        span = record["label_range"]
+        return cls(
+            cases,
+            record["settings"],
+            tuple(record["notes"]),
+            verdicts,
+            None if span is None else (float(span[0]), float(span[1])),
+        )
+
+    def _distribution(self) -> dict[str, Any] | None:
+        counts, used = self.probability_counts, self.operating_point
+        if counts is None:
+            return None
+        return {
+            "in_use": None if used is None else asdict(used),
+            "best_dice": asdict(counts.best_dice),
+            "calibration_error": counts.calibration_error,
+        }
 
 
 def score_case(
-    case: LabelledCase, mask: NDArray[np.uint8], probabilities: NDArray[np.float32] | None = None
+    case: LabelledCase,
+    mask: NDArray[np.uint8],
+    probabilities: NDArray[np.float32] | None = None,
+    *,
+    score: LeaderboardScore | None = None,
+    steps: Sequence[StepScore] = (),
 ) -> CaseResult:
-    """Score one mask [Z, Y, X] of 0 and 1 against its truth; the probabilities are only looked at.
+    """Score one mask against its truth.
+
+    Args:
+        case: The truth.
+        mask: uint8 [Z, Y, X], 0 or 1.
+        probabilities: What the mask was made of, float32 [Z, Y, X]; counted and looked at.
+        score: The mask's leaderboard score, where it is known already.
+        steps: How the mask was made, for the record.
 
     Raises:
         UserError: The mask has another shape than the truth.
@@ -156,9 +259,11 @@ def score_case(
             f"the mask of case {case.id} has shape {list(mask.shape)}, its label {list(case.label.shape)}: "
             "predict the image that belongs to this label"
         )
-    score, counts = leaderboard(mask, case.label), overlap(mask, case.label)
+    score, counts = score or leaderboard(mask, case.label), overlap(mask, case.label)
     values = {name: float(number(score, counts)) for name, number in METRICS.items()}
-    return CaseResult(case.id, case.scroll_id, values, score.to_dict(), appearance_of(case.id, mask, probabilities))
+    appearance = appearance_of(case.id, mask, probabilities)
+    distribution = None if probabilities is None else ProbabilityCounts.of(probabilities, case.label)
+    return CaseResult(case.id, case.scroll_id, values, score.to_dict(), appearance, distribution, tuple(steps))
 
 
 def evaluate_masks(
@@ -184,6 +289,11 @@ def evaluate_masks(
 def labelled_cases(dataset: PreparedDataset, case_ids: Sequence[str]) -> tuple[LabelledCase, ...]:
     """The truth of these cases, labels memory-mapped."""
     return tuple(LabelledCase(name, dataset.case(name).scroll_id, dataset.label(name)) for name in case_ids)
+
+
+def label_shares(dataset: PreparedDataset) -> tuple[float, ...]:
+    """Surface share, 0..1, of every volume of a data set that has labelled voxels."""
+    return tuple(case.surface_voxels / case.valid_voxels for case in dataset.cases if case.valid_voxels)
 
 
 def _no_better_than_constant(case: CaseResult) -> str | None:

@@ -10,7 +10,7 @@ from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.evaluate import choose_cases, evaluate_run
-from volumen.experiments.scoring import Evaluation
+from volumen.experiments.scoring import Evaluation, label_shares
 from volumen.experiments.selection import Selection, select
 from volumen.files import strict_json
 from volumen.inference.predictor import weights_identity
@@ -106,9 +106,10 @@ def select_checkpoints(
             dataset=dataset,
             overrides=overrides,
             keep=False,
+            steps=False,
             progress=lambda case, done, of, name=one.name: progress(f"{name}: {case}", done, of),  # type: ignore[misc]
         )
-    shares = [case.surface_voxels / case.valid_voxels for case in prepared.cases if case.valid_voxels]
+    shares = label_shares(prepared)
     selection = select(evaluations, shares)
     return Choice(
         selection,

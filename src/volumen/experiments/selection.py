@@ -13,6 +13,7 @@ import numpy as np
 from volumen.errors import UserError
 from volumen.experiments.distribution import Verdict, judge_share
 from volumen.experiments.scoring import Evaluation
+from volumen.metrics import standard_error
 
 SCORE = "leaderboard"
 
@@ -84,13 +85,12 @@ def select(evaluations: Mapping[str, Evaluation], label_shares: Sequence[float])
 def _unsound(evaluation: Evaluation, label_shares: Sequence[float]) -> tuple[str, ...]:
     shares = {case.id: case.values["predicted_share"] for case in evaluation.cases}
     mean: Verdict = judge_share(shares, label_shares)[0]
-    return (*evaluation.warnings, *(() if mean.reached else (mean.sentence,)))
+    return (*evaluation.degenerate, *(() if mean.reached else (mean.sentence,)))
 
 
 def _candidate(name: str, evaluation: Evaluation, chosen: Evaluation, reasons: tuple[str, ...]) -> Candidate:
     pairs = zip(evaluation.cases, chosen.cases, strict=True)
-    differences = np.array([one.values[SCORE] - other.values[SCORE] for one, other in pairs])
-    noise = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
+    differences = [one.values[SCORE] - other.values[SCORE] for one, other in pairs]
     mean = evaluation.mean
     return Candidate(
         name,
@@ -99,6 +99,6 @@ def _candidate(name: str, evaluation: Evaluation, chosen: Evaluation, reasons: t
         mean["predicted_share"],
         not reasons,
         reasons,
-        float(differences.mean()),
-        noise,
+        float(np.mean(differences)),
+        standard_error(differences),
     )

@@ -7,7 +7,7 @@ from volumen.metrics.leaderboard import (
     leaderboard_by_label,
     leaderboard_without_matching_tunnels,
 )
-from volumen.metrics.overlap import Overlap, Summary, overlap, summarise
+from volumen.metrics.overlap import Overlap, Summary, overlap, standard_error, summarise
 from volumen.metrics.surface_dice import surface_dice
 from volumen.metrics.topology import TopoScore, topo_score
 from volumen.metrics.voi import VoiScore, voi_score
@@ -25,6 +25,7 @@ __all__ = [
     "leaderboard_curve",
     "leaderboard_without_matching_tunnels",
     "overlap",
+    "standard_error",
     "summarise",
     "surface_dice",
     "topo_score",

@@ -1,6 +1,6 @@
 """From probabilities to a clean mask: pure steps, and the pipeline that a configuration describes."""
 
-from volumen.postprocess.pipeline import apply_pipeline, describe, report_pipeline, walk
+from volumen.postprocess.pipeline import apply_pipeline, describe, report_pipeline, walk, walk_masks
 from volumen.postprocess.report import Counts, StepReport, count, report_step
 from volumen.postprocess.ridges import sharpen_ridges
 from volumen.postprocess.sheets import patch_sheets
@@ -38,4 +38,5 @@ __all__ = [
     "split_fused",
     "threshold",
     "walk",
+    "walk_masks",
 ]

@@ -26,6 +26,7 @@ from volumen.postprocess.steps import (
 )
 
 Probabilities = NDArray[np.float32]
+NOTHING = Counts(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -84,21 +85,32 @@ def walk(probabilities: Probabilities, settings: Postprocessing) -> Iterator[tup
         yield step, state
 
 
-def report_pipeline(probabilities: Probabilities, settings: Postprocessing) -> tuple[Mask, tuple[StepReport, ...]]:
-    """The mask, and what every step after the one that decides changed; topology of the whole volume is counted."""
-    reports: list[StepReport] = []
-    state, counts = State(probabilities), Counts(0, 0, 0, 0)
-    for step in settings.steps:
-        before, state = state.mask, _apply(state, step)
+def walk_masks(probabilities: Probabilities, settings: Postprocessing) -> Iterator[tuple[Mask, StepReport]]:
+    """The mask after each step from the one that decides on, and what the step changed.
+
+    Only the masks before and after a step are held; topology of the whole volume is counted.
+    """
+    before: Mask | None = None
+    counts = NOTHING
+    for step, state in walk(probabilities, settings):
         if state.mask is None:
             continue
         if before is None:
-            counts = count(state.mask)
-            reports.append(StepReport(step.kind, counts.voxels, 0, Counts(0, 0, 0, 0), counts))
+            after = count(state.mask)
+            report = StepReport(step.kind, after.voxels, 0, NOTHING, after)
         else:
-            reports.append(report_step(step.kind, before, state.mask, counts))
-            counts = reports[-1].after
-    return _decided(state), tuple(reports)
+            report = report_step(step.kind, before, state.mask, counts)
+        before, counts = state.mask, report.after
+        yield before, report
+
+
+def report_pipeline(probabilities: Probabilities, settings: Postprocessing) -> tuple[Mask, tuple[StepReport, ...]]:
+    """The mask, and what every step from the one that decides on changed."""
+    reports: list[StepReport] = []
+    mask: Mask | None = None
+    for mask, report in walk_masks(probabilities, settings):  # noqa: B007
+        reports.append(report)
+    return _decided(State(probabilities, mask)), tuple(reports)
 
 
 def describe(settings: Postprocessing) -> str:

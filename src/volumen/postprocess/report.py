@@ -63,10 +63,6 @@ def report_step(
     """
     if before.shape != after.shape:
         raise UserError(f"{name}: the mask before has shape {before.shape}, after {after.shape}: they must be equal")
-    return StepReport(
-        name=name,
-        voxels_added=int(np.count_nonzero(after > before)),
-        voxels_removed=int(np.count_nonzero(before > after)),
-        before=counts_before or count(before),
-        after=count(after),
-    )
+    added, removed = int(np.count_nonzero(after > before)), int(np.count_nonzero(before > after))
+    known = counts_before or count(before)
+    return StepReport(name, added, removed, known, count(after) if added or removed else known)

@@ -42,7 +42,11 @@ class Axes:
 
     x_range: tuple[float, float]
     y_range: tuple[float, float]
-    logarithmic: bool
+    logarithmic: bool = False
+    height: int = HEIGHT
+    """Of the chart, pixels."""
+    bottom: int = BOTTOM
+    """Pixels below the horizontal axis; with more than `BOTTOM` its name stands in a row of its own."""
 
     def x(self, value: float) -> float:
         """Pixels from the left."""
@@ -52,7 +56,12 @@ class Axes:
     def y(self, value: float) -> float:
         """Pixels from the top."""
         low, high, at = (math.log10(v) if self.logarithmic else v for v in (*self.y_range, value))
-        return HEIGHT - BOTTOM - (at - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return self.floor - (at - low) / (high - low) * (self.floor - TOP)
+
+    @property
+    def floor(self) -> float:
+        """Pixels from the top of the horizontal axis."""
+        return self.height - self.bottom
 
 
 def line_chart(
@@ -80,15 +89,15 @@ def line_chart(
         return ""
     legend = "".join(_legend_entry(one) for one in shown)
     if not values:
-        return _figure(title, f'{_remark(note)}<p class="bad">No value of this curve was finite.</p>')
+        return figure(title, f'{remark(note)}<p class="bad">No value of this curve was finite.</p>')
     moments = {x for one in shown for x, _ in one.points}
     if len(moments) == 1:  # a single moment is no curve: the legend says it all
-        at = _remark(f"one record, {x_name} {short(moments.pop())}")
-        return _figure(title, f'{_remark(note)}{at}<div class="legend">{legend}</div>')
+        at = remark(f"one record, {x_name} {short(moments.pop())}")
+        return figure(title, f'{remark(note)}{at}<div class="legend">{legend}</div>')
     axes = _axes(shown, values, logarithmic and min(values) > 0)
-    body = [_frame(axes, x_name), *(_mark(mark, axes) for mark in marks), *(_line(one, axes) for one in shown)]
+    body = [frame(axes, x_name), *(_mark(mark, axes) for mark in marks), *(_line(one, axes) for one in shown)]
     label = f"{title}: {', '.join(one.name for one in shown)} by {x_name}"
-    return _figure(title, f'{_remark(note)}<div class="legend">{legend}</div>{_svg(label, body)}')
+    return figure(title, f'{remark(note)}<div class="legend">{legend}</div>{drawing(label, body)}')
 
 
 def histogram_chart(
@@ -114,7 +123,7 @@ def histogram_chart(
             counts[number][min(bins - 1, int(value / top * bins))] += 1
     most = max(max(row) for row in counts)
     axes = Axes((0.0, top), (0.0, most * 1.08), logarithmic=False)
-    body = [_frame(axes, unit, whole=True)]
+    body = [frame(axes, unit, whole=True)]
     room = (axes.x(top) - axes.x(0)) / bins
     bar = (room - 4) / len(groups)
     for number, (name, _, colour) in enumerate(groups):
@@ -127,7 +136,7 @@ def histogram_chart(
                     f'fill="var(--series-{colour})"><title>{escape(text)}</title></rect>'
                 )
     legend = "".join(f'<span><i style="--colour:var(--series-{c})"></i>{escape(n)}</span>' for n, _, c in groups)
-    return _figure(title, f'{_remark(note)}<div class="legend">{legend}</div>{_svg(title, body)}')
+    return figure(title, f'{remark(note)}<div class="legend">{legend}</div>{drawing(title, body)}')
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:
@@ -180,11 +189,12 @@ def _axes(series: Sequence[Series], values: Sequence[float], logarithmic: bool) 
     return Axes((left, right), (floor, high + margin), False)
 
 
-def _frame(axes: Axes, x_name: str, *, whole: bool = False) -> str:
+def frame(axes: Axes, x_name: str, y_name: str = "", *, whole: bool = False) -> str:
+    """Grid, ticks and the axes' names; `whole` leaves out fractions on the vertical axis."""
     ticks = _log_ticks(*axes.y_range) if axes.logarithmic else nice_ticks(*axes.y_range)
     if whole:
         ticks = [tick for tick in ticks if tick == int(tick)]
-    right, floor = WIDTH - RIGHT, HEIGHT - BOTTOM
+    right, floor, own_row = WIDTH - RIGHT, axes.floor, axes.bottom > BOTTOM
     parts = []
     for tick in ticks:
         y = axes.y(tick)
@@ -194,15 +204,22 @@ def _frame(axes: Axes, x_name: str, *, whole: bool = False) -> str:
     for tick in across if x_name != "epoch" else (tick for tick in across if tick == round(tick)):
         x = axes.x(tick)
         parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
-        if x < right - 7 * len(x_name) - 16:  # room for the axis's name
+        if own_row or x < right - 7 * len(x_name) - 16:  # room for the axis's name
             parts.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{short(tick)}</text>')
     parts.append(f'<line class="tick" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
-    parts.append(f'<text class="axis" x="{right}" y="{floor + 17}" text-anchor="end">{escape(x_name)}</text>')
+    below = floor + (34 if own_row else 17)
+    parts.append(f'<text class="axis" x="{right}" y="{below}" text-anchor="end">{escape(x_name)}</text>')
+    if y_name:
+        middle = (TOP + floor) / 2
+        turned = f'transform="rotate(-90 12 {middle:.1f})"'
+        parts.append(
+            f'<text class="axis" x="12" y="{middle:.1f}" text-anchor="middle" {turned}>{escape(y_name)}</text>'
+        )
     return "".join(parts)
 
 
 def _line(one: Series, axes: Axes) -> str:
-    floor = HEIGHT - BOTTOM
+    floor = axes.floor
     parts, run = list[str](), list[tuple[float, float]]()
     dash = ' stroke-dasharray="5 4"' if one.dashed else ""
     for x, y in [*thin(one.points), (math.nan, None)]:
@@ -214,7 +231,7 @@ def _line(one: Series, axes: Axes) -> str:
             path = " ".join(f"{left:.1f},{top:.1f}" for left, top in run)
             parts.append(f'<polyline class="line" points="{path}" {colour}{dash}/>')
         elif run:
-            parts.append(_dot(*run[0], one.colour, 3.0, ""))
+            parts.append(dot(*run[0], one.colour, 3.0, ""))
         run = []
         if x == x:
             at = axes.x(x)
@@ -226,11 +243,12 @@ def _line(one: Series, axes: Axes) -> str:
         for x, y in one.points:
             if y is not None:
                 text = f"{one.name} at {short(x)}: {y:.5g}"
-                parts.append(_dot(axes.x(x), axes.y(y), one.colour, 2.2, text))
+                parts.append(dot(axes.x(x), axes.y(y), one.colour, 2.2, text))
     return "".join(parts)
 
 
-def _dot(x: float, y: float, colour: int, radius: float, text: str) -> str:
+def dot(x: float, y: float, colour: int, radius: float, text: str) -> str:
+    """A filled circle at a pixel, in a series' colour, with a text on hovering."""
     title = f"<title>{escape(text)}</title>" if text else ""
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="var(--series-{colour})">{title}</circle>'
 
@@ -241,7 +259,7 @@ def _mark(mark: Mark, axes: Axes) -> str:
         return ""
     x = axes.x(mark.x)
     title = f"<title>{escape(mark.text)}</title>"
-    return f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}">{title}</line>'
+    return f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{axes.floor}">{title}</line>'
 
 
 def _legend_entry(one: Series) -> str:
@@ -251,16 +269,19 @@ def _legend_entry(one: Series) -> str:
     return f'<span><i{kind} style="--colour:var(--series-{one.colour})"></i>{escape(one.name)}{value}</span>'
 
 
-def _remark(note: str) -> str:
+def remark(note: str) -> str:
+    """A line below a heading."""
     return f'<p class="note">{escape(note)}</p>' if note else ""
 
 
-def _figure(title: str, inner: str) -> str:
+def figure(title: str, inner: str) -> str:
+    """A chart's card with its heading."""
     return f'<figure class="chart"><h3>{escape(title)}</h3>{inner}</figure>'
 
 
-def _svg(label: str, body: Iterable[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
+def drawing(label: str, body: Iterable[str], height: int = HEIGHT) -> str:
+    """A chart of WIDTH by `height` pixels."""
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
 
 
 def short(value: float) -> str:

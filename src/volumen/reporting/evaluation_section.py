@@ -1,11 +1,11 @@
-"""The report's section on the held-out volumes: tables per case and scroll, surface shares, and slices to look at."""
+"""The report's sections on the held-out volumes: tables per case and scroll, and slices to look at."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 from volumen.experiments.scoring import CaseResult, Evaluation
-from volumen.reporting.curves import histogram_chart
+from volumen.postprocess import describe
 from volumen.reporting.images import LEGEND
 from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column, statistic
 from volumen.reporting.words import words
@@ -15,15 +15,11 @@ MOST_PICTURES = 9
 
 def evaluation_section(evaluation: Evaluation) -> str:
     """Settings, warnings and tables of an evaluation, as HTML."""
-    shares = [
-        ("predicted", [100 * case.values["predicted_share"] for case in evaluation.cases], 1),
-        ("true", [100 * case.values["true_share"] for case in evaluation.cases], 3),
-    ]
     constant = evaluation.mean["all_surface_dice"]
     parts = [
-        f'<p class="note">{escape(settings_line(evaluation.settings))}</p>',
-        _listed("bad", evaluation.warnings),
-        _listed("note", evaluation.notes),
+        f'<p class="note">{escape(settings_line(evaluation))}</p>',
+        html_list("bad", evaluation.degenerate),
+        html_list("note", evaluation.notes),
         "<h3>Leaderboard</h3>",
         _cases_table(LEADERBOARD, evaluation),
         "<h3>Overlap on labelled voxels</h3>",
@@ -32,25 +28,34 @@ def evaluation_section(evaluation: Evaluation) -> str:
     ]
     if len(evaluation.cases) > 1:
         parts += ["<h3>Over the cases</h3>", _statistics_table(evaluation)]
-    chart = histogram_chart("Surface share over the cases", shares, unit="%", note="percent of the labelled voxels")
-    return "".join([*parts, f'<div class="charts apart">{chart}</div>'])
+    return "".join(parts)
 
 
 def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> str:
     """Pictures of cases, worst score first; where there are many, the worst, the middle and the best."""
-    ranked = sorted((case for case in evaluation.cases if case.id in slices), key=lambda c: c.values["leaderboard"])
-    if not ranked:
+    shown = shown_cases(evaluation, slices)
+    if not shown:
         return "<p>The evaluation left no slices.</p>"
-    shown = pick(ranked, MOST_PICTURES)
     note = "Worst score first."
-    if len(shown) < len(ranked):
-        note = f"{len(shown)} of {len(ranked)} cases: the worst, the middle and the best, worst first."
+    if len(shown) < len(slices):
+        note = f"{len(shown)} of {len(slices)} cases: the worst, the middle and the best, worst first."
     keys = "".join(
         f'<span title="{escape(what)}"><i style="--colour:rgb{colour}"></i>{escape(name)}: {escape(what)}</span>'
         for name, colour, what in LEGEND
     )
-    figures = "".join(_picture(case, slices[case.id], evaluation.settings) for case in shown)
+    figures = "".join(_picture(case, slices[case.id], evaluation) for case in shown)
     return f'<p class="note">{note}</p><div class="legend">{keys}</div>{figures}'
+
+
+def shown_cases(evaluation: Evaluation, slices: Collection[str]) -> list[CaseResult]:
+    """The cases of which pictures are shown, worst score first; `slices` holds the ids of those that have some."""
+    ranked = sorted((case for case in evaluation.cases if case.id in slices), key=lambda c: c.values["leaderboard"])
+    return pick(ranked, MOST_PICTURES)
+
+
+def slices_anchor(evaluation: Evaluation, case: CaseResult) -> str:
+    """Where on the page the pictures of a case stand; ids may hold what an anchor cannot."""
+    return f"slices-{[one.id for one in evaluation.cases].index(case.id) + 1}"
 
 
 def pick(ranked: Sequence[CaseResult], most: int) -> list[CaseResult]:
@@ -62,16 +67,16 @@ def pick(ranked: Sequence[CaseResult], most: int) -> list[CaseResult]:
     return [*ranked[:third], *ranked[middle : middle + third], *ranked[-third:]]
 
 
-def settings_line(settings: Mapping[str, object]) -> str:
+def settings_line(evaluation: Evaluation) -> str:
     """Which weights, volumes and settings, in one line."""
-    steps = settings.get("postprocessing")
+    settings, steps = evaluation.settings, evaluation.postprocessing
     said = [
         f"{words(name)} {_plain(settings[name])}"
-        for name in ("which", "fold", "tile", "overlap", "mirror", "precision")
+        for name in ("which", "fold", "tile", "overlap", "mirror", "rotate", "precision")
         if settings.get(name) is not None
     ]
-    if isinstance(steps, Mapping):
-        said += [f"{words(name)} {value}" for name, value in steps.items() if value]
+    if steps is not None:
+        said.append(f"mask: {describe(steps)}")
     return " · ".join(said)
 
 
@@ -81,8 +86,8 @@ def _plain(value: object) -> str:
     return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _picture(case: CaseResult, png: bytes, settings: Mapping[str, object]) -> str:
-    slices = settings.get("slices")
+def _picture(case: CaseResult, png: bytes, evaluation: Evaluation) -> str:
+    slices = evaluation.settings.get("slices")
     places = slices.get(case.id) if isinstance(slices, Mapping) else None
     named = [f"{axis} {index}" for axis, index in zip("zyx", places, strict=True)] if places else []
     where = f"slices {', '.join(named)}" if named else ""
@@ -90,7 +95,8 @@ def _picture(case: CaseResult, png: bytes, settings: Mapping[str, object]) -> st
     caption = f"{case.id} (scroll {case.scroll_id}): score {score:.3f}, Dice {dice:.3f}"
     source = base64.b64encode(png).decode("ascii")
     return (
-        f"<figure class='slices'><figcaption><b>{escape(caption)}</b><span>{escape(where)}</span></figcaption>"
+        f"<figure class='slices' id='{slices_anchor(evaluation, case)}'>"
+        f"<figcaption><b>{escape(caption)}</b><span>{escape(where)}</span></figcaption>"
         "<div class='panels'>"
         "<div class='heads'><span>image</span><span>truth</span><span>prediction</span></div>"
         f"<img alt='{escape(caption)}' src='data:image/png;base64,{source}'></div></figure>"
@@ -104,7 +110,7 @@ def _cases_table(columns: Sequence[Column], evaluation: Evaluation) -> str:
         for scroll, means in scrolls.items():
             body.append(_row(f"mean of {means['cases']:.0f}", scroll, columns, means, "mean"))
         body.append(_row(f"mean of {len(evaluation.cases)}", "all", columns, evaluation.mean, "mean all"))
-    return _table(("case", "scroll", *(column.heading for column in columns)), body, texts=2)
+    return html_table(("case", "scroll", *(column.heading for column in columns)), body, texts=2)
 
 
 def _row(first: str, second: str, columns: Sequence[Column], values: Mapping[str, float], kind: str = "") -> str:
@@ -118,7 +124,7 @@ def _statistics_table(evaluation: Evaluation) -> str:
         summary = evaluation.summary[column.metric]
         numbers = "".join(f"<td class='n'>{escape(statistic(column, summary, name))}</td>" for name in STATISTICS)
         body.append(f"<tr><td>{escape(column.heading)}</td>{numbers}<td>{_bars(summary.counts)}</td></tr>")
-    return _table(("metric", *STATISTICS, "histogram"), body, texts=1)
+    return html_table(("metric", *STATISTICS, "histogram"), body, texts=1)
 
 
 def _bars(counts: Sequence[int]) -> str:
@@ -132,7 +138,8 @@ def _bars(counts: Sequence[int]) -> str:
     return f'<svg class="bars" viewBox="0 0 {8 * len(counts)} 18" role="img"><title>{label}</title>{bars}</svg>'
 
 
-def _table(headings: Sequence[str], body: Sequence[str], texts: int) -> str:
+def html_table(headings: Sequence[str], body: Sequence[str], texts: int) -> str:
+    """A table; the first `texts` columns are text, the others numbers."""
     head = "".join(
         f"<th{'' if number < texts or heading == 'histogram' else ' class=n'}>{escape(heading)}</th>"
         for number, heading in enumerate(headings)
@@ -141,6 +148,7 @@ def _table(headings: Sequence[str], body: Sequence[str], texts: int) -> str:
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
-def _listed(kind: str, lines: Sequence[str]) -> str:
+def html_list(kind: str, lines: Sequence[str]) -> str:
+    """A list of sentences of a kind, as the style sheet knows it; nothing without any."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<ul class='{kind}'>{items}</ul>" if lines else ""

@@ -13,8 +13,10 @@ from pathlib import Path
 from volumen import __version__
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
+from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
 from volumen.postprocess import describe
+from volumen.reporting.distribution_section import distribution_section
 from volumen.reporting.evaluation_section import evaluation_section, slices_section
 from volumen.reporting.findings_section import findings_section
 from volumen.reporting.records import RunRecords, read_run
@@ -64,6 +66,7 @@ def build_report(run: RunRecords) -> str:
         ("held-out", "Held-out volumes", _evaluation(run)),
     ]
     if run.evaluation is not None:
+        sections.append(("distribution", "Class distribution", distribution_section(run.evaluation, run.slices)))
         sections.append(("slices", "Slices", slices_section(run.evaluation, run.slices)))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     body = "".join(f"<section id='{name}'><h2>{heading}</h2>{content}</section>" for name, heading, content in sections)
@@ -104,14 +107,27 @@ def verdict(run: RunRecords) -> str:
 def _header(run: RunRecords) -> str:
     state = str(run.status["state"]) if run.status else "unknown"
     kind = "good" if state in GOOD else "waiting" if state in WAITING else "bad"
-    warnings = run.evaluation.warnings if run.evaluation else ()
-    said = f"{len(warnings)} warning{'s' * (len(warnings) != 1)}"
-    notice = f"<p class='bad'>{said} about its <a href='#held-out'>predictions</a>.</p>" if warnings else ""
+    notice = _notice(run.evaluation) if run.evaluation else ""
     return (
         f"<header><p class='kicker'>volumen · training report</p><h1>{escape(run.config.name)} "
         f"<span class='chip {kind}'>{escape(state.replace('_', ' '))}</span></h1>"
         f"<p class='verdict'>{escape(verdict(run))}</p>{notice}{_tiles(run)}</header>"
     )
+
+
+def _notice(evaluation: Evaluation) -> str:
+    """How much of what follows is a warning, and where it stands."""
+    looks = len(evaluation.degenerate)
+    steps = len(evaluation.warnings) - looks
+    missed = sum(one.reached is False for one in evaluation.verdicts)
+    said = [
+        f"{looks} warning{'s' * (looks != 1)} about its <a href='#held-out'>predictions</a>." if looks else "",
+        f"{missed} <a href='#distribution'>verdict{'s' * (missed != 1)}</a>: missed." if missed else "",
+        f"{steps} step{'s' * (steps != 1)} of the <a href='#distribution'>post-processing</a> "
+        f"lower{'s' * (steps == 1)} the score." if steps else "",
+    ]  # fmt: skip
+    text = " ".join(one for one in said if one)
+    return f"<p class='bad'>{text}</p>" if text else ""
 
 
 def _tiles(run: RunRecords) -> str:

@@ -11,6 +11,7 @@ from volumen.inference.degenerate import degenerate_warnings
 from volumen.inference.files import FilePrediction
 from volumen.metrics import Summary
 from volumen.reporting.console import plain_table
+from volumen.reporting.distribution_table import print_distribution
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,13 @@ STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Print an evaluation: leaderboard and overlap per case and per scroll, statistics, and what to beware of."""
+    """Print an evaluation: leaderboard and overlap per case and per scroll, distribution, what to beware of."""
     console.print(_per_case("Leaderboard", LEADERBOARD, evaluation))
     console.print(_per_case("Overlap on labelled voxels", OVERLAP, evaluation))
     if len(evaluation.cases) > 1:
         console.print(_statistics(evaluation))
-    _print_foot(evaluation.warnings, evaluation.notes, console)
+    print_distribution(evaluation, console)
+    _print_foot(evaluation.warnings, evaluation.remarks, console)
 
 
 def print_predictions(predictions: Sequence[FilePrediction], console: Console) -> None:

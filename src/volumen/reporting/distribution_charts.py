@@ -1,0 +1,199 @@
+"""Charts of a class distribution: shares against shares, precision against recall, calibration, and signed bars.
+
+Drawn in the room of `curves`, so they look like every other chart of the page and follow its light or dark setting.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from volumen.experiments.distribution import Operating, Reliability
+from volumen.reporting.curves import (
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axes,
+    dot,
+    drawing,
+    figure,
+    frame,
+    nice_ticks,
+    remark,
+    short,
+)
+
+HEIGHT, BOTTOM = 340, 46  # of the charts that are as good as square
+LEAST_ROW, MOST_ROW, NAMES = 22, 56, 118  # pixels of a bar's row, and of the names beside the bars
+MOST_BARS = 24
+MOST_LETTERS = 16
+
+
+@dataclass(frozen=True)
+class Point:
+    """A case in a scatter chart."""
+
+    name: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A case's signed value."""
+
+    name: str
+    value: float
+    target: str = ""
+    """Anchor on the page where more is to be seen."""
+
+
+def scatter_chart(
+    title: str, points: Sequence[Point], *, x_name: str, y_name: str, bands: Sequence[tuple[float, float]], note: str
+) -> str:
+    """Points on equal axes from 0, with the diagonal on which they should lie.
+
+    Args:
+        title: Heading.
+        points: What is drawn; without any the result is empty.
+        x_name: Of the horizontal axis.
+        y_name: Of the vertical axis.
+        bands: Ranges of y that are shaded, one over the other.
+        note: A line below the heading.
+    """
+    if not points:
+        return ""
+    most = 1.08 * max(*(one.x for one in points), *(one.y for one in points), *(high for _, high in bands), 1e-3)
+    axes = Axes((0.0, most), (0.0, most), height=HEIGHT, bottom=BOTTOM)
+    body = [frame(axes, x_name, y_name)]
+    for low, high in bands:
+        top, text = axes.y(high), f"{short(round(low, 2))} to {short(round(high, 2))}"
+        body.append(
+            f'<rect class="band" x="{LEFT}" width="{WIDTH - LEFT - RIGHT}" y="{top:.1f}" '
+            f'height="{axes.y(low) - top:.1f}"><title>{text}</title></rect>'
+        )
+    body.append(_diagonal(axes))
+    for one in points:
+        text = f"{one.name}: {y_name} {one.y:.2f}, {x_name} {one.x:.2f}"
+        body.append(dot(axes.x(one.x), axes.y(one.y), 1, 4.5, text))
+    return figure(title, f"{remark(note)}{drawing(title, body, HEIGHT)}")
+
+
+def precision_recall_chart(curve: Sequence[Operating], best: Operating, used: Operating | None) -> str:
+    """Precision against recall over all thresholds, with the threshold in use and the one of best Dice."""
+    shown = [one for one in curve if one.predicted_share > 0]  # where nothing is predicted there is no precision
+    axes = Axes((0.0, 1.0), (0.0, 1.0), height=HEIGHT, bottom=BOTTOM)
+    path = " ".join(f"{axes.x(one.recall):.1f},{axes.y(one.precision):.1f}" for one in shown)
+    body = [
+        frame(axes, "recall", "precision"),
+        f'<polyline class="line" points="{path}" stroke="var(--series-1)"/>',
+        *(dot(axes.x(one.recall), axes.y(one.precision), 1, 2.2, _said(one)) for one in shown),
+    ]
+    keys = [_key(1, "thresholds 0 to 0.99")]
+    if used is not None:
+        body.append(dot(axes.x(used.recall), axes.y(used.precision), 2, 5.5, f"in use: {_said(used)}"))
+        keys.append(_key(2, f"in use <b>{used.threshold:.2f}</b>"))
+    body.append(
+        f'<circle class="ring" cx="{axes.x(best.recall):.1f}" cy="{axes.y(best.precision):.1f}" r="9" '
+        f'stroke="var(--series-3)"><title>best Dice: {_said(best)}</title></circle>'
+    )
+    keys.append(_key(3, f"best Dice <b>{best.threshold:.2f}</b>"))
+    title = "Precision and recall over thresholds"
+    return figure(title, f'<div class="legend">{"".join(keys)}</div>{drawing(title, body, HEIGHT)}')
+
+
+def reliability_chart(parts: Sequence[Reliability], error: float) -> str:
+    """Observed share of surface against the predicted probability; a dot's area grows with its voxels.
+
+    Args:
+        parts: Bins of probability; without any the result is empty.
+        error: Expected calibration error.
+    """
+    if not parts:
+        return ""
+    axes = Axes((0.0, 1.0), (0.0, 1.0), height=HEIGHT, bottom=BOTTOM)
+    path = " ".join(f"{axes.x(one.predicted):.1f},{axes.y(one.observed):.1f}" for one in parts)
+    voxels = sum(one.voxels for one in parts)
+    body = [
+        frame(axes, "predicted probability", "observed share of surface"),
+        _diagonal(axes),
+        f'<polyline class="line" points="{path}" stroke="var(--series-1)"/>',
+    ]
+    for one in parts:
+        share = one.voxels / voxels
+        text = f"predicted {one.predicted:.3f}, observed {one.observed:.3f}, {100 * share:.2g} % of the voxels"
+        body.append(dot(axes.x(one.predicted), axes.y(one.observed), 1, 3 + 7 * math.sqrt(share), text))
+    title = "Calibration"
+    note = f"above the diagonal: too cautious, below: too sure; calibration error {error:.3f}"
+    return figure(title, f"{remark(note)}{drawing(title, body, HEIGHT)}")
+
+
+def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note: str) -> str:
+    """Signed bars by falling value; of more than `MOST_BARS` the extremes of both ends.
+
+    Args:
+        title: Heading.
+        bars: One for each case; without any the result is empty.
+        unit: Of the values.
+        least: The scale reaches so far to both sides at least.
+        note: A line below the heading.
+    """
+    if not bars:
+        return ""
+    ranked = sorted(bars, key=lambda one: -one.value)
+    if len(ranked) > MOST_BARS:
+        ranked = [*ranked[: MOST_BARS // 2], *ranked[-MOST_BARS // 2 :]]
+        note = f"{note}; the {MOST_BARS} extremes of {len(bars)} cases"
+    low, high = min(-least, ranked[-1].value), max(least, ranked[0].value)
+    room = 0.2 * (high - low)  # for the numbers at the bars' ends
+    low, high = low - room, high + room
+    row = max(LEAST_ROW, min(MOST_ROW, 190 // len(ranked)))
+    height = TOP + row * len(ranked) + 30
+    floor = height - 30
+
+    def across(value: float) -> float:
+        return NAMES + (value - low) / (high - low) * (WIDTH - RIGHT - NAMES)
+
+    body = []
+    for tick in nice_ticks(low, high):
+        x = across(tick)
+        body.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{floor}"/>')
+        if x < WIDTH - RIGHT - 7 * len(unit) - 16:  # room for the axis's name
+            body.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{short(round(tick, 9))}</text>')
+    body.append(f'<text x="{WIDTH - RIGHT}" y="{floor + 17}" text-anchor="end">{escape(unit)}</text>')
+    body += [_bar(one, TOP + row * place, row, across(0.0), across(one.value)) for place, one in enumerate(ranked)]
+    zero = f"{across(0.0):.1f}"
+    body.append(f'<line class="zero" x1="{zero}" x2="{zero}" y1="{TOP}" y2="{floor}"/>')
+    return figure(title, f"{remark(note)}{drawing(title, body, height)}")
+
+
+def _bar(one: Bar, top: float, row: float, zero: float, end: float) -> str:
+    line = top + row / 2 + 4  # of the texts
+    name = one.name if len(one.name) <= MOST_LETTERS else one.name[: MOST_LETTERS - 1] + "…"
+    beside = f'x="{end + 5:.1f}"' if end >= zero else f'x="{end - 5:.1f}" text-anchor="end"'
+    drawn = (
+        f"<title>{escape(f'{one.name}: {one.value:+.2f}')}</title>"
+        f'<text x="{NAMES - 8}" y="{line}" text-anchor="end">{escape(name)}</text>'
+        f'<rect x="{min(zero, end):.1f}" y="{top + 3}" width="{abs(end - zero):.1f}" height="{row - 6}" '
+        f'fill="var(--series-{2 if one.value > 0 else 1})"/>'
+    )
+    number = f'<text {beside} y="{line}">{one.value:+.2f}</text>'
+    return (f'<a href="#{escape(one.target)}">{drawn}</a>' if one.target else f"<g>{drawn}</g>") + number
+
+
+def _diagonal(axes: Axes) -> str:
+    (left, right), (bottom, top) = axes.x_range, axes.y_range
+    ends = f'x1="{axes.x(left):.1f}" y1="{axes.y(bottom):.1f}" x2="{axes.x(right):.1f}" y2="{axes.y(top):.1f}"'
+    return f'<line class="diagonal" {ends}/>'
+
+
+def _said(one: Operating) -> str:
+    return (
+        f"threshold {one.threshold:.2f}: precision {one.precision:.3f}, recall {one.recall:.3f}, Dice {one.dice:.3f}, "
+        f"surface {100 * one.predicted_share:.1f} %"
+    )
+
+
+def _key(colour: int, text: str) -> str:
+    return f'<span><i style="--colour:var(--series-{colour})"></i>{text}</span>'
