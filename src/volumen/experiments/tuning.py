@@ -24,7 +24,7 @@ from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.errors import UserError
 from volumen.experiments.out_of_fold import HeldOut
 from volumen.experiments.search_space import starting_points, suggest
-from volumen.metrics import leaderboard
+from volumen.metrics import leaderboard, standard_error
 from volumen.postprocess import apply_pipeline
 
 ALL = "all"
@@ -169,9 +169,8 @@ def groups_of(cases: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
 
 
 def mean_and_noise(differences: Sequence[float]) -> tuple[float, float]:
-    """Mean of paired differences and its standard error; NaN for fewer than two."""
-    noise = float(np.std(differences, ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
-    return float(np.mean(differences)), noise
+    """Mean of paired differences and its standard error."""
+    return float(np.mean(differences)), standard_error(differences)
 
 
 def _search_alone(arguments: tuple[Sequence[HeldOut], Path, str, int, int]) -> Search:
