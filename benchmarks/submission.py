@@ -99,7 +99,7 @@ def _prepare_rest(raw: Path, folder: Path, test: Sequence[str]) -> None:
 def _train(folder: Path, member: int, time_budget: str) -> Path:
     run = folder / f"member-{member}"
     finished = run / "status.json"
-    if finished.is_file() and json.loads(finished.read_text())["state"] == "finished":
+    if finished.is_file() and json.loads(finished.read_text())["state"] in ("finished", "out_of_time"):
         return run
     arguments = ["train", "preset:default", "-o", f"data.dataset={folder / 'prepared'}", "--fold", str(member)]
     arguments += ["--out", str(run), "--time-budget", time_budget, *(["--resume"] if run.exists() else [])]

@@ -16,7 +16,7 @@ def state(step):
 def store(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints")
     for step in (10, 20, 30):
-        store.save(state(step), step=step, epoch=step // 10, best=step == 10)
+        store.save(state(step), step=step, epoch=step // 10, best=step == 10, best_loss=step == 20)
     return store
 
 
@@ -27,12 +27,14 @@ def no_warning(text):
 def test_keeps_the_last_two_and_the_best(store):
     assert sorted(path.name for path in store.folder.iterdir()) == [
         "best.pt",
+        "best_loss.pt",
         "manifest.json",
         "step-00000020.pt",
         "step-00000030.pt",
     ]
     assert store.load_latest(no_warning)["step"] == 30
     assert store.load_best(no_warning)["step"] == 10
+    assert store.load_best(no_warning, "best_loss")["step"] == 20
     assert torch.equal(store.load_best(no_warning)["weights"]["a"], torch.full((3,), 10.0))
 
 

@@ -44,6 +44,7 @@ def run(settings, totals, metrics=None):
 def test_best_follows_the_metric_and_not_the_loss():
     _, verdicts = run(Training(), totals=[1.0, 0.5, 0.9], metrics=[0.3, 0.2, 0.4])
     assert [verdict.is_best for verdict in verdicts] == [True, False, True]
+    assert [verdict.is_best_loss for verdict in verdicts] == [True, True, False]
 
 
 def test_rollback_needs_the_catastrophic_share_and_the_switch():

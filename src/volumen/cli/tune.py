@@ -20,7 +20,7 @@ def tune(
     ],
     trials: Annotated[int, typer.Option(min=1, help="Pipelines that each search tries.")] = 60,
     workers: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
-    which: Annotated[str, typer.Option(help="Weights: best, last, plain, average or swa.")] = "best",
+    which: Annotated[str, typer.Option(help="Weights: best, best_loss, last, plain, average or swa.")] = "best",
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
     override: Annotated[
         list[str] | None,

@@ -17,7 +17,6 @@ from volumen.inference.predictor import weights_identity
 from volumen.training.checkpoint import WHICH, load_for_inference
 
 SELECTION = "selection.json"
-NO_LOSS = "by loss: runs keep no best-by-loss weights, since a loss depends on the weights of its terms"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 
 from rich.console import Console
 
-from volumen.experiments.selecting import NO_LOSS, Choice
+from volumen.experiments.selecting import Choice
 from volumen.reporting.console import plain_table
 
 
@@ -30,7 +30,6 @@ def _lines(choice: Choice) -> list[str]:
     lines += [f"not sound: {one.name}: {reason}" for one in choice.selection.candidates for reason in one.reasons]
     lines += [f"the same weights as {name}: {', '.join(same)}" for name, same in choice.same.items() if same]
     lines += [f"not there: {name}: {reason}" for name, reason in choice.missing.items()]
-    lines.append(f"not there: {NO_LOSS}")
     if len(choice.selection.candidates) > 1:
         lines.append("± is two standard errors of the paired difference over the volumes")
     if choice.selection.note:

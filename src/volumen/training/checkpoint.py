@@ -25,7 +25,8 @@ from volumen.models import build_model
 
 KEEP_LATEST = 2
 OVERRIDABLE = ("inference", "postprocessing", "device", "precision")
-WHICH = ("best", "last", "plain", "average", "swa")
+WHICH = ("best", "best_loss", "last", "plain", "average", "swa")
+BEST, BEST_LOSS = "best", "best_loss"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Entry:
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the last two and the best.
+    """The checkpoints of one run: the last two, the best by the selection metric, and the best by validation loss.
+
+    The last one is kept to be compared with (`volumen select`); nothing is ever chosen by it.
 
     Args:
         folder: `checkpoints/` of the run; made when the first checkpoint is saved.
@@ -48,22 +51,25 @@ class CheckpointStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, state: dict[str, Any], *, step: int, epoch: int, best: bool) -> Path:
-        """Write a state, list it, and drop the oldest beyond the last two; `best` also keeps it as `best.pt`."""
+    def save(self, state: dict[str, Any], *, step: int, epoch: int, best: bool, best_loss: bool = False) -> Path:
+        """Write a state, list it, and drop the oldest beyond the last two; `best` also keeps it as `best.pt`,
+        `best_loss` as `best_loss.pt`.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.pt"
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
             digest = sha256_of(temporary)
-        latest, kept_best = self._manifest()
+        latest, kept = self._manifest()
         entry = Entry(path.name, digest, step, epoch)
         latest = [*(other for other in latest if other.file != path.name), entry]
-        if best:
-            with atomic_path(self.folder / "best.pt") as temporary:
-                temporary.unlink(missing_ok=True)
-                _link_or_copy(path, temporary)
-            kept_best = Entry("best.pt", digest, step, epoch)
-        self._write_manifest(latest[-KEEP_LATEST:], kept_best)
+        for name, wanted in ((BEST, best), (BEST_LOSS, best_loss)):
+            if wanted:
+                with atomic_path(self.folder / f"{name}.pt") as temporary:
+                    temporary.unlink(missing_ok=True)
+                    _link_or_copy(path, temporary)
+                kept[name] = Entry(f"{name}.pt", digest, step, epoch)
+        self._write_manifest(latest[-KEEP_LATEST:], kept)
         for old in latest[:-KEEP_LATEST]:
             (self.folder / old.file).unlink(missing_ok=True)
         return path
@@ -77,8 +83,8 @@ class CheckpointStore:
         Raises:
             UserError: There is no whole checkpoint.
         """
-        latest, best = self._manifest()
-        for entry in [*reversed(latest), *([best] if best else [])]:
+        latest, kept = self._manifest()
+        for entry in [*reversed(latest), *([kept[BEST]] if BEST in kept else [])]:
             state = self._read(entry, warn)
             if state is not None:
                 return state
@@ -86,21 +92,21 @@ class CheckpointStore:
             f"{self.folder} holds no whole checkpoint to resume from: start the run anew in another folder with --out"
         )
 
-    def load_best(self, warn: Callable[[str], None]) -> dict[str, Any]:
-        """The checkpoint with the best selection metric.
+    def load_best(self, warn: Callable[[str], None], name: str = BEST) -> dict[str, Any]:
+        """The checkpoint with the best selection metric, or with the least validation loss (`best_loss`).
 
         Raises:
             UserError: There is none yet, or it is damaged.
         """
-        _, best = self._manifest()
-        state = self._read(best, warn) if best else None
+        entry = self._manifest()[1].get(name)
+        state = self._read(entry, warn) if entry else None
         if state is None:
-            raise UserError(f"{self.folder} holds no whole best checkpoint: use --which last")
+            raise UserError(f"{self.folder} holds no whole {name} checkpoint: use --which last")
         return state
 
     def has_best(self) -> bool:
         """Whether a best checkpoint is listed."""
-        return self._manifest()[1] is not None
+        return BEST in self._manifest()[1]
 
     def _read(self, entry: Entry, warn: Callable[[str], None]) -> dict[str, Any] | None:
         path = self.folder / entry.file
@@ -114,16 +120,18 @@ class CheckpointStore:
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return state
 
-    def _manifest(self) -> tuple[list[Entry], Entry | None]:
+    def _manifest(self) -> tuple[list[Entry], dict[str, Entry]]:
+        """The last checkpoints, and the best ones by name."""
         path = self.folder / "manifest.json"
         if not path.is_file():
-            return [], None
+            return [], {}
         content = json.loads(path.read_text())
-        best = Entry(**content["best"]) if content["best"] else None
-        return [Entry(**entry) for entry in content["latest"]], best
+        kept = {name: Entry(**content[name]) for name in (BEST, BEST_LOSS) if content.get(name)}
+        return [Entry(**entry) for entry in content["latest"]], kept
 
-    def _write_manifest(self, latest: list[Entry], best: Entry | None) -> None:
-        content = {"latest": [vars(entry) for entry in latest], "best": vars(best) if best else None}
+    def _write_manifest(self, latest: list[Entry], kept: dict[str, Entry]) -> None:
+        content: dict[str, Any] = {"latest": [vars(entry) for entry in latest]}
+        content |= {name: vars(kept[name]) if name in kept else None for name in (BEST, BEST_LOSS)}
         write_atomically(self.folder / "manifest.json", json.dumps(content, indent=2) + "\n")
 
 
@@ -159,8 +167,9 @@ def load_for_inference(run: Path, which: str = "best", overrides: Sequence[str] 
 
     Args:
         run: A run folder.
-        which: `best` (by the selection metric) and `last` give the weights that were validated then: the moving average
-            where the run keeps one. `plain`, `average` and `swa` give those weights of the last checkpoint.
+        which: `best` (by the selection metric), `best_loss` (by the validation loss) and `last` give the weights that
+            were validated then: the moving average where the run keeps one. `plain`, `average` and `swa` give those
+            weights of the last checkpoint.
         overrides: `key=value` for keys of `inference`, `postprocessing`, `device` and `precision`.
 
     Raises:
@@ -174,13 +183,14 @@ def load_for_inference(run: Path, which: str = "best", overrides: Sequence[str] 
         )
     store = CheckpointStore(run / "checkpoints")
     warnings: list[str] = []
-    state = store.load_best(warnings.append) if which == "best" else store.load_latest(warnings.append)
-    if warnings and which != "best":
+    marked = which in (BEST, BEST_LOSS)
+    state = store.load_best(warnings.append, which) if marked else store.load_latest(warnings.append)
+    if warnings and not marked:
         raise UserError("; ".join(warnings) + ": name `--which best` or train again")
     config = Config.model_validate_json(state["config"])
     model = build_model(config.model)
     load_weights(model, state["model"], f"{run}/checkpoints")
-    chosen = {"best": state["validated_weights"], "last": state["validated_weights"]}.get(which, which)
+    chosen = state["validated_weights"] if marked or which == "last" else which
     if chosen != "plain":
         average = state[chosen]
         if average is None or average["count"] == 0:

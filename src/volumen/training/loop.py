@@ -159,10 +159,10 @@ class _Trainer:
                 self._save(best=False)
                 return self._end("stopped", signal=stop.name)
             verdict = self._end_epoch()
-            if verdict.is_best:
-                self._save(best=True)
+            if verdict.is_best or verdict.is_best_loss:
+                self._save(best=verdict.is_best, best_loss=verdict.is_best_loss)
             ends = verdict.stop or state.cursor.step >= state.planned_steps
-            if (not ends and self._act(verdict)) or not verdict.is_best:
+            if (not ends and self._act(verdict)) or not (verdict.is_best or verdict.is_best_loss):
                 self._save(best=False)
             if verdict.stop:
                 return self._end("early_stopping")
@@ -318,9 +318,11 @@ class _Trainer:
             self.emit({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
             state.planned_steps = planned
 
-    def _save(self, *, best: bool) -> None:
+    def _save(self, *, best: bool, best_loss: bool = False) -> None:
         cursor = self.state.cursor
-        self.run_folder.checkpoints.save(self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best)
+        self.run_folder.checkpoints.save(
+            self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss
+        )
 
     def _end(self, how: str, **details: Any) -> Outcome:
         watch = self.state.watch

@@ -38,6 +38,8 @@ class Verdict:
 
     is_best: bool = False
     """The selection metric is the best so far."""
+    is_best_loss: bool = False
+    """The validation loss is the least so far under this objective."""
     rollback: bool = False
     """Restore the best state, because the loss is catastrophically above its best."""
     intervene: bool = False
@@ -87,6 +89,7 @@ class Watch:
         intervene = self._may_intervene(settings, total)
         return Verdict(
             is_best=is_best,
+            is_best_loss=total < best_total,
             rollback=catastrophic and settings.degradation.rollback and self.best_epoch >= 0 and not is_best,
             intervene=intervene,
             stop=stopping is not None and self.waiting >= stopping.patience,
