@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from volumen.cli.main import run as volumen
@@ -11,9 +12,11 @@ from volumen.data import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.prepare import prepare
+from volumen.data.volumes import read_volume
 from volumen.doctor.audit import CHECKS, run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
+from volumen.inference.files import write_mask
 
 ONLY = ("--only", "P3", "--only", "P6")
 
@@ -161,6 +164,32 @@ def test_a_volume_that_is_there_twice_is_seen(raw, tmp_path) -> None:
     found = findings(tmp_path / "p", only="P7")
     assert (found[0].code, found[0].severity) == ("P7", Severity.stop)
     assert "is in the training part as" in found[0].title
+
+
+def relabelled(raw: Path, folder: Path, change) -> Path:
+    """The data set with other labels: `change` makes them of all labels in the order of their names."""
+    for part in ("train_images", "train_labels"):
+        (folder / part).mkdir(parents=True)
+    names = sorted(path.name for path in (raw / "train_labels").iterdir())
+    for name, label in zip(names, change([read_volume(raw / "train_labels" / name) for name in names]), strict=True):
+        (folder / "train_images" / name).write_bytes((raw / "train_images" / name).read_bytes())
+        write_mask(folder / "train_labels" / name, label)
+    (folder / "train.csv").write_bytes((raw / "train.csv").read_bytes())
+    assert volumen(["prepare", str(folder), "--out", str(folder / "prepared"), "--accept-proposal"]) == 0
+    return folder / "prepared"
+
+
+@pytest.mark.parametrize(("axis", "shift"), [(0, 8), (1, -8), (2, 6)])
+def test_labels_that_are_shifted_are_seen(raw, tmp_path, axis, shift) -> None:
+    out = relabelled(raw, tmp_path, lambda labels: [np.roll(label, shift, axis) for label in labels])
+    first = findings(out, only="P7")[0]
+    assert (first.code, first.severity) == ("P7", Severity.stop)
+    assert "shifted against their images" in first.title
+
+
+def test_labels_of_other_volumes_are_seen(raw, tmp_path) -> None:
+    out = relabelled(raw, tmp_path, lambda labels: [*labels[1:], labels[0]])
+    assert "labels have next to nothing to do with their images" in [one.title for one in findings(out, only="P7")]
 
 
 def test_the_command_prints_findings_json_and_the_autopsy(prepared, raw, capsys) -> None:

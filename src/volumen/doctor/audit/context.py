@@ -118,6 +118,11 @@ class Context:
     def _label_block(self, case_id: str, centre: NDArray[np.integer], side: int) -> NDArray[np.uint8]:
         return _block(self.dataset.label(case_id), centre, side, outside=IGNORE).astype(np.uint8)
 
+    def middle(self, case_id: str, side: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Grey values and labels of the cube in the middle of a volume; what lies outside is 0 and ignored."""
+        centre = np.array(self.dataset.case(case_id).shape) // 2
+        return _block(self.dataset.image(case_id), centre, side), self._label_block(case_id, centre, side)
+
     @cached_property
     def population(self) -> Population:
         """How sure the labels' own surfaces are, over blocks of some training volumes."""

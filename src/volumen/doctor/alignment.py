@@ -1,0 +1,107 @@
+"""Do labels lie where their images say, or are they shifted, or another volume's?
+
+A linear model predicts the label of a voxel from the image's local shape: grey value and its first and second
+derivatives at two scales (Koenderink's local jet). It sees a few voxels, so a shift of the labels by more costs it what
+it knows. The share of variance it explains, by shift, has its peak at 0 where image and label belong together; at
+another shift they are displaced, and where it is no higher than with another volume's labels they have nothing to do
+with each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volumen.data.labels import IGNORE, SURFACE
+
+SCALES_VOXELS = (1.0, 2.0)
+ORDERS = tuple(order for order in product(range(3), repeat=3) if sum(order) <= 2)
+DISTANCES = (4, 8, 12)
+"""Of the shifts that are tried along each axis, in voxels; the model sees about 4."""
+MOST_VOXELS = 8_000
+FEWEST_VOXELS = 200
+
+Shift = tuple[int, int, int]
+MOVES: tuple[Shift, ...] = tuple(
+    (z, y, x)
+    for distance in DISTANCES
+    for sign in (1, -1)
+    for z, y, x in ((sign * distance, 0, 0), (0, sign * distance, 0), (0, 0, sign * distance))
+)
+SHIFTS: tuple[Shift, ...] = ((0, 0, 0), *MOVES)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Share of the labels' variance that images explain, by shift, as means over the volumes."""
+
+    explained: dict[Shift, float]
+    exchanged: float
+    """With the labels of another volume."""
+    volumes: int
+
+    @property
+    def here(self) -> float:
+        """As the data set has it."""
+        return self.explained[0, 0, 0]
+
+    @property
+    def best(self) -> Shift:
+        """The shift of the labels, z y x, at which they fit best."""
+        return max(self.explained, key=lambda shift: self.explained[shift])
+
+
+def measure_alignment(pairs: Sequence[tuple[NDArray[np.generic], NDArray[np.uint8]]]) -> Alignment | None:
+    """Measure blocks of images and labels.
+
+    Args:
+        pairs: Image and canonical label codes of blocks of different volumes, all [Z, Y, X] of one shape.
+
+    Returns:
+        None where no block holds enough of surface and background.
+    """
+    jets = [_jet(image) for image, _ in pairs]
+    rows, exchanged = [], []
+    for number, (jet, (_, label)) in enumerate(zip(jets, pairs, strict=True)):
+        found = [_explained(jet, label, shift) for shift in SHIFTS]
+        if found[0] is None:
+            continue
+        rows.append([np.nan if one is None else one for one in found])
+        other = _explained(jets[(number + 1) % len(jets)], label, (0, 0, 0)) if len(jets) > 1 else None
+        exchanged.append(np.nan if other is None else other)
+    if not rows:
+        return None
+    means = np.nan_to_num(np.nanmean(np.asarray(rows), axis=0), nan=0.0)
+    return Alignment(dict(zip(SHIFTS, means.tolist(), strict=True)), float(np.mean(exchanged)), len(rows))
+
+
+def _jet(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Derivatives up to the second order at both scales, each of unit variance, [features, Z, Y, X]."""
+    grey = np.asarray(image, dtype=np.float32)
+    found = [ndimage.gaussian_filter(grey, scale, order=order) for scale in SCALES_VOXELS for order in ORDERS]
+    jet: NDArray[np.float32] = np.stack([(one - one.mean()) / max(float(one.std()), 1e-9) for one in found])
+    return jet
+
+
+def _explained(jet: NDArray[np.float32], label: NDArray[np.uint8], shift: Shift) -> float | None:
+    """R squared of the linear model for labels moved by a shift; None where too few voxels of a class are left."""
+    at, here = [], []
+    for distance, side in zip(shift, label.shape, strict=True):
+        at.append(slice(max(0, distance), side + min(0, distance)))
+        here.append(slice(max(0, -distance), side + min(0, -distance)))
+    codes = label[tuple(here)]
+    places = np.flatnonzero(codes != IGNORE)
+    places = places[:: max(1, len(places) // MOST_VOXELS)]
+    truth = (codes.ravel()[places] == SURFACE).astype(np.float64)
+    if min(truth.sum(), len(truth) - truth.sum()) < FEWEST_VOXELS:
+        return None
+    features = jet[(slice(None), *at)].reshape(len(jet), -1)[:, places].T.astype(np.float64)
+    features -= features.mean(axis=0)
+    scatter = features.T @ features
+    scatter[np.diag_indices_from(scatter)] += 1e-6 * len(features)  # a constant feature has no variance to divide by
+    solution = np.linalg.solve(scatter, features.T @ (truth - truth.mean()))
+    residual = truth - features @ solution
+    return 1.0 - float(residual.var() / truth.var())
