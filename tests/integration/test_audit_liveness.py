@@ -182,7 +182,8 @@ def test_no_key_of_the_schema_is_dead(examined) -> None:
         left = [keys[key] for key in sorted(wanted - live) if key in keys]
         found = examine(context, keys=left).trials if left else ()
         live |= {as_schema_key(context.config, trial.key) for trial in found if trial.verdict == Verdict.live}
-    assert sorted(wanted - live) == []
+    only_one = {"postprocessing.steps[sharpen_ridges].kind"}  # no other step works on probabilities
+    assert sorted(wanted - live) == sorted(only_one)
     switched_off = {key for key in live - wanted if any(other.startswith(f"{key}.") for other in wanted)}
     assert sorted(live - wanted - switched_off) == []
 
