@@ -17,8 +17,8 @@ SAMPLING_ERROR = 0.15
 ALIGNED_CASES, ALIGNED_VOXELS = 6, 64
 SHIFTED, SMALL_GAIN = 1.2, 0.005
 """Factor and sum by which another place must explain more; measured: healthy 0.98, shifted by 6 voxels 1.4 and more."""
-UNRELATED, RELATED = 0.03, 0.1
-"""Measured: exchanged labels at most 0.02 in place and 0.05 at any shift, healthy ones 0.22 to 0.47."""
+UNRELATED, RELATED = 0.05, 0.1
+"""Measured: exchanged labels at most 0.03 in place and 0.055 at any shift, healthy ones 0.22 to 0.47."""
 
 
 def check_data(context: Context) -> Iterator[Finding]:
