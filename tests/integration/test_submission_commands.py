@@ -447,3 +447,23 @@ def test_a_search_that_is_killed_goes_on_and_scores_nothing_twice(place, tmp_pat
     assert len(keys) == len(set(keys))
     searches = json.loads((out / "tuning.json").read_text())["searches"]
     assert [one["trials"] >= 8 for one in searches] == [True] * 3
+
+
+@pytest.mark.parametrize("command", ["predict", "tune"])
+def test_a_full_disk_under_other_commands_says_how_to_go_on(place, tmp_path, monkeypatch, capsys, command):
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    run, images, out = str(place / "first"), str(place / "raw" / "test_images"), tmp_path / "out"
+    arguments = {
+        "predict": ["predict", run, images, str(out)],
+        "tune": ["tune", run, str(place / "second"), "--out", str(out), "--trials", "4"],
+    }[command]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            files.tifffile if command == "predict" else np, {"predict": "imwrite", "tune": "save"}[command], full
+        )
+        assert volumen(arguments) in (1, 2)
+    assert "make room" in capsys.readouterr().err
+    assert not [path for path in out.rglob("*") if path.suffix in (".tif", ".npy") or path.name.startswith(".partial")]
+    assert volumen([*arguments, *(["--resume"] if command == "predict" else [])]) == 0

@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that `volumen --help` answers at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,16 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except typer.Abort:
         print("interrupted", file=sys.stderr)
+        return EXIT_FAILURE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _failure(error)
+        place = f" ({error.filename})" if error.filename else ""
+        print(
+            f"failed: the disk is full{place}: nothing half-written is left; make room and start again (predict: "
+            "--resume, train: --resume, tune and submit: the same command)",
+            file=sys.stderr,
+        )
         return EXIT_FAILURE
     except Exception as error:
         return _failure(error)
