@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the audit's checks call this module
 PATCHES = 2
 STEPS = 400
 LOOK_EVERY = 10
-SECONDS = 90.0
+SECONDS = 75.0
 LEARNT = 0.05
 """Progress at which the patches count as learnt by heart."""
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # the audit's checks call this module
 
 LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 112
-SECONDS = 60.0
+SECONDS = 50.0
 SMOOTHED = 3
 """Steps whose median is taken."""
 BEGINS, LOST = 0.1, 0.5

@@ -76,19 +76,28 @@ def scaled_rate(optimiser: Sgd | AdamW, factor: float) -> tuple[float, str]:
     return optimiser.learning_rate * math.sqrt(factor), ROOT
 
 
-def measure_cost(context: "Context", *, batch: int | None = None, tell: Tell = lambda name, done, of: None) -> Cost:
+def measure_cost(
+    context: "Context",
+    *,
+    batch: int | None = None,
+    compare: bool = True,
+    limit_seconds: float = 20.0,
+    tell: Tell = lambda name, done, of: None,
+) -> Cost:
     """Measure a run, and the same run with another batch size.
 
     Args:
         context: The run.
         batch: The other size; the double of the configured one by default, at most the patches of an epoch.
+        compare: False leaves the other size out.
+        limit_seconds: A step that would take longer is measured on fewer voxels and scaled.
         tell: Told what is measured next.
 
     Raises:
         UserError: A batch that an epoch does not hold, or a step that fails for another reason than memory.
     """
     config, available = context.config, available_bytes(context.config)
-    other = _other_batch(config, batch)
+    other = _other_batch(config, batch) if compare else config.data.batch
     share = surface_share(context.dataset, context.training)
     trials = _try_batches(config, other, share, available, tell)
     tell("largest batch", 4, STAGES)
@@ -96,13 +105,14 @@ def measure_cost(context: "Context", *, batch: int | None = None, tell: Tell = l
     fitting = max((trial.batch for trial in trials.values() if trial.fits), default=0)
     room = voxels(with_size(config, fitting, config.data.patch))
     tell("step", 5, STAGES)
-    profile = profile_step(context, most_voxels=room)
+    profile = profile_step(context, most_voxels=room, limit_seconds=limit_seconds)
     validation = measure_validation(context)
     tell(f"step of batch {other}", 6, STAGES)
     before = _plan(config, profile, validation, trials, available)
     after = None
     if other != config.data.batch:
-        after = _plan(config, profile_step(context, batch=other, most_voxels=room), validation, trials, available)
+        changed = profile_step(context, batch=other, most_voxels=room, limit_seconds=limit_seconds)
+        after = _plan(config, changed, validation, trials, available)
     rule = scaled_rate(config.optimiser, 1.0)[1]
     epochs, validations = config.training.epochs, _validations(config)
     return Cost(profile, validation, epochs, validations, before, after, largest, available, rule)
