@@ -31,6 +31,7 @@ OUT_OF_MEMORY = (
     "out of memory",
     "bad_alloc",
     "resource temporarily unavailable",
+    "failed to map segment",  # a library that no longer fits
     "could not get source code",  # what importing PyTorch ends in where no room is left for a file's text
 )
 
