@@ -114,7 +114,7 @@ def _write_volume(run: Path, folder: Path) -> None:
 
 def _child(variant: Variant, run: Path, folder: Path) -> int:
     """Predict the volume once for every line of input."""
-    from volumen.runtime import tune_allocator
+    from volumen.runtime import proc_status, tune_allocator
 
     if variant.tuned:
         tune_allocator()
@@ -130,15 +130,11 @@ def _child(variant: Variant, run: Path, folder: Path) -> int:
         for _ in range(3):
             tile(image)
         alone = (time.perf_counter() - began) / 3
-        print(json.dumps({"seconds": seconds, "cpu": used, "tile": alone, "peak": _peak_bytes()}), flush=True)
+        print(
+            json.dumps({"seconds": seconds, "cpu": used, "tile": alone, "peak": proc_status("VmHWM")["VmHWM"]}),
+            flush=True,
+        )
     return 0
-
-
-def _peak_bytes() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("this system does not tell the peak of memory")
 
 
 def _peer(run: Path) -> tuple[Any, Any]:
@@ -221,9 +217,11 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
 
 
 def _print_times(rows: list[list[dict[str, float]]]) -> None:
+    from volumen.inference import plan_tiles
+
     names = [variant.name for variant in VARIANTS]
     peer, tuned = rows[names.index(PEER)], rows[names.index(PEER_TUNED)]
-    count = 27
+    count = len(plan_tiles((SIDE,) * 3, TILE, OVERLAP))
     print(f"\n{SIDE}^3, {count} tiles of {TILE[0]}^3; medians over {len(peer)} rounds\n")
     print("| | seconds | CPU s | faster than MONAI | than MONAI tuned | share of the ideal | peak MB |")
     print("| --- " * 7 + "|")

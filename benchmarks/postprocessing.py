@@ -23,7 +23,7 @@ from volumen.config.postprocessing import Postprocessing
 from volumen.data.labels import SURFACE
 from volumen.data.prepare import prepare
 from volumen.postprocess import apply_pipeline, count, walk
-from volumen.runtime import cpu_description
+from volumen.runtime import cpu_description, proc_status
 
 SIDE = 320
 EVERYTHING = "every step"
@@ -87,18 +87,11 @@ def _child(name: str, file: Path) -> int:
     for step, state in walk(probabilities, settings):
         steps.append((step.kind, time.process_time() - last))
         last, mask = time.process_time(), state.mask
-    seconds, used, peak = time.perf_counter() - wall, time.process_time() - cpu, _peak_bytes()
+    seconds, used, peak = time.perf_counter() - wall, time.process_time() - cpu, proc_status("VmHWM")["VmHWM"]
     found = count(mask)
     counts = f"{found.components}, {found.tunnels}, {found.cavities}"
     print(json.dumps({"seconds": seconds, "cpu": used, "peak": peak, "steps": steps, "counts": counts}))
     return 0
-
-
-def _peak_bytes() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("this system does not tell the peak of memory")
 
 
 if __name__ == "__main__":

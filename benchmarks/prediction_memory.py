@@ -23,7 +23,7 @@ from volumen.config.model import UNetModel
 from volumen.data.normalise import Normalised, statistics_of
 from volumen.inference import Predictor
 from volumen.models import build_model
-from volumen.runtime import Precision, cpu_description
+from volumen.runtime import Precision, cpu_description, proc_status
 
 
 def main() -> int:
@@ -62,7 +62,7 @@ def _child(side: int, scratch: Path | None) -> int:
             precision=Precision("fp32", "cpu"),
         )
         predictor.logits(np.zeros((64, 64, 64), np.float32))  # warm
-        before, began = _anonymous(), time.perf_counter()
+        before, began = proc_status("RssAnon")["RssAnon"], time.perf_counter()
         with _Sampler() as sampler:
             predictor.probabilities(Normalised(image, statistics, "zscore"), scratch=scratch)
         seconds = time.perf_counter() - began
@@ -88,14 +88,7 @@ class _Sampler:
 
     def _watch(self) -> None:
         while not self._end.wait(0.02):
-            self.most = max(self.most, _anonymous())
-
-
-def _anonymous() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("this system does not tell anonymous memory")
+            self.most = max(self.most, proc_status("RssAnon")["RssAnon"])
 
 
 if __name__ == "__main__":

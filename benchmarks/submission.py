@@ -20,11 +20,10 @@ from volumen.cli.main import run as volumen
 from volumen.config.postprocessing import Postprocessing
 from volumen.data import PreparedDataset
 from volumen.data.folds import make_folds
-from volumen.data.normalise import Normalised, occupied
 from volumen.data.prepare import prepare
 from volumen.experiments.bundles import bundle_runs
 from volumen.experiments.out_of_fold import Source
-from volumen.experiments.predicting import open_predictor
+from volumen.experiments.predicting import Opened, open_predictor, predict_case
 from volumen.experiments.tuned_files import tune_runs
 from volumen.experiments.tuning import RAW, mean_and_noise
 from volumen.metrics import leaderboard
@@ -116,11 +115,10 @@ def _scores(
 
 
 def _case(
-    dataset: PreparedDataset, case_id: str, opened: object, methods: dict[str, Postprocessing]
+    dataset: PreparedDataset, case_id: str, opened: Opened, methods: dict[str, Postprocessing]
 ) -> Iterator[tuple[str, float]]:
-    image, label = np.asarray(dataset.image(case_id)), np.asarray(dataset.label(case_id))
-    normalised = Normalised(image, dataset.case(case_id).statistics, opened.config.data.normalisation)
-    probabilities = opened.predictor.probabilities(normalised, occupied(image))
+    label = np.asarray(dataset.label(case_id))
+    probabilities = predict_case(opened.predictor, dataset, case_id, opened.config.data.normalisation)
     for name, settings in methods.items():
         yield name, leaderboard(apply_pipeline(probabilities, settings), label).score
 

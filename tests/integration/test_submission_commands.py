@@ -309,7 +309,7 @@ def test_a_full_disk_is_told_and_leaves_no_zip(place, bundle, tmp_path, monkeypa
             patch.setattr(files.tifffile, "imwrite", full)
         else:
             patch.setattr(zipfile.ZipFile, "writestr", full)
-        assert submit(bundle, place, archive) == 2
+        assert submit(bundle, place, archive) == 1
     assert "the disk is full" in capsys.readouterr().err
     assert not archive.exists()
     assert not list(tmp_path.glob("**/.partial*"))
@@ -463,7 +463,7 @@ def test_a_full_disk_under_other_commands_says_how_to_go_on(place, tmp_path, mon
         patch.setattr(
             files.tifffile if command == "predict" else np, {"predict": "imwrite", "tune": "save"}[command], full
         )
-        assert volumen(arguments) in (1, 2)
+        assert volumen(arguments) == 1
     assert "make room" in capsys.readouterr().err
     assert not [path for path in out.rglob("*") if path.suffix in (".tif", ".npy") or path.name.startswith(".partial")]
     assert volumen([*arguments, *(["--resume"] if command == "predict" else [])]) == 0

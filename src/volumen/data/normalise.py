@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.data.labels import count_values
+from volumen.data.windows import slide
 from volumen.errors import UserError
 
 Method = Literal["zscore", "percentile", "none"]
@@ -99,20 +100,12 @@ def occupied(image: NDArray[Any]) -> NDArray[np.bool_]:
     if not zero.any():
         return np.ones(image.shape, dtype=bool)
     reach = EMPTY_VOXELS // 2
-    eroded = _windows(np.pad(zero, reach, constant_values=True), np.logical_and)
-    return ~_windows(np.pad(eroded, reach, constant_values=False), np.logical_or)
-
-
-def _windows(volume: NDArray[np.bool_], combine: np.ufunc) -> NDArray[np.bool_]:
-    """All (or any) of each cube of EMPTY_VOXELS; each axis gets shorter by one less than that."""
-    for axis in range(3):
-        moved = np.moveaxis(volume, axis, 0)
-        count = len(moved) - EMPTY_VOXELS + 1
-        found = moved[:count]
-        for shift in range(1, EMPTY_VOXELS):
-            found = combine(found, moved[shift : shift + count])
-        volume = np.moveaxis(found, 0, axis)
-    return volume
+    opened: NDArray[np.bool_] = zero
+    for outside, combine in ((True, np.logical_and), (False, np.logical_or)):
+        opened = np.pad(opened, reach, constant_values=outside)
+        for axis in range(3):
+            opened = slide(opened, EMPTY_VOXELS, axis, combine)
+    return ~opened
 
 
 def _transform(image: NDArray[Any], statistics: IntensityStatistics, method: Method) -> NDArray[np.float32]:

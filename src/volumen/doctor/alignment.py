@@ -74,7 +74,9 @@ def measure_alignment(pairs: Sequence[tuple[NDArray[np.generic], NDArray[np.uint
         exchanged.append(np.nan if other is None else other)
     if not rows:
         return None
-    means = np.nan_to_num(np.nanmean(np.asarray(rows), axis=0), nan=0.0)
+    table = np.asarray(rows)
+    counts = np.isfinite(table).sum(axis=0)  # a shift may leave too little of every volume: it explains nothing then
+    means = np.nansum(table, axis=0) / np.maximum(counts, 1)
     return Alignment(dict(zip(SHIFTS, means.tolist(), strict=True)), float(np.mean(exchanged)), len(rows))
 
 

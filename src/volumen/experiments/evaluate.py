@@ -5,7 +5,7 @@ scored with the leaderboard's own metric. A case that the run was trained on is 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from volumen.config.postprocessing import Hysteresis, Postprocessing, Threshold
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import Fold, load_folds
-from volumen.data.normalise import normalise, occupied
 from volumen.errors import UserError
 from volumen.experiments.distribution import Verdict, judge, judge_share
-from volumen.experiments.predicting import predictor_for
+from volumen.experiments.predicting import predict_case, predictor_for
 from volumen.experiments.scoring import (
     FORMAT_VERSION,
     CaseResult,
@@ -30,13 +29,13 @@ from volumen.experiments.scoring import (
 from volumen.experiments.step_scores import score_steps
 from volumen.files import write_atomically
 from volumen.inference import Predictor
+from volumen.inference.files import Progress
 from volumen.postprocess import apply_pipeline
 from volumen.reporting.images import case_panel, choose_slices, encode_png
 from volumen.training.checkpoint import load_for_inference
 
 EVALUATION = "evaluation.json"
 SLICES = Path("evaluation") / "slices"
-Progress = Callable[[str, int, int], None]
 
 
 def evaluate_run(
@@ -181,8 +180,9 @@ def _evaluate_case(
     progress: Progress,
 ) -> CaseResult:
     image = np.asarray(dataset.image(case_id))
-    normalised = normalise(image, dataset.case(case_id).statistics, config.data.normalisation)
-    probabilities = predictor.probabilities(normalised, occupied(image), lambda done, of: progress(case_id, done, of))
+    probabilities = predict_case(
+        predictor, dataset, case_id, config.data.normalisation, lambda done, of: progress(case_id, done, of)
+    )
     (truth,) = labelled_cases(dataset, [case_id])
     if steps:
         scored = score_steps(probabilities, postprocessing, truth.label)

@@ -18,16 +18,15 @@ from scipy.special import expit, logit
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import load_folds
-from volumen.data.normalise import Normalised, occupied
 from volumen.errors import UserError
-from volumen.experiments.predicting import predictor_for
+from volumen.experiments.predicting import predict_case, predictor_for
 from volumen.files import atomic_path, write_atomically
 from volumen.inference.ensemble import LEAST_PROBABILITY, Mean
+from volumen.inference.files import Progress
 from volumen.inference.predictor import weights_identity
 from volumen.training.checkpoint import WHICH, load_for_inference
 
 RECORD = "predictions.json"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def predict_out_of_fold(
         progress: Told the source and case, and how many of how many tiles are done.
 
     Raises:
-        UserError: No source, other data sets, two sources of one name, or no room in the folder.
+        UserError: No source, other data sets, or two sources of one name.
     """
     if not sources:
         raise UserError("give at least one run")
@@ -158,11 +157,10 @@ def _predict_run(
         file = files[case_id] = folder / f"{case_id}.npy"
         if file.is_file():
             continue
-        image = np.asarray(dataset.image(case_id))
-        normalised = Normalised(image, dataset.case(case_id).statistics, config.data.normalisation)
-        report = _named(progress, f"{name}: {case_id}")
-        probabilities = predictor.probabilities(normalised, occupied(image), report)
-        _save(file, probabilities.astype(np.float16))
+        told = _named(progress, f"{name}: {case_id}")
+        probabilities = predict_case(predictor, dataset, case_id, config.data.normalisation, told)
+        with atomic_path(file) as temporary, temporary.open("wb") as stream:
+            np.save(stream, probabilities.astype(np.float16))
     return files
 
 
@@ -174,14 +172,6 @@ def _begin(folder: Path, settings: Mapping[str, Any]) -> None:
         for file in folder.glob("*.npy"):
             file.unlink()
     write_atomically(record, text)
-
-
-def _save(file: Path, probabilities: NDArray[np.float16]) -> None:
-    try:
-        with atomic_path(file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, probabilities)
-    except OSError as error:
-        raise UserError(f"cannot write {file} ({error.strerror}): make room, or choose another folder") from error
 
 
 def _named(progress: Progress, name: str) -> Callable[[int, int], None]:

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.normalise import Method, Normalised, occupied
 from volumen.errors import UserError
 from volumen.inference import Predictor, choose_engine
 from volumen.inference.bundle import SUFFIX, read_bundle
@@ -110,3 +114,24 @@ def open_predictor(
 def predictor_of(make: Callable[[], Opened]) -> Predictor:
     """The predictor alone of what `open_predictor` opens, for processes of their own."""
     return make().predictor
+
+
+def predict_case(
+    predictor: Predictor,
+    dataset: PreparedDataset,
+    case_id: str,
+    normalisation: Method,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Probabilities float32 [Z, Y, X] of a prepared volume; what its scan left empty is background.
+
+    Args:
+        predictor: Model and tiles.
+        dataset: Prepared volumes.
+        case_id: Which.
+        normalisation: As in training.
+        progress: Told how many of how many tiles are done.
+    """
+    image = np.asarray(dataset.image(case_id))
+    normalised = Normalised(image, dataset.case(case_id).statistics, normalisation)
+    return predictor.probabilities(normalised, occupied(image), progress)

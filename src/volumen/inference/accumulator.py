@@ -38,6 +38,10 @@ class Accumulator:
         shape = tuple(part.stop - part.start for part in self._box)
         self._sum = np.zeros(shape, np.float32) if scratch is None else _file_array(scratch, shape)
 
+    def __len__(self) -> int:
+        """How many tiles have not come in."""
+        return len(self._waiting)
+
     @property
     def waiting(self) -> tuple[Triple, ...]:
         """Origins of the tiles that have not come in, in the order of the plan."""

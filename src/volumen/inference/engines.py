@@ -79,7 +79,7 @@ class OpenVinoEngine:
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             }
             compiled = openvino.compile_model(graph, "CPU", settings)
-        except (RuntimeError, TypeError, NotImplementedError) as error:
+        except (RuntimeError, TypeError) as error:
             raise UserError(
                 f"OpenVINO cannot compile this network ({str(error).splitlines()[0]}): use inference.engine: torch"
             ) from error

@@ -140,18 +140,7 @@ def predict_files(
         UserError: An output exists, would replace an input, or the folder holds masks made with other settings; or an
             image is damaged. All but the last are found before anything is computed.
     """
-    settings = {
-        **origin,
-        "weights_sha256": weights_identity(predictor.model),
-        "normalisation": normalisation,
-        "tile": list(predictor.tile),
-        "overlap": predictor.overlap,
-        "mirror": predictor.mirror,
-        "rotate": predictor.rotate,
-        "region": None if wanted.region is None else [[part.start, part.stop] for part in wanted.region],
-        "postprocessing": postprocessing.model_dump(),
-        "probabilities": "uint8, 255 * probability, rounded" if wanted.probabilities else None,
-    }
+    settings = _settings(predictor, wanted, normalisation, postprocessing, origin)
     before = _check_output(images, out, wanted, settings)
     for folder in (out, *(out / name for name, on in _extras(wanted) if on)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,20 +154,40 @@ def predict_files(
             _write_record(out, settings, done)
         finished(prediction, computed)
 
-    if side_by_side is None:
-        for path in images:
-            image = read_volume(path)
-            whole = path.name in before and _is_whole(path, image[region_of(image.shape, wanted.region)].shape, job)
-            keep(before[path.name] if whole else job.predict(predictor, path, image, progress), not whole)
-    else:
-        missing = []
-        for path in images:
-            if path.name in before and _is_whole(path, before[path.name].shape, job):
-                keep(before[path.name], False)
-            else:
-                missing.append(path)
+    missing = []
+    for path in images:
+        if path.name in before and _is_whole(path, job):
+            keep(before[path.name], False)
+        else:
+            missing.append(path)
+    if side_by_side is not None:
         side_by_side.run(missing, job, lambda prediction: keep(prediction, True), progress)
+    else:
+        for path in missing:
+            keep(job.predict(predictor, path, read_volume(path), progress), True)
     return tuple(done[path.name] for path in images)
+
+
+def _settings(
+    predictor: Predictor,
+    wanted: Wanted,
+    normalisation: Method,
+    postprocessing: Postprocessing,
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that decides what a mask looks like, for the record."""
+    return {
+        **origin,
+        "weights_sha256": weights_identity(predictor.model),
+        "normalisation": normalisation,
+        "tile": list(predictor.tile),
+        "overlap": predictor.overlap,
+        "mirror": predictor.mirror,
+        "rotate": predictor.rotate,
+        "region": None if wanted.region is None else [[part.start, part.stop] for part in wanted.region],
+        "postprocessing": postprocessing.model_dump(),
+        "probabilities": "uint8, 255 * probability, rounded" if wanted.probabilities else None,
+    }
 
 
 def write_mask(path: Path, volume: NDArray[np.uint8]) -> None:
@@ -275,9 +284,12 @@ def _read_record(out: Path, settings: Mapping[str, Any]) -> dict[str, FilePredic
     return images
 
 
-def _is_whole(path: Path, shape: tuple[int, ...], job: "Job") -> bool:
+def _is_whole(path: Path, job: "Job") -> bool:
+    """Whether an image's files can be read and have its shape."""
+    image = read_volume(path)
+    shape = image[region_of(image.shape, job.wanted.region)].shape
     try:
-        return all(read_volume(target).shape == tuple(shape) for target in _targets(path, job.out, job.wanted))
+        return all(read_volume(target).shape == shape for target in _targets(path, job.out, job.wanted))
     except VolumeError:
         return False
 

@@ -179,7 +179,7 @@ class Predictor:
         """Compute every tile that is waited for."""
         tiles = whole.tiles
         read = _reader(tiles, image)
-        total = len(whole.waiting)
+        total = len(whole)
         if mask is not None:
             occupied = tiles.pad(mask)
             for origin in whole.waiting:
@@ -196,7 +196,7 @@ class Predictor:
                     )
                 whole.add(origin, values)
             if progress is not None:
-                progress(total - len(whole.waiting), total)
+                progress(total - len(whole), total)
 
     def _predict(self, stacked: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits float32 [B, Z, Y, X] of tiles [B, 1, Z, Y, X]."""

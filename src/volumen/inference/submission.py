@@ -5,12 +5,9 @@ kept one by one in a work folder: killed and started again, no more than the vol
 say nothing (all surface, none, the same everywhere, a second sigmoid) are refused before they become a zip.
 """
 
-import errno
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from volumen.inference import pace
 from volumen.inference.archive import write_archive
 from volumen.inference.degenerate import Symptom, symptoms_of
 from volumen.inference.files import RECORD as MASKS_RECORD
-from volumen.inference.files import FilePrediction, OtherSettingsError, Wanted, predict_files
+from volumen.inference.files import FilePrediction, OtherSettingsError, Progress, Wanted, predict_files
 from volumen.inference.pace import Pace, ways_to_be_faster
 from volumen.inference.predictor import Predictor
 from volumen.inference.unlabelled import Image, find_test_images, read_images
@@ -33,7 +30,6 @@ RECORD = "submission.json"
 EARLY = 2
 """Volumes after which it stops where every one of them says nothing: the others would be no better."""
 CAUSES_SHOWN = 10
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -91,10 +87,11 @@ def submit(
         progress: Told the image's name, and how many of how many steps are done.
 
     Raises:
-        UserError: No place for the zip, no images or a damaged one, masks that say nothing, masks of other settings in
-            `work`, a full disk.
+        UserError: No place for the zip, no images or a damaged one, masks that say nothing, or masks of other settings
+            in `work`.
         OutOfTimeError: The budget is spent; masks that are done are kept.
         ArchiveError: The zip did not read back; nothing is left of it.
+        OSError: The disk is full or fails; no zip is written, and the masks that are done are kept.
     """
     started = pace.clock()
     _check_place(archive, work, overwrite)
@@ -108,16 +105,15 @@ def submit(
         faster=ways_to_be_faster(how.predictor, [image.shape for image in images]),
         say=say,
     )
-    with _disk_faults_told(work, archive):
-        predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, progress)
-        symptoms = _symptoms(predictions, images)
-        if symptoms and not accept_degenerate:
-            raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
-        shapes = {image.path.name: image.shape for image in images}
-        write_archive(archive, {name: work / name for name in shapes}, shapes, progress)
-        empty = tuple(image.path.name for image in images if image.is_empty)
-        made = Submission(archive, predictions, symptoms, empty, sha256_of(archive))
-        _write_record(work, made, how)
+    predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, progress)
+    symptoms = _symptoms(predictions, images)
+    if symptoms and not accept_degenerate:
+        raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
+    shapes = {image.path.name: image.shape for image in images}
+    write_archive(archive, {name: work / name for name in shapes}, shapes, progress)
+    empty = tuple(image.path.name for image in images if image.is_empty)
+    made = Submission(archive, predictions, symptoms, empty, sha256_of(archive))
+    _write_record(work, made, how)
     return made
 
 
@@ -216,23 +212,3 @@ def _write_record(work: Path, made: Submission, how: How) -> None:
         "accepted_degenerate": [asdict(symptom) for symptom in made.symptoms],
     }
     write_atomically(work / RECORD, json.dumps(strict_json(record), indent=2) + "\n")
-
-
-@contextmanager
-def _disk_faults_told(work: Path, archive: Path) -> Iterator[None]:
-    """A disk that is full or fails, told as something to mend; whatever was whole before stays so."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk failed ({error}): {archive} was not written; the masks that are done are kept in {work}, "
-                "run the same command again to go on"
-            ) from error
-        free = shutil.disk_usage(work).free / 1e6
-        raise UserError(
-            f"the disk is full ({free:.0f} MB free at {work}): {archive} was not written; make room and run the same "
-            "command again, the masks that are done are kept; or choose other places with --work and for the zip"
-        ) from error

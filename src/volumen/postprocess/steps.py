@@ -12,6 +12,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.windows import slide
 from volumen.errors import UserError
 
 Mask = NDArray[np.uint8]
@@ -76,7 +77,7 @@ def close(mask: Mask, radius_voxels: Radius) -> Mask:
     result = np.pad(mask, [(2 * radius, 2 * radius) for radius in radii])
     for combine in (np.maximum, np.minimum):
         for axis, radius in enumerate(radii):
-            result = _slide(result, 2 * radius + 1, axis, combine)
+            result = slide(result, 2 * radius + 1, axis, combine)
     return np.ascontiguousarray(result)
 
 
@@ -202,16 +203,3 @@ def _radii(radius_voxels: Radius) -> tuple[int, int, int]:
     if len(radii) != 3 or min(radii) < 0:
         raise UserError(f"a radius must be 0 or more voxels, one or three (z, y, x), got {radius_voxels}")
     return radii
-
-
-def _slide(volume: Mask, side: int, axis: int, combine: np.ufunc) -> Mask:
-    """Greatest (or least) value in each window of `side` voxels along an axis; the axis gets `side - 1` shorter.
-
-    Windows are doubled until they are long enough, so the work grows with the logarithm of their length.
-    """
-    moved, width = np.moveaxis(volume, axis, 0), 1
-    while width < side:
-        shift = min(width, side - width)
-        moved = combine(moved[:-shift], moved[shift:])
-        width += shift
-    return np.moveaxis(moved, 0, axis)

@@ -11,7 +11,6 @@ import json
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 
 from volumen.config.schema import Config
 from volumen.losses import PRECOMPUTE
-from volumen.runtime import choose_device, choose_precision, tune_allocator
+from volumen.runtime import choose_device, choose_precision, proc_status, tune_allocator
 from volumen.training.objective import build_objective
 from volumen.training.state import fresh_state
 from volumen.training.step import training_step
@@ -111,16 +110,6 @@ def _peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     status = proc_status("VmHWM")  # unlike ru_maxrss it does not know the parent's peak
     return status.get("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def proc_status(*names: str) -> dict[str, int]:
-    """Sizes of this process by their names in /proc/self/status, in bytes; none where there is no /proc."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return {}
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return {name: int(fields[name].split()[0]) * 1024 for name in names if name in fields}
 
 
 if __name__ == "__main__":
