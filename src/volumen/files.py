@@ -1,7 +1,7 @@
 """Writing files so that a crash, a kill or a full disk never leaves half of one behind.
 
 A whole file is written beside its place, synced and renamed; a line of a log is appended in one write under a lock, and
-taken back if it did not fit. Readers of logs live with a torn last line, which only a power cut can still produce.
+taken back if it did not fit. What records and logs hold, and how they are read, is `system.records`.
 """
 
 import errno
@@ -12,7 +12,7 @@ import numbers
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ if sys.platform != "win32":
 NON_FINITE = "non_finite"
 """Key under which a record lists its own keys whose value was NaN or infinite and stands as null."""
 
+PARTIAL = ".partial-"
+"""Beginning of the names of files that are being written; the process's number follows."""
 _LOCKS_UNKNOWN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 _CHUNK = 65536
 
@@ -46,7 +48,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         OSError: the folder does not exist, is not writable, or is full.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".partial-{secrets.token_hex(6)}-{target.name[-200:]}")
+    temporary = target.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(6)}{target.suffix[:16]}")
     # Created here and not by tempfile, which would leave the final file readable by its owner alone.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
@@ -89,24 +91,24 @@ def sha256_of(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def append_json_line(path: Path | str, record: Mapping[str, Any]) -> None:
-    """Append one record as one line of strict JSON.
+def append_line(path: Path | str, line_after: Callable[[bytes], bytes]) -> None:
+    """Append one line to a log in one write, under a lock.
 
-    NaN and infinity, which JSON does not have, are written as null and their dotted keys listed under `non_finite`:
-    a reader that only plots sees a gap, one that diagnoses sees which value broke. The line is written at once; if it
-    does not fit on the disk the file is cut back to its last whole line. So is a torn line that a crash left behind.
-    Several processes may append to one file.
+    If the line does not fit on the disk the file is cut back to its last whole line. So is a torn line that a crash
+    left behind. Several processes may append to one file.
+
+    Args:
+        path: The log; made where there is none.
+        line_after: Makes the line, its end of line included, from the last one (without; empty in an empty log).
 
     Raises:
-        TypeError: a value is not text, a number, true, false, null, a list or a mapping.
-        ValueError: the record has a `non_finite` key of its own.
-        OSError: the line could not be written.
+        OSError: The line could not be written; the log is as it was.
     """
-    line = json.dumps(strict_json(record), allow_nan=False, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     try:
         _lock(descriptor)
-        end = _end_of_whole_lines(descriptor)
+        end, last = _end_of_whole_lines(descriptor)
+        line = line_after(last)
         try:
             os.lseek(descriptor, end, os.SEEK_SET)
             written = os.write(descriptor, line)
@@ -130,51 +132,19 @@ def _lock(descriptor: int) -> None:
             raise
 
 
-def _end_of_whole_lines(descriptor: int) -> int:
-    """Where the next line begins; cuts off a torn last line, and ends a whole one that lacks its newline."""
+def _end_of_whole_lines(descriptor: int) -> tuple[int, bytes]:
+    """Where the next line begins, and the line before it; a torn last line is cut off."""
     size = os.lseek(descriptor, 0, os.SEEK_END)
     start, tail = size, b""
-    while start > 0 and b"\n" not in tail:
+    while start > 0 and tail.count(b"\n") < 2:
         step = min(_CHUNK, start)
         start -= step
         os.lseek(descriptor, start, os.SEEK_SET)
         tail = os.read(descriptor, step) + tail
-    last = tail.rpartition(b"\n")[2]
-    if not last:
-        return size
-    if _parsed(last) is None:
-        os.ftruncate(descriptor, size - len(last))
-        return size - len(last)
-    os.lseek(descriptor, size, os.SEEK_SET)
-    return size + os.write(descriptor, b"\n")
-
-
-def read_json_lines(path: Path | str) -> list[dict[str, Any]]:
-    """Every record of a log, in order; a last line that a crash tore is left out.
-
-    Raises:
-        UserError: another line is not a JSON object.
-        FileNotFoundError: there is no such file.
-    """
-    *lines, last = Path(path).read_bytes().split(b"\n")
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        record = _parsed(line)
-        if record is None:
-            what = line[:60].decode(errors="replace")
-            raise UserError(f"{path}:{number}: expected one JSON object on the line, got {what!r}: remove the line")
-        records.append(record)
-    torn_or_whole = _parsed(last)
-    return records if torn_or_whole is None else [*records, torn_or_whole]
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The object on a line, or None where there is none."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+    whole, newline, torn = tail.rpartition(b"\n")
+    if torn:
+        os.ftruncate(descriptor, size - len(torn))
+    return size - len(torn), whole.rpartition(b"\n")[2] if newline else b""
 
 
 def strict_json(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,145 @@
+"""One process at a time in a folder, and the second is told who holds it.
+
+The lock is the operating system's on an open file, so a process that dies, however it dies, holds nothing any more.
+Where a file system has no such locks, the file itself is the lock, and counts as long as the process that it names is
+alive on the machine that it names.
+"""
+
+import errno
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from volumen.errors import UserError
+from volumen.files import PARTIAL
+
+if sys.platform != "win32":
+    import fcntl
+
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+
+
+class HeldError(UserError):
+    """Another process works in the folder."""
+
+
+@contextmanager
+def hold(folder: Path, work: str, *, fix: str = "wait until it ends, or stop it first") -> Iterator[None]:
+    """Be the only process that does this work in a folder; the folder is made if need be.
+
+    What processes that died there had not finished writing is swept up.
+
+    Args:
+        folder: The folder.
+        work: What is done, such as `train`; different works do not exclude each other.
+        fix: What the second can do.
+
+    Raises:
+        HeldError: A living process does it; names the process and since when.
+        OSError: The folder cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".lock-{work}"
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        if not _take(descriptor, path):
+            raise HeldError(f"{folder} is in use by {_holder(path)}: {fix}")
+        _write_holder(descriptor, work)
+        sweep(folder)
+        yield
+        with suppress(OSError):  # removed while it is held: a file without a holder never lies about
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path, work: str) -> bool:
+    """Whether a living process does this work in a folder."""
+    path = folder / f".lock-{work}"
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _take(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what dead processes of this machine had not finished writing in a folder and directly below it."""
+    for path in [*folder.glob(f"{PARTIAL}*"), *folder.glob(f"*/{PARTIAL}*")]:
+        process = path.name.removeprefix(PARTIAL).partition("-")[0]
+        if process.isdigit() and len(process) < 10 and not _is_alive(int(process)):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _take(descriptor: int, path: Path) -> bool:
+    """Try to lock an open file; False where somebody else has it, or has just removed it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return not _named_holder_lives(path)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    try:  # the file may have been removed by its last holder between our opening and our locking it
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
+
+
+def _write_holder(descriptor: int, work: str) -> None:
+    holder = {"work": work, "process": os.getpid(), "machine": platform.node(), "since": time.time()}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder).encode(), 0) if hasattr(os, "pwrite") else None
+
+
+def _read_holder(path: Path) -> tuple[str, int, str, float]:
+    """Work, process, machine and beginning; the file was not necessarily written by us."""
+    try:
+        holder = json.loads(path.read_bytes()[:4096])
+        return str(holder["work"])[:40], int(holder["process"]), str(holder["machine"])[:80], float(holder["since"])
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return "another command", 0, "", 0.0
+
+
+def _holder(path: Path) -> str:
+    work, process, machine, since = _read_holder(path)
+    if not process:
+        return "another process"
+    where = "" if machine == platform.node() else f" on {machine}"
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(min(max(since, 0.0), 2**32)))
+    return f"`volumen {work}` (process {process}{where}, since {began})"
+
+
+def _named_holder_lives(path: Path) -> bool:
+    _, process, machine, _ = _read_holder(path)
+    return process > 0 and process != os.getpid() and (machine != platform.node() or _is_alive(process))
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":
+        return True  # nothing of a process that may be alive is taken away
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

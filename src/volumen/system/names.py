@@ -1,0 +1,66 @@
+"""Names are names, never paths: one rule for every case id, checkpoint, member and mask that a file names.
+
+A record, an archive or a table may have been damaged or written by somebody else. What it calls a name is joined to a
+folder of ours, read, written and deleted; `../../victim` must not get that far.
+"""
+
+import re
+
+from volumen.errors import UserError
+
+LONGEST_BYTES = 200
+"""File systems take 255; endings and prefixes are added to a name."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
+
+
+def checked_name(name: object, what: str, where: object) -> str:
+    """A name that is safe to join to a folder.
+
+    Args:
+        name: As it was read.
+        what: What it is called in the error, such as `case id`.
+        where: The file or table that it comes from.
+
+    Raises:
+        UserError: It is no text, empty, a path, hidden, too long, or holds control characters.
+    """
+    problem = problem_of(name)
+    if problem:
+        raise UserError(f"{where}: the {what} {shown(name)} {problem}: a name of a file, without a folder, is expected")
+    return str(name)
+
+
+def problem_of(name: object) -> str:
+    """What keeps a value from being a name, in words that follow it; empty for a name."""
+    if not isinstance(name, str):
+        return "is no text"
+    if not name.strip() or name != name.strip():
+        return "is empty" if not name.strip() else "begins or ends with a space"
+    if "/" in name or "\\" in name:
+        return "is a path"
+    if name.startswith("."):
+        return "begins with a dot"
+    if not name.isprintable():
+        return "holds characters that cannot be printed"
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return "is not Unicode text"
+    if length > LONGEST_BYTES:
+        return f"is {length} bytes long, {LONGEST_BYTES} are allowed"
+    if ":" in name or _DEVICES.match(name):
+        return "is no file name on every system"
+    return ""
+
+
+def shown(value: object) -> str:
+    """A value from somebody else's file for an error: one line, printable, short."""
+    text = repr(value) if isinstance(value, str) else f"{type(value).__name__} {value!s:.60}"
+    text = text.encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def csv_text(text: str) -> str:
+    """Text for a cell of a table that a spreadsheet may open: what it would take for a formula gets a quote before."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

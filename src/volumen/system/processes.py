@@ -1,0 +1,83 @@
+"""Worker processes that end with the process they work for, however that ends, and whenever it wants them to."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from pebble import ProcessPool
+
+from volumen.system.stopping import SIGNALS
+
+
+@contextmanager
+def pool_of(
+    count: int, begin: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPool]:
+    """A pool of processes, made anew and not forked: libraries of this process may hold locks or threads.
+
+    Where the block ends well, its work is done before the pool goes; where it raises, the processes are ended at once.
+
+    Args:
+        count: Processes.
+        begin: Called in each process before its first task.
+        arguments: Of `begin`.
+    """
+    # A context of its own: pebble starts processes from threads, and the default context's state is shared.
+    context: BaseContext = multiprocessing.get_context("spawn")
+    pool = ProcessPool(count, initializer=_begin, initargs=(begin, arguments), context=context)
+    try:
+        with deaf_children():
+            pool.schedule(_nothing)  # starts the pool's threads, which start the processes
+        yield pool
+    except BaseException:
+        pool.stop()  # type: ignore[no-untyped-call]
+        raise
+    else:
+        pool.close()  # type: ignore[no-untyped-call]
+    finally:
+        pool.join()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _begin(begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    end_with_parent()
+    if begin is not None:
+        begin(*arguments)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Threads and processes started in this context do not hear a terminal's Ctrl-C or hang-up.
+
+    Both reach a whole group of processes. The one in charge answers them and ends its workers itself.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number for number in SIGNALS if number != signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """Called in a worker process: a thread ends it as soon as the process that asked for it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()

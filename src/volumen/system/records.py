@@ -1,0 +1,282 @@
+"""Every record of ours is written with its check, and read in one way: bounded, verified, typed.
+
+A record is a JSON object. Its `check` is a hash over all the rest and over the record's owner (a run's name for itself,
+say), so that a flipped bit, an edited digit, a line cut off or a file of another run is told as such and never becomes
+a number. A log is a file of such objects, one a line, numbered, so that a missing line shows as well.
+
+What other programs wrote has no check; it is read with the same bounds by `parse_json`.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from volumen.errors import UserError
+from volumen.files import append_line, strict_json, write_atomically
+from volumen.system.names import shown
+
+T = TypeVar("T")
+CHECK, LINE = "check", "line"
+CHECK_DIGITS = 32
+MOST_BYTES = 256 * 2**20
+"""Of a record. The largest, a manifest of many thousand volumes, stays far below."""
+DEEPEST = 64
+_DIGITS = 20  # of a whole number; 2^64 has 20
+_ENDING = len(f',"{CHECK}":"') + CHECK_DIGITS + len('"}')
+
+
+class DamagedError(UserError):
+    """A record is not what was written; the message names the file and the way out."""
+
+
+def read_bounded(path: Path, fix: str, most_bytes: int = MOST_BYTES) -> bytes:
+    """A file's bytes, if it is of a size that a record can have.
+
+    Raises:
+        DamagedError: It cannot be read, or is larger.
+    """
+    try:
+        size = path.stat().st_size
+        if size > most_bytes:
+            raise DamagedError(f"{path} is damaged: it has {size} bytes, at most {most_bytes} are expected: {fix}")
+        return path.read_bytes()
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read ({error.strerror}): {fix}") from error
+
+
+def parse_json(content: bytes | str, name: object, fix: str) -> Any:
+    """JSON of any origin, with bounds on depth and numbers.
+
+    Args:
+        content: The text.
+        name: What errors call it, a path usually.
+        fix: The way out, which ends every error.
+
+    Raises:
+        DamagedError: It is no strict JSON, nested deeper than 64 levels, or holds a number that no machine number holds.
+    """
+    try:
+        value = json.loads(content, parse_int=_whole_number, parse_constant=_refuse_constant)
+        _check_depth(value)
+    except (ValueError, RecursionError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error!s:.160}"
+        raise DamagedError(f"{name} is damaged ({what}): {fix}") from error
+    return value
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise ValueError("a number that is too large")
+        level = inner
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+
+
+def check_of(record: Mapping[str, Any], owner: str = "") -> str:
+    """The check of a record without its own `check`."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(f"{owner}\n{text}".encode()).hexdigest()[:CHECK_DIGITS]
+
+
+def sealed(record: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
+    """The record as strict JSON values, with its check at the end."""
+    plain = strict_json(record)
+    return {**plain, CHECK: check_of(plain, owner)}
+
+
+def write_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> None:
+    """Replace a record, with its check in it.
+
+    Args:
+        path: The file.
+        record: Plain values; NaN and infinity become null as in `files.strict_json`.
+        owner: Whom the record belongs to; reading it for another owner finds it damaged.
+
+    Raises:
+        OSError: No room, or no permission; what was there before still is.
+    """
+    write_atomically(path, json.dumps(sealed(record, owner), indent=1) + "\n")
+
+
+def open_record(content: bytes | str, name: object, fix: str, owner: str = "") -> dict[str, Any]:
+    """The values of a record, verified; see `read_record`."""
+    record = parse_json(content, name, fix)
+    if not isinstance(record, dict):
+        raise DamagedError(f"{name} is damaged (it holds {shown(record)}, not an object): {fix}")
+    recorded = record.pop(CHECK, None)
+    if recorded is None:
+        raise DamagedError(f"{name} has no check: it is damaged, or an older volumen wrote it: {fix}")
+    if recorded != check_of(record, owner):
+        whose = ", or it is of another run or folder" if owner else ""
+        raise DamagedError(f"{name} is damaged: its content is not what was written{whose}: {fix}")
+    return record
+
+
+def read_record(path: Path, kind: type[T] | Any, fix: str, *, owner: str = "") -> T:
+    """A record that `write_record` wrote.
+
+    Args:
+        path: The file.
+        kind: A type that pydantic can check (dataclass, TypedDict, `dict[str, Entry]`, ...).
+        fix: What the user can do about a damaged one; it ends every error.
+        owner: As it was written.
+
+    Raises:
+        DamagedError: It is not what was written, or not of that type.
+    """
+    return typed(open_record(read_bounded(path, fix), path, fix, owner), kind, path, fix)
+
+
+def typed(value: Any, kind: type[T] | Any, name: object, fix: str) -> T:
+    """Plain JSON values as a type, strictly: no text for a number, no unknown key where the type forbids them.
+
+    Raises:
+        DamagedError: They are of another type; says where, what was expected and what was found.
+    """
+    try:
+        result: T = _adapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "it"
+        raise DamagedError(
+            f"{name} is damaged ({place}: {first['msg']}, got {shown(first.get('input'))}): {fix}"
+        ) from error
+    return result
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a log holds."""
+
+    records: tuple[dict[str, Any], ...]
+    """Whole ones, in order."""
+    damaged: int
+    """Lines that are not what was written."""
+    missing: int
+    """Lines that should be there by the numbers of the others."""
+    last: int
+    """Number of the last line; 0 for an empty log."""
+
+    def faults(self, name: str, written: int | None = None) -> tuple[str, ...]:
+        """What is wrong with it, in sentences.
+
+        Args:
+            name: What to call the log.
+            written: Lines that it had when that was last recorded; fewer are a fault, more are not.
+        """
+        cut = max(0, (written or 0) - self.last)
+        found = []
+        if self.damaged:
+            found.append(f"{name}: {_lines(self.damaged)} damaged and left out")
+        if self.missing + cut:
+            found.append(f"{name}: {_lines(self.missing + cut)} missing")
+        return tuple(found)
+
+
+def _lines(count: int) -> str:
+    return f"{count} line{'s are' if count != 1 else ' is'}"
+
+
+def append_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> int:
+    """Append a record to a log as one line with its number and its check; returns the number.
+
+    A torn last line that a crash left behind is cut off first; a line that does not fit is taken back. Several
+    processes may append.
+
+    Raises:
+        TypeError, ValueError: As `files.strict_json`.
+        OSError: The line could not be written; the log is as before.
+    """
+    plain = strict_json(record)
+    number = 0
+
+    def line_after(last: bytes) -> bytes:
+        nonlocal number
+        number = _number_of(last) + 1
+        body = json.dumps({**plain, LINE: number}, allow_nan=False, separators=(",", ":")).encode()
+        return body[:-1] + f',"{CHECK}":"{_line_check(body, owner)}"}}\n'.encode()
+
+    append_line(path, line_after)
+    return number
+
+
+def _line_check(body: bytes, owner: str) -> str:
+    return hashlib.sha256(owner.encode() + b"\n" + body).hexdigest()[:CHECK_DIGITS]
+
+
+def _number_of(line: bytes) -> int:
+    """The number that a line gives itself, damaged or not; 0 where it gives none."""
+    _, found, rest = line.rpartition(f'"{LINE}":'.encode())
+    digits = rest.partition(b",")[0]
+    return int(digits) if found and digits.isdigit() and len(digits) < _DIGITS else 0
+
+
+def read_log(path: Path, *, owner: str = "") -> Log:
+    """A log; damaged lines are counted, not believed. A log that is not there is empty.
+
+    Raises:
+        DamagedError: It cannot be read.
+    """
+    if not path.is_file():
+        return Log((), 0, 0, 0)
+    fix = "remove it, the rest of the folder can be read without it"
+    *lines, torn = read_bounded(path, fix).split(b"\n")
+    records: list[dict[str, Any]] = []
+    damaged, missing, last = 0, 0, 0
+    for line in lines:
+        record = _record_of(line, owner)
+        if record is None:
+            damaged += 1
+            last += 1
+            continue
+        number = record.pop(LINE)
+        missing += max(0, number - last - 1)
+        if number <= last:  # written twice, or out of order: a copy of a line is no new record
+            damaged += 1
+            continue
+        last = number
+        records.append(record)
+    if torn and _record_of(torn, owner) is not None:  # whole, but for its end of line
+        records.append({key: value for key, value in json.loads(torn).items() if key not in (LINE, CHECK)})
+        last += 1
+    return Log(tuple(records), damaged, missing, last)
+
+
+def _record_of(line: bytes, owner: str) -> dict[str, Any] | None:
+    """The record on a line with its number, without its check; None where it is not what was written."""
+    body = line[:-_ENDING] + b"}"
+    if line[-_ENDING:] != f',"{CHECK}":"{_line_check(body, owner)}"}}'.encode():
+        return None
+    record = parse_json(body, "a line", "")
+    return record if isinstance(record, dict) and type(record.get(LINE)) is int else None

@@ -1,0 +1,92 @@
+"""Requests to stop: Ctrl-C, a scheduler's SIGTERM, a closed laptop's or a lost connection's SIGHUP.
+
+A training takes them as a wish and saves first (`StopRequest`); between tiles, cases and blocks its long work asks
+`raise_if_wanted`. Every other command ends where it stands by an exception, so that whatever it holds - processes,
+locks, files half written - is given back on the way out (`interruptible`).
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class InterruptedBySignal(BaseException):  # like KeyboardInterrupt: nobody who handles errors handles this
+    """A signal ended the work where it stood."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class StopWanted(Exception):
+    """Long work that may be left at any point was left, since somebody asked to stop."""
+
+
+class StopRequest:
+    """A context in which the signals set `requested` instead of ending the process; a second Ctrl-C ends it at once.
+
+    Only the main thread of a process can take signals; in another one, such as a notebook's, nothing is changed.
+    """
+
+    _current: "StopRequest | None" = None
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.name = ""
+        self._before: dict[int, Handler] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._ask)
+        StopRequest._current = self
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        StopRequest._current = None
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested, self.name = True, signal.Signals(number).name
+
+
+def raise_if_wanted() -> None:
+    """Leave long work that changes nothing, where somebody asked to stop.
+
+    Raises:
+        StopWanted: Somebody did.
+    """
+    if StopRequest._current is not None and StopRequest._current.requested:
+        raise StopWanted
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A context in which the signals raise `InterruptedBySignal` in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in SIGNALS:  # on the way out nothing is interrupted again, but by SIGKILL
+            signal.signal(other, signal.SIG_IGN)
+        raise InterruptedBySignal(signal.Signals(number).name)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        if before[number] is not signal.SIG_IGN:  # nohup wants it so
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
