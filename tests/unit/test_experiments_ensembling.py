@@ -1,5 +1,7 @@
 """Weights of an ensemble: fitted where that helps on unseen volumes, equal elsewhere, refused where none is known."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from volumen.config.postprocessing import Postprocessing
 from volumen.data.labels import SURFACE
 from volumen.errors import UserError
 from volumen.experiments.ensembling import Family, weigh
+from volumen.experiments.kept_predictions import write_prediction
 from volumen.experiments.out_of_fold import HeldOut, Source
 
 RAW = Postprocessing()
@@ -26,8 +29,8 @@ def cases(tmp_path_factory) -> tuple[HeldOut, ...]:
         for name, found_share in (("good", 0.97), ("twin", 0.97), ("bad", 0.0)):
             random = np.random.default_rng([number, len(name), ord(name[0])])
             other = truth & (random.random(truth.shape) < found_share)
-            files[name] = folder / f"{case.id}-{name}.npy"
-            np.save(files[name], np.where(other, 0.7, 0.05 if name == "bad" else 0.35).astype(np.float16))
+            answer = np.where(other, 0.7, 0.05 if name == "bad" else 0.35)
+            files[name] = write_prediction(folder / f"{case.id}-{name}.npy", answer)
         found.append(HeldOut(case.id, case.scroll_id, dataset, files))
     return tuple(found)
 
@@ -76,10 +79,23 @@ def test_few_or_no_common_volumes(cases) -> None:
 
 def test_mixing_is_the_weighted_mean(cases) -> None:
     case = cases[0]
-    good, bad = (np.load(case.files[name]).astype(np.float64) for name in ("good", "bad"))
+    good, bad = (np.load(case.files[name].path).astype(np.float64) for name in ("good", "bad"))
     np.testing.assert_allclose(case.mixed({"good": 3.0, "bad": 1.0}), 0.75 * good + 0.25 * bad, atol=1e-6)
     logits = 0.5 * np.log(good / (1 - good)) + 0.5 * np.log(bad / (1 - bad))
     np.testing.assert_allclose(case.mixed({"good": 1.0, "bad": 1.0}, "logit"), 1 / (1 + np.exp(-logits)), atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf, -0.1, 0.0])
+def test_weights_that_are_none_are_refused(cases, weight) -> None:
+    with pytest.raises(UserError, match="finite, not negative, and not all 0"):
+        cases[0].mixed({"good": weight})
+
+
+def test_the_order_of_the_sources_changes_no_bit(cases) -> None:
+    one, *_ = cases
+    turned = replace(one, files=dict(reversed(one.files.items())))
+    assert one.group == turned.group
+    assert np.array_equal(one.probabilities, turned.probabilities)
 
 
 def test_sources_are_runs_and_their_weights() -> None:

@@ -1,8 +1,6 @@
-"""Tuning: nothing is reported on what a search saw, a search goes on where it was killed, processes change nothing."""
+"""Tuning: nothing is reported on what a search saw, the number of processes changes nothing."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,11 @@ from volumen.config.postprocessing import Postprocessing
 from volumen.data.labels import SURFACE
 from volumen.errors import UserError
 from volumen.experiments.ablation import ablation, leave_out
+from volumen.experiments.kept_predictions import write_prediction
 from volumen.experiments.out_of_fold import HeldOut
+from volumen.experiments.pipeline_scores import SCORES, Scorer
 from volumen.experiments.search_space import START, starting_points, suggest
-from volumen.experiments.tuning import SCORES, Scorer, Search, Tuned, groups_of, mean_and_noise, tune
+from volumen.experiments.tuning import Search, Tuned, groups_of, mean_and_noise, tune
 
 TRIALS = 6
 
@@ -28,9 +28,8 @@ def cases(tmp_path_factory) -> tuple[HeldOut, ...]:
     for number, case in enumerate(dataset.cases):
         label, random = np.asarray(dataset.label(case.id)), np.random.default_rng(number)
         probabilities = np.where(label == SURFACE, 0.35, 0.2) + 0.1 * random.random(label.shape)
-        file = folder / f"{case.id}.npy"
-        np.save(file, probabilities.astype(np.float16))
-        found.append(HeldOut(case.id, case.scroll_id, dataset, {f"run{number % 2}": file}))
+        kept = write_prediction(folder / f"{case.id}.npy", probabilities)
+        found.append(HeldOut(case.id, case.scroll_id, dataset, {f"run{number % 2}": kept}))
     return tuple(found)
 
 
@@ -70,20 +69,6 @@ def suggest_first() -> Postprocessing:
     return suggest(optuna.trial.FixedTrial(starting_points()[0]))
 
 
-def test_a_killed_search_goes_on_and_computes_nothing_twice(cases, tmp_path) -> None:
-    tune(cases, tmp_path, trials=TRIALS)
-    (scores,) = (tmp_path / SCORES).glob("*.jsonl")
-    lines = scores.read_text().splitlines()
-    assert len({json.loads(line)[0] for line in lines}) == len(lines)
-    with scores.open("a") as file:
-        file.write('["half a li')  # as a killed process leaves it
-    again = tune(cases, tmp_path, trials=TRIALS)
-    assert again.final.trials == TRIALS
-    longer = tune(cases, tmp_path, trials=TRIALS + 2)
-    assert longer.final.trials == TRIALS + 2
-    assert longer.final.fitted >= again.final.fitted
-
-
 def test_processes_find_what_one_finds(cases, tmp_path) -> None:
     alone, together = (tune(cases, tmp_path / str(n), trials=TRIALS, workers=n) for n in (1, 2))
     assert alone == together
@@ -110,17 +95,6 @@ def test_a_step_is_worth_what_leaving_it_out_costs(cases, tmp_path) -> None:
     assert found["threshold"].gain > 0
     assert [step.kind for step in leave_out(bad, 0).steps] == ["threshold", "remove_small_components"]
     assert [step.kind for step in leave_out(bad, 1).steps] == ["threshold"]
-
-
-def test_a_half_written_score_is_left_for_later(cases, tmp_path: Path) -> None:
-    writing = tmp_path / "7.jsonl"
-    writing.write_text('["x", 0.5]\n["y", 0.')
-    scorer = Scorer(cases, tmp_path)
-    scorer._reload()
-    assert scorer._known == {"x": 0.5}
-    writing.write_text('["x", 0.5]\n["y", 0.25]\n')
-    scorer._reload()
-    assert scorer._known == {"x": 0.5, "y": 0.25}
 
 
 def test_too_few_trials_are_refused(cases, tmp_path) -> None:

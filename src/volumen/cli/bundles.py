@@ -80,19 +80,31 @@ def ensemble(
     from volumen.config.fragments import postprocessing_override
     from volumen.experiments.bundles import bundle_runs
     from volumen.experiments.ensembling import families_of, weigh, work_folder_of
-    from volumen.experiments.out_of_fold import Source, predict_out_of_fold
+    from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
     from volumen.reporting.bundle_table import print_bundle, print_weighed
     from volumen.reporting.console import console_for
-    from volumen.training.checkpoint import load_for_inference
+    from volumen.system.locks import hold
+    from volumen.system.places import writable_file, writable_folder
+    from volumen.training.checkpoint import override_prediction
 
     _refuse_place(out, overwrite)
-    sources = [Source.of(text) for text in runs]
+    sources, place = [Source.of(text) for text in runs], work or work_folder_of(out)
     overrides = (*postprocessing_override(postprocessing), *(override or ()))
-    settings = load_for_inference(sources[0].run, sources[0].which, overrides)[1].postprocessing
-    with progress_bar("reading", "done") as progress:
-        cases = predict_out_of_fold(sources, work or work_folder_of(out), overrides=overrides, progress=progress)
-        weighed = weigh(cases, families_of(sources), settings, mean=mean.value, progress=progress)
-    made = bundle_runs(sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides)
+    check_sources(sources)
+    writable_file(out, "choose another --out, or make it writable")
+    writable_folder(place, "choose another --work, or make it writable")
+    with hold(place, "ensemble"), progress_bar("reading", "done") as progress:
+        found = predict_out_of_fold(
+            sources,
+            place,
+            overrides=overrides,
+            progress=progress,
+            warn=lambda sentence: typer.echo(f"note: {sentence}", err=True),
+        )
+        config = override_prediction(found.configs[sources[0].name], overrides, f"of {sources[0].run}")
+        families = families_of(sources, found.configs)
+        weighed = weigh(found.cases, families, config.postprocessing, mean=mean.value, progress=progress)
+        made = bundle_runs(sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides)
     print_weighed(weighed, console_for())
     print_bundle(made, out, console_for())
     typer.echo(f"written: {out}")
@@ -128,20 +140,25 @@ def select(
 
     import json
 
+    from volumen.errors import UserError
     from volumen.experiments.selecting import SELECTION, select_checkpoints
-    from volumen.files import refuse_existing, write_atomically
+    from volumen.files import refuse_existing
     from volumen.reporting.console import console_for
     from volumen.reporting.selection_table import print_choice
+    from volumen.system.places import writable_file
+    from volumen.system.records import write_record
 
     if out is not None:
         refuse_existing(out, "the result", "choose another --out, or remove it")
+    target = out or runs[0] / SELECTION
+    if out is None and not runs[0].is_dir():
+        raise UserError(f"{runs[0]} is not a run folder: give the folder that `volumen train` printed")
+    writable_file(target, "choose another --out, or make it writable")
     with progress_bar("reading", "tiles") as progress:
         choice = select_checkpoints(runs, dataset=dataset, overrides=override or (), progress=progress)
-    target = out or runs[0] / SELECTION
-    text = json.dumps(choice.to_dict(), indent=2)
-    write_atomically(target, text + "\n")
+    write_record(target, choice.record)
     if as_json:
-        typer.echo(text)
+        typer.echo(json.dumps(choice.to_dict(), indent=2))
         return
     print_choice(choice, console_for())
     typer.echo(f"written: {target}")

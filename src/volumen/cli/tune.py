@@ -52,6 +52,7 @@ def tune(
             seed=seed,
             predicting=progress,
             searching=lambda name, done, of: progress(f"searches ({name} done)", done, of),
+            warn=lambda sentence: typer.echo(f"note: {sentence}", err=True),
         )
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))

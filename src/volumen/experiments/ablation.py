@@ -6,7 +6,8 @@ from pathlib import Path
 
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.experiments.out_of_fold import HeldOut
-from volumen.experiments.tuning import SCORES, Scorer, Tuned, groups_of, mean_and_noise
+from volumen.experiments.pipeline_scores import SCORES, Scorer
+from volumen.experiments.tuning import Tuned, groups_of, mean_and_noise
 
 
 @dataclass(frozen=True)

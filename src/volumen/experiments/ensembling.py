@@ -14,13 +14,13 @@ from pathlib import Path
 
 from volumen.config.dump import config_hash
 from volumen.config.postprocessing import Postprocessing
+from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.out_of_fold import HeldOut, Source
 from volumen.experiments.tuning import mean_and_noise
 from volumen.inference.ensemble import Mean
 from volumen.metrics import leaderboard
 from volumen.postprocess import apply_pipeline
-from volumen.training.checkpoint import load_for_inference
 
 ROUNDS = 10
 """Members that the greedy selection draws, with replacement: weights are tenths."""
@@ -66,11 +66,16 @@ class Weighed:
         return [self.weights[family[one.name].name] / len(family[one.name].sources) for one in sources]
 
 
-def families_of(sources: Sequence[Source]) -> tuple[Family, ...]:
-    """Put together what differs by fold, name and seed only."""
+def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tuple[Family, ...]:
+    """Put together what differs by fold, name and seed only.
+
+    Args:
+        sources: Of the ensemble.
+        configs: As they were trained, by name of the source.
+    """
     found: dict[tuple[str, str], list[Source]] = {}
     for source in sources:
-        _, config = load_for_inference(source.run, source.which)
+        config = configs[source.name]
         data = config.data.model_copy(update={"fold": 0, "folds": None, "workers": 0})
         alike = config.model_copy(update={"data": data, "name": "family", "seed": 0})
         found.setdefault((config_hash(alike), source.which), []).append(source)

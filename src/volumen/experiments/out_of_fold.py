@@ -6,27 +6,29 @@ averaged: that case then speaks for the ensemble.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
+from torch import nn
 
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.errors import UserError
+from volumen.experiments.kept_predictions import Kept, PredictionFolder
 from volumen.experiments.predicting import predict_case, predictor_for
-from volumen.files import atomic_path, write_atomically
 from volumen.inference.ensemble import LEAST_PROBABILITY, Mean
 from volumen.inference.files import Progress
 from volumen.inference.predictor import weights_identity
-from volumen.training.checkpoint import WHICH, load_for_inference
+from volumen.system.names import checked_name
+from volumen.training.checkpoint import WHICH, load_for_inference, override_prediction
 
-RECORD = "predictions.json"
+Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,14 @@ class Source:
     @property
     def name(self) -> str:
         """The run's name, and which weights where it is not the best ones."""
-        return self.run.name if self.which == "best" else f"{self.run.name}:{self.which}"
+        run = self.run.resolve().name
+        return run if self.which == "best" else f"{run}:{self.which}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder for its predictions."""
+        run = checked_name(self.run.resolve().name, "name of a run", self.run)
+        return run if self.which == "best" else f"{run}-{self.which}"
 
     @staticmethod
     def of(text: str, which: str = "best") -> "Source":
@@ -55,13 +64,13 @@ class HeldOut:
     id: str
     scroll_id: str
     dataset: PreparedDataset
-    files: Mapping[str, Path]
+    files: Mapping[str, Kept]
     """float16 probabilities [Z, Y, X] by the name of their source."""
 
     @property
     def group(self) -> str:
         """Cases of one group are held out together: by the same sources."""
-        return " + ".join(self.files)
+        return " + ".join(sorted(self.files))
 
     @property
     def label(self) -> NDArray[np.uint8]:
@@ -79,15 +88,41 @@ class HeldOut:
         Args:
             weights: By name of the source; their sum is made 1.
             mean: Of probabilities, or of logits.
+
+        Raises:
+            UserError: Weights that are not finite, negative, or all 0.
+            DamagedError: A prediction is not what was written.
         """
-        total = np.zeros(self.dataset.case(self.id).shape, np.float32)
-        for name, weight in weights.items():
-            part = np.load(self.files[name]).astype(np.float32)
+        whole = sum(weights.values())
+        if any(not 0 <= weight < math.inf for weight in weights.values()) or not 0 < whole < math.inf:
+            raise UserError(f"weights of a mean must be finite, not negative, and not all 0: got {dict(weights)}")
+        shape = self.dataset.case(self.id).shape
+        total = np.zeros(shape, np.float32)
+        for name, weight in sorted(weights.items()):  # a sum depends on its order
+            part = self.files[name].load(shape).astype(np.float32)
             if mean == "logit":
                 part = logit(np.clip(part, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
-            total += np.float32(weight / sum(weights.values())) * part
+            total += np.float32(weight / whole) * part
         mixed: NDArray[np.float32] = expit(total) if mean == "logit" else total
         return mixed
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What several runs say about the volumes that they did not see."""
+
+    cases: tuple[HeldOut, ...]
+    configs: Mapping[str, Config]
+    """As it was trained, by name of the source."""
+
+
+def held_out_cases(config: Config, dataset: PreparedDataset) -> tuple[str, ...]:
+    """Ids of the cases that a run did not see.
+
+    Raises:
+        UserError: No folds, or no such fold.
+    """
+    return load_folds(config.data.folds, dataset).fold(config.data.fold).validation
 
 
 def predict_out_of_fold(
@@ -96,7 +131,8 @@ def predict_out_of_fold(
     *,
     overrides: Sequence[str] = (),
     progress: Progress = lambda name, done, of: None,
-) -> tuple[HeldOut, ...]:
+    warn: Warn = lambda sentence: None,
+) -> OutOfFold:
     """Predict what each source's fold held out; what lies in the folder from the same weights and settings is kept.
 
     Args:
@@ -104,43 +140,63 @@ def predict_out_of_fold(
         folder: Where the probabilities go.
         overrides: Other settings of prediction.
         progress: Told the source and case, and how many of how many tiles are done.
+        warn: Told which predictions are damaged and are made again.
 
     Raises:
         UserError: No source, other data sets, or two sources of one name.
     """
+    check_sources(sources)
+    found: dict[str, dict[str, Kept]] = {}
+    configs: dict[str, Config] = {}
+    known: PreparedDataset | None = None
+    for source in sources:
+        model, config = load_for_inference(source.run, source.which)
+        configs[source.name] = config
+        dataset = PreparedDataset.open(Path(config.data.dataset))
+        if known is not None and dataset.identity != known.identity:
+            raise UserError("the runs were trained on different prepared data sets: take them apart")
+        known = dataset
+        changed = override_prediction(config, overrides, f"of {source.run}") if overrides else config
+        place = folder / source.folder
+        for case_id, kept in _predict_run(model, changed, dataset, place, source.name, progress, warn).items():
+            found.setdefault(case_id, {})[source.name] = kept
+    assert known is not None  # there is a source
+    cases = [HeldOut(name, known.case(name).scroll_id, known, files) for name, files in sorted(found.items())]
+    return OutOfFold(tuple(cases), configs)
+
+
+def check_sources(sources: Sequence[Source]) -> None:
+    """Refuse, before anything is computed, what has no way to be predicted.
+
+    Raises:
+        UserError: No source, one that is no run or names no weights, or two of one name.
+    """
     if not sources:
         raise UserError("give at least one run")
-    names = [source.name for source in sources]
-    if len(set(names)) < len(names):
-        raise UserError(f"two runs have one name ({', '.join(sorted(names))}): rename a folder")
-    found: dict[str, dict[str, Path]] = {}
-    datasets: dict[str, PreparedDataset] = {}
+    places = [source.folder.casefold() for source in sources]
+    if len(set(places)) < len(places):
+        names = ", ".join(sorted(source.name for source in sources))
+        raise UserError(f"two runs have one name ({names}): rename a folder")
     for source in sources:
-        model, config = load_for_inference(source.run, source.which, overrides)
-        dataset = PreparedDataset.open(Path(config.data.dataset))
-        datasets[dataset.identity] = dataset
-        cases = load_folds(config.data.folds, dataset).fold(config.data.fold).validation
-        place = folder / source.name.replace(":", "-")
-        for case_id, file in _predict_run(model, config, dataset, cases, place, source.name, progress).items():
-            found.setdefault(case_id, {})[source.name] = file
-    if len(datasets) > 1:
-        raise UserError("the runs were trained on different prepared data sets: take them apart")
-    (dataset,) = datasets.values()
-    return tuple(
-        HeldOut(case_id, dataset.case(case_id).scroll_id, dataset, files) for case_id, files in sorted(found.items())
-    )
+        if source.which not in WHICH:
+            raise UserError(f"there is no checkpoint {source.which!r}: choose one of {', '.join(WHICH)}")
+        if not (source.run / "config.yaml").is_file():
+            raise UserError(
+                f"{source.run} is not a run folder (it has no config.yaml): give the folder that `volumen train` "
+                "printed"
+            )
 
 
 def _predict_run(
-    model: Any,
+    model: nn.Module,
     config: Config,
     dataset: PreparedDataset,
-    cases: Sequence[str],
     folder: Path,
     name: str,
     progress: Progress,
-) -> dict[str, Path]:
-    """Files of a run's held-out cases."""
+    warn: Warn,
+) -> dict[str, Kept]:
+    """Predictions of a run's held-out cases."""
     predictor = predictor_for(model, config)
     settings = {
         "weights_sha256": weights_identity(model),
@@ -151,27 +207,12 @@ def _predict_run(
         "engine": predictor.engine_name,
         "precision": predictor.precision.name,
     }
-    _begin(folder, settings)
-    files = {}
-    for case_id in cases:
-        file = files[case_id] = folder / f"{case_id}.npy"
-        if file.is_file():
-            continue
+    shapes = {case_id: dataset.case(case_id).shape for case_id in held_out_cases(config, dataset)}
+    predictions = PredictionFolder(folder, settings, shapes, warn)
+    for case_id in [case_id for case_id in shapes if case_id not in predictions.kept]:
         told = _named(progress, f"{name}: {case_id}")
-        probabilities = predict_case(predictor, dataset, case_id, config.data.normalisation, told)
-        with atomic_path(file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, probabilities.astype(np.float16))
-    return files
-
-
-def _begin(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Empty the folder of what other weights or settings predicted."""
-    record, text = folder / RECORD, json.dumps(settings, indent=1, sort_keys=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    if record.is_file() and record.read_text(encoding="utf-8") != text:
-        for file in folder.glob("*.npy"):
-            file.unlink()
-    write_atomically(record, text)
+        predictions.add(case_id, predict_case(predictor, dataset, case_id, config.data.normalisation, told))
+    return {case_id: predictions.kept[case_id] for case_id in shapes}
 
 
 def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
@@ -179,10 +220,7 @@ def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
 
 
 def identity_of(cases: Sequence[HeldOut]) -> str:
-    """SHA-256 of what the predictions were made of, as it stands in the folders' records."""
-    records = sorted({file.parent / RECORD for case in cases for file in case.files.values()})
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(record.read_bytes())
-    digest.update(" ".join(case.id for case in cases).encode())
-    return digest.hexdigest()
+    """SHA-256 over the predictions themselves and the data set: what a score of them depends on."""
+    files = [[case.id, name, kept.sha256] for case in cases for name, kept in case.files.items()]
+    text = json.dumps([sorted(files), sorted({case.dataset.identity for case in cases})])
+    return hashlib.sha256(text.encode()).hexdigest()

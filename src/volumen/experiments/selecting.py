@@ -9,7 +9,8 @@ from typing import Any
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.errors import UserError
-from volumen.experiments.evaluate import choose_cases, evaluate_run
+from volumen.experiments.evaluate import evaluate_run
+from volumen.experiments.out_of_fold import held_out_cases
 from volumen.experiments.scoring import Evaluation, label_shares
 from volumen.experiments.selection import Selection, select
 from volumen.files import strict_json
@@ -37,24 +38,27 @@ class Choice:
     """What to run next."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Strict JSON values, as in `selection.json`."""
+        """Strict JSON values."""
+        return strict_json(self.record)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain values, NaN among them, for `selection.json`."""
         chosen = self.selection.chosen
-        return strict_json(
-            {
-                "chosen": chosen.name,
-                "sound": chosen.sound,
-                "command": self.command,
-                "note": self.selection.note,
-                "cases": list(self.cases),
-                "label_range": list(self.label_range),
-                "candidates": [
-                    {**asdict(one), "within_noise": one.within_noise, "same_weights": list(self.same[one.name])}
-                    for one in self.selection.candidates
-                ],
-                "missing": self.missing,
-                "settings": self.settings,
-            }
-        )
+        return {
+            "chosen": chosen.name,
+            "sound": chosen.sound,
+            "command": self.command,
+            "note": self.selection.note,
+            "cases": list(self.cases),
+            "label_range": list(self.label_range),
+            "candidates": [
+                {**asdict(one), "within_noise": one.within_noise, "same_weights": list(self.same[one.name])}
+                for one in self.selection.candidates
+            ],
+            "missing": self.missing,
+            "settings": self.settings,
+        }
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def select_checkpoints(
         found, config = _weights_of(run, name, missing)
         candidates += found
         prepared = PreparedDataset.open(dataset or Path(config.data.dataset))
-        held_out[name] = (prepared.identity, choose_cases(config, prepared)[1], config.data.fold)
+        held_out[name] = (prepared.identity, held_out_cases(config, prepared), config.data.fold)
     _refuse_different(held_out)
     evaluations: dict[str, Evaluation] = {}
     for one in candidates:

@@ -1,17 +1,20 @@
 """Tune runs as a command does: predict, search, leave steps out, and write down what was found."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from volumen.config.dump import config_values, dump_yaml
+from volumen.config.dump import canonical, config_values, dump_yaml
 from volumen.errors import UserError
 from volumen.experiments.ablation import Ablation, ablation
-from volumen.experiments.out_of_fold import HeldOut, Source, identity_of, predict_out_of_fold
-from volumen.experiments.tuning import Tell, Tuned, mean_and_noise, tune
+from volumen.experiments.out_of_fold import HeldOut, Source, check_sources, predict_out_of_fold
+from volumen.experiments.pipeline_scores import Warn
+from volumen.experiments.tuning import SEARCHES, Tell, Tuned, check_search, mean_and_noise, origin_of, tune
 from volumen.files import strict_json, write_atomically
+from volumen.system.locks import hold
+from volumen.system.places import writable_folder
+from volumen.system.records import DamagedError, read_log, read_record, write_record
 
 RESULT, PIPELINE, ORIGIN = "tuning.json", "postprocessing.yaml", "origin.json"
 
@@ -32,23 +35,26 @@ class TuningReport:
         return sum(scores[case_id] for case_id in chosen) / len(chosen), gain, noise
 
     def to_dict(self) -> dict[str, Any]:
-        """Strict JSON values, as in `tuning.json`."""
+        """Strict JSON values."""
+        return strict_json(self.record)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain values, NaN among them, for `tuning.json`."""
         searches = [self.tuned.final, *self.tuned.nested]
-        return strict_json(
-            {
-                "searches": [
-                    {
-                        **asdict(one),
-                        "pipeline": one.pipeline.model_dump(mode="json"),
-                        "threshold": one.threshold.model_dump(mode="json"),
-                    }
-                    for one in searches
-                ],
-                "cases": {case.id: {"scroll": case.scroll_id, "group": case.group} for case in self.cases},
-                "scores": {name: dict(row) for name, row in self.tuned.scores.items()},
-                "steps": [{**asdict(one), "harmful": one.harmful} for one in self.steps],
-            }
-        )
+        return {
+            "searches": [
+                {
+                    **asdict(one),
+                    "pipeline": one.pipeline.model_dump(mode="json"),
+                    "threshold": one.threshold.model_dump(mode="json"),
+                }
+                for one in searches
+            ],
+            "cases": {case.id: {"scroll": case.scroll_id, "group": case.group} for case in self.cases},
+            "scores": {name: dict(row) for name, row in self.tuned.scores.items()},
+            "steps": [{**asdict(one), "harmful": one.harmful} for one in self.steps],
+        }
 
 
 def tune_runs(
@@ -62,6 +68,7 @@ def tune_runs(
     seed: int = 0,
     predicting: Callable[[str, int, int], None] = lambda name, done, of: None,
     searching: Tell = lambda name, done, of: None,
+    warn: Warn = lambda sentence: None,
 ) -> TuningReport:
     """Predict held-out volumes, search, and write `postprocessing.yaml` and `tuning.json` into a folder.
 
@@ -75,26 +82,52 @@ def tune_runs(
         seed: Of the searches.
         predicting: Told what is predicted.
         searching: Told which search ended.
+        warn: Told what is damaged and is done again.
 
     Raises:
-        UserError: As in `predict_out_of_fold` and `tune`, or a folder that was begun with other predictions.
+        UserError: As in `predict_out_of_fold` and `tune`, a folder that another process works in, that cannot be
+            written to, or that was begun with other predictions or another seed.
+        OSError: A full disk; the same call goes on where it stopped.
     """
+    check_search(trials)
     sources = [Source(run, which) for run in runs]
-    cases = predict_out_of_fold(sources, out / "predictions", overrides=overrides, progress=predicting)
-    _same_origin(out, {"predictions": identity_of(cases), "seed": seed})
-    tuned = tune(cases, out, trials=trials, workers=workers, seed=seed, tell=searching)
-    report = TuningReport(tuned, ablation(tuned, cases, out), cases)
-    header = f"# Tuned on {len(cases)} held-out volumes; what it gains on unseen ones stands in {RESULT}.\n"
-    write_atomically(out / PIPELINE, header + dump_yaml({"postprocessing": config_values(tuned.final.pipeline)}))
-    write_atomically(out / RESULT, json.dumps(report.to_dict(), indent=1) + "\n")
+    check_sources(sources)
+    writable_folder(out, "choose another --out, or make it writable")
+    with hold(out, "tune"):
+        predicted = predict_out_of_fold(
+            sources, out / "predictions", overrides=overrides, progress=predicting, warn=warn
+        )
+        cases = predicted.cases
+        _same_origin(out, origin_of(cases, seed), warn)
+        tuned = tune(cases, out, trials=trials, workers=workers, seed=seed, tell=searching, warn=warn)
+        report = TuningReport(tuned, ablation(tuned, cases, out), cases)
+        header = f"# Tuned on {len(cases)} held-out volumes; what it gains on unseen ones stands in {RESULT}.\n"
+        write_atomically(out / PIPELINE, header + dump_yaml({"postprocessing": config_values(tuned.final.pipeline)}))
+        write_record(out / RESULT, report.record)
     return report
 
 
-def _same_origin(out: Path, origin: Mapping[str, Any]) -> None:
-    """Refuse to go on with searches that looked at other predictions."""
-    file, text = out / ORIGIN, json.dumps(origin, sort_keys=True)
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
+def _same_origin(out: Path, origin: Mapping[str, Any], warn: Warn) -> None:
+    """Refuse to go on with searches that looked at other predictions, or went another way."""
+    file = out / ORIGIN
+    try:
+        before = read_record(file, dict[str, Any], "it is written anew") if file.exists() else None
+    except DamagedError as error:
+        warn(str(error))
+        before = None
+    logs = sorted((out / SEARCHES).glob("*.jsonl"))
+    if before is None and logs and not any(read_log(log, owner=canonical(origin)).records for log in logs):
         raise UserError(
-            f"{out} holds a search over other predictions (other runs, weights or settings): choose another --out"
+            f"{out} holds searches, and no {ORIGIN} tells what they looked at (not these predictions and this seed): "
+            "choose another --out"
         )
-    write_atomically(file, text)
+    if before is not None and before != origin:
+        if before.get("predictions") != origin["predictions"]:
+            raise UserError(
+                f"{out} holds a search over other predictions (other runs, weights, settings, or another machine's): "
+                "choose another --out"
+            )
+        differing = [name for name in sorted(origin) if before.get(name) != origin[name]]
+        said = ", ".join(f"{name} {canonical(before.get(name))}, now {canonical(origin[name])}" for name in differing)
+        raise UserError(f"{out} holds a search that was begun otherwise ({said}): choose another --out")
+    write_record(file, origin)

@@ -2,35 +2,34 @@
 
 The cases come in groups, the folds they were held out with. For each group a search of its own sees the other groups
 only, and its best pipeline is scored on the group it never saw: these scores are reported. One more search sees all
-groups, and its pipeline is the one to use. Each search is a study in one Optuna journal file; killed and started again,
-it goes on behind the last finished trial. A pipeline's score on a case is computed once and shared among the searches.
+groups, and its pipeline is the one to use. Killed and started again, the searches go on behind their last finished
+trials. A pipeline's score on a case is computed once and shared among the searches.
 """
 
 import importlib.util
-import json
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
-from multiprocessing import get_context
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pebble import ProcessExpired
 
+from volumen import __version__
 from volumen.config.dump import canonical
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.errors import UserError
-from volumen.experiments.out_of_fold import HeldOut
-from volumen.experiments.search_space import starting_points, suggest
-from volumen.metrics import leaderboard, standard_error
-from volumen.postprocess import apply_pipeline
+from volumen.experiments.out_of_fold import HeldOut, identity_of
+from volumen.experiments.pipeline_scores import SCORES, Scorer, Warn
+from volumen.experiments.search_space import starting_points
+from volumen.experiments.searching import TrialLog, best_of, search_trials
+from volumen.metrics import standard_error
+from volumen.system.processes import pool_of
 
 ALL = "all"
-JOURNAL, SCORES = "journal.log", "scores"
+SEARCHES = "searches"
 THRESHOLDS = tuple(round(0.1 + 0.05 * number, 2) for number in range(17))
-KEPT_BYTES = 2e9  # of probabilities and labels, in each process
 RAW = Postprocessing()
 Tell = Callable[[str, int, int], None]
 
@@ -59,53 +58,40 @@ class Tuned:
     """By method and case; the pipelines of `nested` on the cases they never saw."""
 
 
-class Scorer:
-    """Scores pipelines on held-out cases, each pair once; what was computed stands in a folder.
+@dataclass(frozen=True)
+class _Job:
+    """One search to be done."""
 
-    Args:
-        cases: The held-out cases.
-        folder: For the scores, one file a process, so that processes never write into one another's.
-        threads: Of the metric; None takes the cores there are.
+    cases: tuple[HeldOut, ...]
+    folder: Path
+    left_out: str
+    trials: int
+    seed: int
+    threads: int | None = None
+
+    @property
+    def log(self) -> TrialLog:
+        """Where its trials are kept."""
+        name = f"without {self.left_out}" if self.left_out != ALL else ALL
+        return TrialLog(self.folder / SEARCHES, name, canonical(origin_of(self.cases, self.seed)))
+
+
+def check_search(trials: int) -> None:
+    """Refuse, before anything is computed, a search that cannot be done.
+
+    Raises:
+        UserError: Optuna is not installed, or fewer trials than there are starting points.
     """
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("the search needs Optuna, which is not installed: pip install 'volumen[tune]'")
+    if trials < len(starting_points()):
+        raise UserError(f"--trials must be at least {len(starting_points())}, the points it starts from, got {trials}")
 
-    def __init__(self, cases: Sequence[HeldOut], folder: Path, threads: int | None = None) -> None:
-        self.cases = {case.id: case for case in cases}
-        self.folder, self.threads = folder, threads
-        folder.mkdir(parents=True, exist_ok=True)
-        self._known: dict[str, float] = {}
-        self._read: dict[Path, int] = {}
-        largest = max(math.prod(case.dataset.case(case.id).shape) for case in cases)
-        kept = lru_cache(maxsize=max(1, int(KEPT_BYTES / (5 * largest))))
-        self._volumes = kept(lambda case_id: (self.cases[case_id].probabilities, self.cases[case_id].label))
 
-    def score(self, settings: Postprocessing, case_id: str) -> float:
-        """Leaderboard score of a pipeline on a case."""
-        key = f"{case_id} {canonical(settings.model_dump(mode='json'))}"
-        if key not in self._known:
-            self._reload()
-        if key not in self._known:
-            probabilities, label = self._volumes(case_id)
-            mask = apply_pipeline(probabilities, settings)
-            self._known[key] = leaderboard(mask, label, threads=self.threads).score
-            with (self.folder / f"{os.getpid()}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps([key, self._known[key]]) + "\n")
-        return self._known[key]
-
-    def mean(self, settings: Postprocessing, case_ids: Sequence[str]) -> float:
-        """Mean score over cases."""
-        return float(np.mean([self.score(settings, case_id) for case_id in case_ids]))
-
-    def _reload(self) -> None:
-        """Read what other processes have added."""
-        for path in sorted(self.folder.glob("*.jsonl")):
-            with path.open(encoding="utf-8") as file:
-                file.seek(self._read.get(path, 0))
-                for line in iter(file.readline, ""):
-                    if not line.endswith("\n"):
-                        break  # half a line: its process is writing, or was killed
-                    key, value = json.loads(line)
-                    self._known[key] = value
-                    self._read[path] = file.tell()
+def origin_of(cases: Sequence[HeldOut], seed: int) -> dict[str, Any]:
+    """All that the trials of a search depend on, as plain values."""
+    versions = {"volumen": __version__, "optuna": version("optuna")}
+    return {"predictions": identity_of(cases), "seed": seed, **versions}
 
 
 def tune(
@@ -116,40 +102,57 @@ def tune(
     workers: int = 1,
     seed: int = 0,
     tell: Tell = lambda name, done, of: None,
+    warn: Warn = lambda sentence: None,
 ) -> Tuned:
     """Search for the best post-processing, nested over the groups of the cases.
 
     Args:
         cases: Held-out predictions of two groups or more; a single group is taken apart into its cases.
-        folder: Journal and scores; a search that was begun there goes on.
+        folder: Trials and scores; searches that were begun there go on. One process at a time may do so.
         trials: Of each search.
         workers: Processes; each does whole searches.
         seed: Of the searches.
         tell: Told the search that ended, how many did, and how many there are.
+        warn: Told what is damaged and is done again.
 
     Raises:
-        UserError: Optuna is not installed, fewer than two cases, or fewer trials than there are starting points.
+        UserError: Optuna is not installed, fewer than two cases, fewer trials than there are starting points, a
+            damaged prediction, or a worker process that was ended from outside.
+        OSError: A full disk; the same call goes on where it stopped.
     """
-    if importlib.util.find_spec("optuna") is None:
-        raise UserError("the search needs Optuna, which is not installed: pip install 'volumen[tune]'")
+    check_search(trials)
     groups = groups_of(cases)
-    if trials < len(starting_points()):
-        raise UserError(f"--trials must be at least {len(starting_points())}, the points it starts from, got {trials}")
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = [*groups, ALL]
-    arguments = [(list(cases), folder, name, trials, seed) for name in jobs]
+    scorer = Scorer(cases, folder / SCORES, warn=warn)
+    scorer.mend()
+    threads = None if workers == 1 else 1  # the other workers have the other cores
+    jobs = [_Job(tuple(cases), folder, name, trials, seed, threads) for name in (*groups, ALL)]
+    found = _searched(jobs, workers, tell, warn)
+    final = found.pop(ALL)
+    return Tuned(final, tuple(found.values()), _scores(scorer, groups, found, final))
+
+
+def _searched(jobs: Sequence[_Job], workers: int, tell: Tell, warn: Warn) -> dict[str, Search]:
+    """What each job finds, by the group it did not see."""
     found: dict[str, Search] = {}
     if workers == 1:
-        for name, one in zip(jobs, arguments, strict=True):
-            found[name] = _search(*one)
-            tell(name, len(found), len(jobs))
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            for name, search in zip(jobs, pool.map(_search_alone, arguments), strict=True):
-                found[name] = search
-                tell(name, len(found), len(jobs))
-    final = found.pop(ALL)
-    return Tuned(final, tuple(found.values()), _scores(cases, groups, found, final, folder))
+        for job in jobs:
+            found[job.left_out] = _search(job, warn)
+            tell(job.left_out, len(found), len(jobs))
+        return found
+    with pool_of(min(workers, len(jobs))) as pool:
+        results = [pool.schedule(_search_apart, args=(job,)) for job in jobs]
+        for job, result in zip(jobs, results, strict=True):
+            try:
+                found[job.left_out], sentences = result.result()
+            except ProcessExpired as error:
+                raise UserError(
+                    f"a worker process of the search was ended from outside (exit code {error.exitcode}), perhaps for "
+                    "want of memory: start the same command again, with fewer --workers; it goes on"
+                ) from error
+            for sentence in sentences:
+                warn(sentence)
+            tell(job.left_out, len(found), len(jobs))
+    return found
 
 
 def groups_of(cases: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
@@ -173,52 +176,30 @@ def mean_and_noise(differences: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(differences)), standard_error(differences)
 
 
-def _search_alone(arguments: tuple[Sequence[HeldOut], Path, str, int, int]) -> Search:
-    """A search in a process of its own, on one thread: the others have the other cores."""
-    return _search(*arguments, threads=1)
+def _search_apart(job: _Job) -> tuple[Search, list[str]]:
+    """A search in a process of its own, and what is to be said of it."""
+    sentences: list[str] = []
+    return _search(job, sentences.append), sentences
 
 
-def _search(
-    cases: Sequence[HeldOut], folder: Path, left_out: str, trials: int, seed: int, threads: int | None = None
-) -> Search:
-    """One study: all cases but those of a group."""
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    hidden = groups_of(cases).get(left_out, ())
-    seen = [case.id for case in cases if case.id not in hidden]
-    scorer = Scorer(cases, folder / SCORES, threads)
+def _search(job: _Job, warn: Warn) -> Search:
+    """One search: all cases but those of a group."""
+    hidden = groups_of(job.cases).get(job.left_out, ())
+    seen = [case.id for case in job.cases if case.id not in hidden]
+    scorer = Scorer(job.cases, job.folder / SCORES, job.threads, warn)
     threshold = max(
         (Postprocessing(steps=(Threshold(level=level),)) for level in THRESHOLDS),
         key=lambda settings: scorer.mean(settings, seen),
     )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-        study_name=f"without {left_out}" if left_out != ALL else ALL,
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=12),
-        load_if_exists=True,
-    )
-    if not study.trials:
-        for point in starting_points():
-            study.enqueue_trial(point)
-    done = sum(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
-    study.optimize(lambda trial: scorer.mean(suggest(trial), seen), n_trials=max(0, trials - done))
-    best = suggest(optuna.trial.FixedTrial(study.best_params))
-    return Search(left_out, best, threshold, study.best_value, len(study.trials))
+    done = search_trials(job.log, job.trials, job.seed, lambda settings: scorer.mean(settings, seen), warn)
+    best = best_of(done)
+    return Search(job.left_out, best.pipeline, threshold, best.value, len(done))
 
 
 def _scores(
-    cases: Sequence[HeldOut],
-    groups: Mapping[str, Sequence[str]],
-    nested: Mapping[str, Search],
-    final: Search,
-    folder: Path,
+    scorer: Scorer, groups: Mapping[str, Sequence[str]], nested: Mapping[str, Search], final: Search
 ) -> dict[str, dict[str, float]]:
     """What each method reaches on cases that its search never saw, and the final pipeline on all of them."""
-    scorer = Scorer(cases, folder / SCORES)
     rows: dict[str, dict[str, float]] = {"raw": {}, "threshold": {}, "tuned": {}, "final": {}}
     for group, ids in groups.items():
         for case_id in ids:

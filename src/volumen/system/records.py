@@ -29,6 +29,7 @@ MOST_BYTES = 256 * 2**20
 """Of a record. The largest, a manifest of many thousand volumes, stays far below."""
 DEEPEST = 64
 _DIGITS = 20  # of a whole number; 2^64 has 20
+_WITHOUT = "remove it, the rest of the folder can be read without it"
 _ENDING = len(f',"{CHECK}":"') + CHECK_DIGITS + len('"}')
 
 
@@ -224,11 +225,15 @@ def append_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> 
     def line_after(last: bytes) -> bytes:
         nonlocal number
         number = _number_of(last) + 1
-        body = json.dumps({**plain, LINE: number}, allow_nan=False, separators=(",", ":")).encode()
-        return body[:-1] + f',"{CHECK}":"{_line_check(body, owner)}"}}\n'.encode()
+        return _line_of(plain, number, owner)
 
     append_line(path, line_after)
     return number
+
+
+def _line_of(plain: Mapping[str, Any], number: int, owner: str) -> bytes:
+    body = json.dumps({**plain, LINE: number}, allow_nan=False, separators=(",", ":")).encode()
+    return body[:-1] + f',"{CHECK}":"{_line_check(body, owner)}"}}\n'.encode()
 
 
 def _line_check(body: bytes, owner: str) -> str:
@@ -250,8 +255,7 @@ def read_log(path: Path, *, owner: str = "") -> Log:
     """
     if not path.is_file():
         return Log((), 0, 0, 0)
-    fix = "remove it, the rest of the folder can be read without it"
-    *lines, torn = read_bounded(path, fix).split(b"\n")
+    *lines, torn = read_bounded(path, _WITHOUT).split(b"\n")
     records: list[dict[str, Any]] = []
     damaged, missing, last = 0, 0, 0
     for line in lines:
@@ -271,6 +275,48 @@ def read_log(path: Path, *, owner: str = "") -> Log:
         records.append({key: value for key, value in json.loads(torn).items() if key not in (LINE, CHECK)})
         last += 1
     return Log(tuple(records), damaged, missing, last)
+
+
+def mend_log(path: Path, *, owner: str = "") -> Log:
+    """As `read_log`; a log with damaged or missing lines is replaced by its whole ones, so that this is said once.
+
+    For logs that one process writes, or that nobody writes now.
+
+    Raises:
+        DamagedError: It cannot be read.
+        OSError: No room for what is whole; the log is as before.
+    """
+    log = read_log(path, owner=owner)
+    if log.damaged or log.missing:
+        lines = [_line_of(record, number, owner) for number, record in enumerate(log.records, start=1)]
+        write_atomically(path, b"".join(lines))
+    return log
+
+
+def read_log_from(path: Path, offset: int, *, owner: str = "") -> tuple[list[dict[str, Any]], int, int]:
+    """What was added to a log since it was last read, by whole lines; a torn last one is left for the next time.
+
+    Args:
+        path: The log, which others may be appending to.
+        offset: What the last call returned; 0 at first. A log that has become shorter is read anew.
+        owner: As it was written.
+
+    Returns:
+        The records, the number of damaged lines, and the next offset.
+
+    Raises:
+        DamagedError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.seek(offset if offset <= path.stat().st_size else 0)
+            content = file.read(MOST_BYTES)
+    except OSError as error:
+        raise DamagedError(f"{path} cannot be read ({error.strerror}): {_WITHOUT}") from error
+    *lines, torn = content.split(b"\n")
+    found = [_record_of(line, owner) for line in lines]
+    records = [record for record in found if record is not None]
+    return records, len(found) - len(records), start + len(content) - len(torn)
 
 
 def _record_of(line: bytes, owner: str) -> dict[str, Any] | None:
