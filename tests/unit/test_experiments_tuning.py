@@ -1,6 +1,11 @@
 """Tuning: nothing is reported on what a search saw, the number of processes changes nothing."""
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +78,37 @@ def test_processes_find_what_one_finds(cases, tmp_path) -> None:
     alone, together = (tune(cases, tmp_path / str(n), trials=TRIALS, workers=n) for n in (1, 2))
     assert alone == together
     assert alone.scores == together.scores
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_prediction_that_is_damaged_meanwhile_ends_the_search(cases, tmp_path, workers) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(cases[0].files["run0"].path.read_bytes()[:-1] + b"!")
+    kept = replace(cases[0].files["run0"], path=path)
+    with pytest.raises(UserError, match="damaged: its SHA-256 is not the recorded one") as error:
+        tune([replace(cases[0], files={"run0": kept}), *cases[1:]], tmp_path, trials=TRIALS, workers=workers)
+    assert "\n" not in str(error.value)
+
+
+def test_a_worker_that_is_killed_is_told_and_its_search_goes_on(cases, tmp_path) -> None:
+    whole = tune(cases, tmp_path / "whole", trials=TRIALS)
+    killing = threading.Thread(target=kill_a_child_at, args=(tmp_path / "scores",))
+    killing.start()
+    with pytest.raises(UserError, match="ended from outside"):
+        tune(cases, tmp_path, trials=TRIALS, workers=2)
+    killing.join()
+    assert tune(cases, tmp_path, trials=TRIALS) == whole
+
+
+def kill_a_child_at(scores: Path) -> None:
+    """As the system does when memory runs out; workers name their logs by their number."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for log in scores.glob("*.jsonl"):
+            if int(log.stem) != os.getpid():
+                os.kill(int(log.stem), signal.SIGKILL)
+                return
+        time.sleep(0.005)
 
 
 def pipeline(*steps: dict) -> Postprocessing:

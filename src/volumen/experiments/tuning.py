@@ -8,6 +8,7 @@ trials. A pipeline's score on a case is computed once and shared among the searc
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -144,10 +145,10 @@ def _searched(jobs: Sequence[_Job], workers: int, tell: Tell, warn: Warn) -> dic
         for job, result in zip(jobs, results, strict=True):
             try:
                 found[job.left_out], sentences = result.result()
-            except ProcessExpired as error:
+            except (ProcessExpired, BrokenExecutor) as error:
                 raise UserError(
-                    f"a worker process of the search was ended from outside (exit code {error.exitcode}), perhaps for "
-                    "want of memory: start the same command again, with fewer --workers; it goes on"
+                    "a worker process of the search was ended from outside, perhaps for want of memory: start the same "
+                    "command again, with fewer --workers; it goes on"
                 ) from error
             for sentence in sentences:
                 warn(sentence)

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -63,8 +64,11 @@ def deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number for number in SIGNALS if number != signal.SIGTERM])
+    unheard = [number for number in SIGNALS if number != signal.SIGTERM]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, unheard)
     try:
+        resource_tracker.ensure_running()  # whichever thread starts it, and the children of that, hear signals again
+        signal.pthread_sigmask(signal.SIG_BLOCK, unheard)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
