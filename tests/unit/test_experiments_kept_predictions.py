@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from small_datasets import prepared_dataset
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.errors import UserError
+from volumen.experiments.held_out import HeldOut, identity_of
 from volumen.experiments.kept_predictions import RECORD, Kept, PredictionFolder, write_prediction
-from volumen.experiments.out_of_fold import HeldOut, identity_of
 from volumen.experiments.pipeline_scores import Scorer
 from volumen.system.records import DamagedError, sealed
 

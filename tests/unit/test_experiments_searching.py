@@ -47,7 +47,7 @@ def test_it_begins_at_the_starting_points_and_learns(whole) -> None:
     assert best_of(whole).value == max(trial.value for trial in whole)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, TRIALS), st.booleans()), max_size=5))
 def test_killed_anywhere_any_number_of_times_it_finds_the_same(whole, kills) -> None:
     """Killed while a trial is scored, or right after it was kept."""
@@ -80,7 +80,7 @@ def log_of(folder: Path) -> Path:
     return TrialLog(folder, "without a/b + ../c", "owner").path
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_what_becomes_of_the_log_changes_no_trial(whole, seed) -> None:
     """Bits flipped, lines lost, repeated and exchanged, the end cut off, another's lines put in."""

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -15,8 +17,8 @@ from volumen.config.postprocessing import Postprocessing
 from volumen.data.labels import SURFACE
 from volumen.errors import UserError
 from volumen.experiments.ablation import ablation, leave_out
+from volumen.experiments.held_out import HeldOut
 from volumen.experiments.kept_predictions import write_prediction
-from volumen.experiments.out_of_fold import HeldOut
 from volumen.experiments.pipeline_scores import SCORES, Scorer
 from volumen.experiments.search_space import START, starting_points, suggest
 from volumen.experiments.tuning import Search, Tuned, groups_of, mean_and_noise, tune
@@ -98,6 +100,12 @@ def test_a_worker_that_is_killed_is_told_and_its_search_goes_on(cases, tmp_path)
         tune(cases, tmp_path, trials=TRIALS, workers=2)
     killing.join()
     assert tune(cases, tmp_path, trials=TRIALS) == whole
+
+
+def test_processes_that_only_score_do_not_import_torch() -> None:
+    """It takes each of them two seconds and 200 MB."""
+    code = "import sys, volumen.experiments.tuning; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def kill_a_child_at(scores: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volumen.config.postprocessing import Postprocessing, Threshold
-from volumen.experiments.out_of_fold import HeldOut
+from volumen.experiments.held_out import HeldOut
 from volumen.experiments.pipeline_scores import SCORES, Scorer
 from volumen.experiments.tuning import Tuned, groups_of, mean_and_noise
 

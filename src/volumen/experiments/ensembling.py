@@ -16,7 +16,8 @@ from volumen.config.dump import config_hash
 from volumen.config.postprocessing import Postprocessing
 from volumen.config.schema import Config
 from volumen.errors import UserError
-from volumen.experiments.out_of_fold import HeldOut, Source
+from volumen.experiments.held_out import HeldOut
+from volumen.experiments.out_of_fold import Source
 from volumen.experiments.tuning import mean_and_noise
 from volumen.inference.ensemble import Mean
 from volumen.metrics import leaderboard

@@ -11,7 +11,7 @@ import numpy as np
 from volumen import __version__
 from volumen.config.dump import canonical
 from volumen.config.postprocessing import Postprocessing
-from volumen.experiments.out_of_fold import HeldOut, identity_of
+from volumen.experiments.held_out import HeldOut, identity_of
 from volumen.metrics import leaderboard
 from volumen.postprocess import apply_pipeline
 from volumen.system.records import append_record, mend_log, read_log_from

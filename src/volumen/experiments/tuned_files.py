@@ -8,7 +8,8 @@ from typing import Any
 from volumen.config.dump import canonical, config_values, dump_yaml
 from volumen.errors import UserError
 from volumen.experiments.ablation import Ablation, ablation
-from volumen.experiments.out_of_fold import HeldOut, Source, check_sources, predict_out_of_fold
+from volumen.experiments.held_out import HeldOut
+from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
 from volumen.experiments.pipeline_scores import Warn
 from volumen.experiments.tuning import SEARCHES, Tell, Tuned, check_search, mean_and_noise, origin_of, tune
 from volumen.files import strict_json, write_atomically

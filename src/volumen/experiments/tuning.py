@@ -21,7 +21,7 @@ from volumen import __version__
 from volumen.config.dump import canonical
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.errors import UserError
-from volumen.experiments.out_of_fold import HeldOut, identity_of
+from volumen.experiments.held_out import HeldOut, identity_of
 from volumen.experiments.pipeline_scores import SCORES, Scorer, Warn
 from volumen.experiments.search_space import starting_points
 from volumen.experiments.searching import TrialLog, best_of, search_trials
