@@ -20,6 +20,7 @@ from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise
 from volumen.data.orientation import rotations_for
+from volumen.data.packed import DamagedDataError, Volume
 from volumen.data.randomness import generator
 from volumen.errors import UserError
 
@@ -50,6 +51,8 @@ class Draw:
 class PatchDataset(Dataset[Sample]):
     """Training patches by integer key; pure, so any process may make any sample.
 
+    Files are read without being verified, patch by patch; `data.verification` does that once beside the training.
+
     A sample: `image` float32 [1, Z, Y, X] normalised, `target` uint8 [Z, Y, X] (1 surface, 0 else), `valid` bool
     [Z, Y, X] (False where ignored or outside of the volume), each precomputed target under its own name, and `meta`:
     `key`, `case` (index into `case_ids`), `centred`, `attempts`, `surface_share` (of the valid voxels), `valid_share`.
@@ -66,7 +69,7 @@ class PatchDataset(Dataset[Sample]):
         seed: int,
         precompute: tuple[str, ...] = (),
     ) -> None:
-        self.prepared = prepared
+        self.prepared = prepared.trusting()
         self.case_ids = tuple(case_ids)
         self.config = config
         self.seed = seed
@@ -99,6 +102,8 @@ class PatchDataset(Dataset[Sample]):
         case = self._cases[draw.case]
         try:
             return self._make(case, draw, epoch, index)
+        except DamagedDataError:
+            raise
         except Exception as error:
             message = f"case {case.id}, epoch {epoch}, index {index}, origin {draw.origin}: {error}"
             raise SampleError(message) from error
@@ -202,11 +207,11 @@ class PatchDataset(Dataset[Sample]):
         return tuple(notes)
 
 
-def crop(volume: NDArray[Any], start: Sequence[int], shape: Sequence[int], outside: int | None = None) -> NDArray[Any]:
+def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], outside: int | None = None) -> NDArray[Any]:
     """Cut a region out of a volume [Z, Y, X]; the region may reach beyond it.
 
     Args:
-        volume: array, possibly memory-mapped.
+        volume: array, in memory or packed in a file.
         start: first voxel, z y x; may be negative.
         shape: size of the region.
         outside: value beyond the border; None repeats the nearest voxel.
@@ -224,7 +229,7 @@ def crop(volume: NDArray[Any], start: Sequence[int], shape: Sequence[int], outsi
     inner = tuple(
         slice(max(first, 0), min(first + side, n)) for first, side, n in zip(start, shape, volume.shape, strict=True)
     )
-    part = np.array(volume[inner])  # a true copy, never a mapped view
+    part = np.array(volume[inner])  # a true copy, never a view
     if not any(before) and not any(after):
         return part
     widths = list(zip(before, after, strict=True))

@@ -7,7 +7,7 @@ all that it decides after a validation in `watch.py`, and the learning rate is w
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,16 +18,20 @@ import torch
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.folds import load_folds
+from volumen.data.packed import DamagedDataError
+from volumen.data.verification import Verification
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
 from volumen.runtime import Precision, choose_device, choose_precision
+from volumen.system.locks import hold
+from volumen.system.stopping import InterruptedBySignal, StopRequest, StopWanted
 from volumen.training.averaging import Average, averaged_model
 from volumen.training.budget import affordable_steps
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
 from volumen.training.progress import NO_SCALES, TRAIN, VALIDATION, ProgressScales
-from volumen.training.run_folder import Audited, RunFolder
-from volumen.training.signals import StopRequest
+from volumen.training.run_folder import WORK, Audited, RunFolder, run_owner
+from volumen.training.saved import TrainedOn
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError, StepResult, training_step
 from volumen.training.totals import EpochTotals
@@ -75,6 +79,7 @@ def run_training(
     resume: bool = False,
     time_budget_seconds: float | None = None,
     audited: Audited | None = None,
+    meant: Sequence[str] = (),
 ) -> Outcome:
     """Train a configuration into a run folder.
 
@@ -85,27 +90,44 @@ def run_training(
         resume: Go on from the newest whole checkpoint; the result equals never having stopped.
         time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sittings included.
         audited: What an audit of a new run said, for its folder.
+        meant: Keys of the configuration that the user set by name.
 
     Raises:
-        UserError: Wrong folder, data set, fold or checkpoint.
+        UserError: Wrong folder, data set, fold or checkpoint; another process trains there; or a file of the data is
+            not what `prepare` wrote, and the last checkpoint whose data were whole stands.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
-    run = RunFolder.reopen(folder, config) if resume else RunFolder.claim(folder)
-    trainer = _Trainer(config, run, listener, time_budget_seconds)
+    with _held(folder, resume), StopRequest() as stop:
+        run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
+        trainer = _Trainer(config, run, listener, time_budget_seconds)
+        with closing(trainer.loader), closing(trainer.verification):
+            if resume:
+                trainer.resume()
+            else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
+                run.write_config(config)
+                if audited is not None:
+                    trainer.emit(run.write_audit(audited))
+            trainer.scales = ProgressScales.load(folder, run.owner)
+            try:
+                return trainer.run(stop)
+            except BaseException as error:
+                trainer.fail(error)
+                raise
+
+
+@contextmanager
+def _held(folder: Path, resume: bool) -> Iterator[None]:
+    """The folder, held by this process alone; one that was made for it and stayed empty goes again."""
     if resume:
-        trainer.resume()
-    else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
-        run.write_config(config)
-        if audited is not None:
-            trainer.emit(run.write_audit(audited))
-    trainer.scales = ProgressScales.load(folder)
-    with StopRequest() as stop, closing(trainer.loader):
-        try:
-            return trainer.run(stop)
-        except NonFiniteError as error:
-            trainer.emit({"kind": "non_finite", "message": str(error)})
-            trainer.status("failed", reason=str(error))
-            raise
+        run_owner(folder)
+    elif folder.exists() and not folder.is_dir():
+        RunFolder.claim(folder)
+    try:
+        with hold(folder, WORK):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 class _Trainer:
@@ -118,17 +140,25 @@ class _Trainer:
         self.dataset = PreparedDataset.open(Path(config.data.dataset))
         fold = load_folds(config.data.folds, self.dataset).fold(config.data.fold)
         self.validation_cases = fold.validation
+        self.verification = Verification(list(self.dataset.files((*fold.train, *fold.validation))))
         self.patches = PatchDataset(
             self.dataset, fold.train, config.data, config.seed, precomputed_targets(config.loss)
         )
-        self.loader = PatchLoader(self.patches, batch=config.data.batch, workers=config.data.workers)
+        self.loader = PatchLoader(
+            self.patches,
+            batch=config.data.batch,
+            workers=config.data.workers,
+            died=lambda text: self.emit({"kind": "warning", "message": text}),
+        )
         self.state = fresh_state(
             config,
             self.device,
             self.precision,
             steps_per_epoch=self.loader.batches_per_epoch,
             prior=surface_share(self.dataset, fold.train),
+            data=TrainedOn(self.dataset.identity, config.data.fold, fold.train, fold.validation),
         )
+        self.state.run = run.owner
         self.predictor = Predictor(
             self.state.model,
             tile=config.tile,
@@ -147,18 +177,23 @@ class _Trainer:
         """Go on from the newest whole checkpoint."""
         saved = self.run_folder.checkpoints.load_latest(lambda text: self.emit({"kind": "warning", "message": text}))
         self.state.load_state_dict(saved, str(self.run_folder.checkpoints.folder))
+        self.run_folder.reserve()
         self.emit({"kind": "resumed", "batch": self.state.cursor.batch})
 
     def run(self, stop: StopRequest) -> Outcome:
         """Epochs until the planned end, early stopping, or a signal."""
         state = self.state
+        self.verification.start()
         self.listener.started(self.run_folder.path, self.config, self._facts())
-        while state.cursor.step < state.planned_steps:
-            self._begin_epoch()
-            if not self._train_epoch(stop):
-                self._save(best=False)
+        while state.cursor.step < state.planned_steps or state.ended_epoch:
+            try:
+                if not state.ended_epoch:
+                    self._begin_epoch()
+                    self._train_epoch(stop)
+                verdict = self._end_epoch()
+            except StopWanted:
+                self._save(best=False, waits=False)
                 return self._end("stopped", signal=stop.name)
-            verdict = self._end_epoch()
             if verdict.is_best or verdict.is_best_loss:
                 self._save(best=verdict.is_best, best_loss=verdict.is_best_loss)
             ends = verdict.stop or state.cursor.step >= state.planned_steps
@@ -166,7 +201,7 @@ class _Trainer:
                 self._save(best=False)
             if verdict.stop:
                 return self._end("early_stopping")
-            if stop.requested:
+            if stop.requested and not ends:
                 return self._end("stopped", signal=stop.name)
         out_of_time = state.planned_steps < self.config.training.epochs * self.loader.batches_per_epoch
         return self._end("out_of_time" if out_of_time else "finished")
@@ -186,8 +221,12 @@ class _Trainer:
         if noise is not None and noise_is_due(noise, epoch):
             self.emit(inject_noise(state.model, noise, self.config.seed, epoch))
 
-    def _train_epoch(self, stop: StopRequest) -> bool:
-        """The epoch's steps from where the cursor is; False where a signal asked to stop before its end."""
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """The epoch's steps from where the cursor is.
+
+        Raises:
+            StopWanted: A signal asked to stop before its end.
+        """
         state, cursor = self.state, self.state.cursor
         steps = self.loader.batches_per_epoch
         state.model.train()
@@ -222,34 +261,45 @@ class _Trainer:
             if cursor.step in FIRST_PLANS and cursor.epoch == 0:
                 self._plan()
             if cursor.step >= state.planned_steps:
-                return True
+                return
             if stop.requested and cursor.batch < steps:
-                return False
-        return True
+                raise StopWanted
 
     def _end_epoch(self) -> Verdict:
-        """Averages, validation, records; the cursor moves on to the next epoch."""
+        """Averages, validation, records; the cursor moves on to the next epoch.
+
+        Raises:
+            StopWanted: A signal asked to stop during the validation; the state is as before it.
+        """
         state, epoch, began = self.state, self.state.cursor.epoch, time.perf_counter()
-        if state.swa is not None and state.swa.after_epoch(state.model, epoch):
-            self.emit({"kind": "swa_update", "averaged": state.swa.count})
         record = {**state.totals.record(), "learning_rate": state.rate.value, "memory_gb": _peak_memory_gb()}
         record["progress"] = self._progress(TRAIN, record["total"], record["terms"])
-        self._metric("train", record)
         self._gradient_norm = record["gradient_norm"]
+        if not state.ended_epoch:
+            if state.swa is not None and state.swa.after_epoch(state.model, epoch):
+                self.emit({"kind": "swa_update", "averaged": state.swa.count})
+            self._metric("train", record)
+            if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
+                self._plan()
+            state.ended_epoch = True
         validation, verdict = None, Verdict()
-        if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
-            self._plan()
         last = state.cursor.step >= state.planned_steps
         if last or (epoch + 1) % self.config.training.validate_every_epochs == 0:
             validation = self._validate(state.average, "validation", state.validated_weights)
             metric = validation.metrics[self.config.training.selection_metric]
+            before = state.watch.state_dict()
             verdict = state.watch.after_validation(self.config.training, epoch, validation.total, metric)
+            if (last or verdict.stop) and state.swa is not None and state.swa.count:
+                try:
+                    self._validate(state.swa, "validation_swa", "swa")
+                except StopWanted:  # both validations are done again
+                    state.watch.load_state_dict(before)
+                    raise
             reduced = state.rate.after_validation(validation.total)
             if reduced is not None:
                 self.emit(reduced)
-        if (last or verdict.stop) and state.swa is not None and state.swa.count:
-            self._validate(state.swa, "validation_swa", "swa")
         state.cursor.epoch, state.cursor.batch, state.totals = epoch + 1, 0, EpochTotals()
+        state.ended_epoch = False
         self._validation_seconds = time.perf_counter() - began
         state.seconds += self._validation_seconds
         self.listener.epoch_ended(state, record, validation)
@@ -318,16 +368,38 @@ class _Trainer:
             self.emit({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
             state.planned_steps = planned
 
-    def _save(self, *, best: bool, best_loss: bool = False) -> None:
+    def _save(self, *, best: bool, best_loss: bool = False, waits: bool = True) -> None:
+        """Write a checkpoint, of data that are known to be whole; who has been asked to stop does not wait for that."""
+        if waits:
+            self.verification.confirm()
+        self.verification.raise_if_damaged()
+        self.state.trusted = self.verification.is_done
         cursor = self.state.cursor
         self.run_folder.checkpoints.save(
             self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss
         )
 
+    def fail(self, error: BaseException) -> None:
+        """Leave the run's last word, where it can still be written."""
+        self.run_folder.release()
+        kind, reason = "failed", str(error) or type(error).__name__
+        if isinstance(error, NonFiniteError):
+            kind = "non_finite"
+        elif isinstance(error, (KeyboardInterrupt, InterruptedBySignal)):
+            kind, reason = "interrupted", "ended at once; the last checkpoint stands"
+        with suppress(OSError):
+            if isinstance(error, DamagedDataError):
+                struck = self.run_folder.checkpoints.distrust()
+                reason += f"; {', '.join(struck)} had seen unverified data and went" if struck else ""
+            self.emit({"kind": kind, "message": reason})
+        with suppress(OSError):
+            self.status("stopped" if kind == "interrupted" else "failed", reason=reason)
+
     def _end(self, how: str, **details: Any) -> Outcome:
         watch = self.state.watch
         self.emit({"kind": how, **details})
         self.status(how)
+        self.run_folder.release()
         return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
 
     def emit(self, event: dict[str, Any]) -> None:
