@@ -29,10 +29,14 @@ from volumen.system.records import (
 
 FIX = "write it again"
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
-)  # fmt: skip
+)
 RECORDS = st.dictionaries(st.text().filter(lambda key: key not in ("check", "line", "non_finite")), PLAIN, max_size=5)
 
 
@@ -75,7 +79,9 @@ def test_a_record_of_another_owner_is_damaged(tmp_path: Path) -> None:
         read_record(tmp_path / "r.json", dict[str, int], FIX, owner="another run")
 
 
-@pytest.mark.parametrize("values", [{"file": 1, "step": 1}, {"file": "a", "step": "1"}, {"file": "a"}, {"file": "a", "step": 1.5}])  # fmt: skip
+@pytest.mark.parametrize(
+    "values", [{"file": 1, "step": 1}, {"file": "a", "step": "1"}, {"file": "a"}, {"file": "a", "step": 1.5}]
+)
 def test_a_record_of_another_type_is_named_by_its_field(tmp_path: Path, values: dict[str, Any]) -> None:
     write_record(tmp_path / "r.json", values)
     with pytest.raises(DamagedError, match=r"r\.json is damaged \((file|step): "):

@@ -84,7 +84,7 @@ def folds(
         int | None, typer.Option("--folds", min=2, help="Number of folds; 5, or as many as there are scrolls.")
     ] = None,
     by: Annotated[By, typer.Option(help="auto: by scroll where there are several, else by volume.")] = By.auto,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the division.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the division.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write; otherwise folds.json in PREPARED.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that divides otherwise, though runs may rest on it.")

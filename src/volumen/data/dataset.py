@@ -21,7 +21,7 @@ from volumen.data.normalise import IntensityStatistics
 from volumen.data.packed import Packed, PackedArray, Volume
 from volumen.errors import UserError
 from volumen.system.names import checked_name
-from volumen.system.records import DamagedError, open_record, read_bounded, typed
+from volumen.system.records import DamagedError, open_record, parse_json, read_bounded, typed
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 2
@@ -276,11 +276,13 @@ def _read_manifest(root: Path) -> _Manifest:
             f"{root} is not a prepared data set: it has no {MANIFEST}. "
             f"Run `volumen prepare DATASET --out {root}` first, and let it finish"
         )
-    record = open_record(read_bounded(path, AGAIN), path, AGAIN)
-    if record.get("version") != FORMAT_VERSION:
+    content = read_bounded(path, AGAIN)
+    plain = parse_json(content, path, AGAIN)
+    version = plain.get("version") if isinstance(plain, dict) else None
+    if type(version) is int and version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {record.get('version')}, this volumen reads {FORMAT_VERSION}: {AGAIN} "
-            "into a new folder"
+            f"{path} has format version {version}, this volumen reads {FORMAT_VERSION}: {AGAIN} into a new folder"
         )
+    record = open_record(content, path, AGAIN)
     manifest: _Manifest = typed(record, _Manifest, path, AGAIN)
     return manifest

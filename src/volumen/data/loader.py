@@ -30,6 +30,7 @@ from volumen.system.processes import end_with_parent
 
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
+DYING_SECONDS = 2.0
 
 
 class _EpochKeys:
@@ -142,11 +143,16 @@ class PatchLoader:
         """What befell the workers; None where the error is not that one died."""
         iterator = None if self._loader is None else self._loader._iterator
         workers = getattr(iterator, "_workers", ())
+        is_connection = isinstance(error, OSError | EOFError)
+        for worker in workers if is_connection else ():
+            worker.join(DYING_SECONDS)  # its connection breaks before it is known to be dead
         codes = [worker.exitcode for worker in workers if not worker.is_alive()]
-        if not workers or not (codes or isinstance(error, (OSError, EOFError))):
+        if not workers or not (codes or is_connection):
             return None
+        if not codes:
+            return "cut off from this one"
         killed = any(code in (-signal.SIGKILL, 255) for code in codes)
-        return "killed, most likely by the system for want of memory" if killed else f"ended (exit codes {codes})"
+        return "killed, most likely by the system for want of memory" if killed else f"ended with exit code {codes[0]}"
 
     def _replace_workers(self, cause: str) -> None:
         self._deaths += 1

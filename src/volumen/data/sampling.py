@@ -51,7 +51,8 @@ class Draw:
 class PatchDataset(Dataset[Sample]):
     """Training patches by integer key; pure, so any process may make any sample.
 
-    Files are read without being verified, patch by patch; `data.verification` does that once beside the training.
+    Files are read patch by patch. A training does not wait until they are verified (`prepared.trusting()`), since
+    `data.verification` does that beside it.
 
     A sample: `image` float32 [1, Z, Y, X] normalised, `target` uint8 [Z, Y, X] (1 surface, 0 else), `valid` bool
     [Z, Y, X] (False where ignored or outside of the volume), each precomputed target under its own name, and `meta`:
@@ -69,7 +70,7 @@ class PatchDataset(Dataset[Sample]):
         seed: int,
         precompute: tuple[str, ...] = (),
     ) -> None:
-        self.prepared = prepared.trusting()
+        self.prepared = prepared
         self.case_ids = tuple(case_ids)
         self.config = config
         self.seed = seed

@@ -20,6 +20,7 @@ from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.data.packed import DamagedDataError
 from volumen.data.verification import Verification
+from volumen.errors import UserError
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
 from volumen.runtime import Precision, choose_device, choose_precision
@@ -112,6 +113,10 @@ def run_training(
                 return trainer.run(stop)
             except BaseException as error:
                 trainer.fail(error)
+                if isinstance(error, OSError) and not folder.is_dir():
+                    raise UserError(
+                        f"{folder} was removed while it was trained into: nothing is left to go on with"
+                    ) from error
                 raise
 
 
@@ -142,7 +147,7 @@ class _Trainer:
         self.validation_cases = fold.validation
         self.verification = Verification(list(self.dataset.files((*fold.train, *fold.validation))))
         self.patches = PatchDataset(
-            self.dataset, fold.train, config.data, config.seed, precomputed_targets(config.loss)
+            self.dataset.trusting(), fold.train, config.data, config.seed, precomputed_targets(config.loss)
         )
         self.loader = PatchLoader(
             self.patches,

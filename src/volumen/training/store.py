@@ -89,7 +89,7 @@ class CheckpointStore:
         Raises:
             OSError: No room; what was listed before still is, and is whole.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)  # a run folder that was removed is not made again
         content = _serialised(state)
         digest = hashlib.sha256(content).hexdigest()
         listed = self.manifest()
