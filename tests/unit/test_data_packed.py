@@ -31,7 +31,9 @@ def packed(path: Path, array: np.ndarray, **options: bool) -> PackedArray:
 
 
 @given(arrays.arrays(st.sampled_from(["u1", "<u2", "<i4"]), SHAPES), st.data())
-def test_a_piece_is_the_arrays_piece(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, data: st.DataObject) -> None:  # fmt: skip
+def test_a_piece_is_the_arrays_piece(
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, data: st.DataObject
+) -> None:
     stored = packed(tmp_path_factory.mktemp("packed") / "a.npy", array)
     index = tuple(data.draw(SPAN) for _ in range(data.draw(st.integers(0, 3))))
     np.testing.assert_array_equal(stored[index], array[index])
@@ -113,7 +115,7 @@ def test_a_file_cut_short_under_a_reader_is_an_error_and_no_signal(dataset: Prep
         path.unlink()
     else:
         os.truncate(path, 200 if cut == "truncated" else 0)
-    with pytest.raises(DamagedDataError, match="images/11.npy"):
+    with pytest.raises(DamagedDataError, match=r"images/11\.npy"):
         image[5:20]
 
 
@@ -123,11 +125,11 @@ def test_verification_beside_a_training_finds_it(dataset: PreparedDataset) -> No
     sound.confirm()
     assert sound.is_done
     damages(dataset.path("12", "labels"), 0)
-    with pytest.raises(DamagedDataError, match="labels/12.npy"):  # changed since it was verified
+    with pytest.raises(DamagedDataError, match=r"labels/12\.npy"):  # changed since it was verified
         sound.confirm()
     again = Verification(list(dataset.files(["11", "12"])))
     again.start()
-    with pytest.raises(DamagedDataError, match="labels/12.npy"):
+    with pytest.raises(DamagedDataError, match=r"labels/12\.npy"):
         again.confirm()
     assert not again.is_done
 
@@ -190,5 +192,5 @@ def test_names_in_a_manifest_are_no_paths(dataset: PreparedDataset, name: str, f
     record = open_record(path.read_bytes(), path, "")
     record["cases"][0][field] = name if field == "id" else f"train_images/{name}"
     write_record(path, record)  # an attacker can write a check
-    with pytest.raises(UserError, match="case id|source of case|identity"):
+    with pytest.raises(UserError, match=r"case id|source of case|identity"):
         PreparedDataset.open(dataset.root)

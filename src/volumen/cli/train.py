@@ -88,9 +88,12 @@ def _audit(loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], *,
     from volumen.doctor.audit.run import AuditReport
     from volumen.reporting.audit_table import print_findings
     from volumen.reporting.console import console_for
+    from volumen.system.locks import refuse_held
     from volumen.system.places import writable_folder
     from volumen.training import RunFolder
+    from volumen.training.run_folder import WORK
 
+    refuse_held(folder, WORK)
     RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
     is_new = not folder.exists()
     writable_folder(folder)

@@ -45,7 +45,7 @@ def hold(folder: Path, work: str, *, fix: str = "wait until it ends, or stop it 
         UserError: The folder cannot be made or written to.
         OSError: The disk is full.
     """
-    path = folder / f".lock-{work}"
+    path = _lock_of(folder, work)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
@@ -67,7 +67,7 @@ def hold(folder: Path, work: str, *, fix: str = "wait until it ends, or stop it 
 
 def is_held(folder: Path, work: str) -> bool:
     """Whether a living process does this work in a folder."""
-    path = folder / f".lock-{work}"
+    path = _lock_of(folder, work)
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -76,6 +76,22 @@ def is_held(folder: Path, work: str) -> bool:
         return not _take(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def refuse_held(folder: Path, work: str) -> None:
+    """Refuse to begin something long that could not be finished in this folder.
+
+    Raises:
+        HeldError: A living process does it.
+    """
+    if is_held(folder, work):
+        raise HeldError(
+            f"{folder} is in use by {_holder(_lock_of(folder, work))}: wait until it ends, or stop it first"
+        )
+
+
+def _lock_of(folder: Path, work: str) -> Path:
+    return folder / f".lock-{work}"
 
 
 def sweep(folder: Path) -> None:

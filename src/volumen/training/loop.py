@@ -8,10 +8,9 @@ import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from volumen.config.schema import Config
 from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.data.packed import DamagedDataError
+from volumen.data.shares import surface_share
 from volumen.data.verification import Verification
 from volumen.errors import UserError
 from volumen.inference import Predictor
@@ -28,48 +28,20 @@ from volumen.system.locks import hold
 from volumen.system.stopping import InterruptedBySignal, StopRequest, StopWanted
 from volumen.training.averaging import Average, averaged_model
 from volumen.training.budget import affordable_steps
+from volumen.training.listener import Listener, Outcome
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
 from volumen.training.progress import NO_SCALES, TRAIN, VALIDATION, ProgressScales
 from volumen.training.run_folder import WORK, Audited, RunFolder, run_owner
 from volumen.training.saved import TrainedOn
-from volumen.training.state import TrainingState, fresh_state
-from volumen.training.step import NonFiniteError, StepResult, training_step
+from volumen.training.state import fresh_state
+from volumen.training.step import NonFiniteError, training_step
 from volumen.training.totals import EpochTotals
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict, plan_scale
 
 FIRST_PLANS = (5, 20, 80, 320)  # steps of the first epoch after which a time budget is looked at already
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
-
-
-class Listener(Protocol):
-    """Whoever shows a run while it goes on."""
-
-    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
-        """The run is about to begin; `facts` are device, precision, parameters, cases, steps an epoch."""
-
-    def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
-        """A step is done."""
-
-    def validating(self, state: TrainingState, done: int, of: int) -> None:
-        """`done` of `of` validation volumes are scored."""
-
-    def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
-        """An epoch is done and recorded."""
-
-    def event(self, event: dict[str, Any]) -> None:
-        """Something out of the ordinary was done or seen."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `finished`, `early_stopping`, `out_of_time` or `stopped` (by a signal; go on with --resume)."""
-
-    state: str
-    epochs: int
-    best_metric: float
-    best_epoch: int
 
 
 def run_training(
@@ -444,13 +416,6 @@ class _Trainer:
             "steps_per_epoch": self.loader.batches_per_epoch,
             "notes": list(self.patches.notes),
         }
-
-
-def surface_share(dataset: PreparedDataset, case_ids: Sequence[str]) -> float:
-    """Share of surface among the labelled voxels, held away from 0 and 1."""
-    cases = [dataset.case(case_id) for case_id in case_ids]
-    share = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
-    return min(max(share, 1e-3), 1 - 1e-3)
 
 
 def _peak_memory_gb() -> float:

@@ -21,7 +21,6 @@ from volumen.config.schema import Config
 from volumen.config.stamp import read_stamp
 from volumen.errors import UserError
 from volumen.files import write_atomically
-from volumen.system.locks import is_held
 from volumen.system.records import append_record, read_log, read_record, write_record
 from volumen.training.progress import FILE as SCALES
 from volumen.training.progress import ProgressScales
@@ -127,9 +126,10 @@ class RunFolder:
         """
         run, file = open_run(path), _file_config(path)
         began = run.began_with() or file
-        changed = [each for each in diff_configs(began, file) if each.key not in meant]
-        if changed or config_hash(began) != read_stamp(path / CONFIG).hash:
-            raise UserError(_changed(path, changed))
+        if config_hash(file) != read_stamp(path / CONFIG).hash:
+            changed = [each for each in diff_configs(began, file) if each.key not in MAY_CHANGE]
+            if any(each.key not in meant for each in changed) or began is file:
+                raise UserError(_changed(path, changed))
         differences = [each for each in diff_configs(began, config) if each.key not in MAY_CHANGE]
         if differences:
             changes = ", ".join(f"{each.key} {each.left} -> {each.right}" for each in differences)
@@ -175,10 +175,9 @@ class RunFolder:
 def _is_false_start(path: Path, there: Sequence[Path]) -> bool:
     """Whether a folder holds nothing but what a run wrote that never came to a checkpoint."""
     known = _FALSE_START | {CHECKPOINTS}
-    if not (path / CONFIG).is_file() or any(entry.name not in known for entry in there) or is_held(path, WORK):
+    if not (path / CONFIG).is_file() or any(entry.name not in known for entry in there):
         return False
-    checkpoints = path / CHECKPOINTS
-    return not checkpoints.exists() or not any(checkpoints.iterdir())
+    return not any((path / CHECKPOINTS).glob("*.pt"))
 
 
 def _changed(path: Path, changed: Sequence[Difference]) -> str:
