@@ -36,6 +36,7 @@ from volumen.training.run_folder import WORK, Audited, RunFolder, run_owner
 from volumen.training.saved import TrainedOn
 from volumen.training.state import fresh_state
 from volumen.training.step import NonFiniteError, training_step
+from volumen.training.telling import Telling
 from volumen.training.totals import EpochTotals
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict, plan_scale
@@ -79,7 +80,7 @@ def run_training(
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
                 if audited is not None:
-                    trainer.emit(run.write_audit(audited))
+                    trainer.tell.event(run.write_audit(audited))
             trainer.scales = ProgressScales.load(folder, run.owner)
             try:
                 return trainer.run(stop)
@@ -125,7 +126,7 @@ class _Trainer:
             self.patches,
             batch=config.data.batch,
             workers=config.data.workers,
-            died=lambda text: self.emit({"kind": "warning", "message": text}),
+            died=lambda text: self.tell.warning(text),
         )
         self.state = fresh_state(
             config,
@@ -136,6 +137,7 @@ class _Trainer:
             data=TrainedOn(self.dataset.identity, config.data.fold, fold.train, fold.validation),
         )
         self.state.run = run.owner
+        self.tell = Telling(config, run, listener, self.state)
         self.predictor = Predictor(
             self.state.model,
             tile=config.tile,
@@ -152,10 +154,10 @@ class _Trainer:
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint."""
-        saved = self.run_folder.checkpoints.load_latest(lambda text: self.emit({"kind": "warning", "message": text}))
+        saved = self.run_folder.checkpoints.load_latest(self.tell.warning)
         self.state.load_state_dict(saved, str(self.run_folder.checkpoints.folder))
         self.run_folder.reserve()
-        self.emit({"kind": "resumed", "batch": self.state.cursor.batch})
+        self.tell.event({"kind": "resumed", "batch": self.state.cursor.batch})
 
     def run(self, stop: StopRequest) -> Outcome:
         """Epochs until the planned end, early stopping, or a signal."""
@@ -193,10 +195,10 @@ class _Trainer:
         if phase is not None and phase.start_epoch == epoch:
             state.watch.forget_totals()
             state.rate.forget_plateau()
-            self.emit({"kind": "phase", "name": phase.name, "weights": weights_at(self.config.loss, epoch)})
+            self.tell.event({"kind": "phase", "name": phase.name, "weights": weights_at(self.config.loss, epoch)})
         noise = self.config.training.weight_noise
         if noise is not None and noise_is_due(noise, epoch):
-            self.emit(inject_noise(state.model, noise, self.config.seed, epoch))
+            self.tell.event(inject_noise(state.model, noise, self.config.seed, epoch))
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The epoch's steps from where the cursor is.
@@ -254,8 +256,8 @@ class _Trainer:
         self._gradient_norm = record["gradient_norm"]
         if not state.ended_epoch:
             if state.swa is not None and state.swa.after_epoch(state.model, epoch):
-                self.emit({"kind": "swa_update", "averaged": state.swa.count})
-            self._metric("train", record)
+                self.tell.event({"kind": "swa_update", "averaged": state.swa.count})
+            self.tell.metric("train", record)
             if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
                 self._plan()
             state.ended_epoch = True
@@ -274,13 +276,13 @@ class _Trainer:
                     raise
             reduced = state.rate.after_validation(validation.total)
             if reduced is not None:
-                self.emit(reduced)
+                self.tell.event(reduced)
         state.cursor.epoch, state.cursor.batch, state.totals = epoch + 1, 0, EpochTotals()
         state.ended_epoch = False
         self._validation_seconds = time.perf_counter() - began
         state.seconds += self._validation_seconds
         self.listener.epoch_ended(state, record, validation)
-        self.status("running")
+        self.tell.status("running")
         return verdict
 
     def _validate(self, average: Average | None, kind: str, weights_of: str) -> Validation:
@@ -298,7 +300,7 @@ class _Trainer:
                 progress=lambda done, of: self.listener.validating(state, done, of),
             )
         progress = self._progress(VALIDATION, validation.total, validation.raw)
-        self._metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
+        self.tell.metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
         return validation
 
     def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
@@ -316,16 +318,16 @@ class _Trainer:
         state = self.state
         if not (verdict.rollback or verdict.intervene):
             return False
-        saved = self.run_folder.checkpoints.load_best(lambda text: self.emit({"kind": "warning", "message": text}))
+        saved = self.run_folder.checkpoints.load_best(self.tell.warning)
         state.restore(saved, str(self.run_folder.checkpoints.folder))
         cause = "intervention" if verdict.intervene else "catastrophic_degradation"
-        self.emit({"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers})
+        self.tell.event({"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers})
         policy = self.config.training.intervention
         if verdict.intervene and policy is not None:
             number = state.watch.note_intervention()
             scale = plan_scale(policy, number, self._gradient_norm)
             event = state.rate.multiply(scale, cause=f"plan:{policy.formula}")
-            self.emit({**event, "plateau": number, "gradient_norm": self._gradient_norm})
+            self.tell.event({**event, "plateau": number, "gradient_norm": self._gradient_norm})
         return True
 
     def _plan(self) -> None:
@@ -342,7 +344,7 @@ class _Trainer:
             steps_per_validation=per_epoch * self.config.training.validate_every_epochs,
         )
         if planned != state.planned_steps:
-            self.emit({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
+            self.tell.event({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
             state.planned_steps = planned
 
     def _save(self, *, best: bool, best_loss: bool = False, waits: bool = True) -> None:
@@ -368,43 +370,16 @@ class _Trainer:
             if isinstance(error, DamagedDataError):
                 struck = self.run_folder.checkpoints.distrust()
                 reason += f"; {', '.join(struck)} had seen unverified data and went" if struck else ""
-            self.emit({"kind": kind, "message": reason})
+            self.tell.event({"kind": kind, "message": reason})
         with suppress(OSError):
-            self.status("stopped" if kind == "interrupted" else "failed", reason=reason)
+            self.tell.status("stopped" if kind == "interrupted" else "failed", reason=reason)
 
     def _end(self, how: str, **details: Any) -> Outcome:
         watch = self.state.watch
-        self.emit({"kind": how, **details})
-        self.status(how)
+        self.tell.event({"kind": how, **details})
+        self.tell.status(how)
         self.run_folder.release()
         return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
-
-    def emit(self, event: dict[str, Any]) -> None:
-        """Write an event and show it."""
-        self.run_folder.event(self.state.cursor.step, self.state.cursor.epoch, event)
-        self.listener.event(event)
-
-    def status(self, how: str, **details: Any) -> None:
-        """Replace the run's status."""
-        state = self.state
-        done, planned = state.cursor.step, state.planned_steps
-        left = state.seconds / done * max(planned - done, 0) if done else None
-        best = {"metric": self.config.training.selection_metric, "value": state.watch.best_metric}
-        self.run_folder.status(
-            state=how,
-            epoch=state.cursor.epoch,
-            planned_epochs=state.planned_epochs,
-            step=done,
-            planned_steps=planned,
-            best={**best, "epoch": state.watch.best_epoch} if state.watch.best_epoch >= 0 else None,
-            seconds=state.seconds,
-            seconds_left=left,
-            **details,
-        )
-
-    def _metric(self, kind: str, record: dict[str, Any]) -> None:
-        cursor = self.state.cursor
-        self.run_folder.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
 
     def _facts(self) -> dict[str, Any]:
         return {
