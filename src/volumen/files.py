@@ -6,7 +6,6 @@ taken back if it did not fit. What records and logs hold, and how they are read,
 
 import errno
 import hashlib
-import json
 import math
 import numbers
 import os
@@ -31,7 +30,7 @@ _LOCKS_UNKNOWN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 _CHUNK = 65536
 
 
-def write_atomically(path: Path | str, data: bytes | str) -> None:
+def write_atomically(path: Path | str, data: bytes | memoryview | str) -> None:
     """Replace a file by `data` (text as UTF-8): afterwards it holds all of it, or on an error what it held before."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -91,7 +90,9 @@ def sha256_of(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def append_line(path: Path | str, line_after: Callable[[bytes], bytes]) -> None:
+def append_line(
+    path: Path | str, line_after: Callable[[bytes], bytes], is_whole: Callable[[bytes], bool] = lambda line: False
+) -> None:
     """Append one line to a log in one write, under a lock.
 
     If the line does not fit on the disk the file is cut back to its last whole line. So is a torn line that a crash
@@ -100,6 +101,7 @@ def append_line(path: Path | str, line_after: Callable[[bytes], bytes]) -> None:
     Args:
         path: The log; made where there is none.
         line_after: Makes the line, its end of line included, from the last one (without; empty in an empty log).
+        is_whole: Whether a last line that lacks its end is whole all the same, and stays.
 
     Raises:
         OSError: The line could not be written; the log is as it was.
@@ -107,7 +109,7 @@ def append_line(path: Path | str, line_after: Callable[[bytes], bytes]) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     try:
         _lock(descriptor)
-        end, last = _end_of_whole_lines(descriptor)
+        end, last = _end_of_whole_lines(descriptor, is_whole)
         line = line_after(last)
         try:
             os.lseek(descriptor, end, os.SEEK_SET)
@@ -132,7 +134,7 @@ def _lock(descriptor: int) -> None:
             raise
 
 
-def _end_of_whole_lines(descriptor: int) -> tuple[int, bytes]:
+def _end_of_whole_lines(descriptor: int, is_whole: Callable[[bytes], bool]) -> tuple[int, bytes]:
     """Where the next line begins, and the line before it; a torn last line is cut off."""
     size = os.lseek(descriptor, 0, os.SEEK_END)
     start, tail = size, b""
@@ -142,6 +144,9 @@ def _end_of_whole_lines(descriptor: int) -> tuple[int, bytes]:
         os.lseek(descriptor, start, os.SEEK_SET)
         tail = os.read(descriptor, step) + tail
     whole, newline, torn = tail.rpartition(b"\n")
+    if torn and is_whole(torn):
+        os.lseek(descriptor, size, os.SEEK_SET)
+        return size + os.write(descriptor, b"\n"), torn
     if torn:
         os.ftruncate(descriptor, size - len(torn))
     return size - len(torn), whole.rpartition(b"\n")[2] if newline else b""

@@ -1,14 +1,14 @@
 """A new run is audited first: what stops it is refused, what is accepted is recorded, and losses can be read as r."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from volumen.cli.main import run as volumen
 from volumen.data.phantom import write_phantom_dataset
-from volumen.files import read_json_lines
+from volumen.errors import UserError
 from volumen.training.progress import ProgressScales, Scale
+from volumen.training.run_folder import read_run_logs, run_owner
 
 SMALL = [
     "data.patch=[32, 32, 32]", "data.sampling.patches_per_epoch=4", "model.filters=4", "model.depth=2",
@@ -35,9 +35,9 @@ def test_a_healthy_run_starts_and_its_losses_have_a_scale(prepared, tmp_path) ->
     out = tmp_path / "run"
     assert train(prepared, out) == 0
     assert (out / "findings.jsonl").read_text() == ""
-    assert next(iter(read_json_lines(out / "events.jsonl")))["kind"] == "audit"
-    scales = ProgressScales.load(out).scales["start"]
-    for record in read_json_lines(out / "metrics.jsonl"):
+    assert read_run_logs(out).events[0]["kind"] == "audit"
+    scales = ProgressScales.load(out, run_owner(out)).scales["start"]
+    for record in read_run_logs(out).metrics:
         scale = scales["train" if record["kind"] == "train" else "validation"]["total"]
         assert record["progress"]["total"] == pytest.approx(scale.progress(record["total"]))
         assert set(record["progress"]) == {"total", *record["terms"]}
@@ -60,9 +60,9 @@ def test_what_stops_a_run_is_refused_before_its_folder_is_made(prepared, tmp_pat
 def test_an_accepted_code_starts_the_run_and_is_recorded(prepared, tmp_path, capsys) -> None:
     out = tmp_path / "run"
     assert train(prepared, out, *FAULT, arguments=("--accept", "P3")) == 0
-    (first, *_) = read_json_lines(out / "findings.jsonl")
+    (first, *_) = read_run_logs(out).findings or ()
     assert (first["code"], first["severity"], first["accepted"]) == ("P3", "stop", True)
-    (event, *_) = read_json_lines(out / "events.jsonl")
+    (event, *_) = read_run_logs(out).events
     assert event["accepted"] == ["P3"]
     assert volumen(["report", str(out)]) == 0
     assert "accepted, and the run started all the same" in (out / "report.html").read_text()
@@ -81,9 +81,12 @@ def test_a_place_that_is_taken_is_said_before_anything_is_audited(prepared, tmp_
 
 def test_scales_survive_their_file(tmp_path) -> None:
     scales = ProgressScales({"start": {"train": {"total": Scale(0.2, 0.7)}}})
-    scales.save(tmp_path)
-    assert ProgressScales.load(tmp_path) == scales
+    scales.save(tmp_path, "run")
+    assert ProgressScales.load(tmp_path, "run") == scales
     assert scales.read("start", "train", 0.45, {"soft_dice": 0.3}) == {"total": pytest.approx(0.5)}
     assert scales.read("later", "train", 0.45, {}) == {}
-    assert json.loads((tmp_path / "progress_scale.json").read_text())["start"]["train"]["total"]["floor"] == 0.2
-    assert ProgressScales.load(tmp_path / "nowhere") == ProgressScales({})
+    assert ProgressScales.load(tmp_path / "nowhere", "run") == ProgressScales({})
+    text = (tmp_path / "progress_scale.json").read_text()
+    (tmp_path / "progress_scale.json").write_text(text.replace("0.2", "0.3"))
+    with pytest.raises(UserError, match=r"progress_scale\.json is damaged"):
+        ProgressScales.load(tmp_path, "run")

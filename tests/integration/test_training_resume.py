@@ -14,9 +14,10 @@ from volumen.config.schema import Config
 from volumen.data.phantom import write_phantom_dataset
 from volumen.errors import UserError
 from volumen.reporting.terminal import SilentDisplay
-from volumen.training import CheckpointStore, Outcome, load_for_inference, read_metrics, run_training
+from volumen.training import Outcome, load_for_inference, read_metrics, run_training
+from volumen.training.run_folder import open_run
 
-TIMES = {"seconds", "loader_seconds", "memory_gb"}
+TIMES = {"seconds", "loader_seconds", "memory_gb", "run", "trusted"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ class StopAt(SilentDisplay):
 
 
 def weights(run: Path) -> dict[str, Any]:
-    return CheckpointStore(run / "checkpoints").load_latest(lambda text: pytest.fail(text))
+    return open_run(run).checkpoints.load_latest(lambda text: pytest.fail(text))
 
 
 def same(left: Any, right: Any, path: str = "") -> None:
@@ -155,7 +156,7 @@ def test_a_rollback_restores_the_best_state_whole_and_is_an_event(prepared, tmp_
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     (rollback,) = [event for event in events if event["kind"] == "rollback"]
     assert rollback["cause"] == "catastrophic_degradation"
-    store = CheckpointStore(tmp_path / "run" / "checkpoints")
+    store = open_run(tmp_path / "run").checkpoints
     best, last = store.load_best(pytest.fail), store.load_latest(pytest.fail)
     assert last["cursor"]["step"] > best["cursor"]["step"]
     for part in ("model", "optimiser", "rate"):

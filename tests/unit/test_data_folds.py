@@ -89,7 +89,7 @@ def test_folds_are_balanced_by_surface_and_size(tmp_path: Path) -> None:
         (lambda record: record["folds"].pop(), "never validated"),
         (lambda record: record["folds"].append(record["folds"][0]), "is validated in folds 0 and"),
         (lambda record: record.update(dataset="0" * 64), "divides another data set"),
-        (lambda record: record.update(version=2), "version 2, expected 1"),
+        (lambda record: record.update(version=2), "version: Input should be 1, got"),
         (lambda record: record.pop("folds"), "is damaged"),
     ],
 )

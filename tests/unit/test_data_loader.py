@@ -12,9 +12,9 @@ import torch
 from small_datasets import prepared_dataset
 from volumen.config.data import Augmentation, Data, Sampling
 from volumen.data import loader as loader_module
-from volumen.data.dataset import PreparedDataset
+from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.loader import PatchLoader, epoch_loader
-from volumen.data.sampling import PatchDataset, SampleError
+from volumen.data.sampling import Draw, PatchDataset, Sample, SampleError
 from volumen.errors import UserError
 
 EVERYTHING = Augmentation(
@@ -97,13 +97,19 @@ def test_workers_outlive_the_signals_that_stop_a_run(dataset: PatchDataset) -> N
 
 
 @pytest.mark.usefixtures("no_children_left")
-def test_a_failing_worker_names_the_case(prepared: PreparedDataset, tmp_path: Path) -> None:
-    own = prepared_dataset(tmp_path, {"11": "a"})
+class FailingDataset(PatchDataset):
+    """Cannot make its samples."""
+
+    def _make(self, case: Case, draw: Draw, epoch: int, index: int) -> Sample:
+        raise ValueError("no such thing")
+
+
+def test_a_failing_worker_names_the_case(prepared: PreparedDataset) -> None:
     config = Data(dataset="prepared", patch=(16, 16, 16), sampling=Sampling(patches_per_epoch=4, surface_share=0.0))
-    dataset = PatchDataset(own, ("11",), config, 0)
-    own.path("11", "images").write_bytes(b"not an array")
-    with pytest.raises(SampleError, match=r"case 11, epoch 3, index 0, .*cannot be read"):
-        list(epoch_loader(dataset, 3, 2, 1))
+    dataset = FailingDataset(prepared, ("11",), config, 0)
+    for workers in (0, 1):
+        with pytest.raises(SampleError, match=r"^case 11, epoch 3, index 0, .*no such thing$"):
+            list(epoch_loader(dataset, 3, 2, workers))
 
 
 def test_what_cannot_work_is_refused(dataset: PatchDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,3 +125,45 @@ def test_what_cannot_work_is_refused(dataset: PatchDataset, monkeypatch: pytest.
     monkeypatch.setattr(loader_module, "PREFETCH", 10**9)
     with pytest.raises(UserError, match=r"workers need up to .* set data\.workers to 0"):
         PatchLoader(dataset, 2, 1)
+
+
+def worker_ids(loader: PatchLoader) -> list[int]:
+    assert loader._loader is not None
+    return [worker.pid for worker in loader._loader._iterator._workers]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_worker_that_is_killed_costs_no_batch(dataset: PatchDataset, deaths: int) -> None:
+    said: list[str] = []
+    with PatchLoader(dataset, 1, 0) as plain, PatchLoader(dataset, 1, 2, died=said.append) as loader:
+        expected, found, killed = list(plain.epoch(0)), [], 0
+        for batch in loader.epoch(0):
+            found.append(batch)
+            if killed < deaths and len(found) in (1, 4) and loader.workers:
+                killed += 1
+                for pid in worker_ids(loader):
+                    os.kill(pid, signal.SIGKILL)
+        assert killed == deaths
+        assert all(same(a, b) for a, b in zip(expected, found, strict=True))
+        assert len(said) == deaths
+        assert "killed, most likely by the system for want of memory; it is replaced" in said[0]
+        assert loader.workers == (0 if deaths == 2 else 2)
+        again = list(loader.epoch(0))
+        assert all(same(a, b) for a, b in zip(expected, again, strict=True))
+
+
+def test_a_damaged_file_in_a_worker_is_one_line(prepared: PreparedDataset, tmp_path: Path) -> None:
+    import shutil
+
+    from volumen.data.packed import DamagedDataError
+
+    shutil.copytree(prepared.root, tmp_path / "prepared")
+    config = Data(dataset="prepared", patch=(16, 16, 16), sampling=Sampling(patches_per_epoch=40))
+    copy = PreparedDataset.open(tmp_path / "prepared")
+    with PatchLoader(PatchDataset(copy.trusting(), ("11", "12"), config, 5), 1, 1) as loader:
+        batches = loader.epoch(0)
+        next(batches)
+        os.truncate(copy.path("11", "images"), 300)
+        with pytest.raises(DamagedDataError, match=r"images/11.npy .*run `volumen prepare` again") as caught:
+            list(batches)
+        assert "\n" not in str(caught.value)

@@ -44,7 +44,6 @@ def test_a_good_data_set_is_packed_exactly(tmp_path: Path) -> None:
         image, label = volume(number)
         np.testing.assert_array_equal(prepared.image(case.id), image)
         np.testing.assert_array_equal(prepared.label(case.id), label)
-        assert isinstance(prepared.image(case.id), np.memmap)
         assert case.label_histogram == {code: np.count_nonzero(label == code) for code in (0, 1, 2)}
         statistics = case.statistics
         assert statistics.mean == pytest.approx(image.mean(), abs=1e-9)
@@ -53,7 +52,7 @@ def test_a_good_data_set_is_packed_exactly(tmp_path: Path) -> None:
         assert (statistics.p00_5, statistics.p50, statistics.p99_5) == tuple(percentiles)
         positions = prepared.surface_positions(case.id)
         assert len(positions) == case.surface_voxels
-        assert np.all(label[tuple(positions.T)] == SURFACE)
+        assert np.all(label[tuple(np.asarray(positions).T)] == SURFACE)
     test_image = prepared.case("21")
     assert not test_image.has_label
     with pytest.raises(UserError, match=r"case 21 .* has no label"):
@@ -311,7 +310,7 @@ def test_new_meanings_pack_the_labels_again(dataset: Path) -> None:
     (dataset / "dataset.yaml").write_text("labels: {0: background, 1: surface, 2: background}\n")
     after = prepare(dataset, out)
     assert after.identity != before.identity
-    assert int(after.label("11").max()) == 1
+    assert int(np.asarray(after.label("11")).max()) == 1
 
 
 def test_removed_cases_leave_nothing_behind(dataset: Path) -> None:
@@ -384,7 +383,7 @@ def test_opening_finds_missing_short_and_edited_files(dataset: Path) -> None:
     manifest = json.loads((out / MANIFEST).read_text())
     manifest["cases"][0]["scroll_id"] = "z"
     (out / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="changed by hand"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged: its content is not what was written"):
         PreparedDataset.open(out)
     (out / MANIFEST).write_text(json.dumps(manifest | {"version": 99}))
     with pytest.raises(UserError, match="format version 99"):

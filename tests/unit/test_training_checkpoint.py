@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from volumen.errors import UserError
-from volumen.training.checkpoint import CheckpointStore, load_weights
+from volumen.training.checkpoint import load_weights
+from volumen.training.store import CheckpointStore
 
 
 def state(step):
@@ -26,8 +27,8 @@ def no_warning(text):
 
 def test_keeps_the_last_two_and_the_best(store):
     assert sorted(path.name for path in store.folder.iterdir()) == [
-        "best.pt",
-        "best_loss.pt",
+        "best-00000010.pt",
+        "best_loss-00000020.pt",
         "manifest.json",
         "step-00000020.pt",
         "step-00000030.pt",
@@ -50,7 +51,7 @@ def test_a_flipped_bit_falls_back_loudly_to_the_one_before(store):
 
 
 def test_a_truncated_best_is_an_error_and_not_another_state(store):
-    path = store.folder / "best.pt"
+    path = store.folder / "best-00000010.pt"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="use --which last"):
         store.load_best(lambda text: None)
@@ -88,8 +89,9 @@ def test_only_weights_are_unpickled(store):
 
     path = store.save({"trap": Trap()}, step=50, epoch=5, best=False)
     assert path.is_file()
-    with pytest.raises(Exception, match="Weights only load failed"):
-        store.load_latest(no_warning)
+    warnings = []
+    assert store.load_latest(warnings.append)["step"] == 30
+    assert "Weights only load failed" in warnings[0]
 
 
 def test_weights_of_another_model_are_named():

@@ -84,17 +84,21 @@ def folds(
         int | None, typer.Option("--folds", min=2, help="Number of folds; 5, or as many as there are scrolls.")
     ] = None,
     by: Annotated[By, typer.Option(help="auto: by scroll where there are several, else by volume.")] = By.auto,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the division.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the division.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write; otherwise folds.json in PREPARED.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that divides otherwise, though runs may rest on it.")
+    ] = False,
 ) -> None:
     """Divide the labelled cases of a prepared data set for cross-validation."""
     from volumen.data.dataset import PreparedDataset
     from volumen.data.folds import FILE, make_folds, save_folds
+    from volumen.system.places import writable_file
 
     dataset = PreparedDataset.open(prepared)
     made, statements = make_folds(dataset, count, by.value, seed)
     target = out or prepared / FILE
-    save_folds(made, target)
+    save_folds(made, writable_file(target), overwrite=overwrite)
     for statement in statements:
         typer.echo(statement)
     _print_folds(dataset, made)

@@ -13,7 +13,8 @@ import typer
 
 from volumen import __version__
 from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
-from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR, UserError
+from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from volumen.system.stopping import InterruptedBySignal, interruptible
 
 app = typer.Typer(
     name="volumen",
@@ -53,16 +54,20 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; its exit code: 0, 1 (failure), 2 (the user's mistake) or 75 (stopped, resumable)."""
     try:
-        result = app(list(arguments), standalone_mode=False)
+        with interruptible():
+            result = app(list(arguments), standalone_mode=False)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except InterruptedBySignal as signal:
+        print(f"interrupted by {signal.name}: what is whole is kept, nothing half-written is left", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except typer.Abort:
-        print("interrupted", file=sys.stderr)
-        return EXIT_FAILURE
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted at once: what was saved before stands", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _failure(error)

@@ -59,9 +59,20 @@ def train(
     budget = None if time_budget is None else parse_duration(time_budget)
     audited = None if resume else _audit(loaded, folder, accept or [], quiet=quiet)
     with SilentDisplay() if quiet else TrainingDisplay() as display:
-        outcome = run_training(settings, folder, display, resume=resume, time_budget_seconds=budget, audited=audited)
-    typer.echo(f"{outcome.state} after {outcome.epochs} epochs; best {settings.training.selection_metric} "
-               f"{outcome.best_metric:.4f} in epoch {outcome.best_epoch + 1}")  # fmt: skip
+        outcome = run_training(
+            settings,
+            folder,
+            display,
+            resume=resume,
+            time_budget_seconds=budget,
+            audited=audited,
+            meant=[text.partition("=")[0].strip() for text in overrides],
+        )
+    best = f"best {settings.training.selection_metric} {outcome.best_metric:.4f} in epoch {outcome.best_epoch + 1}"
+    typer.echo(
+        f"{outcome.state} after {outcome.epochs} epoch{'s' * (outcome.epochs != 1)}; "
+        + (best if outcome.best_epoch >= 0 else "not validated yet")
+    )
     if outcome.state == "stopped":
         typer.echo(f"go on with: volumen train {folder} --resume")
         return EXIT_INTERRUPTED
@@ -77,9 +88,17 @@ def _audit(loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], *,
     from volumen.doctor.audit.run import AuditReport
     from volumen.reporting.audit_table import print_findings
     from volumen.reporting.console import console_for
+    from volumen.system.locks import refuse_held
+    from volumen.system.places import writable_folder
     from volumen.training import RunFolder
+    from volumen.training.run_folder import WORK
 
+    refuse_held(folder, WORK)
     RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
+    is_new = not folder.exists()
+    writable_folder(folder)
+    if is_new:
+        folder.rmdir()
 
     def show(report: AuditReport) -> None:
         if not quiet:

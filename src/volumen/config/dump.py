@@ -18,6 +18,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from volumen._version import __version__
 from volumen.config.inheritance import PROVENANCE
+from volumen.system.records import sealed
 
 Step = str | int
 _PACKAGES = ("torch", "numpy")
@@ -96,14 +97,19 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def resolved(config: BaseModel) -> dict[str, Any]:
-    """What a run folder's `config.yaml` holds: every value, and under `provenance` hash and versions.
+def resolved(config: BaseModel, run: str = "") -> dict[str, Any]:
+    """What a run folder's `config.yaml` holds: every value, and under `provenance` run, hash, versions and their check.
 
-    Loading it again gives an equal configuration; `provenance` is not read back.
+    Loading it again gives an equal configuration; `provenance` is no part of it, and is read by `read_stamp`.
+
+    Args:
+        config: any of the schema's models.
+        run: the run's own name for itself, which its records carry in their checks.
     """
     versions: dict[str, str | None] = {"volumen": __version__, "python": platform.python_version()}
     versions.update((package, _installed(package)) for package in _PACKAGES)
-    return {PROVENANCE: {"hash": config_hash(config), "versions": versions}, **config_values(config)}
+    stamp = sealed({"run": run, "hash": config_hash(config), "versions": versions})
+    return {PROVENANCE: stamp, **config_values(config)}
 
 
 def _installed(package: str) -> str | None:
@@ -113,9 +119,9 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def dump_resolved(config: BaseModel) -> str:
+def dump_resolved(config: BaseModel, run: str = "") -> str:
     """The text of a run folder's `config.yaml`, see `resolved`."""
-    return dump_yaml(resolved(config))
+    return dump_yaml(resolved(config, run))
 
 
 def dump_config(config: BaseModel, *, comments: bool = False) -> str:

@@ -1,36 +1,32 @@
 """A prepared data set: the manifest that `prepare` writes and the arrays it packs, opened for reading.
 
 Layout of the folder: `manifest.json`, `images/ID.npy` (grey values as stored), `labels/ID.npy` (uint8, canonical
-codes), `surface/ID.npy` (a sample of surface voxels' coordinates). Arrays are memory-mapped: cutting a patch out of a
-mapped array takes milliseconds, out of an LZW TIFF a quarter of a second.
+codes), `surface/ID.npy` (a sample of surface voxels' coordinates). Arrays are uncompressed: cutting a patch out of one
+takes milliseconds, out of an LZW TIFF a quarter of a second. The manifest carries its check, and every array is hashed
+before it counts (`data.packed`).
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, LabelMeanings
 from volumen.data.normalise import IntensityStatistics
+from volumen.data.packed import Packed, PackedArray, Volume
 from volumen.errors import UserError
+from volumen.system.names import checked_name
+from volumen.system.records import DamagedError, open_record, parse_json, read_bounded, typed
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PARTS = ("images", "labels", "surface")
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A packed array's file: its size in bytes and its SHA-256."""
-
-    size: int
-    sha256: str
+AGAIN = "run `volumen prepare` again"
 
 
 @dataclass(frozen=True)
@@ -78,28 +74,35 @@ class Case:
         """Plain mapping for the manifest."""
         record = asdict(self)
         record["shape"] = list(self.shape)
+        record["packed"] = {part: vars(self.packed[part]) for part in PARTS if part in self.packed}
         if self.label_histogram is not None:
             record["label_histogram"] = {NAMES[code]: count for code, count in self.label_histogram.items()}
         return record
 
     @staticmethod
-    def from_json(record: Mapping[str, Any]) -> "Case":
-        """The case of a manifest's record; a missing or unknown key is a KeyError or TypeError."""
-        fields = dict(record)
-        z, y, x = (int(side) for side in fields.pop("shape"))
-        histogram = fields.pop("label_histogram")
-        return Case(
-            **{name: fields.pop(name) for name in tuple(fields) if name not in ("statistics", "packed")},
-            shape=(z, y, x),
-            statistics=IntensityStatistics(**fields["statistics"]),
-            label_histogram=None if histogram is None else {CODES[name]: int(n) for name, n in histogram.items()},
-            packed={part: Packed(**entry) for part, entry in fields["packed"].items()},
-        )
+    def from_json(record: Any, where: object) -> "Case":
+        """The case of a manifest's record.
+
+        Raises:
+            DamagedError: A field is missing, unknown or of another type, or its id or a source is no name.
+        """
+        if isinstance(record, dict) and isinstance(record.get("label_histogram"), dict):
+            histogram = {str(CODES.get(name, name)): count for name, count in record["label_histogram"].items()}
+            record = {**record, "label_histogram": histogram}
+        case: Case = typed(record, Case, where, AGAIN)
+        checked_name(case.id, "case id", where)
+        for source in (case.image_source, *([] if case.label_source is None else [case.label_source])):
+            for part in source.split("/"):
+                checked_name(part, f"source of case {case.id}", where)
+        parts = PARTS if case.has_label else PARTS[:1]
+        if set(case.packed) != set(parts) or min(case.shape) < 1 or np.dtype(case.dtype).kind not in "ui":
+            raise DamagedError(f"{where} is damaged (case {case.id} has other parts, shape or type): {AGAIN}")
+        return case
 
     @property
     def content(self) -> dict[str, Any]:
         """What makes the case the same case, wherever the files lie."""
-        kept = ("id", "scroll_id", "shape", "dtype", "image_sha256", "label_sha256", "label_histogram")
+        kept = ("id", "scroll_id", "shape", "dtype", "statistics", "image_sha256", "label_sha256", "label_histogram")
         record = self.to_json()
         return {name: record[name] for name in kept}
 
@@ -127,7 +130,9 @@ class PreparedDataset:
     """Folder of the original files, as given to `prepare`."""
     notes: tuple[str, ...] = ()
     """What `prepare` assumed or found remarkable."""
-    _maps: dict[tuple[str, str], NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
+    is_trusting: bool = False
+    """Arrays are not verified when they are read, since `data.verification` does so meanwhile."""
+    _arrays: dict[tuple[str, str], Volume] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path | str) -> "PreparedDataset":
@@ -138,21 +143,19 @@ class PreparedDataset:
                 another size than recorded.
         """
         root = Path(folder)
-        record = _read_manifest(root)
-        try:
-            described = record["meanings"]
-            spacing = described["spacing_um"]
-            meanings = LabelMeanings(
-                codes={int(value): CODES[name] for value, name in described["labels"].items()},
-                spacing_um=None if spacing is None else tuple(spacing),
-                description=described["description"],
-            )
-            cases = tuple(Case.from_json(entry) for entry in record["cases"])
-            recorded, source, notes = str(record["identity"]), str(record["source"]), tuple(record["notes"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{root / MANIFEST} is damaged ({error!r}): run `volumen prepare` again") from error
+        manifest, path = _read_manifest(root), root / MANIFEST
+        described = manifest.meanings
+        cases = tuple(Case.from_json(entry, path) for entry in manifest.cases)
+        meanings = LabelMeanings(
+            codes={value: CODES[name] for value, name in described.labels.items() if name in CODES},
+            spacing_um=described.spacing_um,
+            description=described.description,
+        )
+        if len({case.id for case in cases}) < len(cases) or len(meanings.codes) < len(described.labels):
+            raise UserError(f"{path} is damaged (a case or a label value stands in it twice): {AGAIN}")
+        recorded, source, notes = manifest.identity, manifest.source, manifest.notes
         if identity_of(meanings, cases) != recorded:
-            raise UserError(f"{root / MANIFEST} was changed by hand (identity differs): run `volumen prepare` again")
+            raise UserError(f"{path} was changed by hand (identity differs): {AGAIN}")
         dataset = cls(root, cases, meanings, recorded, source, notes)
         dataset._check_files()
         return dataset
@@ -198,70 +201,88 @@ class PreparedDataset:
             raise UserError(f"case {case_id} is not in the data set {self.root}: it has {shown}")
         return self._by_id[case_id]
 
-    def image(self, case_id: str) -> NDArray[Any]:
-        """Grey values as stored, memory-mapped, [Z, Y, X]."""
+    def image(self, case_id: str) -> Volume:
+        """Grey values as stored, [Z, Y, X]."""
         case = self.case(case_id)
-        return self._map(case, "images", case.shape, case.dtype)
+        return self._array(case, "images", case.shape, case.dtype)
 
-    def label(self, case_id: str) -> NDArray[np.uint8]:
-        """Canonical codes, memory-mapped, uint8 [Z, Y, X].
+    def label(self, case_id: str) -> Volume:
+        """Canonical codes, uint8 [Z, Y, X].
 
         Raises:
             UserError: the case has no label.
         """
+        case = self._labelled_case(case_id)
+        return self._array(case, "labels", case.shape, "uint8")
+
+    def surface_positions(self, case_id: str) -> Volume:
+        """Coordinates of surface voxels, a fixed random sample of at most 200,000, uint16 [N, 3] in z y x.
+
+        Raises:
+            UserError: the case has no label.
+        """
+        return self._array(self._labelled_case(case_id), "surface", None, "uint16")
+
+    def files(self, case_ids: Sequence[str]) -> Iterator[PackedArray]:
+        """All packed files of some cases."""
+        for case in map(self.case, case_ids):
+            for part in case.packed:
+                kinds = {"images": (case.shape, case.dtype), "labels": (case.shape, "uint8")}
+                shape, dtype = kinds.get(part, (None, "uint16"))
+                yield PackedArray(self.path(case.id, part), case.packed[part], shape, dtype)
+
+    def trusting(self) -> "PreparedDataset":
+        """The same data set, whose arrays are not verified when they are read: somebody else has to."""
+        return replace(self, is_trusting=True, _arrays={})
+
+    def _labelled_case(self, case_id: str) -> Case:
         case = self.case(case_id)
         if not case.has_label:
             raise UserError(f"case {case_id} of {self.root} has no label (a test image?): choose a labelled case")
-        return self._map(case, "labels", case.shape, "uint8")
+        return case
 
-    def surface_positions(self, case_id: str) -> NDArray[np.uint16]:
-        """Coordinates of surface voxels, a fixed random sample of at most 200,000, uint16 [N, 3] in z y x."""
-        case = self.case(case_id)
-        if not case.has_label:
-            raise UserError(f"case {case_id} of {self.root} has no label (a test image?): choose a labelled case")
-        return self._map(case, "surface", None, "uint16")
-
-    def _map(self, case: Case, part: str, shape: tuple[int, ...] | None, dtype: str) -> NDArray[Any]:
+    def _array(self, case: Case, part: str, shape: tuple[int, ...] | None, dtype: str) -> Volume:
         key = (case.id, part)
-        if key not in self._maps:
+        if key not in self._arrays:
             path = self.path(case.id, part)
-            try:
-                array = np.load(path, mmap_mode="r" if path.stat().st_size > 128 else None, allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path} cannot be read ({error}): run `volumen prepare` again") from error
-            if array.dtype != np.dtype(dtype) or (shape is not None and array.shape != shape):
-                raise UserError(
-                    f"{path} holds {array.dtype} {list(array.shape)}, the manifest says {dtype} {list(shape or ())}: "
-                    "run `volumen prepare` again"
-                )
-            self._maps[key] = array
-        return self._maps[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the mapped arrays: a worker process maps the files itself instead of being sent their content."""
-        state = dict(self.__dict__)
-        state["_maps"] = {}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+            self._arrays[key] = PackedArray(path, case.packed[part], shape, dtype, trusting=self.is_trusting)
+        return self._arrays[key]
 
 
-def _read_manifest(root: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Meanings:
+    labels: Mapping[int, str]
+    spacing_um: tuple[float, float, float] | None
+    description: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """`manifest.json`, its cases still plain."""
+
+    version: int
+    identity: str
+    source: str
+    meanings: _Meanings
+    versions: dict[str, str]
+    notes: tuple[str, ...]
+    cases: tuple[dict[str, Any], ...]
+
+
+def _read_manifest(root: Path) -> _Manifest:
     path = root / MANIFEST
     if not path.is_file():
         raise UserError(
             f"{root} is not a prepared data set: it has no {MANIFEST}. "
             f"Run `volumen prepare DATASET --out {root}` first, and let it finish"
         )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version = record["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): run `volumen prepare` again") from error
-    if version != FORMAT_VERSION:
+    content = read_bounded(path, AGAIN)
+    plain = parse_json(content, path, AGAIN)
+    version = plain.get("version") if isinstance(plain, dict) else None
+    if type(version) is int and version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {version}, this volumen reads {FORMAT_VERSION}: run `volumen prepare` again "
-            "into a new folder"
+            f"{path} has format version {version}, this volumen reads {FORMAT_VERSION}: {AGAIN} into a new folder"
         )
-    return dict(record)
+    record = open_record(content, path, AGAIN)
+    manifest: _Manifest = typed(record, _Manifest, path, AGAIN)
+    return manifest

@@ -16,7 +16,8 @@ import numpy as np
 from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.randomness import generator
 from volumen.errors import UserError
-from volumen.files import write_atomically
+from volumen.system.names import checked_name
+from volumen.system.records import open_record, parse_json, read_bounded, typed, write_record
 
 FILE = "folds.json"
 FORMAT_VERSION = 1
@@ -140,9 +141,33 @@ def _deal(groups: Sequence[Sequence[Case]], count: int, seed: int, *, even: bool
     return [parts[k] for k in random.permutation(count)]
 
 
-def save_folds(folds: Folds, path: Path) -> None:
-    """Write the file, atomically."""
-    write_atomically(path, json.dumps(folds.to_json(), indent=1) + "\n")
+def save_folds(folds: Folds, path: Path, *, overwrite: bool = False) -> None:
+    """Write the file, with its check.
+
+    Args:
+        folds: The division.
+        path: The file; one that says the same is left as it is.
+        overwrite: Replace a file that divides otherwise.
+
+    Raises:
+        UserError: There is another division, which runs may have been trained on.
+    """
+    if path.is_file() and not overwrite:
+        if _says(path, folds):
+            return
+        raise UserError(
+            f"{path} exists already and divides otherwise; runs may have been trained on it: choose another file with "
+            "--out (and give it as data.folds), or --overwrite to replace it"
+        )
+    write_record(path, folds.to_json())
+
+
+def _says(path: Path, folds: Folds) -> bool:
+    """Whether a file holds these folds."""
+    try:
+        return _read(path, "").folds == folds.folds and _read(path, "").dataset == folds.dataset
+    except UserError:
+        return False
 
 
 def load_folds(path: Path | str | None, dataset: PreparedDataset) -> Folds:
@@ -155,14 +180,7 @@ def load_folds(path: Path | str | None, dataset: PreparedDataset) -> Folds:
     path = dataset.root / FILE if path is None else Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `volumen folds {dataset.root}` first, or give data.folds")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["version"] != FORMAT_VERSION:
-            raise ValueError(f"version {record['version']}, expected {FORMAT_VERSION}")
-        divisions = tuple(Fold(tuple(fold["train"]), tuple(fold["validation"])) for fold in record["folds"])
-        folds = Folds(record["dataset"], record["by"], record["seed"], divisions, str(path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): run `volumen folds {dataset.root}` again") from error
+    folds = _read(path, f"run `volumen folds {dataset.root}` again")
     if folds.dataset != dataset.identity:
         raise UserError(
             f"{path} divides another data set (identity {folds.dataset[:12]}, {dataset.root} is "
@@ -170,6 +188,28 @@ def load_folds(path: Path | str | None, dataset: PreparedDataset) -> Folds:
         )
     _check_division(folds, [case.id for case in dataset.labelled], str(path))
     return folds
+
+
+@dataclass(frozen=True)
+class _File:
+    """`folds.json`; one that a person wrote has no check."""
+
+    version: Literal[1]
+    dataset: str
+    by: By
+    seed: int
+    folds: tuple[Fold, ...]
+
+
+def _read(path: Path, fix: str) -> Folds:
+    record = parse_json(read_bounded(path, fix), path, fix)
+    if isinstance(record, dict) and set(record) != set(_File.__dataclass_fields__):
+        record = open_record(json.dumps(record), path, fix)
+    file: _File = typed(record, _File, path, fix)
+    for fold in file.folds:
+        for case_id in (*fold.train, *fold.validation):
+            checked_name(case_id, "case id", path)
+    return Folds(file.dataset, file.by, file.seed, file.folds, str(path))
 
 
 def _check_division(folds: Folds, everyone: Sequence[str], where: str) -> None:

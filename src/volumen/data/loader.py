@@ -7,12 +7,16 @@ middle of an epoch from two integers.
 Workers start from a fork server: plain fork copies a process whose OpenMP and autograd threads do not come along (it
 can hang, and Python 3.12 warns about it), and spawn imports torch anew, about two seconds, for each worker. The server
 imports once and forks each worker from a process without threads.
+
+A worker that dies - the system kills one where memory runs out - costs nothing but time, since its samples can be made
+again: the workers are replaced once, and where they die again the run goes on without them.
 """
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing.context import BaseContext
 from types import FrameType, TracebackType
 from typing import Any
@@ -20,11 +24,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from volumen.data.sampling import PatchDataset, Sample
+from volumen.data.sampling import PatchDataset, Sample, SampleError
 from volumen.errors import UserError
+from volumen.system.processes import end_with_parent
 
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
+DYING_SECONDS = 2.0
 
 
 class _EpochKeys:
@@ -57,22 +63,35 @@ class PatchLoader:
         batch: patches per batch; the last incomplete batch of an epoch is dropped.
         workers: processes that make patches; 0 makes them in this one.
         pin_memory: page-locked batches, for copying to a GPU.
+        died: told, in a sentence, when a worker died and what is done about it.
 
     Raises:
         UserError: an epoch is smaller than a batch, or there is too little shared memory for the workers.
     """
 
-    def __init__(self, dataset: PatchDataset, batch: int, workers: int, *, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: PatchDataset,
+        batch: int,
+        workers: int,
+        *,
+        pin_memory: bool = False,
+        died: Callable[[str], None] = lambda text: None,
+    ) -> None:
         if batch < 1 or batch > len(dataset):
             raise UserError(
                 f"batch must lie between 1 and patches_per_epoch ({len(dataset)}), got {batch}: an epoch would be empty"
             )
-        self.dataset, self.workers = dataset, workers
-        self._keys = _EpochKeys(dataset, batch)
+        self.dataset, self.workers, self._died = dataset, workers, died
+        self._keys, self._pin_memory, self._deaths = _EpochKeys(dataset, batch), pin_memory, 0
         if workers:
             _check_shared_memory(dataset, batch, workers)
-        self._loader: DataLoader[Sample] | None = DataLoader(
-            dataset,
+        self._loader: DataLoader[Sample] | None = self._make()
+
+    def _make(self) -> "DataLoader[Sample]":
+        workers = self.workers
+        return DataLoader(
+            self.dataset,
             batch_sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -80,7 +99,7 @@ class PatchLoader:
             multiprocessing_context=_context() if workers else None,
             worker_init_fn=_start_worker if workers else None,
             generator=torch.Generator(),  # its own: a loader must not advance the process's random state
-            pin_memory=pin_memory,
+            pin_memory=self._pin_memory,
         )
 
     @property
@@ -101,17 +120,62 @@ class PatchLoader:
             raise RuntimeError("the loader is closed")
         if not 0 <= start_batch <= self.batches_per_epoch:
             raise UserError(f"start_batch must lie in [0, {self.batches_per_epoch}], got {start_batch}")
-        self._keys.epoch, self._keys.start_batch = epoch, start_batch
-        return iter(self._loader)
+        return self._batches(epoch, start_batch)
+
+    def _batches(self, epoch: int, start_batch: int) -> Iterator[dict[str, Any]]:
+        batch = start_batch
+        while self._loader is not None:
+            self._keys.epoch, self._keys.start_batch = epoch, batch
+            try:
+                for made in self._loader:
+                    batch += 1
+                    yield made
+                return
+            except (UserError, SampleError) as error:
+                raise _plain(error) from error
+            except (RuntimeError, OSError, EOFError) as error:
+                cause = self._cause_of_death(error)
+                if cause is None:
+                    raise
+            self._replace_workers(cause)
+
+    def _cause_of_death(self, error: Exception) -> str | None:
+        """What befell the workers; None where the error is not that one died."""
+        iterator = None if self._loader is None else self._loader._iterator
+        workers = getattr(iterator, "_workers", ())
+        is_connection = isinstance(error, OSError | EOFError)
+        for worker in workers if is_connection else ():
+            worker.join(DYING_SECONDS)  # its connection breaks before it is known to be dead
+        codes = [worker.exitcode for worker in workers if not worker.is_alive()]
+        if not workers or not (codes or is_connection):
+            return None
+        if not codes:
+            return "cut off from this one"
+        killed = any(code in (-signal.SIGKILL, 255) for code in codes)
+        return "killed, most likely by the system for want of memory" if killed else f"ended with exit code {codes[0]}"
+
+    def _replace_workers(self, cause: str) -> None:
+        self._deaths += 1
+        again = self._deaths < 2
+        self._died(
+            f"a worker process that makes patches was {cause}; "
+            + ("it is replaced, and its patches are made again" if again else "it is the second: on without workers")
+            + "; fewer data.workers, a smaller data.batch or patch need less memory"
+        )
+        self._stop_workers()
+        self.workers = self.workers if again else 0
+        self._loader = self._make()
+
+    def _stop_workers(self) -> None:
+        iterator = None if self._loader is None else self._loader._iterator
+        self._loader = None
+        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            with suppress(OSError, EOFError, RuntimeError):  # some of them may be dead already
+                iterator._shutdown_workers()
 
     def close(self) -> None:
         """Stop the workers and wait for them."""
-        if self._loader is None:
-            return
-        iterator = self._loader._iterator
-        self._loader = None
-        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
+        self._stop_workers()
 
     def __enter__(self) -> "PatchLoader":
         return self
@@ -130,6 +194,14 @@ def epoch_loader(
         yield from loader.epoch(epoch, start_batch)
 
 
+def _plain(error: Exception) -> Exception:
+    """An error of a worker without the traceback that came along as its text."""
+    kind, name = type(error), type(error).__name__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if len(lines) > 1 else str(error)
+    return kind(text.partition(f"{name}: ")[2] or text)
+
+
 def _context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["volumen.data.sampling"])
@@ -137,6 +209,7 @@ def _context() -> BaseContext:
 
 
 def _start_worker(worker: int) -> None:
+    end_with_parent()
     torch.set_num_threads(1)  # one core per worker: the network's threads must not be fought over
     # Ctrl-C, and a scheduler's SIGTERM, reach the whole group. The training process answers by saving and then stops
     # its workers itself; were they gone at once, it would fail in the middle of a step. A second SIGTERM is obeyed.
@@ -152,6 +225,10 @@ def _check_shared_memory(dataset: PatchDataset, batch: int, workers: int) -> Non
     """Batches travel through shared memory; a container's default of 64 MB ends in a bus error in mid-run."""
     if not os.path.isdir(SHARED_MEMORY):
         return
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        raise UserError(
+            f"{workers} workers need shared memory, and {SHARED_MEMORY} cannot be written to: set data.workers to 0"
+        )
     voxels = dataset.patch[0] * dataset.patch[1] * dataset.patch[2]
     needed = workers * PREFETCH * batch * voxels * (6 + 4 * len(dataset.precompute))
     status = os.statvfs(SHARED_MEMORY)

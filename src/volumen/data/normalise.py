@@ -64,6 +64,7 @@ def normalise(image: NDArray[Any], statistics: IntensityStatistics, method: Meth
     Raises:
         UserError: the image does not hold integers, or the method is unknown.
     """
+    image = np.asarray(image)
     if image.dtype.kind not in "ui":
         raise UserError(f"normalisation expects integer grey values, got {image.dtype}: convert to uint8 or uint16")
     if image.dtype.kind == "u" and image.dtype.itemsize <= 2 and image.size > np.iinfo(image.dtype).max:

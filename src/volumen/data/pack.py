@@ -4,7 +4,8 @@ A record (`cases/ID.json`) is written last, so a case that has one is whole; aft
 packed again. Everything that is wrong with a case is collected, not only the first thing.
 """
 
-import json
+import hashlib
+import io
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,13 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.dataset import FORMAT_VERSION, MANIFEST, Case, Packed
+from volumen.data.dataset import AGAIN, FORMAT_VERSION, MANIFEST, Case
 from volumen.data.labels import IGNORE, NAMES, SURFACE, LabelMeanings, count_values, to_canonical
 from volumen.data.layout import Source
 from volumen.data.normalise import statistics_of
+from volumen.data.packed import Packed
 from volumen.data.randomness import generator
 from volumen.data.volumes import Volume, VolumeError, load_volume
-from volumen.files import atomic_path, sha256_of, write_atomically
+from volumen.errors import UserError
+from volumen.files import sha256_of, write_atomically
+from volumen.system.records import open_record, read_bounded, write_record
 
 SURFACE_POSITIONS = 200_000
 RECORDS = "cases"
@@ -37,6 +41,8 @@ class Examined:
     values: Mapping[int, int] | None = None
     skipped: bool = False
     """True where the case had been packed before from the same files."""
+    mended: bool = False
+    """True where it had been, but a packed file was not what had been written."""
 
 
 def pack_case(
@@ -51,13 +57,15 @@ def pack_case(
         meanings: declared meanings of the label values; None packs nothing.
         accept_changes: pack a file again that has changed since it was packed, instead of calling that a problem.
     """
-    before = _read_record(out, source.id)
+    before, mended = _read_record(out, source.id), False
     if before is not None and meanings is not None:
         changed = [] if accept_changes else changed_sources(before[0], dataset)
         if changed:
             return Examined(None, tuple(changed))
-        if before[1] == meanings.to_json()["labels"] and _is_current(before[0], source, dataset, out):
-            return Examined(_as_found(before[0], source, dataset), skipped=True)
+        if before[1] == meanings.to_json()["labels"] and _is_current(before[0], source):
+            if _is_whole(before[0], out):
+                return Examined(_as_found(before[0], source, dataset), skipped=True)
+            mended = True
     problems: list[str] = []
     image = _load(source.image, problems)
     label = None if source.label is None else _load(source.label, problems)
@@ -74,7 +82,7 @@ def pack_case(
             problems += _label_problems(source.label, values, meanings)
     if problems or meanings is None or image is None:
         return Examined(None, tuple(problems), values)
-    return Examined(_pack(source, dataset, out, image, label, meanings), values=values)
+    return Examined(_pack(source, dataset, out, image, label, meanings), values=values, mended=mended)
 
 
 def changed_sources(case: Case, dataset: Path) -> list[str]:
@@ -146,7 +154,7 @@ def _pack(
         packed=packed,
     )
     record = {"version": FORMAT_VERSION, "labels": meanings.to_json()["labels"], "case": case.to_json()}
-    write_atomically(record_path(out, case.id), json.dumps(record, indent=1))
+    write_record(record_path(out, case.id), record)
     return case
 
 
@@ -181,9 +189,11 @@ def _retire_manifest(out: Path) -> None:
 def _save(out: Path, part: str, case_id: str, array: NDArray[Any]) -> Packed:
     path = out / part / f"{case_id}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
-    return Packed(path.stat().st_size, sha256_of(path))
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+    content = stream.getbuffer()
+    write_atomically(path, content)
+    return Packed(len(content), hashlib.sha256(content).hexdigest())  # of what was to be written, not of what was
 
 
 def record_path(out: Path, case_id: str) -> Path:
@@ -195,25 +205,29 @@ def record_path(out: Path, case_id: str) -> Path:
 
 def _read_record(out: Path, case_id: str) -> tuple[Case, dict[str, str]] | None:
     """A case's record with the label meanings it was packed under; None where there is none that can be used."""
+    path = out / RECORDS / f"{case_id}.json"
+    if not path.is_file():
+        return None
     try:
-        record = json.loads((out / RECORDS / f"{case_id}.json").read_text(encoding="utf-8"))
+        record = open_record(read_bounded(path, AGAIN), path, AGAIN)
         if record["version"] != FORMAT_VERSION:
             return None
-        return Case.from_json(record["case"]), record["labels"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return Case.from_json(record["case"], path), dict(record["labels"])
+    except (UserError, KeyError, TypeError, ValueError):
         return None  # it will be packed anew, which is always right
 
 
-def _is_current(case: Case, source: Source, dataset: Path, out: Path) -> bool:
-    """Whether the packed files are there and were made from the files as they are now."""
-    if case.has_label != (source.label is not None):
+def _is_current(case: Case, source: Source) -> bool:
+    """Whether the case was packed from the files as they are now."""
+    if case.has_label != (source.label is not None) or sha256_of(source.image) != case.image_sha256:
         return False
-    if sha256_of(source.image) != case.image_sha256:
-        return False
-    if source.label is not None and sha256_of(source.label) != case.label_sha256:
-        return False
+    return source.label is None or sha256_of(source.label) == case.label_sha256
+
+
+def _is_whole(case: Case, out: Path) -> bool:
+    """Whether the packed files are what was written."""
     paths = {part: out / part / f"{case.id}.npy" for part in case.packed}
-    return all(path.is_file() and path.stat().st_size == case.packed[part].size for part, path in paths.items())
+    return all(path.is_file() and sha256_of(path) == case.packed[part].sha256 for part, path in paths.items())
 
 
 def _as_found(case: Case, source: Source, dataset: Path) -> Case:

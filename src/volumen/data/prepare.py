@@ -14,11 +14,14 @@ from pathlib import Path
 
 from volumen.data.dataset import FORMAT_VERSION, MANIFEST, PARTS, Case, PreparedDataset, identity_of
 from volumen.data.labels import LabelMeanings
-from volumen.data.layout import Source, read_layout
+from volumen.data.layout import Layout, Source, read_layout
 from volumen.data.meanings import FILE, PROPOSAL, proposal_text, propose, read_meanings
 from volumen.data.pack import OUTDATED, RECORDS, Examined, changed_sources, pack_case, was_complete
 from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
+from volumen.system.locks import hold
+from volumen.system.places import writable_folder
+from volumen.system.records import parse_json, write_record
 
 SOURCE = "source.json"
 
@@ -63,8 +66,23 @@ def prepare(
     """
     dataset, out = Path(dataset), Path(out)
     layout = read_layout(dataset)
+    _refuse_place(out, dataset)
+    with hold(writable_folder(out), "prepare"):
+        _claim(out, dataset)
+        return _prepare(dataset, out, layout, meanings_file, accept_proposal, accept_changes, workers, progress)
+
+
+def _prepare(
+    dataset: Path,
+    out: Path,
+    layout: Layout,
+    meanings_file: Path | None,
+    accept_proposal: bool,
+    accept_changes: bool,
+    workers: int,
+    progress: Progress | None,
+) -> PreparedDataset:
     problems, notes = list(layout.problems), list(layout.notes)
-    _claim(out, dataset)
     path = meanings_file or dataset / FILE
     meanings: LabelMeanings | None = None
     if meanings_file is not None or path.is_file():
@@ -94,6 +112,9 @@ def prepare(
     problems += _across(cases)
     if problems or meanings is None:
         raise DatasetProblems(dataset, problems)
+    mended = [result.case.id for result in results if result.mended and result.case is not None]
+    if mended:
+        notes.append(f"packed again, since a packed file was not what had been written: {', '.join(mended)}")
     notes += _remarkable(cases)
     _write_manifest(out, dataset, meanings, cases, notes)
     _remove_stale(out, cases)
@@ -115,26 +136,28 @@ def check(dataset: Path, out: Path) -> tuple[PreparedDataset, tuple[str, ...]]:
             messages.append(f"case {case.id} is in the manifest, its files are not in {dataset}")
         messages += changed_sources(case, Path(dataset))
         for part, packed in case.packed.items():
-            if sha256_of(prepared.path(case.id, part)) != packed.sha256:
-                messages.append(
-                    f"{prepared.path(case.id, part)} is not what prepare wrote: remove it and run prepare again"
-                )
+            path = prepared.path(case.id, part)
+            if not path.is_file() or sha256_of(path) != packed.sha256:
+                messages.append(f"{path} is not what prepare wrote: run prepare again, which packs it anew")
     known = {case.id for case in prepared.cases}
     messages += [f"case {case_id} is new, not yet prepared: run prepare again" for case_id in sorted(now - known)]
     return prepared, tuple(messages)
 
 
-def _claim(out: Path, dataset: Path) -> None:
-    """Mark the folder as this data set's, or refuse it."""
-    marker, source = out / SOURCE, str(dataset.resolve())
+def _refuse_place(out: Path, dataset: Path) -> None:
     if out.resolve() == dataset.resolve():
         raise UserError(f"--out is the data set's own folder {out}: choose another one")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder for the prepared data set")
+
+
+def _claim(out: Path, dataset: Path) -> None:
+    """Mark the folder as this data set's, or refuse it."""
+    marker, source = out / SOURCE, str(dataset.resolve())
     if marker.is_file():
         try:
-            holds = json.loads(marker.read_text(encoding="utf-8"))["dataset"]
-        except (ValueError, KeyError, TypeError):
+            holds = parse_json(marker.read_bytes(), marker, "")["dataset"]
+        except (UserError, OSError, KeyError, TypeError):
             holds = "an unreadable " + SOURCE
         if holds != source:
             raise UserError(
@@ -142,9 +165,8 @@ def _claim(out: Path, dataset: Path) -> None:
                 "or remove the folder"
             )
         return
-    if out.is_dir() and any(out.iterdir()):
+    if any(not path.name.startswith(".lock-") for path in out.iterdir()):
         raise UserError(f"{out} is not empty and was not written by prepare: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(marker, json.dumps({"dataset": source}, indent=1))
 
 
@@ -239,7 +261,7 @@ def _write_manifest(
         "notes": list(notes),
         "cases": [case.to_json() for case in cases],
     }
-    write_atomically(out / MANIFEST, json.dumps(record, indent=1))
+    write_record(out / MANIFEST, record)
     (out / OUTDATED).unlink(missing_ok=True)
 
 

@@ -20,6 +20,7 @@ from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise
 from volumen.data.orientation import rotations_for
+from volumen.data.packed import DamagedDataError, Volume
 from volumen.data.randomness import generator
 from volumen.errors import UserError
 
@@ -49,6 +50,9 @@ class Draw:
 
 class PatchDataset(Dataset[Sample]):
     """Training patches by integer key; pure, so any process may make any sample.
+
+    Files are read patch by patch. A training does not wait until they are verified (`prepared.trusting()`), since
+    `data.verification` does that beside it.
 
     A sample: `image` float32 [1, Z, Y, X] normalised, `target` uint8 [Z, Y, X] (1 surface, 0 else), `valid` bool
     [Z, Y, X] (False where ignored or outside of the volume), each precomputed target under its own name, and `meta`:
@@ -99,6 +103,8 @@ class PatchDataset(Dataset[Sample]):
         case = self._cases[draw.case]
         try:
             return self._make(case, draw, epoch, index)
+        except DamagedDataError:
+            raise
         except Exception as error:
             message = f"case {case.id}, epoch {epoch}, index {index}, origin {draw.origin}: {error}"
             raise SampleError(message) from error
@@ -202,11 +208,11 @@ class PatchDataset(Dataset[Sample]):
         return tuple(notes)
 
 
-def crop(volume: NDArray[Any], start: Sequence[int], shape: Sequence[int], outside: int | None = None) -> NDArray[Any]:
+def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], outside: int | None = None) -> NDArray[Any]:
     """Cut a region out of a volume [Z, Y, X]; the region may reach beyond it.
 
     Args:
-        volume: array, possibly memory-mapped.
+        volume: array, in memory or packed in a file.
         start: first voxel, z y x; may be negative.
         shape: size of the region.
         outside: value beyond the border; None repeats the nearest voxel.
@@ -224,7 +230,7 @@ def crop(volume: NDArray[Any], start: Sequence[int], shape: Sequence[int], outsi
     inner = tuple(
         slice(max(first, 0), min(first + side, n)) for first, side, n in zip(start, shape, volume.shape, strict=True)
     )
-    part = np.array(volume[inner])  # a true copy, never a mapped view
+    part = np.array(volume[inner])  # a true copy, never a view
     if not any(before) and not any(after):
         return part
     widths = list(zip(before, after, strict=True))

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from volumen.data.shares import surface_share
 from volumen.doctor.autopsy import TOTAL, Probe
 from volumen.doctor.miniature import miniature
 from volumen.doctor.stages import CPU
 from volumen.runtime import Precision
-from volumen.training.loop import surface_share
 from volumen.training.state import TrainingState
 from volumen.training.step import training_step
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from volumen.data.shares import surface_share
 from volumen.doctor.autopsy import autopsy
 from volumen.doctor.first_steps import board_of
 from volumen.doctor.stages import CPU, STRONGEST_OF, precision_of
-from volumen.training.loop import surface_share
 from volumen.training.state import TrainingState
 from volumen.training.step import NonFiniteError
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from volumen.data.shares import surface_share
 from volumen.doctor.autopsy import Range
 from volumen.doctor.first_steps import Board, board_of, copied
 from volumen.doctor.overfit import highest_rate_epoch
 from volumen.doctor.stages import CPU, precision_of
-from volumen.training.loop import surface_share
 from volumen.training.state import TrainingState
 from volumen.training.step import NonFiniteError
 

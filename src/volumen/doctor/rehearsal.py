@@ -19,10 +19,10 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from volumen.config.schema import Config
+from volumen.data.shares import surface_share
 from volumen.doctor import stages
 from volumen.doctor.miniature import miniature, telling_samples, without_replaced
 from volumen.doctor.reads import Reads, recorded
-from volumen.training.loop import surface_share
 from volumen.training.objective import precomputed_targets
 
 if TYPE_CHECKING:  # the audit's checks call this module

@@ -22,6 +22,7 @@ from volumen.config.schema import Config
 from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise
+from volumen.data.packed import Volume
 from volumen.data.sampling import Sample, crop
 from volumen.doctor.fields import sheets as sheets_field
 from volumen.doctor.fields import waves
@@ -187,8 +188,8 @@ class _Fair:
 
     block: PreparedDataset
 
-    def logits(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        truth = np.where(self.block.label(self.block.cases[0].id) == SURFACE, 2.0, -2.0)
+    def logits(self, image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        truth = np.where(np.asarray(self.block.label(self.block.cases[0].id)) == SURFACE, 2.0, -2.0)
         wavy = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(image.shape), 1.5)
         return np.asarray(truth + 3.0 * wavy / wavy.std() + 0.1 * image, dtype=np.float32)
 
@@ -211,8 +212,8 @@ def _one_block(context: "Context") -> PreparedDataset:
     ]
     image = crop(dataset.image(case.id), start, side)
     label = crop(dataset.label(case.id), start, side, outside=IGNORE)
-    held = {(case.id, "images"): image, (case.id, "labels"): label}
-    return replace(dataset, cases=(replace(case, shape=side),), _maps=held)
+    held: dict[tuple[str, str], Volume] = {(case.id, "images"): image, (case.id, "labels"): label}
+    return replace(dataset, cases=(replace(case, shape=side),), _arrays=held)
 
 
 def patches(config: Config, context: "Context", targets: tuple[str, ...], samples: Sequence[int]) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def prediction(config: Config, context: "Context") -> dict[str, Any]:
     """The untrained small network's logits of a block, tile by tile."""
     block = _one_block(context)
     case = block.cases[0]
-    image = normalise(block.image(case.id), case.statistics, config.data.normalisation)
+    image = normalise(np.asarray(block.image(case.id)), case.statistics, config.data.normalisation)
     torch.manual_seed(0)
     predictor = Predictor(
         build_model(config.model), tile=config.tile, overlap=config.inference.overlap, device=CPU,

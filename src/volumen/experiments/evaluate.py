@@ -162,7 +162,8 @@ def choose_cases(
     chosen = tuple(dict.fromkeys(cases))
     if not chosen:
         raise UserError("--cases names no case: give ids separated by commas")
-    labelled_cases(dataset, chosen)  # every id exists and has a label, before anything is computed
+    for case_id in chosen:
+        dataset.label(case_id)  # every id exists and has a label, before anything is computed
     try:
         return load_folds(config.data.folds, dataset).fold(config.data.fold), chosen
     except UserError:  # then nobody can tell what the run was trained on, and the notes say just that

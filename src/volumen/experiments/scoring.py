@@ -287,8 +287,8 @@ def evaluate_masks(
 
 
 def labelled_cases(dataset: PreparedDataset, case_ids: Sequence[str]) -> tuple[LabelledCase, ...]:
-    """The truth of these cases, labels memory-mapped."""
-    return tuple(LabelledCase(name, dataset.case(name).scroll_id, dataset.label(name)) for name in case_ids)
+    """The truth of these cases, labels in memory."""
+    return tuple(LabelledCase(name, dataset.case(name).scroll_id, np.asarray(dataset.label(name))) for name in case_ids)
 
 
 def label_shares(dataset: PreparedDataset) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ from volumen.inference.accumulator import Accumulator, Region, region_of
 from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.inference.views import views
+from volumen.system.stopping import raise_if_wanted
 
 if TYPE_CHECKING:
     from volumen.runtime import Precision
@@ -187,6 +188,7 @@ class Predictor:
                     whole.skip(origin)
         waiting = iter(whole.waiting)
         while chunk := list(islice(waiting, self.batch)):
+            raise_if_wanted()
             stacked = np.stack([read(tiles.window(origin)) for origin in chunk])[:, None]
             for origin, values in zip(chunk, self._predict(stacked), strict=True):
                 if not np.isfinite(values).all():

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from volumen.errors import UserError
 from volumen.files import PARTIAL
+from volumen.system.places import refusal
 
 if sys.platform != "win32":
     import fcntl
@@ -41,26 +42,32 @@ def hold(folder: Path, work: str, *, fix: str = "wait until it ends, or stop it 
 
     Raises:
         HeldError: A living process does it; names the process and since when.
-        OSError: The folder cannot be made or written to.
+        UserError: The folder cannot be made or written to.
+        OSError: The disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".lock-{work}"
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    path = _lock_of(folder, work)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
+        raise refusal(folder, error, "choose another place, or make it writable") from error
     try:
         if not _take(descriptor, path):
             raise HeldError(f"{folder} is in use by {_holder(path)}: {fix}")
         _write_holder(descriptor, work)
-        sweep(folder)
-        yield
-        with suppress(OSError):  # removed while it is held: a file without a holder never lies about
-            path.unlink()
+        try:
+            sweep(folder)
+            yield
+        finally:
+            with suppress(OSError):  # removed while it is held: a file without a holder never lies about
+                path.unlink()
     finally:
         os.close(descriptor)
 
 
 def is_held(folder: Path, work: str) -> bool:
     """Whether a living process does this work in a folder."""
-    path = folder / f".lock-{work}"
+    path = _lock_of(folder, work)
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -69,6 +76,22 @@ def is_held(folder: Path, work: str) -> bool:
         return not _take(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def refuse_held(folder: Path, work: str) -> None:
+    """Refuse to begin something long that could not be finished in this folder.
+
+    Raises:
+        HeldError: A living process does it.
+    """
+    if is_held(folder, work):
+        raise HeldError(
+            f"{folder} is in use by {_holder(_lock_of(folder, work))}: wait until it ends, or stop it first"
+        )
+
+
+def _lock_of(folder: Path, work: str) -> Path:
+    return folder / f".lock-{work}"
 
 
 def sweep(folder: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +22,6 @@ from volumen.errors import UserError
 from volumen.files import append_line, strict_json, write_atomically
 from volumen.system.names import shown
 
-T = TypeVar("T")
 CHECK, LINE = "check", "line"
 CHECK_DIGITS = 32
 MOST_BYTES = 256 * 2**20
@@ -61,7 +60,7 @@ def parse_json(content: bytes | str, name: object, fix: str) -> Any:
         fix: The way out, which ends every error.
 
     Raises:
-        DamagedError: It is no strict JSON, nested deeper than 64 levels, or holds a number that no machine number holds.
+        DamagedError: It is no strict JSON, nested deeper than 64 levels, or holds a number that no machine holds.
     """
     try:
         value = json.loads(content, parse_int=_whole_number, parse_constant=_refuse_constant)
@@ -139,7 +138,7 @@ def open_record(content: bytes | str, name: object, fix: str, owner: str = "") -
     return record
 
 
-def read_record(path: Path, kind: type[T] | Any, fix: str, *, owner: str = "") -> T:
+def read_record(path: Path, kind: Any, fix: str, *, owner: str = "") -> Any:
     """A record that `write_record` wrote.
 
     Args:
@@ -154,21 +153,20 @@ def read_record(path: Path, kind: type[T] | Any, fix: str, *, owner: str = "") -
     return typed(open_record(read_bounded(path, fix), path, fix, owner), kind, path, fix)
 
 
-def typed(value: Any, kind: type[T] | Any, name: object, fix: str) -> T:
+def typed(value: Any, kind: Any, name: object, fix: str) -> Any:
     """Plain JSON values as a type, strictly: no text for a number, no unknown key where the type forbids them.
 
     Raises:
         DamagedError: They are of another type; says where, what was expected and what was found.
     """
     try:
-        result: T = _adapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
+        return _adapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "it"
         raise DamagedError(
             f"{name} is damaged ({place}: {first['msg']}, got {shown(first.get('input'))}): {fix}"
         ) from error
-    return result
 
 
 @cache
@@ -227,7 +225,7 @@ def append_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> 
         number = _number_of(last) + 1
         return _line_of(plain, number, owner)
 
-    append_line(path, line_after)
+    append_line(path, line_after, lambda line: _record_of(line, owner) is not None)
     return number
 
 

@@ -7,64 +7,42 @@ all that it decides after a validation in `watch.py`, and the learning rate is w
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.folds import load_folds
+from volumen.data.packed import DamagedDataError
+from volumen.data.shares import surface_share
+from volumen.data.verification import Verification
+from volumen.errors import UserError
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
 from volumen.runtime import Precision, choose_device, choose_precision
+from volumen.system.locks import hold
+from volumen.system.stopping import InterruptedBySignal, StopRequest, StopWanted
 from volumen.training.averaging import Average, averaged_model
 from volumen.training.budget import affordable_steps
+from volumen.training.listener import Listener, Outcome
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
 from volumen.training.progress import NO_SCALES, TRAIN, VALIDATION, ProgressScales
-from volumen.training.run_folder import Audited, RunFolder
-from volumen.training.signals import StopRequest
-from volumen.training.state import TrainingState, fresh_state
-from volumen.training.step import NonFiniteError, StepResult, training_step
+from volumen.training.run_folder import WORK, Audited, RunFolder, run_owner
+from volumen.training.saved import TrainedOn
+from volumen.training.state import fresh_state
+from volumen.training.step import NonFiniteError, training_step
+from volumen.training.telling import Telling
 from volumen.training.totals import EpochTotals
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict, plan_scale
 
 FIRST_PLANS = (5, 20, 80, 320)  # steps of the first epoch after which a time budget is looked at already
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
-
-
-class Listener(Protocol):
-    """Whoever shows a run while it goes on."""
-
-    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
-        """The run is about to begin; `facts` are device, precision, parameters, cases, steps an epoch."""
-
-    def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
-        """A step is done."""
-
-    def validating(self, state: TrainingState, done: int, of: int) -> None:
-        """`done` of `of` validation volumes are scored."""
-
-    def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
-        """An epoch is done and recorded."""
-
-    def event(self, event: dict[str, Any]) -> None:
-        """Something out of the ordinary was done or seen."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: `finished`, `early_stopping`, `out_of_time` or `stopped` (by a signal; go on with --resume)."""
-
-    state: str
-    epochs: int
-    best_metric: float
-    best_epoch: int
 
 
 def run_training(
@@ -75,6 +53,7 @@ def run_training(
     resume: bool = False,
     time_budget_seconds: float | None = None,
     audited: Audited | None = None,
+    meant: Sequence[str] = (),
 ) -> Outcome:
     """Train a configuration into a run folder.
 
@@ -85,27 +64,48 @@ def run_training(
         resume: Go on from the newest whole checkpoint; the result equals never having stopped.
         time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sittings included.
         audited: What an audit of a new run said, for its folder.
+        meant: Keys of the configuration that the user set by name.
 
     Raises:
-        UserError: Wrong folder, data set, fold or checkpoint.
+        UserError: Wrong folder, data set, fold or checkpoint; another process trains there; or a file of the data is
+            not what `prepare` wrote, and the last checkpoint whose data were whole stands.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
-    run = RunFolder.reopen(folder, config) if resume else RunFolder.claim(folder)
-    trainer = _Trainer(config, run, listener, time_budget_seconds)
+    with _held(folder, resume), StopRequest() as stop:
+        run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
+        trainer = _Trainer(config, run, listener, time_budget_seconds)
+        with closing(trainer.loader), closing(trainer.verification):
+            if resume:
+                trainer.resume()
+            else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
+                run.write_config(config)
+                if audited is not None:
+                    trainer.tell.event(run.write_audit(audited))
+            trainer.scales = ProgressScales.load(folder, run.owner)
+            try:
+                return trainer.run(stop)
+            except BaseException as error:
+                trainer.fail(error)
+                if isinstance(error, OSError) and not folder.is_dir():
+                    raise UserError(
+                        f"{folder} was removed while it was trained into: nothing is left to go on with"
+                    ) from error
+                raise
+
+
+@contextmanager
+def _held(folder: Path, resume: bool) -> Iterator[None]:
+    """The folder, held by this process alone; one that was made for it and stayed empty goes again."""
     if resume:
-        trainer.resume()
-    else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
-        run.write_config(config)
-        if audited is not None:
-            trainer.emit(run.write_audit(audited))
-    trainer.scales = ProgressScales.load(folder)
-    with StopRequest() as stop, closing(trainer.loader):
-        try:
-            return trainer.run(stop)
-        except NonFiniteError as error:
-            trainer.emit({"kind": "non_finite", "message": str(error)})
-            trainer.status("failed", reason=str(error))
-            raise
+        run_owner(folder)
+    elif folder.exists() and not folder.is_dir():
+        RunFolder.claim(folder)
+    try:
+        with hold(folder, WORK):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 class _Trainer:
@@ -118,17 +118,26 @@ class _Trainer:
         self.dataset = PreparedDataset.open(Path(config.data.dataset))
         fold = load_folds(config.data.folds, self.dataset).fold(config.data.fold)
         self.validation_cases = fold.validation
+        self.verification = Verification(list(self.dataset.files((*fold.train, *fold.validation))))
         self.patches = PatchDataset(
-            self.dataset, fold.train, config.data, config.seed, precomputed_targets(config.loss)
+            self.dataset.trusting(), fold.train, config.data, config.seed, precomputed_targets(config.loss)
         )
-        self.loader = PatchLoader(self.patches, batch=config.data.batch, workers=config.data.workers)
+        self.loader = PatchLoader(
+            self.patches,
+            batch=config.data.batch,
+            workers=config.data.workers,
+            died=lambda text: self.tell.warning(text),
+        )
         self.state = fresh_state(
             config,
             self.device,
             self.precision,
             steps_per_epoch=self.loader.batches_per_epoch,
             prior=surface_share(self.dataset, fold.train),
+            data=TrainedOn(self.dataset.identity, config.data.fold, fold.train, fold.validation),
         )
+        self.state.run = run.owner
+        self.tell = Telling(config, run, listener, self.state)
         self.predictor = Predictor(
             self.state.model,
             tile=config.tile,
@@ -145,20 +154,25 @@ class _Trainer:
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint."""
-        saved = self.run_folder.checkpoints.load_latest(lambda text: self.emit({"kind": "warning", "message": text}))
+        saved = self.run_folder.checkpoints.load_latest(self.tell.warning)
         self.state.load_state_dict(saved, str(self.run_folder.checkpoints.folder))
-        self.emit({"kind": "resumed", "batch": self.state.cursor.batch})
+        self.run_folder.reserve()
+        self.tell.event({"kind": "resumed", "batch": self.state.cursor.batch})
 
     def run(self, stop: StopRequest) -> Outcome:
         """Epochs until the planned end, early stopping, or a signal."""
         state = self.state
+        self.verification.start()
         self.listener.started(self.run_folder.path, self.config, self._facts())
-        while state.cursor.step < state.planned_steps:
-            self._begin_epoch()
-            if not self._train_epoch(stop):
-                self._save(best=False)
+        while state.cursor.step < state.planned_steps or state.ended_epoch:
+            try:
+                if not state.ended_epoch:
+                    self._begin_epoch()
+                    self._train_epoch(stop)
+                verdict = self._end_epoch()
+            except StopWanted:
+                self._save(best=False, waits=False)
                 return self._end("stopped", signal=stop.name)
-            verdict = self._end_epoch()
             if verdict.is_best or verdict.is_best_loss:
                 self._save(best=verdict.is_best, best_loss=verdict.is_best_loss)
             ends = verdict.stop or state.cursor.step >= state.planned_steps
@@ -166,7 +180,7 @@ class _Trainer:
                 self._save(best=False)
             if verdict.stop:
                 return self._end("early_stopping")
-            if stop.requested:
+            if stop.requested and not ends:
                 return self._end("stopped", signal=stop.name)
         out_of_time = state.planned_steps < self.config.training.epochs * self.loader.batches_per_epoch
         return self._end("out_of_time" if out_of_time else "finished")
@@ -181,13 +195,17 @@ class _Trainer:
         if phase is not None and phase.start_epoch == epoch:
             state.watch.forget_totals()
             state.rate.forget_plateau()
-            self.emit({"kind": "phase", "name": phase.name, "weights": weights_at(self.config.loss, epoch)})
+            self.tell.event({"kind": "phase", "name": phase.name, "weights": weights_at(self.config.loss, epoch)})
         noise = self.config.training.weight_noise
         if noise is not None and noise_is_due(noise, epoch):
-            self.emit(inject_noise(state.model, noise, self.config.seed, epoch))
+            self.tell.event(inject_noise(state.model, noise, self.config.seed, epoch))
 
-    def _train_epoch(self, stop: StopRequest) -> bool:
-        """The epoch's steps from where the cursor is; False where a signal asked to stop before its end."""
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """The epoch's steps from where the cursor is.
+
+        Raises:
+            StopWanted: A signal asked to stop before its end.
+        """
         state, cursor = self.state, self.state.cursor
         steps = self.loader.batches_per_epoch
         state.model.train()
@@ -222,38 +240,49 @@ class _Trainer:
             if cursor.step in FIRST_PLANS and cursor.epoch == 0:
                 self._plan()
             if cursor.step >= state.planned_steps:
-                return True
+                return
             if stop.requested and cursor.batch < steps:
-                return False
-        return True
+                raise StopWanted
 
     def _end_epoch(self) -> Verdict:
-        """Averages, validation, records; the cursor moves on to the next epoch."""
+        """Averages, validation, records; the cursor moves on to the next epoch.
+
+        Raises:
+            StopWanted: A signal asked to stop during the validation; the state is as before it.
+        """
         state, epoch, began = self.state, self.state.cursor.epoch, time.perf_counter()
-        if state.swa is not None and state.swa.after_epoch(state.model, epoch):
-            self.emit({"kind": "swa_update", "averaged": state.swa.count})
         record = {**state.totals.record(), "learning_rate": state.rate.value, "memory_gb": _peak_memory_gb()}
         record["progress"] = self._progress(TRAIN, record["total"], record["terms"])
-        self._metric("train", record)
         self._gradient_norm = record["gradient_norm"]
+        if not state.ended_epoch:
+            if state.swa is not None and state.swa.after_epoch(state.model, epoch):
+                self.tell.event({"kind": "swa_update", "averaged": state.swa.count})
+            self.tell.metric("train", record)
+            if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
+                self._plan()
+            state.ended_epoch = True
         validation, verdict = None, Verdict()
-        if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
-            self._plan()
         last = state.cursor.step >= state.planned_steps
         if last or (epoch + 1) % self.config.training.validate_every_epochs == 0:
             validation = self._validate(state.average, "validation", state.validated_weights)
             metric = validation.metrics[self.config.training.selection_metric]
+            before = state.watch.state_dict()
             verdict = state.watch.after_validation(self.config.training, epoch, validation.total, metric)
+            if (last or verdict.stop) and state.swa is not None and state.swa.count:
+                try:
+                    self._validate(state.swa, "validation_swa", "swa")
+                except StopWanted:  # both validations are done again
+                    state.watch.load_state_dict(before)
+                    raise
             reduced = state.rate.after_validation(validation.total)
             if reduced is not None:
-                self.emit(reduced)
-        if (last or verdict.stop) and state.swa is not None and state.swa.count:
-            self._validate(state.swa, "validation_swa", "swa")
+                self.tell.event(reduced)
         state.cursor.epoch, state.cursor.batch, state.totals = epoch + 1, 0, EpochTotals()
+        state.ended_epoch = False
         self._validation_seconds = time.perf_counter() - began
         state.seconds += self._validation_seconds
         self.listener.epoch_ended(state, record, validation)
-        self.status("running")
+        self.tell.status("running")
         return verdict
 
     def _validate(self, average: Average | None, kind: str, weights_of: str) -> Validation:
@@ -271,7 +300,7 @@ class _Trainer:
                 progress=lambda done, of: self.listener.validating(state, done, of),
             )
         progress = self._progress(VALIDATION, validation.total, validation.raw)
-        self._metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
+        self.tell.metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
         return validation
 
     def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
@@ -289,16 +318,16 @@ class _Trainer:
         state = self.state
         if not (verdict.rollback or verdict.intervene):
             return False
-        saved = self.run_folder.checkpoints.load_best(lambda text: self.emit({"kind": "warning", "message": text}))
+        saved = self.run_folder.checkpoints.load_best(self.tell.warning)
         state.restore(saved, str(self.run_folder.checkpoints.folder))
         cause = "intervention" if verdict.intervene else "catastrophic_degradation"
-        self.emit({"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers})
+        self.tell.event({"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers})
         policy = self.config.training.intervention
         if verdict.intervene and policy is not None:
             number = state.watch.note_intervention()
             scale = plan_scale(policy, number, self._gradient_norm)
             event = state.rate.multiply(scale, cause=f"plan:{policy.formula}")
-            self.emit({**event, "plateau": number, "gradient_norm": self._gradient_norm})
+            self.tell.event({**event, "plateau": number, "gradient_norm": self._gradient_norm})
         return True
 
     def _plan(self) -> None:
@@ -315,47 +344,42 @@ class _Trainer:
             steps_per_validation=per_epoch * self.config.training.validate_every_epochs,
         )
         if planned != state.planned_steps:
-            self.emit({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
+            self.tell.event({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
             state.planned_steps = planned
 
-    def _save(self, *, best: bool, best_loss: bool = False) -> None:
+    def _save(self, *, best: bool, best_loss: bool = False, waits: bool = True) -> None:
+        """Write a checkpoint, of data that are known to be whole; who has been asked to stop does not wait for that."""
+        if waits:
+            self.verification.confirm()
+        self.verification.raise_if_damaged()
+        self.state.trusted = self.verification.is_done
         cursor = self.state.cursor
         self.run_folder.checkpoints.save(
             self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss
         )
 
+    def fail(self, error: BaseException) -> None:
+        """Leave the run's last word, where it can still be written."""
+        self.run_folder.release()
+        kind, reason = "failed", str(error) or type(error).__name__
+        if isinstance(error, NonFiniteError):
+            kind = "non_finite"
+        elif isinstance(error, (KeyboardInterrupt, InterruptedBySignal)):
+            kind, reason = "interrupted", "ended at once; the last checkpoint stands"
+        with suppress(OSError):
+            if isinstance(error, DamagedDataError):
+                struck = self.run_folder.checkpoints.distrust()
+                reason += f"; {', '.join(struck)} had seen unverified data and went" if struck else ""
+            self.tell.event({"kind": kind, "message": reason})
+        with suppress(OSError):
+            self.tell.status("stopped" if kind == "interrupted" else "failed", reason=reason)
+
     def _end(self, how: str, **details: Any) -> Outcome:
         watch = self.state.watch
-        self.emit({"kind": how, **details})
-        self.status(how)
+        self.tell.event({"kind": how, **details})
+        self.tell.status(how)
+        self.run_folder.release()
         return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
-
-    def emit(self, event: dict[str, Any]) -> None:
-        """Write an event and show it."""
-        self.run_folder.event(self.state.cursor.step, self.state.cursor.epoch, event)
-        self.listener.event(event)
-
-    def status(self, how: str, **details: Any) -> None:
-        """Replace the run's status."""
-        state = self.state
-        done, planned = state.cursor.step, state.planned_steps
-        left = state.seconds / done * max(planned - done, 0) if done else None
-        best = {"metric": self.config.training.selection_metric, "value": state.watch.best_metric}
-        self.run_folder.status(
-            state=how,
-            epoch=state.cursor.epoch,
-            planned_epochs=state.planned_epochs,
-            step=done,
-            planned_steps=planned,
-            best={**best, "epoch": state.watch.best_epoch} if state.watch.best_epoch >= 0 else None,
-            seconds=state.seconds,
-            seconds_left=left,
-            **details,
-        )
-
-    def _metric(self, kind: str, record: dict[str, Any]) -> None:
-        cursor = self.state.cursor
-        self.run_folder.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -367,13 +391,6 @@ class _Trainer:
             "steps_per_epoch": self.loader.batches_per_epoch,
             "notes": list(self.patches.notes),
         }
-
-
-def surface_share(dataset: PreparedDataset, case_ids: Sequence[str]) -> float:
-    """Share of surface among the labelled voxels, held away from 0 and 1."""
-    cases = [dataset.case(case_id) for case_id in case_ids]
-    share = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
-    return min(max(share, 1e-3), 1 - 1e-3)
 
 
 def _peak_memory_gb() -> float:

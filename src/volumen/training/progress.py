@@ -4,15 +4,14 @@
 baseline are measured before the run (`volumen.doctor.progress_scale`) and stored in its folder.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from volumen.files import write_atomically
+from volumen.system.records import read_record, write_record
 
 FILE = "progress_scale.json"
-TOTAL = "total"
+SCALES, TOTAL = "scales", "total"
 TRAIN, VALIDATION = "train", "validation"
 
 
@@ -42,25 +41,23 @@ class ProgressScales:
         values = {TOTAL: total, **terms}
         return {name: known[name].progress(value) for name, value in values.items() if name in known}
 
-    def save(self, folder: Path) -> None:
-        """Write the scales into a run folder."""
-        plain = {
-            phase: {kind: {name: asdict(scale) for name, scale in each.items()} for kind, each in kinds.items()}
-            for phase, kinds in self.scales.items()
-        }
-        write_atomically(folder / FILE, json.dumps(plain, indent=1) + "\n")
+    def save(self, folder: Path, owner: str) -> None:
+        """Write the scales into the folder of the run that owns them."""
+        write_record(folder / FILE, {SCALES: asdict(self)[SCALES]}, owner=owner)
 
     @staticmethod
-    def load(folder: Path) -> "ProgressScales":
-        """The scales of a run folder; none where it has none."""
+    def load(folder: Path, owner: str) -> "ProgressScales":
+        """The scales of a run folder; none where it has none.
+
+        Raises:
+            DamagedError: They are not what was written.
+        """
         path = folder / FILE
-        plain = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return ProgressScales(
-            {
-                phase: {kind: {name: Scale(**one) for name, one in each.items()} for kind, each in kinds.items()}
-                for phase, kinds in plain.items()
-            }
-        )
+        if not path.is_file():
+            return NO_SCALES
+        fix = "remove it, the run goes on without the scale of progress"
+        scales: ProgressScales = read_record(path, ProgressScales, fix, owner=owner)
+        return scales
 
 
 NO_SCALES = ProgressScales({})

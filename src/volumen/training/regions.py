@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from volumen.config.optimisation import CropValidation
 from volumen.config.schema import Config
 from volumen.data.labels import IGNORE
+from volumen.data.packed import Volume
 from volumen.data.randomness import generator
 
 Region = tuple[slice, slice, slice]
 DRAWS = 20
 
 
-def validation_regions(config: Config, label: NDArray[np.uint8], number: int, epoch: int) -> list[Region]:
+def validation_regions(config: Config, label: Volume, number: int, epoch: int) -> list[Region]:
     """The regions of one held-out volume on which a validation looks.
 
     Args:
@@ -36,7 +36,7 @@ def validation_regions(config: Config, label: NDArray[np.uint8], number: int, ep
     return [_labelled_crop(label, crop, random) or whole for _ in range(protocol.per_volume)]
 
 
-def _labelled_crop(label: NDArray[np.uint8], crop: tuple[int, int, int], random: np.random.Generator) -> Region | None:
+def _labelled_crop(label: Volume, crop: tuple[int, int, int], random: np.random.Generator) -> Region | None:
     for _ in range(DRAWS):
         start = [
             int(random.integers(max(side - length, 0) + 1)) for side, length in zip(label.shape, crop, strict=True)

@@ -1,26 +1,48 @@
 """The run folder, the truth about a run: everything that shows a run reads these files and nothing else.
 
-`config.yaml` (resolved), `metrics.jsonl` and `events.jsonl` (append-only, keyed by step), `findings.jsonl` and
-`progress_scale.json` (what the audit said), `status.json` (replaced atomically), `checkpoints/`. After a crash a
-resumed run writes some steps again; `read_metrics` lets the later record win.
+`config.yaml` (resolved, with the run's stamp), `metrics.jsonl` and `events.jsonl` (append-only, keyed by step),
+`findings.jsonl` and `progress_scale.json` (what the audit said), `status.json` (replaced atomically), `checkpoints/`.
+Every record carries the run's name for itself in its check: what was damaged, cut off or taken from another run is told
+and never believed. After a crash a resumed run writes some steps again; `read_metrics` lets the later record win.
 """
 
-import json
+import os
+import secrets
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volumen.config import diff_configs, dump_resolved, load_config
+from volumen.config import config_hash, diff_configs, dump_resolved, load_config
+from volumen.config.compare import Difference
 from volumen.config.schema import Config
+from volumen.config.stamp import read_stamp
 from volumen.errors import UserError
-from volumen.files import append_json_line, read_json_lines, strict_json, write_atomically
-from volumen.training.checkpoint import CheckpointStore
+from volumen.files import write_atomically
+from volumen.system.records import append_record, read_log, read_record, write_record
+from volumen.training.progress import FILE as SCALES
 from volumen.training.progress import ProgressScales
+from volumen.training.saved import checked_state
+from volumen.training.store import CheckpointStore
 
-FINDINGS = "findings.jsonl"
+CONFIG, METRICS, EVENTS, FINDINGS, STATUS = (
+    "config.yaml",
+    "metrics.jsonl",
+    "events.jsonl",
+    "findings.jsonl",
+    "status.json",
+)
+CHECKPOINTS = "checkpoints"
+WORK = "train"
+"""The work by which a training holds its folder (`system.locks`)."""
+RESERVE = ".reserve"
+"""A file that is removed when the disk is full, so that the run's last word still fits."""
+_RESERVED_BYTES = 32768
 # Where a run may differ from its own configuration when it is resumed: nothing of this changes a number.
 MAY_CHANGE = {"data.workers", "data.dataset", "data.folds"}
+_FALSE_START = {CONFIG, METRICS, EVENTS, FINDINGS, STATUS, SCALES, RESERVE}
 
 
 @dataclass(frozen=True)
@@ -34,88 +56,217 @@ class Audited:
     scales: ProgressScales
 
 
+@dataclass(frozen=True)
+class RunLogs:
+    """What a run wrote down as it went, and what is wrong with that."""
+
+    metrics: tuple[dict[str, Any], ...]
+    """Each step and kind once: after a resume the later record stands."""
+    events: tuple[dict[str, Any], ...]
+    findings: tuple[dict[str, Any], ...] | None
+    """What the audit said before the run; None where none was made."""
+    faults: tuple[str, ...]
+    """Damaged or missing lines, a sentence each."""
+
+
 class RunFolder:
-    """A run's folder on disk.
+    """A run's folder on disk: `claim` for a new run, `reopen` to go on with one, `open_run` to read one."""
 
-    Use `create` for a new run and `reopen` to go on with one.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = CheckpointStore(path / "checkpoints")
+    def __init__(self, path: Path, owner: str) -> None:
+        self.path, self.owner = path, owner
+        self.checkpoints = CheckpointStore(path / CHECKPOINTS, owner)
+        self._lines = {name: read_log(path / name, owner=owner).last for name in (METRICS, EVENTS)}
 
     @classmethod
     def claim(cls, path: Path) -> "RunFolder":
         """The folder of a new run; nothing is written yet.
 
+        What a run left that never came to a checkpoint is no run, and makes way.
+
         Raises:
             UserError: There is something already.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        there = [entry for entry in path.iterdir() if not entry.name.startswith(".lock-")] if path.is_dir() else []
+        if (path.exists() and not path.is_dir()) or (there and not _is_false_start(path, there)):
             raise UserError(f"{path} exists already: go on with it by --resume, or choose another folder with --out")
-        return cls(path)
+        return cls(path, secrets.token_hex(8))
 
     def write_config(self, config: Config) -> None:
         """Make the folder, with the resolved configuration in it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "config.yaml", dump_resolved(config))
+        for name in _FALSE_START:
+            (self.path / name).unlink(missing_ok=True)
+        self._lines = {METRICS: 0, EVENTS: 0}
+        write_atomically(self.path / CONFIG, dump_resolved(config, self.owner))
+        self.reserve()
 
     def write_audit(self, audited: Audited) -> dict[str, Any]:
         """Record findings, accepted codes and the scale of progress; returns the event that says so."""
-        lines = []
         for finding in audited.findings:
             accepted = finding["severity"] == "stop" and finding["code"] in audited.accepted
-            lines.append(json.dumps({"moment": "audit", "accepted": accepted, **finding}) + "\n")
-        write_atomically(self.path / FINDINGS, "".join(lines))
-        audited.scales.save(self.path)
+            record = {"moment": "audit", "accepted": accepted, **finding}
+            append_record(self.path / FINDINGS, record, owner=self.owner)
+        if not audited.findings:
+            write_atomically(self.path / FINDINGS, b"")
+        audited.scales.save(self.path, self.owner)
         return {"kind": "audit", "findings": len(audited.findings), "accepted": list(audited.accepted)}
 
     @classmethod
-    def reopen(cls, path: Path, config: Config) -> "RunFolder":
+    def reopen(cls, path: Path, config: Config, meant: Sequence[str] = ()) -> "RunFolder":
         """Go on with a run, with a configuration that says the same as its own.
 
+        Args:
+            path: The folder.
+            config: What the run is to go on with.
+            meant: Keys that the user set by name, and so knows about.
+
         Raises:
-            UserError: No run there, or a configuration that differs from the run's.
+            UserError: No run there, a `config.yaml` that was changed since, or a configuration that differs from the
+                run's.
         """
-        differences = [each for each in diff_configs(run_config(path), config) if each.key not in MAY_CHANGE]
+        run, file = open_run(path), _file_config(path)
+        began = run.began_with() or file
+        if config_hash(file) != read_stamp(path / CONFIG).hash:
+            changed = [each for each in diff_configs(began, file) if each.key not in MAY_CHANGE]
+            if any(each.key not in meant for each in changed) or began is file:
+                raise UserError(_changed(path, changed))
+        differences = [each for each in diff_configs(began, config) if each.key not in MAY_CHANGE]
         if differences:
             changes = ", ".join(f"{each.key} {each.left} -> {each.right}" for each in differences)
             raise UserError(
                 f"{path} was started with another configuration ({changes}): resume with the same one "
                 f"(`volumen train {path} --resume` takes it from the folder), or start a new run with --out"
             )
-        return cls(path)
+        return run
+
+    def began_with(self) -> Config | None:
+        """The configuration in the newest checkpoint; None before the first one.
+
+        Raises:
+            UserError: There are checkpoints, and none is whole and of this format.
+        """
+        if self.checkpoints.is_empty():
+            return None
+        return checked_state(self.checkpoints.load_latest(lambda text: None), self.checkpoints.folder)[0]
 
     def metric(self, record: dict[str, Any]) -> None:
         """Append a record to `metrics.jsonl`."""
-        append_json_line(self.path / "metrics.jsonl", record)
+        self._lines[METRICS] = append_record(self.path / METRICS, record, owner=self.owner)
 
     def event(self, step: int, epoch: int, event: dict[str, Any]) -> None:
         """Append an event with step, epoch and time to `events.jsonl`."""
-        append_json_line(self.path / "events.jsonl", {"step": step, "epoch": epoch, "time": time.time(), **event})
+        record = {"step": step, "epoch": epoch, "time": time.time(), **event}
+        self._lines[EVENTS] = append_record(self.path / EVENTS, record, owner=self.owner)
 
     def status(self, **values: Any) -> None:
         """Replace `status.json`."""
-        write_atomically(self.path / "status.json", json.dumps(strict_json(values), indent=2) + "\n")
+        write_record(self.path / STATUS, {**values, "lines": self._lines}, owner=self.owner)
+
+    def reserve(self) -> None:
+        """Set room aside for the last word of a run on a full disk."""
+        write_atomically(self.path / RESERVE, os.urandom(_RESERVED_BYTES))
+
+    def release(self) -> None:
+        """Give that room back."""
+        with suppress(OSError):
+            (self.path / RESERVE).unlink(missing_ok=True)
+
+
+def _is_false_start(path: Path, there: Sequence[Path]) -> bool:
+    """Whether a folder holds nothing but what a run wrote that never came to a checkpoint."""
+    known = _FALSE_START | {CHECKPOINTS}
+    if not (path / CONFIG).is_file() or any(entry.name not in known for entry in there):
+        return False
+    return not any((path / CHECKPOINTS).glob("*.pt"))
+
+
+def _changed(path: Path, changed: Sequence[Difference]) -> str:
+    said = "; ".join(f"the run began with {each.key} {each.left}, the file now says {each.right}" for each in changed)
+    return (
+        f"{path / CONFIG} was changed since the run began ({said or 'its hash differs from the recorded one'}): "
+        "put it back, or start a new run with --out"
+    )
+
+
+def open_run(path: Path) -> RunFolder:
+    """A run's folder, for reading.
+
+    Raises:
+        UserError: No run there, or its stamp is damaged.
+    """
+    return RunFolder(path, run_owner(path))
+
+
+def run_owner(path: Path) -> str:
+    """A run's name for itself, which its records carry in their checks.
+
+    Raises:
+        UserError: No run there, or its stamp is damaged.
+    """
+    if not (path / CONFIG).is_file():
+        raise UserError(
+            f"{path} is not a run folder (it has no {CONFIG}): give the folder that `volumen train` printed"
+        )
+    return read_stamp(path / CONFIG).run
+
+
+def _file_config(path: Path) -> Config:
+    """What `config.yaml` says today."""
+    return load_config(path / CONFIG).config
 
 
 def run_config(path: Path) -> Config:
     """The configuration of the run in a folder.
 
     Raises:
-        UserError: No run there.
+        UserError: No run there, or `config.yaml` was changed since the run began.
     """
-    if not (path / "config.yaml").is_file():
-        raise UserError(
-            f"{path} is not a run folder (it has no config.yaml): give the folder that `volumen train` printed"
-        )
-    return load_config(path / "config.yaml").config
+    run_owner(path)
+    config = _file_config(path)
+    if config_hash(config) != read_stamp(path / CONFIG).hash:
+        began = open_run(path).began_with()
+        raise UserError(_changed(path, diff_configs(began, config) if began is not None else ()))
+    return config
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The records of `metrics.jsonl`, each step and kind once: after a resume the later record stands."""
-    path = run / "metrics.jsonl"
+    return list(read_run_logs(run).metrics)
+
+
+def read_run_logs(run: Path) -> RunLogs:
+    """Metrics, events and findings of a run; damaged lines are left out and counted.
+
+    Raises:
+        UserError: No run there.
+    """
+    owner = run_owner(run)
+    faults: list[str] = []
+    lines: dict[str, Any] = {}
+    try:
+        lines = (read_status(run) or {}).get("lines", {})
+    except UserError as error:
+        faults.append(str(error))
+    logs = {name: read_log(run / name, owner=owner) for name in (METRICS, EVENTS, FINDINGS)}
+    for name, log in logs.items():
+        faults += log.faults(name, lines.get(name))
+    by_key = {(record.get("step"), record.get("kind")): record for record in logs[METRICS].records}
+    return RunLogs(
+        tuple(by_key[key] for key in sorted(by_key, key=lambda key: (key[0] or 0, str(key[1])))),
+        logs[EVENTS].records,
+        logs[FINDINGS].records if (run / FINDINGS).is_file() else None,
+        tuple(faults),
+    )
+
+
+def read_status(run: Path) -> dict[str, Any] | None:
+    """`status.json`; None where a run has not written one.
+
+    Raises:
+        UserError: It is damaged, or of another run.
+    """
+    path = run / STATUS
     if not path.is_file():
-        return []
-    records = {(record["step"], record["kind"]): record for record in read_json_lines(path)}
-    return [records[key] for key in sorted(records)]
+        return None
+    status: dict[str, Any] = read_record(path, dict[str, Any], "remove it, a report does without", owner=run_owner(run))
+    return status

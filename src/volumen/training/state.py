@@ -12,15 +12,15 @@ from torch.optim import Optimizer
 
 from volumen.config.optimisation import AdamW, Sgd
 from volumen.config.schema import Config
+from volumen.errors import UserError
 from volumen.models import build_model
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
 from volumen.training.checkpoint import load_weights
+from volumen.training.saved import FORMAT, NO_DATA, TrainedOn, checked_state
 from volumen.training.schedule import LearningRate
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Watch
-
-FORMAT = 1
 
 
 @dataclass
@@ -37,6 +37,7 @@ class TrainingState:
     """Everything that makes the next step what it is."""
 
     config: Config
+    data: TrainedOn
     model: nn.Module
     optimiser: Optimizer
     rate: LearningRate
@@ -49,6 +50,12 @@ class TrainingState:
     cursor: Cursor = field(default_factory=Cursor)
     totals: EpochTotals = field(default_factory=EpochTotals)
     seconds: float = 0.0
+    run: str = ""
+    """The run's name for itself."""
+    trusted: bool = False
+    """Whether every file of the data was verified at the last saving."""
+    ended_epoch: bool = False
+    """Whether the running epoch's averages and record are done already, and only its validation is left."""
 
     @property
     def planned_epochs(self) -> int:
@@ -64,6 +71,9 @@ class TrainingState:
         """Primitives and tensors only."""
         return {
             "format": FORMAT,
+            "run": self.run,
+            "trusted": self.trusted,
+            "data": self.data.to_state(),
             "config": self.config.model_dump_json(),
             "model": dict(self.model.state_dict()),
             "optimiser": self.optimiser.state_dict(),
@@ -76,19 +86,26 @@ class TrainingState:
             "totals": self.totals.state_dict(),
             "planned_steps": self.planned_steps,
             "seconds": self.seconds,
+            "ended_epoch": self.ended_epoch,
             "validated_weights": self.validated_weights,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
 
     def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
-        """Go on from a checkpoint, all of it."""
+        """Go on from a checkpoint, all of it.
+
+        Raises:
+            UserError: It is no whole checkpoint of this model, or of other data than the run's.
+        """
+        _refuse_other_data(checked_state(state, origin)[1], self.data, origin)
         self.restore(state, origin)
         self.watch.load_state_dict(state["watch"])
         self.cursor = Cursor(**state["cursor"])
         self.totals = EpochTotals.from_state(state["totals"])
         self.planned_steps = int(state["planned_steps"])
         self.seconds = float(state["seconds"])
+        self.ended_epoch = bool(state["ended_epoch"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"])
@@ -104,6 +121,22 @@ class TrainingState:
         for part, saved in ((self.average, state["average"]), (self.swa, state["swa"]), (self.scaler, state["scaler"])):
             if part is not None and saved is not None:
                 part.load_state_dict(saved)
+
+
+def _refuse_other_data(saved: TrainedOn, now: TrainedOn, origin: str) -> None:
+    """A run goes on with the data that it began with."""
+    if saved.dataset != now.dataset:
+        raise UserError(
+            f"{origin} belongs to a run on the data set {saved.dataset[:12]}, data.dataset is {now.dataset[:12]}: its "
+            "images, labels or statistics are others; put the data set back, or start a new run with --out"
+        )
+    if (saved.train, saved.validation) != (now.train, now.validation):
+        lost = sorted(set(saved.validation) ^ set(now.validation))
+        raise UserError(
+            f"{origin} belongs to a run that held out {', '.join(saved.validation)}; fold {now.fold} of the folds file "
+            f"now differs in {', '.join(lost) or 'its training cases'}: put the file back, name the right one with "
+            "-o data.folds=FILE, or start a new run with --out"
+        )
 
 
 def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
@@ -126,7 +159,13 @@ def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
 
 
 def fresh_state(
-    config: Config, device: torch.device, precision: Precision, *, steps_per_epoch: int, prior: float
+    config: Config,
+    device: torch.device,
+    precision: Precision,
+    *,
+    steps_per_epoch: int,
+    prior: float,
+    data: TrainedOn = NO_DATA,
 ) -> TrainingState:
     """The state before the first step; the initial weights are a function of the seed.
 
@@ -136,6 +175,7 @@ def fresh_state(
         precision: Decides the memory format, and whether the loss is scaled.
         steps_per_epoch: Of the loader.
         prior: Surface share of the training labels, at which the first logits start.
+        data: Data set and cases, which every checkpoint names.
     """
     torch.manual_seed(config.seed)
     model = build_model(config.model, prior=prior)
@@ -144,6 +184,7 @@ def fresh_state(
     training = config.training
     return TrainingState(
         config=config,
+        data=data,
         model=model,
         optimiser=optimiser,
         rate=LearningRate(optimiser, config.optimiser.learning_rate, config.schedule, training.swa),

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.data.normalise import normalise
+from volumen.data.normalise import normalise, occupied
 from volumen.inference import Predictor, probabilities_from_logits
 from volumen.losses import CompositeLoss
 from volumen.metrics import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels, overlap
 from volumen.postprocess import apply_pipeline
+from volumen.system.stopping import raise_if_wanted
 from volumen.training.regions import validation_regions
 
 BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however large the volume is
@@ -78,11 +79,13 @@ def validate(
     cases: dict[str, dict[str, float]] = {}
     for number, case_id in enumerate(case_ids):
         progress(number, len(case_ids))
-        case, label = dataset.case(case_id), dataset.label(case_id)
-        image = normalise(dataset.image(case_id), case.statistics, config.data.normalisation)
+        raise_if_wanted()
+        case, label = dataset.case(case_id), np.asarray(dataset.label(case_id))
+        raw = np.asarray(dataset.image(case_id))
+        image, there = normalise(raw, case.statistics, config.data.normalisation), occupied(raw)
         found = []
         for region in validation_regions(config, label, number, epoch):
-            logits, truth = predictor.logits(image[region]), np.asarray(label[region])
+            logits, truth = predictor.logits(image[region], there[region]), label[region]
             losses.append(loss_on_blocks(objective, logits, truth))
             mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing)
             found.append(mask_metrics(mask, truth, full=config.training.selection_metric in ("leaderboard", "topo")))
@@ -125,6 +128,7 @@ def loss_on_blocks(
         count = int(valid.sum())
         if count == 0:
             continue
+        raise_if_wanted()
         with torch.no_grad():
             breakdown = objective(
                 torch.from_numpy(np.ascontiguousarray(logits[block]))[None, None],

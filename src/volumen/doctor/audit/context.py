@@ -13,6 +13,7 @@ from volumen.config.schema import Config
 from volumen.data import PatchDataset, PreparedDataset
 from volumen.data.labels import IGNORE
 from volumen.data.normalise import normalise
+from volumen.data.packed import Volume
 from volumen.data.randomness import generator
 from volumen.data.sampling import crop
 from volumen.doctor.audit.parts import Parts
@@ -150,7 +151,7 @@ class Context:
         return measure_noise(self.config, self.dataset, self.validation, list(self.objectives.values())[-1])
 
 
-def _block(volume: NDArray[Any], centre: NDArray[np.integer], side: int, outside: int | None = None) -> NDArray[Any]:
+def _block(volume: Volume, centre: NDArray[np.integer], side: int, outside: int | None = None) -> NDArray[Any]:
     """A cube about a place, moved inside of the volume where it fits."""
     start = [
         min(max(int(place) - side // 2, 0), max(length - side, 0))

@@ -92,9 +92,9 @@ def _leaks(context: Context) -> Iterator[Finding]:
     known = {case.image_sha256: case.id for case in training}
     if not training or not validation:
         return
-    ours = np.stack([_block_means(dataset.image(case.id)) for case in training])
+    ours = np.stack([_block_means(np.asarray(dataset.image(case.id))) for case in training])
     for case in validation:
-        likeness = ours @ _block_means(dataset.image(case.id))
+        likeness = ours @ _block_means(np.asarray(dataset.image(case.id)))
         nearest = int(likeness.argmax())
         twin = known.get(case.image_sha256) or (training[nearest].id if likeness[nearest] > ALIKE else None)
         if twin is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch import nn
 
+from volumen.data.shares import surface_share
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.learning import check_learning, stop
@@ -23,7 +24,6 @@ from volumen.doctor.first_steps import (
 from volumen.doctor.stages import LARGER_VOLUME, alone
 from volumen.inference.accumulator import merge
 from volumen.inference.tiles import CoverageError, Tiles
-from volumen.training.loop import surface_share
 from volumen.training.step import NonFiniteError
 
 LARGEST_ERROR = 1e-3

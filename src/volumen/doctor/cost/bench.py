@@ -19,8 +19,8 @@ from torch import Tensor
 
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PatchLoader
+from volumen.data.shares import surface_share
 from volumen.runtime import Precision, choose_device, choose_precision
-from volumen.training.loop import surface_share
 from volumen.training.objective import precomputed_targets
 from volumen.training.state import TrainingState
 

@@ -1,0 +1,68 @@
+"""What a checkpoint has to hold: its format, its parts, and what the run that wrote it was trained on."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from volumen.config.schema import Config
+from volumen.system.records import DamagedError, typed
+
+FORMAT = 2
+_TRAIN_AGAIN = "train again, or use the volumen that made it"
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a run learns from and is judged by; in every one of its checkpoints."""
+
+    dataset: str
+    """Identity of the prepared data set."""
+    fold: int
+    train: tuple[str, ...]
+    """Ids of the cases that it learns from."""
+    validation: tuple[str, ...]
+    """Ids of the cases that it holds out."""
+
+    def to_state(self) -> dict[str, Any]:
+        """Primitives for a checkpoint."""
+        return {**asdict(self), "train": list(self.train), "validation": list(self.validation)}
+
+
+NO_DATA = TrainedOn("", 0, (), ())
+"""Of a state that no run is behind, such as one that the audit tries."""
+
+
+def checked_state(state: dict[str, Any], name: object) -> tuple[Config, TrainedOn]:
+    """Configuration and data of a checkpoint, which is of this format and has all its parts.
+
+    Raises:
+        DamagedError: It is of another format, lacks a part, or holds something else.
+    """
+    if state.get("format") != FORMAT:
+        raise DamagedError(
+            f"{name} is a checkpoint of format {state.get('format')!r:.40}, this volumen reads {FORMAT}: {_TRAIN_AGAIN}"
+        )
+    kinds: dict[str, type | tuple[type, ...]] = {
+        **dict.fromkeys(("model", "optimiser", "rate", "watch", "cursor", "totals", "data"), dict),
+        **dict.fromkeys(("average", "swa", "scaler"), (dict, type(None))),
+        **dict.fromkeys(("run", "config", "validated_weights"), str),
+        "planned_steps": int,
+        "seconds": float,
+        "ended_epoch": bool,
+        "random": Tensor,
+        "random_cuda": list,
+    }
+    for key, kind in kinds.items():
+        if not isinstance(state.get(key), kind):
+            found = type(state.get(key)).__name__
+            raise DamagedError(f"{name} is a damaged checkpoint: its {key} is {found}: {_TRAIN_AGAIN}")
+    try:
+        config = Config.model_validate_json(state["config"])
+    except ValidationError as error:
+        raise DamagedError(
+            f"{name} was made by another volumen ({error.error_count()} settings differ): {_TRAIN_AGAIN}"
+        ) from error
+    data: TrainedOn = typed(state["data"], TrainedOn, name, _TRAIN_AGAIN)
+    return config, data
