@@ -12,15 +12,15 @@ from torch import nn
 
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
-from volumen.data.folds import load_folds
 from volumen.errors import UserError
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.kept_predictions import Kept, PredictionFolder
+from volumen.experiments.own_data import changed_folds, open_data, own_fold
 from volumen.experiments.predicting import predict_case, predictor_for
 from volumen.inference.files import Progress
 from volumen.inference.predictor import weights_identity
 from volumen.system.names import checked_name
-from volumen.training.checkpoint import WHICH, load_for_inference, override_prediction
+from volumen.training.checkpoint import WHICH, load_trained, override_prediction
 
 Warn = Callable[[str], None]
 
@@ -60,15 +60,6 @@ class OutOfFold:
     """As it was trained, by name of the source."""
 
 
-def held_out_cases(config: Config, dataset: PreparedDataset) -> tuple[str, ...]:
-    """Ids of the cases that a run did not see.
-
-    Raises:
-        UserError: No folds, or no such fold.
-    """
-    return load_folds(config.data.folds, dataset).fold(config.data.fold).validation
-
-
 def predict_out_of_fold(
     sources: Sequence[Source],
     folder: Path,
@@ -94,15 +85,19 @@ def predict_out_of_fold(
     configs: dict[str, Config] = {}
     known: PreparedDataset | None = None
     for source in sources:
-        model, config = load_for_inference(source.run, source.which)
-        configs[source.name] = config
-        dataset = PreparedDataset.open(Path(config.data.dataset))
+        trained = load_trained(source.run, source.which)
+        config = configs[source.name] = trained.config
+        dataset = open_data(trained, source.run)
+        for sentence in changed_folds(trained, dataset):
+            warn(f"{source.name}: {sentence}")
         if known is not None and dataset.identity != known.identity:
             raise UserError("the runs were trained on different prepared data sets: take them apart")
         known = dataset
         changed = override_prediction(config, overrides, f"of {source.run}") if overrides else config
         place = folder / source.folder
-        for case_id, kept in _predict_run(model, changed, dataset, place, source.name, progress, warn).items():
+        shapes = {case_id: dataset.case(case_id).shape for case_id in own_fold(trained).validation}
+        kept_cases = _predict_run(trained.model, changed, dataset, shapes, place, source.name, progress, warn)
+        for case_id, kept in kept_cases.items():
             found.setdefault(case_id, {})[source.name] = kept
     assert known is not None  # there is a source
     cases = [HeldOut(name, known.case(name).scroll_id, known, files) for name, files in sorted(found.items())]
@@ -135,6 +130,7 @@ def _predict_run(
     model: nn.Module,
     config: Config,
     dataset: PreparedDataset,
+    shapes: Mapping[str, tuple[int, int, int]],
     folder: Path,
     name: str,
     progress: Progress,
@@ -151,7 +147,6 @@ def _predict_run(
         "engine": predictor.engine_name,
         "precision": predictor.precision.name,
     }
-    shapes = {case_id: dataset.case(case_id).shape for case_id in held_out_cases(config, dataset)}
     predictions = PredictionFolder(folder, settings, shapes, warn)
     for case_id in [case_id for case_id in shapes if case_id not in predictions.kept]:
         told = _named(progress, f"{name}: {case_id}")

@@ -6,16 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from volumen.config.schema import Config
-from volumen.data import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.evaluate import evaluate_run
-from volumen.experiments.out_of_fold import held_out_cases
+from volumen.experiments.own_data import open_data, own_fold
 from volumen.experiments.scoring import Evaluation, label_shares
 from volumen.experiments.selection import Selection, select
 from volumen.files import strict_json
 from volumen.inference.predictor import weights_identity
-from volumen.training.checkpoint import WHICH, load_for_inference
+from volumen.training.checkpoint import WHICH, Trained, load_trained
 
 SELECTION = "selection.json"
 
@@ -96,10 +94,10 @@ def select_checkpoints(
     candidates: list[_Weights] = []
     held_out: dict[str, tuple[str, tuple[str, ...], int]] = {}
     for run, name in zip(runs, names, strict=True):
-        found, config = _weights_of(run, name, missing)
+        found, trained = _weights_of(run, name, missing)
         candidates += found
-        prepared = PreparedDataset.open(dataset or Path(config.data.dataset))
-        held_out[name] = (prepared.identity, held_out_cases(config, prepared), config.data.fold)
+        prepared = open_data(trained, run, dataset)
+        held_out[name] = (prepared.identity, own_fold(trained).validation, trained.data.fold)
     _refuse_different(held_out)
     evaluations: dict[str, Evaluation] = {}
     for one in candidates:
@@ -125,18 +123,18 @@ def select_checkpoints(
     )
 
 
-def _weights_of(run: Path, name: str, missing: dict[str, str]) -> tuple[list[_Weights], Config]:
+def _weights_of(run: Path, name: str, missing: dict[str, str]) -> tuple[list[_Weights], Trained]:
     """The distinct weights of a run; what is not there goes into `missing` with the reason."""
     found: dict[str, _Weights] = {}
-    last: Config | None = None
+    last: Trained | None = None
     reasons: dict[str, str] = {}
     for which in WHICH:
         try:
-            model, last = load_for_inference(run, which)
+            last = load_trained(run, which)
         except UserError as error:
             reasons[f"{name}:{which}"] = str(error)
             continue
-        identity = weights_identity(model)
+        identity = weights_identity(last.model)
         if identity in found:
             found[identity].same.append(f"{name}:{which}")
         else:
