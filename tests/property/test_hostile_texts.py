@@ -69,7 +69,9 @@ def test_damaged_indices_of_nnunet(tmp_path: Path) -> None:
 @given(
     st.text(max_size=60)
     | st.text(":-[]{},&*!|>'\"%@` \n\tab01.e#?~<=_+x\\", max_size=60)
-    | st.lists(st.sampled_from([part.decode("utf-8", "replace") for part in FRAGMENTS] + ["\n", " ", "a: "])).map("".join)
+    | st.lists(st.sampled_from([part.decode("utf-8", "replace") for part in FRAGMENTS] + ["\n", " ", "a: "])).map(
+        "".join
+    )
 )
 def test_any_text_is_a_tree_or_a_problem(text: str) -> None:
     problems: list[Problem] = []
@@ -175,7 +177,9 @@ def test_hostile_overrides_are_one_problem(override: str) -> None:
     assert all(line.isprintable() and len(line) < 1100 for line in str(caught.value).split("\n"))
 
 
-@pytest.mark.parametrize("source", ["x" * 5000, "a\0b", "~nobody-of-this-name/x", "/dev/zero", "\ud800", "preset:\ud800"])
+@pytest.mark.parametrize(
+    "source", ["x" * 5000, "a\0b", "~nobody-of-this-name/x", "/dev/zero", "\ud800", "preset:\ud800"]
+)
 def test_a_source_that_is_no_file(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no (file|preset)"):
         load_config(source)

@@ -24,7 +24,12 @@ def test_every_value_of_a_configuration_has_a_row() -> None:
 def test_defaults_types_and_ranges_stand_as_written() -> None:
     rows = {(row.key, row.when): row for row in DOCUMENT.rows}
     epochs = rows["training.epochs", ""]
-    assert (epochs.type, epochs.default, epochs.range, epochs.required) == ("integer", "200", ">= 1 and <= 1000000", False)
+    assert (epochs.type, epochs.default, epochs.range, epochs.required) == (
+        "integer",
+        "200",
+        ">= 1 and <= 1000000",
+        False,
+    )
     momentum = rows["optimiser.momentum", "optimiser.kind = sgd"]
     assert (momentum.type, momentum.default, momentum.range) == ("number", "0.99", ">= 0.0 and < 1.0")
     dataset = rows["data.dataset", ""]

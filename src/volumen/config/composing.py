@@ -14,11 +14,12 @@ from ruamel.yaml.composer import Composer
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import Node
 
+from volumen.system.names import one_line
+
 MOST_BYTES = 2**20
 DEEPEST = 64
 MOST_VALUES = 20_000
 """Keys, items and scalars of one document; what an alias stands for counts each time that it is named."""
-_LONGEST_REASON = 200
 
 
 class RefusedError(Exception):
@@ -66,18 +67,12 @@ def compose(text: str) -> tuple[YAML, Node | None]:
         raise
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = " ".join(part for part in (error.context, error.problem) if part)
+        what = " ".join(" ".join(part for part in (error.context, error.problem) if part).split())
         line = mark.line + 1 if mark is not None else 1
-        raise RefusedError(f"not valid YAML: {_reason(what)}; mend the line or quote the value", line) from error
+        raise RefusedError(f"not valid YAML: {one_line(what)}; mend the line or quote the value", line) from error
     except Exception as error:
         # A parser for people's own files raises what it likes on damaged ones; all of it means the same to the user.
-        raise RefusedError(f"not valid YAML: {_reason(str(error) or type(error).__name__)}") from error
-
-
-def _reason(text: str) -> str:
-    """One line, short."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
+        raise RefusedError(f"not valid YAML: {one_line(str(error) or type(error).__name__)}") from error
 
 
 def read_text(path: Path) -> str:

@@ -27,7 +27,9 @@ def check_size(name: str, size: tuple[int, int, int]) -> None:
     """
     voxels = size[0] * size[1] * size[2]
     if voxels > MOST_VOXELS:
-        raise ValueError(f"{name} {list(size)} has {voxels} voxels, at most {MOST_VOXELS} are possible: make it smaller")
+        raise ValueError(
+            f"{name} {list(size)} has {voxels} voxels, at most {MOST_VOXELS} are possible: make it smaller"
+        )
 
 
 def _ordered(name: str, values: tuple[float, float]) -> None:

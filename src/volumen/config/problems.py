@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from volumen.errors import UserError
+from volumen.system.names import one_line
 
 DEFAULT = "default"  # origin of a value that nobody wrote
 OVERRIDE = "override"  # origin of a value from the command line's -o
@@ -26,13 +27,7 @@ class Problem:
     """Whether a whole file is missing because of it, so that checking the keys would mislead."""
 
     def __str__(self) -> str:
-        text = one_line(": ".join(part for part in (self.origin, self.key, self.text) if part))
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def one_line(text: str) -> str:
-    """Text with what would break a line, or steer a terminal, written out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+        return one_line(": ".join(part for part in (self.origin, self.key, self.text) if part), _LONGEST)
 
 
 class ConfigError(UserError):
@@ -47,7 +42,7 @@ class ConfigError(UserError):
         listed = [f"  {problem}" for problem in self.problems[: self.MOST]]
         if len(self.problems) > self.MOST:
             listed.append(f"  and {len(self.problems) - self.MOST} more; mend these first")
-        lines = [f"the configuration {one_line(source)[:_LONGEST]} has {count}:", *listed]
+        lines = [f"the configuration {one_line(source, _LONGEST)} has {count}:", *listed]
         super().__init__("\n".join(lines))
 
 

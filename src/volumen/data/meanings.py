@@ -54,7 +54,9 @@ def read_meanings(path: Path) -> LabelMeanings:
 
 def _unknown_key(key: str) -> str:
     close = difflib.get_close_matches(key, KEYS, n=1)
-    return f"unknown key {short_text(key)}" + (f": did you mean {close[0]}?" if close else f": known are {', '.join(KEYS)}")
+    return f"unknown key {short_text(key)}" + (
+        f": did you mean {close[0]}?" if close else f": known are {', '.join(KEYS)}"
+    )
 
 
 def _codes(labels: Any, problems: list[str]) -> dict[int, int]:
@@ -107,7 +109,9 @@ def propose(values: Mapping[int, int]) -> tuple[LabelMeanings | None, str]:
     if set(values) == {0, 1, 2}:
         reason = "the values are exactly 0, 1 and 2, as in the Surface Detection competition, where 2 is unlabelled"
         return LabelMeanings({value: value for value in sorted(NAMES)}), reason
-    listed = ", ".join(map(str, sorted(values)[:_MOST])) + (f", ... ({len(values)} values)" if len(values) > _MOST else "")
+    listed = ", ".join(map(str, sorted(values)[:_MOST])) + (
+        f", ... ({len(values)} values)" if len(values) > _MOST else ""
+    )
     return None, f"the values {listed} are no convention known here: say what each of them means"
 
 

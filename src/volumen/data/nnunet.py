@@ -229,7 +229,9 @@ def _write(path: Path, volume: NDArray[Any]) -> None:
     """
     if path.is_file():
         if not np.array_equal(load_volume(path).array, volume):
-            raise UserError(f"{path} holds other voxels than the prepared data set: remove it, or choose another folder")
+            raise UserError(
+                f"{path} holds other voxels than the prepared data set: remove it, or choose another folder"
+            )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:

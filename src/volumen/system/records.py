@@ -173,7 +173,9 @@ def typed(value: Any, kind: type[T] | Any, name: object, fix: str) -> T:
         result: T = _adapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(part if isinstance(part, str) and part.isidentifier() else shown(part) for part in first["loc"])
+        place = ".".join(
+            part if isinstance(part, str) and part.isidentifier() else shown(part) for part in first["loc"]
+        )
         raise DamagedError(
             f"{name} is damaged ({place or 'it'}: {first['msg']}, got {shown(first.get('input'))}): {fix}"
         ) from error
