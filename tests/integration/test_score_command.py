@@ -175,7 +175,7 @@ def test_arrays_are_named_where_a_file_holds_several(tmp_path) -> None:
 
 def test_objects_in_files_are_never_unpickled(tmp_path) -> None:
     np.save(tmp_path / "bad.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(VolumeError, match="holds object .*, expected numbers"):
+    with pytest.raises(VolumeError, match=r"holds object .*, expected numbers"):
         read_array(tmp_path / "bad.npy")
 
 

@@ -42,8 +42,11 @@ def test_damage_is_refused_in_one_line_or_leaves_a_volume(tmp_path: Path, name: 
             assert read_array(path).size > 0
         except VolumeError as error:
             refused += 1
-            assert str(error).isprintable()
-            assert len(str(error)) < 900
+            told = str(error)
+        else:
+            told = ""
+        assert told.isprintable()
+        assert len(told) < 900
     assert refused > 10
 
 
@@ -256,7 +259,7 @@ def test_metadata_are_of_a_size_to_be_read(tmp_path: Path) -> None:
     path = store(tmp_path / "x.zarr")
     with (path / ".zattrs").open("wb") as stream:
         stream.truncate(2**30)
-    with pytest.raises(VolumeError, match="1.07 GB, at most 16.8 MB are read"):
+    with pytest.raises(VolumeError, match=r"1\.07 GB, at most 16\.8 MB are read"):
         read_array(path)
     (tmp_path / "y.zarr").write_bytes(b"PK")
     with pytest.raises(VolumeError, match="a Zarr store is a folder"):

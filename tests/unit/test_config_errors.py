@@ -136,7 +136,8 @@ def test_a_key_inside_a_list_is_found(tmp_path: Path) -> None:
         "  curriculum:\n    - name: a\n      weights: {soft_dice: -1}\n"
     )
     assert problems(tmp_path, text) == [
-        "c.yaml:5: loss.curriculum.0.start_epoch: required and missing; expected integer >= 0 and <= 1000000; add the key",
+        "c.yaml:5: loss.curriculum.0.start_epoch: required and missing; expected integer >= 0 and <= 1000000; add the "
+        "key",
         "c.yaml:6: loss.curriculum.0.weights.soft_dice: expected number >= 0.0 and <= 1000000.0, got -1",
     ]
 

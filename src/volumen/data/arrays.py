@@ -68,6 +68,8 @@ def read_array(path: Path, name: str | None = None) -> NDArray[Any]:
     suffix = path.suffix.lower()
     if not path.exists():
         raise VolumeError(f"{path} does not exist: check the path")
+    if not path.is_file() and not path.is_dir():
+        raise VolumeError(f"{path} is neither a file nor a folder: check the path")
     if suffix in SUFFIXES:
         return read_volume(path)
     readers = {".npy": lambda path, _: read_npy(path), ".npz": read_npz, ".zarr": read_zarr}

@@ -13,13 +13,13 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from typing_extensions import TypedDict
 
 from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import CODES, NAMES
@@ -39,7 +39,8 @@ MOST_INDEX_BYTES = 2**20
 _MOST = 20  # of anything, in a message
 
 
-class Index(TypedDict):
+@dataclass(frozen=True)
+class Index:
     """What is read of a `dataset.json`; nnU-Net knows more keys."""
 
     channel_names: dict[str, str]
@@ -123,12 +124,12 @@ def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> in
             clear; or `out` cannot be written to, or is not empty.
     """
     index = _read_index(folder)
-    channels, ending = index["channel_names"], index["file_ending"]
+    channels, ending = index.channel_names, index.file_ending
     if len(channels) != 1:
         raise UserError(f"{folder} has {len(channels)} channels ({_listed(channels.values())}): one is read")
     if ending not in SUFFIXES:
         raise UserError(f"{folder} holds {shown(ending)} files, TIFF is read: convert them (and its file_ending) first")
-    meanings = _meanings(folder, index["labels"], surface)
+    meanings = _meanings(folder, index.labels, surface)
     pairs = _files(folder, ending)
     writable_folder(out)
     with hold(out, "import"):

@@ -60,6 +60,8 @@ def read_volume(path: Path | str) -> NDArray[Any]:
 def load_volume(path: Path | str) -> Volume:
     """As `read_volume`, with the SHA-256 of the file; the file is read once, so both are of the same bytes."""
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise VolumeError(f"{path} is no file: expected a TIFF stack")
         if missing := does_not_fit(Path(path).stat().st_size):
             raise VolumeError(f"{path} does not fit into memory ({missing}): cut it into smaller volumes")
         content = Path(path).read_bytes()

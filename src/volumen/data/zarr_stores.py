@@ -18,8 +18,11 @@ from volumen.system.memory import amount, does_not_fit
 from volumen.system.names import problem_of, shown
 
 CODECS = frozenset(
-    "astype bitround blosc bytes bz2 crc32 crc32c adler32 fletcher32 delta fixedscaleoffset gzip jenkins_lookup3 "
-    "lz4 lzma packbits quantize sharding_indexed shuffle transpose zfpy zlib zstd".split()
+    (
+        *("astype", "bitround", "bytes", "delta", "fixedscaleoffset", "packbits", "quantize", "shuffle", "transpose"),
+        *("blosc", "bz2", "gzip", "lz4", "lzma", "zfpy", "zlib", "zstd", "sharding_indexed"),
+        *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
+    )
 )
 """Decoders that make numbers of bytes and do nothing else; `pickle` is none of them."""
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")

@@ -61,7 +61,8 @@ def parse_json(content: bytes | str, name: object, fix: str, *, unique_keys: boo
         unique_keys: Refuse an object that says two things under one key; of no use for a record with a check.
 
     Raises:
-        DamagedError: It is no strict JSON, nested deeper than 64 levels, or holds a number that no machine number holds.
+        DamagedError: It is no strict JSON, nested deeper than 64 levels, or holds a number that no machine number
+            holds.
     """
     try:
         pairs = _unique if unique_keys else None
