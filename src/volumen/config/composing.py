@@ -30,7 +30,7 @@ class RefusedError(Exception):
         self.text, self.line = text, line
 
 
-class _BoundedComposer(Composer):  # type: ignore[misc]  # ruamel.yaml has no types for it
+class _BoundedComposer(Composer):
     """Counts levels and nodes while they are made."""
 
     level = 0

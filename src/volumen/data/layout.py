@@ -182,8 +182,8 @@ def _read_table(table: Path, problems: list[str]) -> list[dict[str, str]] | None
                 found = ", ".join(map(shown, columns[:10]))
                 problems.append(f"{table} has the columns [{found}], expected id and scroll_id, each once: mend line 1")
                 return None
-            wanted = {name: columns.index(name) for name in ("id", "scroll_id") if name in columns}
-            rows = []
+            wanted: dict[str, int] = {name: columns.index(name) for name in ("id", "scroll_id") if name in columns}
+            rows: list[dict[str, str]] = []
             for cells in reader:
                 problem = _row_problem(cells, len(columns), wanted)
                 if problem:

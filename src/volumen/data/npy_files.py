@@ -111,7 +111,7 @@ def _read(stream: IO[bytes], size: int, label: str) -> NDArray[Any]:
     if missing := does_not_fit(declared):
         raise VolumeError(f"{label} declares {content}: {missing}: cut it into smaller volumes")
     flat = np.empty(math.prod(shape), dtype)
-    room = memoryview(flat.view(np.uint8))
+    room = flat.view(np.uint8).data
     done = 0
     while done < declared:
         got = stream.readinto(room[done : done + 2**24])  # type: ignore[attr-defined]

@@ -33,7 +33,7 @@ from volumen.files import PARTIAL
 from volumen.system.memory import does_not_fit
 from volumen.system.places import refusal, writable_folder
 
-BYTES_PER_VOXEL = 64  # of memory while it is made
+BYTES_PER_VOXEL = 150  # of memory while it is made
 MINIMUM_SIZE = 32  # voxels; smaller volumes hold no two windings
 SPACING_UM = 7.91  # the usual voxel size of the Herculaneum scans
 FIRST_SCROLL_ID = 1

@@ -152,7 +152,7 @@ def own_source() -> Path | str | None:
     if text is None:
         return None
     what, fix = f"direct_url.json of {ROOT}", f"install {ROOT} again"
-    origin = typed(parse_json(text, what, fix), Origin, what, fix)
+    origin: Origin = typed(parse_json(text, what, fix), Origin, what, fix)
     url, vcs = origin.url, origin.vcs_info
     if not re.match("[a-z+]+://", url):
         raise UserError(f"{what} is damaged (the url {shown(url)} is none): {fix}")
