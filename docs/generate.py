@@ -43,6 +43,10 @@ volumen config schema --key training
 
 Where a section has a `kind`, its other keys depend on it; another `kind` starts from that kind's own defaults.
 
+Every number has bounds. A file may have a megabyte, 64 levels and 20,000 values (what an alias stands for counts each
+time), and be based on 50 files; whole numbers stay below 2^64, and a number too large or too small for 64 bits is
+refused, not rounded to infinity or to 0.
+
 """
 
 METRIC = """# The leaderboard metric

@@ -175,7 +175,7 @@ def test_arrays_are_named_where_a_file_holds_several(tmp_path) -> None:
 
 def test_objects_in_files_are_never_unpickled(tmp_path) -> None:
     np.save(tmp_path / "bad.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(VolumeError, match="damaged"):
+    with pytest.raises(VolumeError, match=r"holds object .*, expected numbers"):
         read_array(tmp_path / "bad.npy")
 
 
@@ -187,3 +187,78 @@ def test_the_command_does_without_pytorch(folders) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@"])
+def test_no_cell_of_the_table_is_a_formula_and_no_message_breaks_a_row(tmp_path, start, capsys) -> None:
+    for part in ("predicted", "true"):
+        (tmp_path / part).mkdir()
+        np.save(tmp_path / part / f"{start}cmd.npy", sheet(0))
+        np.save(tmp_path / part / "other.npy", sheet(1))
+    (tmp_path / "predicted" / f"{start}bad.npy").write_bytes(b"\x93NUMPY\n\r\n")
+    np.save(tmp_path / "true" / f"{start}bad.npy", sheet(0))
+    rows = f"id,scroll_id\n{start}cmd,{start}2+3\n{start}bad,s\nother,s\n"
+    (tmp_path / "train.csv").write_text(rows)
+    folders = [str(tmp_path / part) for part in ("predicted", "true")]
+    table = tmp_path / "table.csv"
+    command = ["score", *folders, "--csv", str(table), "--train-csv", str(tmp_path / "train.csv"), "--quick"]
+    assert volumen(command) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    lines = table.read_text().splitlines()
+    assert len(lines) == 4
+    cells = [cell for row in csv.reader(lines) for cell in row[:2] + row[-1:]]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    assert f"'{start}cmd" in cells
+    assert f"'{start}2+3" in cells
+
+
+def test_where_the_table_goes_is_tried_before_anything_is_scored(folders, tmp_path, capsys, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("volumen.experiments.score_files.score_files", lambda *_, **__: pytest.fail("scored"))
+    command = ["score", *map(str, folders), "--csv"]
+    for place in (tmp_path / "file" / "t.csv", tmp_path / f"{'x' * 300}.csv"):
+        assert volumen([*command, str(place)]) == 2
+        assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_what_is_no_file_is_not_waited_for(folders, capsys) -> None:
+    predicted, true = folders
+    (predicted / "a.tif").unlink()
+    os.mkfifo(predicted / "a.tif")
+    (true / "b.npz").unlink()
+    os.mkfifo(true / "b.npz")
+    assert volumen(["score", str(predicted), str(true), "--quick"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("is neither a file nor a folder") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--spacing", "9" * 400], "--spacing must be numbers up to 1e+09"),
+        (["--splits", "9" * 400], "--splits must be numbers up to 1e+09"),
+        (["--splits", "1000000"], "--splits must be at most 100"),
+        (["--tolerance", "1e308"], "should be less than or equal"),
+        (["--voi-alpha", "inf"], "should be less than or equal"),
+        (["--ignore-label", "9" * 30], "should be less than or equal"),
+    ],
+)
+def test_numbers_that_nothing_can_be_done_with(folders, capsys, options, message) -> None:
+    assert volumen(["score", *map(str, folders), *options]) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_table_of_scrolls_says_one_thing_of_a_case(folders, tmp_path, capsys) -> None:
+    for text, message in (
+        ("id,scroll_id\na,s\na,t\n", "id a stands in 2 rows"),
+        ("id,id,scroll_id\na,b,s\n", "each once"),
+        ("id,scroll_id\na,s,t\n", "has 3 cells"),
+        ("id,scroll_id\n../a,s\n", "'../a' is a path"),
+        ('id,scroll_id\n"a\nb",s\n', "cannot be printed"),
+        ("id,scroll_id\na\x00,s\n", "cannot be read|cannot be printed"),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        assert volumen(["score", *map(str, folders), "--train-csv", str(tmp_path / "t.csv")]) == 2
+        error = capsys.readouterr().err
+        assert re.search(message, error)
+        assert error.count("\n") == 1

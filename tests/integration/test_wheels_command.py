@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.hostile import many
 
 from volumen import __version__
 from volumen.cli.main import run as volumen
 from volumen.errors import UserError
 from volumen.offline import Target, closure, folder
+from volumen.system.locks import hold
+from volumen.system.records import write_record
 
 
 @dataclass
@@ -203,3 +206,87 @@ def test_where_volumen_comes_from(monkeypatch, tmp_path) -> None:
     answers["direct_url.json"] = json.dumps({"url": (tmp_path / "gone").as_uri(), "dir_info": {}})
     with pytest.raises(UserError, match="which is gone"):
         folder.own_source()
+
+
+def edited(path: Path, change) -> None:
+    """Change a folder's record as somebody would who knows how its check is made."""
+    record = json.loads(path.read_text())
+    del record["check"]
+    change(record)
+    write_record(path, record)
+
+
+def test_a_poisoned_record_is_not_believed(pip, tmp_path, capsys) -> None:
+    out = tmp_path / "wheels"
+    assert volumen(["wheels", str(out), *OTHER]) == 0
+    victim = tmp_path / "zarr-3.1.0-py3-none-any.whl"
+    victim.write_bytes(b"something else")
+    digest = hashlib.sha256(victim.read_bytes()).hexdigest()
+    (out / "other-1.0-py3-none-any.whl").write_bytes(b"something else")
+    for name in (f"../{victim.name}", str(victim), "other-1.0-py3-none-any.whl", "zarr", "", ".whl", "zarr-x-y-z.whl"):
+        edited(
+            out / "wheels.json",
+            lambda record, name=name: record["wheels"].update({"zarr==3.1.0": {"file": name, "sha256": digest}}),
+        )
+        pip.asked = []
+        assert volumen(["wheels", str(out), *OTHER]) == 0
+        assert pip.downloads() == ["zarr==3.1.0"], name
+        assert digest not in (out / "requirements.txt").read_text()
+    assert victim.read_bytes() == b"something else"
+    capsys.readouterr()
+    for change in (
+        lambda record: record.update(wheels=[]),
+        lambda record: record.update(target=3),
+        lambda record: record["wheels"].update(x=3),
+        lambda record: record["wheels"].update(x={"file": 3, "sha256": "y"}),
+        lambda record: record.clear(),
+    ):
+        before = (out / "wheels.json").read_bytes()
+        edited(out / "wheels.json", change)
+        assert volumen(["wheels", str(out), *OTHER]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "is damaged" in error
+        (out / "wheels.json").write_bytes(before)
+
+
+def test_any_flipped_bit_of_the_record_is_told(pip, tmp_path, capsys) -> None:
+    out = tmp_path / "wheels"
+    assert volumen(["wheels", str(out), *OTHER]) == 0
+    content = (out / "wheels.json").read_bytes()
+    for damaged in many([content], 21, 60):
+        (out / "wheels.json").write_bytes(damaged)
+        capsys.readouterr()
+        code, error = volumen(["wheels", str(out), *OTHER]), capsys.readouterr().err
+        assert code == (0 if "damaged" not in error and "no check" not in error else 2)
+        assert error.count("\n") == (1 if code else 0)
+
+
+def test_a_folder_that_is_in_use_or_cannot_be_written_is_told_before_pip_is_asked(pip, tmp_path, capsys) -> None:
+    out = tmp_path / "wheels"
+    with hold(out, "wheels"):
+        assert volumen(["wheels", str(out), *OTHER]) == 2
+    assert "is in use by `volumen wheels`" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert volumen(["wheels", str(tmp_path / "file" / "inside"), *OTHER]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+    assert pip.asked == []
+
+
+def test_what_a_killed_call_left_behind_is_removed_and_nothing_else(pip, tmp_path) -> None:
+    out, elsewhere = tmp_path / "wheels", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    (out / ".partial-abc").mkdir(parents=True)
+    (out / ".partial-file").touch()
+    (out / ".partial-link").symlink_to(elsewhere)
+    assert volumen(["wheels", str(out), *OTHER]) == 0
+    assert not (out / ".partial-abc").exists()
+    assert (elsewhere / "kept").exists()
+
+
+def test_an_environment_that_is_damaged_is_told() -> None:
+    with pytest.raises(UserError, match="damaged version 'what'"):
+        closure({**PACKAGES, "zarr": Installed("what")}, Target().environment)
+    with pytest.raises(UserError, match="a requirement that is none"):
+        closure({**PACKAGES, "zarr": Installed("3.1.0", ["=="])}, Target().environment)

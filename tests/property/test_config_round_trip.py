@@ -25,8 +25,8 @@ from volumen.config.merge import merge
 from volumen.config.problems import Problem
 from volumen.config.source import located, parse
 
-# Lone surrogates are no Unicode text, and no file can hold them.
-words = st.text(st.characters(exclude_categories=("Cs",)), max_size=20) | st.sampled_from(
+# Lone surrogates and zero bytes are no text that a file name or a terminal takes, and are refused.
+words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20) | st.sampled_from(
     [
         "1e-3",
         "null",
@@ -48,7 +48,8 @@ words = st.text(st.characters(exclude_categories=("Cs",)), max_size=20) | st.sam
         "x\n\n",
     ]
 )
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words
+whole = st.integers(-(2**64) + 1, 2**64 - 1)  # larger ones are refused
+scalars = st.none() | st.booleans() | whole | st.floats(allow_nan=False) | words
 trees = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4), max_leaves=12
 )
@@ -72,7 +73,7 @@ frees: st.SearchStrategy[Free] = st.deferred(
         Free,
         text=words,
         number=st.floats(allow_nan=False),
-        whole=st.integers(),
+        whole=whole,
         table=mappings,
         items=st.lists(words, max_size=3).map(tuple),
         inner=st.none() | frees,

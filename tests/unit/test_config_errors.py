@@ -75,14 +75,20 @@ def test_the_base_of_these_tests_is_good(tmp_path: Path) -> None:
             "model: {kind: resenc, filters: 8}\n",
             "c.yaml:3: model.filters: unknown key 'filters'; it belongs to kind unet",
         ),
-        ("training: {epochs: 0}\n", "c.yaml:3: training.epochs: expected integer >= 1, got 0; the default is 200"),
-        ("training: {epochs: 2.5}\n", "c.yaml:3: training.epochs: expected integer >= 1, got 2.5"),
-        ("training: {epochs: true}\n", "c.yaml:3: training.epochs: expected integer >= 1, got true"),
+        (
+            "training: {epochs: 0}\n",
+            "c.yaml:3: training.epochs: expected integer >= 1 and <= 1000000, got 0; the default is 200",
+        ),
+        ("training: {epochs: 2.5}\n", "c.yaml:3: training.epochs: expected integer >= 1 and <= 1000000, got 2.5"),
+        ("training: {epochs: true}\n", "c.yaml:3: training.epochs: expected integer >= 1 and <= 1000000, got true"),
         (
             'training: {epochs: "3"}\n',
-            "c.yaml:3: training.epochs: expected integer >= 1, got text '3'; remove the quotes",
+            "c.yaml:3: training.epochs: expected integer >= 1 and <= 1000000, got text '3'; remove the quotes",
         ),
-        ("training: {gradient_clip: -1}\n", "c.yaml:3: training.gradient_clip: expected number > 0.0 or null, got -1"),
+        (
+            "training: {gradient_clip: -1}\n",
+            "c.yaml:3: training.gradient_clip: expected number > 0.0 and <= 1000000000000.0 or null, got -1",
+        ),
         ("training: {selection_metric: dise}\n", "got text 'dise'; did you mean dice?"),
         ("training:\n", "c.yaml:3: training: expected mapping, got nothing (null); write keys inside it: epochs, "),
         (
@@ -90,13 +96,19 @@ def test_the_base_of_these_tests_is_good(tmp_path: Path) -> None:
             "c.yaml:3: training.swa: expected mapping or null, got 3; write keys inside it: start_epoch",
         ),
         ("name: no/slash\n", "c.yaml:3: name: expected text of length >= 1 and matching "),
-        ("optimiser: {learning_rate: .nan}\n", "c.yaml:3: optimiser.learning_rate: expected number > 0.0, got nan"),
+        (
+            "optimiser: {learning_rate: .nan}\n",
+            "c.yaml:3: optimiser.learning_rate: expected number > 0.0 and <= 1000.0, got nan",
+        ),
         (
             "inference: {tile: [64, 64]}\n",
-            "c.yaml:3: inference.tile: expected list of 3: integer or null, got a list of 2, [64, 64]",
+            "c.yaml:3: inference.tile: expected list of 3: integer >= 8 and <= 2048 or null, got a list of 2, [64, 64]",
         ),
-        ("inference: {tile: [64, 64, x]}\n", "c.yaml:3: inference.tile.2: expected integer, got text 'x'"),
-        ("optimiser: {betas: [0.9, 2]}\n", "c.yaml:3: optimiser.betas.1: expected number >= 0.0 and <= 1.0, got 2"),
+        (
+            "inference: {tile: [64, 64, x]}\n",
+            "c.yaml:3: inference.tile.2: expected integer >= 8 and <= 2048, got text 'x'",
+        ),
+        ("optimiser: {betas: [0.9, 2]}\n", "c.yaml:3: optimiser.betas.1: expected number >= 0.0 and < 1.0, got 2"),
     ],
 )
 def test_one_mistake_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
@@ -124,8 +136,9 @@ def test_a_key_inside_a_list_is_found(tmp_path: Path) -> None:
         "  curriculum:\n    - name: a\n      weights: {soft_dice: -1}\n"
     )
     assert problems(tmp_path, text) == [
-        "c.yaml:5: loss.curriculum.0.start_epoch: required and missing; expected integer >= 0; add the key",
-        "c.yaml:6: loss.curriculum.0.weights.soft_dice: expected number >= 0.0, got -1",
+        "c.yaml:5: loss.curriculum.0.start_epoch: required and missing; expected integer >= 0 and <= 1000000; add the "
+        "key",
+        "c.yaml:6: loss.curriculum.0.weights.soft_dice: expected number >= 0.0 and <= 1000000.0, got -1",
     ]
 
 

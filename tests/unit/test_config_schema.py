@@ -24,14 +24,52 @@ def test_every_value_of_a_configuration_has_a_row() -> None:
 def test_defaults_types_and_ranges_stand_as_written() -> None:
     rows = {(row.key, row.when): row for row in DOCUMENT.rows}
     epochs = rows["training.epochs", ""]
-    assert (epochs.type, epochs.default, epochs.range, epochs.required) == ("integer", "200", ">= 1", False)
+    assert (epochs.type, epochs.default, epochs.range, epochs.required) == (
+        "integer",
+        "200",
+        ">= 1 and <= 1000000",
+        False,
+    )
     momentum = rows["optimiser.momentum", "optimiser.kind = sgd"]
     assert (momentum.type, momentum.default, momentum.range) == ("number", "0.99", ">= 0.0 and < 1.0")
     dataset = rows["data.dataset", ""]
     assert dataset.required
     assert dataset.description == "Folder written by `volumen prepare`."
-    assert rows["loss.curriculum[].start_epoch", ""].range == ">= 0"
-    assert rows["training.gradient_clip", ""].type == "number > 0.0 or null"
+    assert rows["loss.curriculum[].start_epoch", ""].range == ">= 0 and <= 1000000"
+    assert rows["training.gradient_clip", ""].type == "number > 0.0 and <= 1000000000000.0 or null"
+
+
+def test_every_number_has_two_bounds_but_for_what_a_run_is_judged_by() -> None:
+    for row in DOCUMENT.rows:
+        words = f"{row.type} {row.range}"
+        if ("integer" in words or "number" in words) and not row.key.startswith("experiment.criteria[].at_"):
+            assert ">" in words, row.key
+            assert "<" in words, row.key
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (f"seed={2**63}", "seed: expected integer >= 0 and <= 9223372036854775807"),
+        ("seed=-1", "seed: expected integer >= 0"),
+        ("data.patch=[4096, 64, 64]", "patch.0: expected integer >= 8 and <= 2048"),
+        ("data.patch=[2048, 2048, 2048]", "has 8589934592 voxels, at most 1073741824"),
+        ("inference.tile=[2048, 2048, 2048]", "has 8589934592 voxels, at most 1073741824"),
+        ("training.validation={kind: crops, crop: [-8, 8, 8]}", "crop.0: expected integer >= 8"),
+        ("training.validation={kind: crops, crop: [2048, 2048, 2048]}", "at most 1073741824"),
+        ("model={filters: 512, depth: 6}", "make 32768 channels at the coarsest level, at most 4096"),
+        ("optimiser={kind: adamw, betas: [1.0, 0.999]}", "betas.0: expected number >= 0.0 and < 1.0"),
+        ("optimiser={kind: adamw, eps: 1e-300}", "eps: expected number >= 1e-16"),
+        ("training.epochs=1000000000000000000", "epochs: expected integer >= 1 and <= 1000000"),
+        ("inference.overlap=0.9999999", "overlap: expected number >= 0.0 and <= 0.95"),
+        ("data.augmentation.blur_sigma_voxels=[1, 1e9]", "blur_sigma_voxels.1: expected number"),
+        ("loss.terms.soft_dice.weight=1e308", "weight: expected number >= 0.0 and <= 1000000.0"),
+    ],
+)
+def test_what_would_overflow_later_is_refused_at_once(override: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config("preset:default", [override])
+    assert message in str(caught.value)
 
 
 def test_a_default_of_the_table_is_the_default_of_the_schema() -> None:

@@ -7,9 +7,11 @@ import pytest
 import tifffile
 from tests.small_datasets import command, prepared_dataset, write_dataset
 
+from volumen.data.meanings import read_meanings
 from volumen.data.nnunet import export_nnunet, import_nnunet
 from volumen.data.prepare import prepare
 from volumen.errors import UserError
+from volumen.system.locks import hold
 
 
 def test_a_data_set_survives_the_way_there_and_back(tmp_path) -> None:
@@ -91,3 +93,104 @@ def test_the_commands(tmp_path) -> None:
     assert back.code == 0
     assert "next: volumen prepare" in back.out
     assert command("import", there, tmp_path / "back").code == 2  # it is no longer empty
+
+
+def test_names_that_are_none_are_told_all_at_once_and_nothing_is_written(tmp_path) -> None:
+    folder = foreign(tmp_path / "a", {"background": 0, "s": 1})
+    for name in ("_0000.tif", " x_0000.tif", "a\nb_0000.tif", "y" * 210 + "_0000.tif"):
+        (folder / "imagesTr" / name).touch()
+    with pytest.raises(UserError) as caught:
+        import_nnunet(folder, tmp_path / "out")
+    assert str(caught.value).isprintable()
+    for problem in ("is empty", "begins or ends with a space", "cannot be printed", "210 bytes long"):
+        assert problem in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": {"background": 0, "a": 1, "b": 1}}, "the value 1 means a, b"),
+        ({"labels": {"background": 0, "s": True}}, "labels.s"),
+        ({"labels": {"background": 0, "s": 1.5}}, "labels.s"),
+        ({"labels": ["s"]}, "labels"),
+        ({"labels": {}}, "no label beside"),
+        ({"channel_names": ["CT"]}, "channel_names"),
+        ({"channel_names": {}}, "has 0 channels"),
+        ({"file_ending": 3}, "file_ending"),
+        ({"file_ending": "/../../x.tif"}, "TIFF is read"),
+        ({"labels": {f"label {number}": number for number in range(9000)}}, r"\(9000 of them\)"),
+    ],
+)
+def test_an_index_that_says_something_else_is_told_in_one_line(tmp_path, changes, message) -> None:
+    folder = foreign(tmp_path, {"background": 0, "s": 1})
+    index = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(index | changes))
+    with pytest.raises(UserError, match=message) as caught:
+        import_nnunet(folder, tmp_path / "out")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+def test_an_index_that_says_two_things_under_one_key_is_refused(tmp_path) -> None:
+    folder = foreign(tmp_path, {"background": 0, "s": 1})
+    (folder / "dataset.json").write_text(
+        '{"channel_names": {"0": "CT"}, "file_ending": ".tif", "labels": {"background": 0, "s": 1, "s": 2}}'
+    )
+    with pytest.raises(UserError, match="the key 's' stands there twice"):
+        import_nnunet(folder, tmp_path / "out")
+
+
+def test_a_folders_name_writes_no_lines_into_the_meanings(tmp_path) -> None:
+    folder = foreign(tmp_path, {"background": 0, "s": 1})
+    odd = folder.rename(tmp_path / "Dataset002_x\nlabels: {0: surface}")
+    import_nnunet(odd, tmp_path / "out")
+    assert read_meanings(tmp_path / "out" / "dataset.yaml").codes == {0: 0, 1: 1}
+
+
+def test_an_export_keeps_only_what_is_the_same(tmp_path) -> None:
+    prepared = prepared_dataset(tmp_path, {"a": "one", "b": "two"})
+    there = tmp_path / "Dataset501_Sheets"
+    export_nnunet(prepared, there)
+    export_nnunet(prepared, there)
+    label = there / "labelsTr" / "b.tif"
+    other = tifffile.imread(label)
+    other[0, 0, 0] ^= 1
+    label.unlink()
+    tifffile.imwrite(label, other, compression="zlib")
+    with pytest.raises(UserError, match=r"b\.tif holds other voxels"):
+        export_nnunet(prepared, there)
+    label.write_bytes(label.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"b\.tif is"):
+        export_nnunet(prepared, there)
+    label.unlink()
+    (there / "imagesTr" / "stranger_0000.tif").touch()
+    with pytest.raises(UserError, match=r"stranger_0000\.tif is not of the data set"):
+        export_nnunet(prepared, there)
+    assert not label.exists()
+
+
+def test_nothing_is_written_through_a_link(tmp_path) -> None:
+    prepared = prepared_dataset(tmp_path, {"a": "one", "b": "two"})
+    there, victim = tmp_path / "Dataset501_Sheets", tmp_path / "victim"
+    there.mkdir()
+    victim.mkdir()
+    (there / "labelsTr").symlink_to(victim)
+    with pytest.raises(UserError, match="is a link to another place"):
+        export_nnunet(prepared, there)
+    assert not list(victim.iterdir())
+
+
+def test_one_process_at_a_time_and_only_where_it_can_be_written(tmp_path) -> None:
+    prepared = prepared_dataset(tmp_path, {"a": "one", "b": "two"})
+    there = tmp_path / "Dataset501_Sheets"
+    with hold(there, "export"), pytest.raises(UserError, match="is in use by `volumen export`"):
+        export_nnunet(prepared, there)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written to"):
+        export_nnunet(prepared, tmp_path / "file" / "Dataset501_Sheets")
+    export_nnunet(prepared, there)
+    with hold(tmp_path / "back", "import"), pytest.raises(UserError, match="is in use by `volumen import`"):
+        import_nnunet(there, tmp_path / "back")
+    assert import_nnunet(there, tmp_path / "back") == 2
+    assert not list((tmp_path / "back").glob(".*"))

@@ -124,11 +124,14 @@ def test_meanings_from_elsewhere(dataset: Path, tmp_path: Path) -> None:
             "value 1 means 'surfaces', expected one of background, surface, ignore",
         ),
         ("labels: {0: background, 2: ignore}\n", "no value means surface"),
-        ("labels: {'0': background, 1: surface}\n", "'0' is not a whole number"),
+        ("labels: {0x0: background, 1: surface}\n", "'0x0' is not a whole number"),
         ("label: {0: background, 1: surface}\n", "unknown key 'label': did you mean labels?"),
         ("labels: {0: background, 1: surface}\nspacing_um: -1\n", "spacing_um must be one positive number"),
-        ("labels: {0: background, 0: ignore, 1: surface}\n", "cannot be read"),
-        ("- 0\n", "must hold a mapping"),
+        ("labels: {0: background, 0: ignore, 1: surface}\n", "the key is written twice"),
+        ("labels: {0: background, -0: ignore, 1: surface}\n", "'-0' is not a whole number"),
+        ("labels: {0: [background], 1: surface}\n", "value 0 means ['background'], expected one of"),
+        ("labels: {0: background, 1: surface}\nspacing_um: .inf\n", "spacing_um must be one positive number"),
+        ("- 0\n", "expected a mapping"),
     ],
 )
 def test_bad_meanings_are_refused(dataset: Path, text: str, message: str) -> None:

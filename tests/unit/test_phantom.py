@@ -255,3 +255,21 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space"):
         small_dataset(tmp_path / "made")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_beyond_any_machine_are_refused_before_the_work(tmp_path) -> None:
+    for arguments in ({"seed": 2**63}, {"seed": -1}, {"scroll": 2**64}, {"difficulty": float("nan")}):
+        with pytest.raises(UserError, match="phantom: "):
+            phantom(**{"seed": 0, "shape": (32, 32, 32), **arguments})
+    with pytest.raises(
+        UserError, match=r"phantom: a volume of \[1000000, 1000000, 1000000\] takes .* of memory are free"
+    ):
+        phantom(0, (10**6, 10**6, 10**6))
+
+
+def test_a_place_that_cannot_be_written_is_told_and_nothing_is_left(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "inside", tmp_path / ("x" * 300), tmp_path / "file"):
+        with pytest.raises(UserError, match=r"cannot be written to|is not an empty folder"):
+            write_phantom_dataset(place, volumes=1, shape=(32, 32, 32), scrolls=1, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

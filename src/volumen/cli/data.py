@@ -107,11 +107,11 @@ def folds(
 
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write, in the layout that `volumen prepare` reads.")],
-    volumes: Annotated[int, typer.Option(min=1, help="Number of labelled volumes.")] = 6,
-    test_volumes: Annotated[int, typer.Option(min=0, help="Number of volumes without a label.")] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Side of a volume in voxels.")] = 96,
+    volumes: Annotated[int, typer.Option(min=1, max=100_000, help="Number of labelled volumes.")] = 6,
+    test_volumes: Annotated[int, typer.Option(min=0, max=100_000, help="Number of volumes without a label.")] = 0,
+    size: Annotated[int, typer.Option(min=32, max=2048, help="Side of a volume in voxels.")] = 96,
     scrolls: Annotated[int, typer.Option(min=1, help="Number of scrolls they come from.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same bytes.")] = 0,
     difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 easy to 1 hard.")] = 0.5,
 ) -> None:
     """Invent scrolls: rolled, folded, touching sheets in a simulated scan, with labels as in the competition."""

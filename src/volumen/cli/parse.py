@@ -2,6 +2,10 @@
 
 import re
 
+LARGEST = 1e9
+"""Of any number that is an option's part."""
+_DIGITS = 10
+
 
 def three_numbers(text: str, option: str) -> tuple[float, float, float]:
     """Three positive numbers z,y,x separated by commas or x, or one for all.
@@ -13,8 +17,10 @@ def three_numbers(text: str, option: str) -> tuple[float, float, float]:
 
     parts = [part.strip() for part in text.replace("x", ",").split(",")]
     if len(parts) not in (1, 3) or not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
-        raise UserError(f"{option} must be three numbers z,y,x or one for all, got {text!r}")
+        raise UserError(f"{option} must be three numbers z,y,x or one for all, got {text!r:.80}")
     z, y, x = (float(part) for part in parts * (3 // len(parts)))
+    if max(z, y, x) > LARGEST:
+        raise UserError(f"{option} must be numbers up to {LARGEST:g}, got {text:.80}")
     return z, y, x
 
 
@@ -27,7 +33,9 @@ def three_whole_numbers(text: str, option: str) -> tuple[int, int, int]:
     from volumen.errors import UserError
 
     if "." in text:
-        raise UserError(f"{option} must be three whole numbers z,y,x or one for all, such as 64,128,128, got {text!r}")
+        raise UserError(
+            f"{option} must be three whole numbers z,y,x or one for all, such as 64,128,128, got {text!r:.80}"
+        )
     z, y, x = three_numbers(text, option)
     return int(z), int(y), int(x)
 
@@ -41,9 +49,12 @@ def numbers(text: str, option: str) -> list[float]:
     from volumen.errors import UserError
 
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise UserError(f"{option} must be numbers separated by commas, such as 0.5,0.5, got {text!r}") from error
+        raise UserError(f"{option} must be numbers separated by commas, such as 0.5,0.5, got {text!r:.80}") from error
+    if not all(abs(number) <= LARGEST for number in found):  # nan is none of them
+        raise UserError(f"{option} must be numbers up to {LARGEST:g}, got {text!r:.80}")
+    return found
 
 
 def box(text: str, option: str) -> tuple[slice, slice, slice]:
@@ -56,7 +67,9 @@ def box(text: str, option: str) -> tuple[slice, slice, slice]:
 
     parts = [part.split(":") for part in text.split(",")]
     try:
-        z, y, x = (slice(*(int(end) if end.strip() else None for end in part)) for part in parts if len(part) == 2)
+        if not all(len(part) == 2 and max(map(len, part)) <= _DIGITS for part in parts):
+            raise ValueError
+        z, y, x = (slice(*(int(end) if end.strip() else None for end in part)) for part in parts)
     except ValueError as error:
-        raise UserError(f"{option} must be a box z0:z1,y0:y1,x0:x1, got {text!r}") from error
+        raise UserError(f"{option} must be a box z0:z1,y0:y1,x0:x1, got {text!r:.80}") from error
     return z, y, x

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from volumen.experiments.score_files import FileScores
     from volumen.metrics.leaderboard import LeaderboardOptions
 
+MOST_TILES = 100
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -23,7 +25,9 @@ def score(
     truth: Annotated[Path, typer.Argument(help="Label, or a folder of them; matched by name without suffix.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write a table of every number and count.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time; all processors otherwise.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Cases at a time; all processors otherwise.")
+    ] = None,
     train_csv: Annotated[
         Path | None, typer.Option("--train-csv", help="Table with id and scroll_id: means per scroll as well.")
     ] = None,
@@ -36,13 +40,17 @@ def score(
     truth_array: Annotated[
         str | None, typer.Option(help="Which array of an NPZ file or Zarr group the truth is.")
     ] = None,
-    ignore_label: Annotated[int, typer.Option(help="Label of the voxels that nobody labelled.")] = 2,
-    tolerance: Annotated[float, typer.Option(help="Of the surface Dice; the leaderboard's is 2 voxels.")] = 2.0,
+    ignore_label: Annotated[
+        int, typer.Option(min=-(2**63), max=2**63 - 1, help="Label of the voxels that nobody labelled.")
+    ] = 2,
+    tolerance: Annotated[
+        float, typer.Option(max=1e6, help="Of the surface Dice; the leaderboard's is 2 voxels.")
+    ] = 2.0,
     spacing: Annotated[
         str | None, typer.Option(help="Of the voxels, z,y,x, in the unit of the tolerance; 1,1,1 otherwise.")
     ] = None,
     splits: Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 otherwise.")] = None,
-    voi_alpha: Annotated[float, typer.Option(help="How steeply the VOI score falls.")] = 0.3,
+    voi_alpha: Annotated[float, typer.Option(max=1e6, help="How steeply the VOI score falls.")] = 0.3,
 ) -> int:
     """Score masks as the leaderboard does.
 
@@ -50,12 +58,15 @@ def score(
     2 if a file is missing or at fault, 1 if scoring itself failed.
     """
     from volumen.data.layout import read_scrolls
+    from volumen.errors import UserError
     from volumen.experiments.score_files import find_pairs, score_files
     from volumen.files import refuse_existing
     from volumen.metrics.parallel import processors
+    from volumen.system.places import writable_file
 
     if csv is not None:
         refuse_existing(csv, "the table", "choose another name, or remove it")
+        writable_file(csv)
     pairs = find_pairs(prediction, truth, None if train_csv is None else read_scrolls(train_csv))
     workers = workers or processors()
     options: LeaderboardOptions = {
@@ -68,6 +79,8 @@ def score(
         options["spacing"] = three_numbers(spacing, "--spacing")
     if splits is not None:
         options["splits"] = three_whole_numbers(splits, "--splits")
+        if max(options["splits"]) > MOST_TILES:
+            raise UserError(f"--splits must be at most {MOST_TILES} along each axis, got {splits:.80}")
     names = (prediction_array, truth_array)
     with progress_bar("scoring", "cases") as show:
         scores = score_files(pairs, options, names=names, quick=quick, workers=workers, progress=show)
@@ -83,16 +96,16 @@ def _report(scores: "FileScores", as_json: bool, csv: Path | None) -> int:
     from volumen.reporting.console import console_for
     from volumen.reporting.score_table import print_scores
 
-    if csv is not None:
-        write_atomically(csv, scores.to_csv())
     if as_json:
         typer.echo(json.dumps(scores.to_dict(), indent=2))
     else:
         print_scores(scores, console_for())
     for failure in scores.failures:
         typer.echo(f"error: case {failure.id}: {failure.message}", err=True)
-    if csv is not None and not as_json:
-        typer.echo(f"written: {csv}")
+    if csv is not None:  # last: a disk that is full by now takes nothing away
+        write_atomically(csv, scores.to_csv())
+        if not as_json:
+            typer.echo(f"written: {csv}")
     if not scores.failures:
         return 0
     return EXIT_USER_ERROR if all(failure.is_user_error for failure in scores.failures) else EXIT_FAILURE

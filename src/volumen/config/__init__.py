@@ -3,6 +3,7 @@
 from volumen.config.compare import ABSENT, Difference, diff_configs
 from volumen.config.describe import value_text
 from volumen.config.document import KeyRow, SchemaDocument, schema_document
+from volumen.config.documents import plain_yaml, read_yaml
 from volumen.config.dump import config_hash, config_values, dump_config, dump_resolved, dump_yaml, flat_values, resolved
 from volumen.config.inheritance import preset_names
 from volumen.config.load import LoadedConfig, load_config, load_model, override_config
@@ -30,7 +31,9 @@ __all__ = [
     "load_config",
     "load_model",
     "override_config",
+    "plain_yaml",
     "preset_names",
+    "read_yaml",
     "resolved",
     "schema_document",
     "value_text",

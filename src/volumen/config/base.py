@@ -1,6 +1,19 @@
-"""What every section of a configuration shares: frozen, strict, and no key that nobody knows."""
+"""What every section of a configuration shares: frozen, strict, and no key that nobody knows.
 
-from pydantic import BaseModel, ConfigDict
+Every number has bounds. They are far from what anybody would train with, and near enough that no sum, product or
+allocation made of settings inside them overflows unheard.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LARGEST_SEED = 2**63 - 1
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Epoch = Annotated[int, Field(ge=0, le=1_000_000)]
+"""Of a run, counted from 0."""
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Of epochs, validations and the like."""
 
 
 class Section(BaseModel):

@@ -7,11 +7,32 @@ from pydantic import Field, model_validator
 from volumen.config.base import Section
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Range = tuple[float, float]
-Patch = tuple[int, int, int]
+Positive = Annotated[float, Field(ge=0.01, le=100.0)]
+Scale = Annotated[float, Field(ge=0.25, le=4.0)]
+Range = tuple[Positive, Positive]
+Deviation = Annotated[float, Field(ge=0.0, le=100.0)]
+Blur = Annotated[float, Field(ge=0.0, le=16.0)]
+Side = Annotated[int, Field(ge=8, le=2048)]
+Patch = tuple[Side, Side, Side]
+MOST_VOXELS = 2**30
+"""Of a patch or tile: 1024 along each axis."""
+Path = Annotated[str, Field(max_length=4096)]
 
 
-def _ordered(name: str, values: Range) -> None:
+def check_size(name: str, size: tuple[int, int, int]) -> None:
+    """Refuse a patch or tile that no machine holds.
+
+    Raises:
+        ValueError: It has more than `MOST_VOXELS`.
+    """
+    voxels = size[0] * size[1] * size[2]
+    if voxels > MOST_VOXELS:
+        raise ValueError(
+            f"{name} {list(size)} has {voxels} voxels, at most {MOST_VOXELS} are possible: make it smaller"
+        )
+
+
+def _ordered(name: str, values: tuple[float, float]) -> None:
     if values[0] > values[1]:
         raise ValueError(f"{name} must be [low, high] with low <= high, got {list(values)}")
 
@@ -35,13 +56,13 @@ class Augmentation(Section):
     """Mild rotation and scaling by interpolation (linear for the image, nearest for the label)."""
     affine_degrees: Annotated[float, Field(ge=0, le=45)] = 20.0
     """Largest rotation about each axis, degrees."""
-    affine_scale: Range = (0.8, 1.25)
+    affine_scale: tuple[Scale, Scale] = (0.8, 1.25)
     """Range of the isotropic scale."""
     intensity_probability: Share = 0.5
     """Multiply and shift the grey values."""
     intensity_scale: Range = (0.8, 1.25)
     """Range of the factor."""
-    intensity_shift: Annotated[float, Field(ge=0)] = 0.2
+    intensity_shift: Annotated[float, Field(ge=0, le=100)] = 0.2
     """Largest shift, in standard deviations."""
     gamma_probability: Share = 0.4
     """Change the contrast curve between the patch's least and largest grey value."""
@@ -49,33 +70,28 @@ class Augmentation(Section):
     """Range of the exponent."""
     noise_probability: Share = 0.2
     """Add Gaussian noise."""
-    noise_std: Range = (0.0, 0.25)
+    noise_std: tuple[Deviation, Deviation] = (0.0, 0.25)
     """Range of the noise's standard deviation."""
     blur_probability: Share = 0.2
     """Gaussian blur."""
-    blur_sigma_voxels: Range = (0.4, 1.0)
+    blur_sigma_voxels: tuple[Blur, Blur] = (0.4, 1.0)
     """Range of the blur's sigma."""
 
     @model_validator(mode="after")
     def _ranges(self) -> "Augmentation":
         for name in ("affine_scale", "intensity_scale", "gamma", "noise_std", "blur_sigma_voxels"):
             _ordered(name, getattr(self, name))
-        for name in ("affine_scale", "intensity_scale", "gamma"):
-            if getattr(self, name)[0] <= 0:
-                raise ValueError(f"{name} must be positive, got {list(getattr(self, name))}")
-        if self.noise_std[0] < 0 or self.blur_sigma_voxels[0] < 0:
-            raise ValueError("noise_std and blur_sigma_voxels must not be negative")
         return self
 
 
 class Sampling(Section):
     """Which patches an epoch is made of."""
 
-    patches_per_epoch: Annotated[int, Field(ge=1)] = 200
+    patches_per_epoch: Annotated[int, Field(ge=1, le=10_000_000)] = 200
     """Patches drawn in one epoch; volumes are drawn in proportion to their voxels."""
     surface_share: Share = 0.67
     """Share of the patches centred on a surface voxel; the others lie anywhere. The realised shares are logged."""
-    jitter_voxels: Annotated[int, Field(ge=0)] = 16
+    jitter_voxels: Annotated[int, Field(ge=0, le=2048)] = 16
     """A surface-centred patch is moved by up to this much along each axis."""
     minimum_valid_share: Share = 0.05
     """A patch with fewer labelled voxels is drawn again (up to ten times; what was kept is logged)."""
@@ -84,26 +100,25 @@ class Sampling(Section):
 class Data(Section):
     """The prepared data set, its folds, and the patches drawn from it."""
 
-    dataset: str
+    dataset: Path
     """Folder written by `volumen prepare`."""
-    folds: str | None = None
+    folds: Path | None = None
     """File written by `volumen folds`; null means `folds.json` in the data set's folder."""
-    fold: Annotated[int, Field(ge=0)] = 0
+    fold: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """The fold that is held out for validation."""
     normalisation: Literal["zscore", "percentile", "none"] = "zscore"
     """zscore: clip to the 0.5 and 99.5 percentiles, subtract the volume's mean, divide by its standard deviation.
     percentile: map those percentiles to 0 and 1. none: divide by the largest value of the stored type."""
     patch: Patch = (64, 64, 64)
     """Training patch in voxels, z y x."""
-    batch: Annotated[int, Field(ge=1)] = 2
+    batch: Annotated[int, Field(ge=1, le=4096)] = 2
     """Patches per step."""
-    workers: Annotated[int, Field(ge=0)] = 1
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
     """Processes that prepare patches; 0 prepares them in the training process. Their number never changes a sample."""
     sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
     def _patch(self) -> "Data":
-        if min(self.patch) < 8:
-            raise ValueError(f"patch must be at least 8 voxels along each axis, got {list(self.patch)}")
+        check_size("patch", self.patch)
         return self

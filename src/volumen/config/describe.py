@@ -124,12 +124,17 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
+def short_text(value: Any) -> str:
+    """As `value_text`, cut where it is long."""
+    text = value_text(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
 def got_text(value: Any) -> str:
     """A value in an error message: shortened, and with its type where that is the point."""
     if value is None:
         return "nothing (null)"
-    text = value_text(value)
-    text = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    text = short_text(value)
     if isinstance(value, str):
         return f"text {text}"
     if isinstance(value, Mapping):

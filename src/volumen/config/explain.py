@@ -5,12 +5,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from volumen.config.describe import default_text, got_text, place_text
+from volumen.config.describe import default_text, got_text, place_text, short_text
 from volumen.config.places import KIND, ModelClass, Place, child, kind_in, kinds_at, model_for, step
 from volumen.config.problems import DEFAULT, Problem
 from volumen.config.source import Located
 from volumen.config.suggest import close_to, unknown_key_text
 
+MOST = 100
+"""Mistakes that are put into words; each takes a search through the schema."""
 _OWN_WORDS = ("value_error", "assertion_error")
 _NO_EXPECTATION = (*_OWN_WORDS, "frozen_field", "recursion_loop")
 
@@ -23,7 +25,10 @@ def explain(error: ValidationError, tree: Located, model: ModelClass) -> list[Pr
         tree: the merged tree that was validated.
         model: the schema.
     """
-    problems = [_explain(item, tree, model) for item in error.errors(include_url=False)]
+    found = error.errors(include_url=False, include_context=False)
+    problems = [_explain(item, tree, model) for item in found[:MOST]]
+    if len(found) > MOST:
+        problems.append(Problem(tree.origin, "", f"{len(found) - MOST} more mistakes; mend the others first"))
     return list(dict.fromkeys(problems))
 
 
@@ -125,7 +130,7 @@ def _kind_text(place: Place, node: Located | None) -> str:
         return f"{KIND} is missing; add {KIND}: and one of {known}"
     close = close_to(str(written.value), kinds)
     hint = f"did you mean {close}? " if close else ""
-    return f"unknown {KIND} {written.plain()!r}; {hint}kinds: {known}"
+    return f"unknown {KIND} {short_text(written.plain())}; {hint}kinds: {known}"
 
 
 def _about(place: Place | None) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from volumen.config.base import Section
+from volumen.config.composing import is_file
 from volumen.config.dump import canonical, config_values
 from volumen.config.load import load_model
 from volumen.config.postprocessing import Postprocessing
@@ -30,7 +31,7 @@ def load_postprocessing(source: str) -> Postprocessing:
         ConfigError: With every mistake in the file and its line.
     """
     path = FOLDER / f"{source}.yaml" if source in postprocessing_names() else Path(source)
-    if not path.is_file():
+    if not is_file(path):
         known = ", ".join(postprocessing_names())
         raise UserError(f"there is no post-processing {source!r}: give a YAML file, or one of the presets {known}")
     return load_model(PostprocessingFile, path).config.postprocessing

@@ -11,14 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from volumen.config.composing import is_file
+from volumen.config.describe import got_text
+from volumen.config.documents import read_tree
 from volumen.config.problems import ConfigError, Problem
-from volumen.config.source import Located, Tree, parse
+from volumen.config.source import Located, Tree
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET = "preset:"
 BASE = "base"
 PROVENANCE = "provenance"
 """Key under which a run folder's `config.yaml` records hash and versions: a record of that run, not a setting."""
+MOST_FILES = 50
+"""That one configuration is based on, all together."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,23 @@ def read_layers(source: Path | str, problems: list[Problem]) -> list[Layer]:
     if path is None:
         raise ConfigError(str(source), [Problem("", "", complaint)])
     layers: dict[Path, Layer] = {}
-    _collect(path, (), layers, problems)
+    _collect(path, (), layers, set(), problems)
     return list(layers.values())
 
 
-def _collect(path: Path, chain: tuple[Path, ...], layers: dict[Path, Layer], problems: list[Problem]) -> None:
-    """Add the bases of `path`, then `path` itself, to `layers`; `chain` holds the files that led here."""
+def _collect(
+    path: Path, chain: tuple[Path, ...], layers: dict[Path, Layer], met: set[Path], problems: list[Problem]
+) -> None:
+    """Add the bases of `path`, then `path` itself, to `layers`.
+
+    Args:
+        path: A file.
+        chain: The files that led here.
+        layers: What was read so far.
+        met: Every file that was opened so far, `layers` and damaged ones.
+        problems: Every mistake found is appended.
+    """
+    met.add(path)
     label = _label(path)
     tree = _read(path, label, problems)
     if tree is None:
@@ -67,24 +83,18 @@ def _collect(path: Path, chain: tuple[Path, ...], layers: dict[Path, Layer], pro
             circle = " -> ".join(_label(member) for member in (*here[here.index(base) :], base))
             text = f"the files are based on each other ({circle}); remove one `base:`"
             problems.append(Problem(origin, BASE, text, blocking=True))
-        elif base not in layers:
-            _collect(base, here, layers, problems)
+        elif base not in met and len(met) >= MOST_FILES:
+            text = f"more than {MOST_FILES} files lie under this configuration; join some of them"
+            problems.append(Problem(origin, BASE, text, blocking=True))
+            break
+        elif base not in met:
+            _collect(base, here, layers, met, problems)
     settings = {key: item for key, item in tree.items() if key not in (BASE, PROVENANCE)}
     layers[path] = Layer(label, Located(settings, label))
 
 
 def _read(path: Path, label: str, problems: list[Problem]) -> Tree | None:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        text = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
-        problems.append(Problem(label, "", text, blocking=True))
-        return None
-    except OSError as error:
-        text = f"cannot be read: {error.strerror}; check the path and its permissions"
-        problems.append(Problem(label, "", text, blocking=True))
-        return None
-    parsed = parse(text, lambda line: f"{label}:{line}", problems)
+    parsed = read_tree(path, label, problems)
     if parsed is None:
         return None
     if parsed.value is None:
@@ -105,7 +115,7 @@ def _bases(tree: Tree, problems: list[Problem]) -> Iterator[tuple[str, str]]:
         if isinstance(item.value, str) and item.value:
             yield item.value, item.origin
         else:
-            text = f"expected a file, `{PRESET}NAME` or a list of these, got {item.plain()!r}"
+            text = f"expected a file, `{PRESET}NAME` or a list of these, got {got_text(item.plain())}"
             problems.append(Problem(item.origin, BASE, text, blocking=True))
 
 
@@ -118,12 +128,12 @@ def _find(reference: str, folder: Path) -> tuple[Path | None, str]:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {PRESET}{close[0]}? " if close else ""
         return None, f"there is no preset {name!r}; {hint}presets: {', '.join(names) or 'none'}"
-    path = folder / Path(reference).expanduser()
-    if path.is_file():
+    path = folder / os.path.expanduser(reference)
+    if is_file(path):
         return path.resolve(), ""
-    if path.is_dir():
+    if os.path.isdir(path):
         inside = path / "config.yaml"
-        hint = f"give {inside}" if inside.is_file() else "give a YAML file"
+        hint = f"give {inside}" if is_file(inside) else "give a YAML file"
         return None, f"{path} is a folder; {hint}"
     hint = f"; did you mean {PRESET}{reference}?" if reference in preset_names() else ""
     return None, f"there is no file {path}{hint or f'; give an existing YAML file or {PRESET}NAME'}"

@@ -103,7 +103,8 @@ def _validate(model: type[ModelT], tree: Located, problems: list[Problem]) -> Mo
     try:
         return model.model_validate_json(json.dumps(tree.plain()))
     except ValidationError as error:
-        problems.extend(explain(error, tree, model))
+        told = {(problem.origin, problem.key) for problem in problems}  # such as a number that could not be read
+        problems.extend(problem for problem in explain(error, tree, model) if (problem.origin, problem.key) not in told)
         return None
 
 

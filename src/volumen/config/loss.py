@@ -7,9 +7,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from volumen.config.base import Section
+from volumen.config.base import Epoch, Section
 
-Weight = Annotated[float, Field(ge=0.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+Smooth = Annotated[float, Field(ge=1e-12, le=1e6)]
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class Term(Section):
@@ -21,7 +23,7 @@ class Term(Section):
 class SoftDice(Term):
     """1 - soft Dice of the surface, mean over the patches of a batch."""
 
-    smooth: Annotated[float, Field(gt=0.0)] = 1.0
+    smooth: Smooth = 1.0
     """Added above and below, in voxels."""
 
 
@@ -52,7 +54,7 @@ class Entropy(Term):
 class Boundary(Term):
     """Cross-entropy weighted by the distance to the true boundary."""
 
-    full_within: Annotated[float, Field(ge=0.0)] = 3.0
+    full_within: Annotated[float, Field(ge=0.0, lt=100.0)] = 3.0
     """Weight 1 up to this distance, in voxels (theta0)."""
     zero_from: Annotated[float, Field(gt=0.0, lt=100.0)] = 5.0
     """Weight 0 from this distance on, in voxels (theta)."""
@@ -69,7 +71,7 @@ class ClDice(Term):
 
     iterations: Annotated[int, Field(ge=1, le=100)] = 3
     """Erosions of the soft skeleton; at least half the thickness of a sheet."""
-    smooth: Annotated[float, Field(gt=0.0)] = 1.0
+    smooth: Smooth = 1.0
     """Added above and below, in voxels."""
 
 
@@ -125,15 +127,15 @@ class ClassWeights(Section):
     """
 
     enabled: bool = False
-    background: Annotated[float, Field(gt=0.0)] = 1.0
-    surface: Annotated[float, Field(gt=0.0)] = 1.0
+    background: Factor = 1.0
+    surface: Factor = 1.0
 
 
 class Phase(Section):
     """A stretch of epochs with weights of its own."""
 
     name: str
-    start_epoch: Annotated[int, Field(ge=0)]
+    start_epoch: Epoch
     weights: dict[str, Weight]
     """Weight by term; a term not named here has weight 0 in this phase."""
 

@@ -6,7 +6,10 @@ from pydantic import Field, model_validator
 
 from volumen.config.base import Section
 
-Channels = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=1, le=64)]
+
+WIDEST = 4096
+"""Channels of a level; two convolutions of so many hold 1.8 billion weights."""
 
 
 class UNetModel(Section):
@@ -23,6 +26,16 @@ class UNetModel(Section):
     in_channels: Channels = 1
     out_channels: Annotated[int, Field(ge=1, le=1)] = 1
     """One channel of logits: surface against background."""
+
+    @model_validator(mode="after")
+    def _width(self) -> "UNetModel":
+        widest = self.filters * 2**self.depth
+        if widest > WIDEST:
+            raise ValueError(
+                f"filters {self.filters} and depth {self.depth} make {widest} channels at the coarsest level, at most "
+                f"{WIDEST} are possible: lower one of them"
+            )
+        return self
 
 
 class ResEncModel(Section):
@@ -47,7 +60,7 @@ class MonaiModel(Section):
     out_channels: Annotated[int, Field(ge=1, le=1)] = 1
     arguments: dict[str, Any] = Field(default={})
     """Keyword arguments of that class besides spatial dimensions and channels."""
-    divisor: Annotated[int, Field(ge=1)] = 16
+    divisor: Annotated[int, Field(ge=1, le=512)] = 16
     """Input sizes must be multiples of this."""
 
     @model_validator(mode="after")

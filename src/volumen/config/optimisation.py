@@ -4,11 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from volumen.config.base import Section
+from volumen.config.base import Count, Epoch, Section
+from volumen.config.data import Patch, check_size
 
-Rate = Annotated[float, Field(gt=0.0)]
-Epoch = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1000.0)]
+LowestRate = Annotated[float, Field(ge=0.0, le=1000.0)]
+Decay = Annotated[float, Field(ge=0.0, le=1000.0)]
+Memory = Annotated[float, Field(ge=0.0, lt=1.0)]
+Large = Annotated[float, Field(ge=1.0, le=1e12)]
+Norm = Annotated[float, Field(gt=0.0, le=1e12)]
 
 
 class Sgd(Section):
@@ -16,8 +20,8 @@ class Sgd(Section):
 
     kind: Literal["sgd"] = "sgd"
     learning_rate: Rate = 0.01
-    weight_decay: Annotated[float, Field(ge=0.0)] = 3e-5
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    weight_decay: Decay = 3e-5
+    momentum: Memory = 0.99
     nesterov: bool = True
 
     @model_validator(mode="after")
@@ -32,9 +36,9 @@ class AdamW(Section):
 
     kind: Literal["adamw"] = "adamw"
     learning_rate: Rate = 1e-3
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    betas: tuple[Share, Share] = (0.9, 0.999)
-    eps: Rate = 1e-8
+    weight_decay: Decay = 0.01
+    betas: tuple[Memory, Memory] = (0.9, 0.999)
+    eps: Annotated[float, Field(ge=1e-16, le=1.0)] = 1e-8
 
 
 Optimiser = Annotated[Sgd | AdamW, Field(discriminator="kind")]
@@ -52,7 +56,7 @@ class Polynomial(Section):
 
     kind: Literal["polynomial"] = "polynomial"
     warmup_epochs: Epoch = 0
-    power: Annotated[float, Field(gt=0.0)] = 0.9
+    power: Annotated[float, Field(gt=0.0, le=100.0)] = 0.9
 
 
 class CosineWarmRestarts(Section):
@@ -60,11 +64,11 @@ class CosineWarmRestarts(Section):
 
     kind: Literal["cosine_warm_restarts"] = "cosine_warm_restarts"
     warmup_epochs: Epoch = 0
-    period_epochs: Annotated[int, Field(ge=1)] = 10
+    period_epochs: Count = 10
     """Length of the first period (T_0)."""
-    period_factor: Annotated[int, Field(ge=1)] = 2
+    period_factor: Annotated[int, Field(ge=1, le=100)] = 2
     """Each period is this many times as long as the one before (T_mult)."""
-    minimum_rate: Annotated[float, Field(ge=0.0)] = 1e-6
+    minimum_rate: LowestRate = 1e-6
     """eta_min."""
 
 
@@ -73,11 +77,11 @@ class Plateau(Section):
 
     kind: Literal["plateau"] = "plateau"
     warmup_epochs: Epoch = 0
-    patience: Annotated[int, Field(ge=0)] = 5
+    patience: Epoch = 5
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    threshold: Annotated[float, Field(ge=0.0)] = 1e-4
+    threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-4
     """Relative improvement that counts as progress."""
-    minimum_rate: Annotated[float, Field(ge=0.0)] = 1e-6
+    minimum_rate: LowestRate = 1e-6
 
 
 class OneCycle(Section):
@@ -85,8 +89,8 @@ class OneCycle(Section):
 
     kind: Literal["one_cycle"] = "one_cycle"
     rising_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
-    start_divisor: Annotated[float, Field(ge=1.0)] = 25.0
-    end_divisor: Annotated[float, Field(ge=1.0)] = 1e4
+    start_divisor: Large = 25.0
+    end_divisor: Large = 1e4
 
 
 Schedule = Annotated[
@@ -108,14 +112,14 @@ class StochasticWeightAverage(Section):
     start_epoch: Epoch = 30
     learning_rate: Rate | None = None
     """Constant rate from the start epoch on; null leaves the schedule in charge."""
-    update_every_epochs: Annotated[int, Field(ge=1)] = 1
+    update_every_epochs: Count = 1
 
 
 class WeightNoise(Section):
     """Gaussian noise on the weights every few epochs."""
 
     start_epoch: Epoch = 30
-    every_epochs: Annotated[int, Field(ge=1)] = 10
+    every_epochs: Count = 10
     std: Rate = 0.001
     """Standard deviation, relative to each tensor's own standard deviation."""
     decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
@@ -127,16 +131,16 @@ class WeightNoise(Section):
 class EarlyStopping(Section):
     """Stop after `patience` validations without an improvement of the selection metric by `minimum_delta`."""
 
-    patience: Annotated[int, Field(ge=1)] = 20
-    minimum_delta: Annotated[float, Field(ge=0.0)] = 0.0
+    patience: Count = 20
+    minimum_delta: Annotated[float, Field(ge=0.0, le=1000.0)] = 0.0
 
 
 class Degradation(Section):
     """When the validation loss counts as degraded, and whether the run goes back to its best state then."""
 
-    epochs: Annotated[int, Field(ge=1)] = 3
+    epochs: Count = 3
     """Validations in a row above the best that count as sustained degradation."""
-    catastrophic_share: Annotated[float, Field(gt=0.0)] = 0.15
+    catastrophic_share: Annotated[float, Field(gt=0.0, le=1e6)] = 0.15
     """A validation loss this far above the best one (relative) is catastrophic."""
     rollback: bool = False
     """Restore the best state on a catastrophic degradation: weights, optimiser, schedule and averages together."""
@@ -153,10 +157,10 @@ class PlanIntervention(Section):
     kind: Literal["plan"] = "plan"
     formula: Literal["standard", "aggressive", "conservative"] = "conservative"
     """standard 1.0 + 0.3 (n - 1), aggressive 1.5 + 0.85 (n - 1), conservative 1.0 + 0.15 (n - 1)."""
-    reference_gradient_norm: Rate = 1.0
-    maximum_gradient_factor: Annotated[float, Field(ge=1.0)] = 25.0
-    maximum_scale: Annotated[float, Field(ge=1.0)] = 125.0
-    maximum_interventions: Annotated[int, Field(ge=1)] = 3
+    reference_gradient_norm: Norm = 1.0
+    maximum_gradient_factor: Large = 25.0
+    maximum_scale: Large = 125.0
+    maximum_interventions: Count = 3
     enough_improvement: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """No intervention once the validation loss is this share below its first value."""
 
@@ -171,12 +175,18 @@ class CropValidation(Section):
     """Crops of the held-out volumes: cheaper on large volumes, and noisier."""
 
     kind: Literal["crops"] = "crops"
-    per_volume: Annotated[int, Field(ge=1)] = 2
+    per_volume: Annotated[int, Field(ge=1, le=10_000)] = 2
     """Crops of each held-out volume; its numbers are their means."""
-    crop: tuple[int, int, int] | None = None
+    crop: Patch | None = None
     """Size of a crop in voxels, z y x; null means the training patch."""
     fresh: bool = False
     """Draw other crops at every validation. Two validations then differ even with the same weights."""
+
+    @model_validator(mode="after")
+    def _crop(self) -> "CropValidation":
+        if self.crop is not None:
+            check_size("crop", self.crop)
+        return self
 
 
 Validation = Annotated[FullValidation | CropValidation, Field(discriminator="kind")]
@@ -185,12 +195,12 @@ Validation = Annotated[FullValidation | CropValidation, Field(discriminator="kin
 class Training(Section):
     """Length of the run, and what watches over it."""
 
-    epochs: Annotated[int, Field(ge=1)] = 200
-    validate_every_epochs: Annotated[int, Field(ge=1)] = 1
+    epochs: Count = 200
+    validate_every_epochs: Count = 1
     validation: Validation = FullValidation()
     selection_metric: Literal["leaderboard_quick", "leaderboard", "surface_dice", "dice", "voi", "topo"] = "dice"
     """The fixed, weight-independent metric by which the best checkpoint is chosen; higher is better for all of them."""
-    gradient_clip: Rate | None = 12.0
+    gradient_clip: Norm | None = 12.0
     """Largest global gradient norm; null never clips."""
     average: WeightAverage | None = WeightAverage()
     """Moving average of the weights; validated and kept beside the plain weights."""

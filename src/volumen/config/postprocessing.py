@@ -11,6 +11,7 @@ from volumen.config.base import Section
 
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 Connectivity = Literal[6, 18, 26]
+Voxels = Annotated[int, Field(ge=1, le=10**12)]
 Radius = Annotated[int, Field(ge=0, le=10)]
 
 
@@ -50,9 +51,9 @@ class SplitFused(Section):
     """Sheets that are fused into one component, cut apart where their probability is lowest."""
 
     kind: Literal["split_fused"]
-    levels: Annotated[tuple[Probability, ...], Field(min_length=1)] = (0.6, 0.7, 0.8, 0.9)
+    levels: Annotated[tuple[Probability, ...], Field(min_length=1, max_length=50)] = (0.6, 0.7, 0.8, 0.9)
     """Probabilities at which a component is tried to be cut, rising."""
-    minimum_voxels: Annotated[int, Field(ge=1)] = 2000
+    minimum_voxels: Voxels = 2000
     """Of a piece that counts as a sheet of its own."""
     maximum_folded_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
     """A component fits badly where more of its columns than this hold several layers."""
@@ -68,7 +69,7 @@ class RemoveSmallComponents(Section):
     """Components below a size are removed."""
 
     kind: Literal["remove_small_components"]
-    minimum_voxels: Annotated[int, Field(ge=1)] = 2000
+    minimum_voxels: Voxels = 2000
     connectivity: Connectivity = 26
 
 
@@ -76,7 +77,7 @@ class FillHoles(Section):
     """Enclosed cavities up to a size are filled."""
 
     kind: Literal["fill_holes"]
-    maximum_voxels: Annotated[int, Field(ge=1)] = 200
+    maximum_voxels: Voxels = 200
 
 
 class FillCavities(Section):
@@ -118,7 +119,7 @@ class PatchSheets(Section):
     """Holes in a sheet are closed where its height map goes on."""
 
     kind: Literal["patch_sheets"]
-    maximum_hole_voxels: Annotated[int, Field(ge=1)] = 100
+    maximum_hole_voxels: Voxels = 100
     """Area of a hole, seen along the sheet's normal."""
 
 
@@ -143,7 +144,7 @@ Step = Annotated[
 class Postprocessing(Section):
     """From probabilities to the mask."""
 
-    steps: tuple[Step, ...] = (Threshold(),)
+    steps: Annotated[tuple[Step, ...], Field(max_length=50)] = (Threshold(),)
     """Applied in this order; exactly one of them is a `threshold` or `hysteresis`."""
 
     @property

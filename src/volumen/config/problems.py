@@ -5,9 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from volumen.errors import UserError
+from volumen.system.names import one_line
 
 DEFAULT = "default"  # origin of a value that nobody wrote
 OVERRIDE = "override"  # origin of a value from the command line's -o
+
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,22 @@ class Problem:
     """Whether a whole file is missing because of it, so that checking the keys would mislead."""
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.origin, self.key, self.text) if part)
+        return one_line(": ".join(part for part in (self.origin, self.key, self.text) if part), _LONGEST)
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be used; the message lists every problem, one a line."""
+    """A configuration that cannot be used; the message lists its problems, one a line, up to a screenful or two."""
+
+    MOST = 50
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         self.source = source
         self.problems = sorted(dict.fromkeys(problems), key=_reading_order)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        lines = [f"the configuration {source} has {count}:", *(f"  {problem}" for problem in self.problems)]
+        listed = [f"  {problem}" for problem in self.problems[: self.MOST]]
+        if len(self.problems) > self.MOST:
+            listed.append(f"  and {len(self.problems) - self.MOST} more; mend these first")
+        lines = [f"the configuration {one_line(source, _LONGEST)} has {count}:", *listed]
         super().__init__("\n".join(lines))
 
 

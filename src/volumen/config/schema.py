@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from volumen.config.base import Section
-from volumen.config.data import Data, Patch
+from volumen.config.base import Section, Seed
+from volumen.config.data import Data, Patch, check_size
 from volumen.config.experiment import Experiment
 from volumen.config.loss import Loss
 from volumen.config.model import Model as ModelConfig
@@ -25,7 +25,7 @@ class Inference(Section):
 
     tile: Patch | None = None
     """Tile in voxels, z y x; null means the training patch."""
-    overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.25
+    overlap: Annotated[float, Field(ge=0.0, le=0.95)] = 0.25
     """Share of a tile that neighbouring tiles have in common."""
     mirror: bool = False
     """Average over the eight mirror images (eight times the work)."""
@@ -38,9 +38,9 @@ class Inference(Section):
 class Config(Section):
     """A run."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")] = "default"
     """Names the run and its folder."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the processor multiplies it natively (AMX, AVX512-BF16, CUDA), fp32 elsewhere."""
@@ -71,6 +71,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits(self) -> "Config":
         for key, size in (("data.patch", self.data.patch), ("inference.tile", self.tile)):
+            check_size(key, size)
             if any(side % self.divisor for side in size):
                 nearest = [max(self.divisor, round(side / self.divisor) * self.divisor) for side in size]
                 raise ValueError(

@@ -10,6 +10,7 @@ _SURE = 0.75
 _LIKELY = 0.6
 _ELSEWHERE = 0.7  # a key of another section must be closer than a neighbour to be worth naming
 _MOST = 3
+_LONGEST = 64  # no key and no choice is longer, and searching takes time
 
 
 def close_to(word: str, words: Iterable[str], cutoff: float = _LIKELY) -> str | None:
@@ -18,6 +19,8 @@ def close_to(word: str, words: Iterable[str], cutoff: float = _LIKELY) -> str | 
 
 
 def _closest(word: str, words: Iterable[str], cutoff: float, most: int) -> list[str]:
+    if len(word) > _LONGEST:
+        return []
     plain = {_plain(candidate): candidate for candidate in reversed(list(words))}
     return [plain[close] for close in difflib.get_close_matches(_plain(word), list(plain), n=most, cutoff=cutoff)]
 
@@ -68,6 +71,8 @@ def _keys(
 
 def _meant(root: ModelClass, section: tuple[str, ...], key: str, allowed: list[str]) -> list[str]:
     """Full keys that were probably meant: a close neighbour, the same word elsewhere, then what is merely similar."""
+    if len(key) > _LONGEST:
+        return []
     neighbours = [".".join((*section, name)) for name in _closest(key, allowed, _LIKELY, 2)]
     if close_to(key, allowed, _SURE):
         return neighbours if _plain(key) in _last(neighbours[-1]).split("_") else neighbours[:1]

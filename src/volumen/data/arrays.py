@@ -3,18 +3,19 @@
 `volumes` is the strict reader of training data; this one reads masks, labels and probabilities that other tools wrote.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.npy_files import read_npy, read_npz
 from volumen.data.volumes import SUFFIXES, VolumeError, read_volume
+from volumen.data.zarr_stores import read_zarr
 from volumen.errors import UserError
+from volumen.system.names import one_line, problem_of, shown
 
 ARRAY_SUFFIXES = (*SUFFIXES, ".npy", ".npz", ".zarr")
+_MOST = 20  # problems told at once
 _SECOND_SUFFIXES = (".ome",)  # ID.ome.tif and ID.ome.zarr are of the case ID
 
 
@@ -22,16 +23,26 @@ def find_arrays(folder: Path) -> dict[str, Path]:
     """The volumes of a folder by case id, which is the name without its suffix, sorted; hidden files are not looked at.
 
     Raises:
-        UserError: the folder holds no volume, or two of one id.
+        UserError: the folder cannot be read, holds no volume, two of one id, or names that are no case ids; tells all.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    problems: list[str] = []
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}): check the path and its permissions") from error
+    for path in paths:
         if path.name.startswith(".") or path.suffix.lower() not in ARRAY_SUFFIXES:
             continue
         case_id = case_of(path)
-        if case_id in found:
-            raise UserError(f"{path} and {found[case_id].name} are both of case {case_id}: remove or rename one")
-        found[case_id] = path
+        if problem := problem_of(case_id):
+            problems.append(f"{shown(path.name)} {problem}: rename it")
+        elif case_id in found:
+            problems.append(f"{path} and {found[case_id].name} are both of case {case_id}: remove or rename one")
+        else:
+            found[case_id] = path
+    if problems:
+        raise UserError(f"{folder}: " + "; ".join(problems[:_MOST]) + (" ..." if len(problems) > _MOST else ""))
     if not found:
         raise UserError(f"{folder} holds no volume: expected files ID{', ID'.join(ARRAY_SUFFIXES)}")
     return found
@@ -57,58 +68,18 @@ def read_array(path: Path, name: str | None = None) -> NDArray[Any]:
     suffix = path.suffix.lower()
     if not path.exists():
         raise VolumeError(f"{path} does not exist: check the path")
+    if not path.is_file() and not path.is_dir():
+        raise VolumeError(f"{path} is neither a file nor a folder: check the path")
     if suffix in SUFFIXES:
         return read_volume(path)
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".zarr": _read_zarr}
+    readers = {".npy": lambda path, _: read_npy(path), ".npz": read_npz, ".zarr": read_zarr}
     if suffix not in readers:
         raise VolumeError(f"{path} is of no known kind: expected one of {', '.join(ARRAY_SUFFIXES)}")
     try:
         return readers[suffix](path, name)
     except VolumeError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, RuntimeError) as error:
-        raise VolumeError(f"{path} is damaged ({type(error).__name__}: {error!s:.160}): write it again") from error
-
-
-def _read_npy(path: Path, name: str | None) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(path, allow_pickle=False)
-    return array
-
-
-def _read_npz(path: Path, name: str | None) -> NDArray[Any]:
-    with np.load(path, allow_pickle=False) as archive:
-        array: NDArray[Any] = archive[_chosen(path, dict.fromkeys(archive.files), name)]
-    return array
-
-
-def _read_zarr(path: Path, name: str | None) -> NDArray[Any]:
-    import zarr
-
-    node = zarr.open(str(path), mode="r")
-    if isinstance(node, zarr.Group):
-        levels = _multiscale_levels(node.attrs.asdict())
-        if name is None and levels:
-            name = levels[0]
-        elif name is None or name not in node:
-            name = _chosen(path, dict(node.arrays()), name)
-        node = node[name]
-    if not isinstance(node, zarr.Array):
-        raise VolumeError(f"{path}/{name} is a group: name the array in it, such as {name}/0")
-    array = np.asarray(node[...])
-    spare = max(0, array.ndim - 3)
-    return array[(0,) * spare] if array.shape[:spare] == (1,) * spare else array  # time and channel of OME-Zarr
-
-
-def _multiscale_levels(attributes: Mapping[str, Any]) -> list[str]:
-    """The arrays of an OME-Zarr image, full resolution first; [] where there is none (NGFF 0.4 and 0.5)."""
-    multiscales = attributes.get("ome", attributes).get("multiscales", [])
-    return [str(level["path"]) for level in multiscales[0]["datasets"]] if multiscales else []
-
-
-def _chosen(path: Path, arrays: Mapping[str, Any], name: str | None) -> str:
-    if name is None and len(arrays) == 1:
-        return next(iter(arrays))
-    if name is None or name not in arrays:
-        what = "several arrays" if name is None else f"no array {name!r}"
-        raise VolumeError(f"{path} holds {what}: name one of {', '.join(sorted(arrays)) or 'none'}")
-    return name
+    except Exception as error:
+        # NumPy, zipfile and zarr raise what they like on damaged bytes; all of it means the same to the user.
+        what = f"{type(error).__name__}: {one_line(str(error), 160)}"
+        raise VolumeError(f"{path} is damaged ({what}): write it again") from error

@@ -5,13 +5,14 @@ the values found are shown with a proposal, and a human says yes.
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from volumen.config.describe import short_text
+from volumen.config.documents import read_tree
+from volumen.config.problems import Problem
 from volumen.data.labels import CODES, NAMES, LabelMeanings
 from volumen.errors import UserError
 
@@ -19,6 +20,11 @@ FILE = "dataset.yaml"
 PROPOSAL = "dataset.yaml.proposed"
 EXAMPLE = "labels: {0: background, 1: surface, 2: ignore}"
 KEYS = ("labels", "spacing_um", "description")
+LARGEST_SPACING_UM = 1e6
+"""A voxel of a metre."""
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # fits into 64 bits
+_MOST = 20  # of anything, in a message
+_MOST_LINES = 256  # of a proposal
 
 
 def read_meanings(path: Path) -> LabelMeanings:
@@ -27,41 +33,44 @@ def read_meanings(path: Path) -> LabelMeanings:
     Raises:
         UserError: listing everything that is wrong with the file.
     """
-    try:
-        record = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(record, dict):
-        raise UserError(f"{path} must hold a mapping such as\n  {EXAMPLE}")
-    problems = [_unknown_key(str(key)) for key in record if key not in KEYS]
-    codes = _codes(record.get("labels"), problems)
-    spacing = _spacing(record.get("spacing_um"), problems)
-    description = record.get("description") or ""
-    if not isinstance(description, str):
-        problems.append(f"description must be text, got {description!r}")
+    found: list[Problem] = []
+    tree = read_tree(path, path.name, found)
+    problems = [str(problem) for problem in found]
+    meanings = LabelMeanings({})
+    if tree is not None and isinstance(record := tree.plain(), dict):
+        problems += [_unknown_key(key) for key in record if key not in KEYS]
+        codes = _codes(record.get("labels"), problems)
+        description = record.get("description") or ""
+        if not isinstance(description, str):
+            problems.append(f"description must be text, got {short_text(description)}")
+        meanings = LabelMeanings(codes, _spacing(record.get("spacing_um"), problems), str(description))
+    elif tree is not None:
+        problems.append(f"expected a mapping such as {EXAMPLE}, got {short_text(tree.plain())}")
     if problems:
-        listed = "\n  ".join(problems)
-        raise UserError(f"{path}:\n  {listed}")
-    return LabelMeanings(codes, spacing, description)
+        listed = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems[:_MOST]])
+        raise UserError(f"{path}: {listed}")
+    return meanings
 
 
 def _unknown_key(key: str) -> str:
     close = difflib.get_close_matches(key, KEYS, n=1)
-    return f"unknown key {key!r}" + (f": did you mean {close[0]}?" if close else f": known are {', '.join(KEYS)}")
+    return f"unknown key {short_text(key)}" + (
+        f": did you mean {close[0]}?" if close else f": known are {', '.join(KEYS)}"
+    )
 
 
 def _codes(labels: Any, problems: list[str]) -> dict[int, int]:
     if not isinstance(labels, dict) or not labels:
-        problems.append(f"labels must map each value to its meaning, such as\n    {EXAMPLE}")
+        problems.append(f"labels must map each value to its meaning, such as {EXAMPLE}")
         return {}
     codes: dict[int, int] = {}
     for value, name in labels.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            problems.append(f"labels: {value!r} is not a whole number: write the value without quotes")
-        elif name not in CODES:
-            problems.append(f"labels: value {value} means {name!r}, expected one of {', '.join(CODES)}")
+        if not _WHOLE.fullmatch(value):
+            problems.append(f"labels: {short_text(value)} is not a whole number that a label can hold")
+        elif not isinstance(name, str) or name not in CODES:
+            problems.append(f"labels: value {value} means {short_text(name)}, expected one of {', '.join(CODES)}")
         else:
-            codes[value] = CODES[name]
+            codes[int(value)] = CODES[name]
     problems.extend(
         f"labels: no value means {name}: declare one"
         for name in ("background", "surface")
@@ -75,10 +84,15 @@ def _spacing(spacing: Any, problems: list[str]) -> tuple[float, float, float] | 
         return None
     sides = spacing if isinstance(spacing, list) else [spacing] * 3
     numbers = [
-        float(side) for side in sides if isinstance(side, (int, float)) and not isinstance(side, bool) and side > 0
+        float(side)
+        for side in sides
+        if isinstance(side, (int, float)) and not isinstance(side, bool) and 0 < side <= LARGEST_SPACING_UM
     ]
     if len(sides) != 3 or len(numbers) != 3:
-        problems.append(f"spacing_um must be one positive number or three (z, y, x) in micrometres, got {spacing!r}")
+        problems.append(
+            f"spacing_um must be one positive number or three (z, y, x) in micrometres, up to {LARGEST_SPACING_UM:g}, "
+            f"got {short_text(spacing)}"
+        )
         return None
     return numbers[0], numbers[1], numbers[2]
 
@@ -95,7 +109,10 @@ def propose(values: Mapping[int, int]) -> tuple[LabelMeanings | None, str]:
     if set(values) == {0, 1, 2}:
         reason = "the values are exactly 0, 1 and 2, as in the Surface Detection competition, where 2 is unlabelled"
         return LabelMeanings({value: value for value in sorted(NAMES)}), reason
-    return None, f"the values {sorted(values)} are no convention known here: say what each of them means"
+    listed = ", ".join(map(str, sorted(values)[:_MOST])) + (
+        f", ... ({len(values)} values)" if len(values) > _MOST else ""
+    )
+    return None, f"the values {listed} are no convention known here: say what each of them means"
 
 
 def proposal_text(values: Mapping[int, int]) -> str:
@@ -107,9 +124,11 @@ def proposal_text(values: Mapping[int, int]) -> str:
         "# Look at a few slices before you save this as dataset.yaml.",
     ]
     lines.append("labels:")
-    for value, count in sorted(values.items()):
+    for value, count in sorted(values.items())[:_MOST_LINES]:
         meaning = NAMES[proposal.codes[value]] if proposal else "?  # background, surface or ignore"
         separator = "  # " if proposal else ", "
         lines.append(f"  {value}: {meaning}{separator}{count / total:.2%} of all voxels")
+    if len(values) > _MOST_LINES:
+        lines.append(f"  # and {len(values) - _MOST_LINES} more: are these labels, or images?")
     lines.append("# spacing_um: 7.91  # size of a voxel in micrometres, if known")
     return "\n".join(lines) + "\n"

@@ -9,8 +9,11 @@ Source: nnU-Net's documentation of its data set format (Isensee et al. 2021; htt
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +24,32 @@ from numpy.typing import NDArray
 from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import CODES, NAMES
 from volumen.data.meanings import FILE as MEANINGS
-from volumen.data.volumes import SUFFIXES
+from volumen.data.volumes import SUFFIXES, load_volume
 from volumen.errors import UserError
-from volumen.files import atomic_path, write_atomically
+from volumen.files import PARTIAL, atomic_path, write_atomically
+from volumen.system.locks import hold
+from volumen.system.names import checked_name, problem_of, shown
+from volumen.system.places import writable_folder
+from volumen.system.records import parse_json, read_bounded, typed
 
 INDEX = "dataset.json"
 CHANNEL = "_0000"
 Progress = Callable[[str, int, int], None]
+MOST_INDEX_BYTES = 2**20
+_MOST = 20  # of anything, in a message
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is read of a `dataset.json`; nnU-Net knows more keys."""
+
+    channel_names: dict[str, str]
+    labels: dict[str, int | list[int]]
+    file_ending: str
 
 
 def export_nnunet(dataset: PreparedDataset, out: Path, progress: Progress = lambda name, done, of: None) -> int:
-    """Write a prepared data set as an nnU-Net data set; files that are there already are kept.
+    """Write a prepared data set as an nnU-Net data set; files that are there already and hold the same are kept.
 
     Args:
         dataset: Its labels are written in canonical codes: 0 background, 1 surface, 2 ignore.
@@ -42,29 +60,50 @@ def export_nnunet(dataset: PreparedDataset, out: Path, progress: Progress = lamb
         The number of cases.
 
     Raises:
-        UserError: The folder's name is not as nnU-Net wants it.
+        UserError: The folder's name is not as nnU-Net wants it, it cannot be written to, another process writes there,
+            or it holds other cases or other voxels.
     """
     number = out.name.removeprefix("Dataset").split("_")[0]
-    if not (out.name.startswith("Dataset") and number.isdecimal() and len(number) == 3 and "_" in out.name):
+    if not (out.name.startswith("Dataset") and re.fullmatch("[0-9]{3}", number) and "_" in out.name):
         raise UserError(f"nnU-Net wants a folder called DatasetNNN_Name, got {out.name}: such as Dataset501_Scrolls")
-    spacing = json.dumps({"spacing": list(dataset.meanings.spacing_um or (1.0, 1.0, 1.0))}) + "\n"
-    for done, case in enumerate(dataset.cases):
-        progress(case.id, done, len(dataset.cases))
-        images = out / ("imagesTr" if case.has_label else "imagesTs")
-        _write(images / f"{case.id}{CHANNEL}.tif", np.asarray(dataset.image(case.id)))
-        write_atomically(images / f"{case.id}.json", spacing)
-        if case.has_label:
-            _write(out / "labelsTr" / f"{case.id}.tif", np.asarray(dataset.label(case.id)))
-            write_atomically(out / "labelsTr" / f"{case.id}.json", spacing)
-    index = {
-        "channel_names": {"0": "CT"},
-        "labels": dict(sorted(CODES.items(), key=lambda pair: pair[1])),
-        "numTraining": len(dataset.labelled),
-        "file_ending": ".tif",
-        "overwrite_image_reader_writer": "Tiff3DIO",
-    }
-    write_atomically(out / INDEX, json.dumps(index, indent=1) + "\n")
+    writable_folder(out)
+    with hold(out, "export"):
+        _refuse_other_cases(dataset, out)
+        spacing = json.dumps({"spacing": list(dataset.meanings.spacing_um or (1.0, 1.0, 1.0))}) + "\n"
+        for done, case in enumerate(dataset.cases):
+            progress(case.id, done, len(dataset.cases))
+            images = out / ("imagesTr" if case.has_label else "imagesTs")
+            _write(images / f"{case.id}{CHANNEL}.tif", np.asarray(dataset.image(case.id)))
+            write_atomically(images / f"{case.id}.json", spacing)
+            if case.has_label:
+                _write(out / "labelsTr" / f"{case.id}.tif", np.asarray(dataset.label(case.id)))
+                write_atomically(out / "labelsTr" / f"{case.id}.json", spacing)
+        index = {
+            "channel_names": {"0": "CT"},
+            "labels": dict(sorted(CODES.items(), key=lambda pair: pair[1])),
+            "numTraining": len(dataset.labelled),
+            "file_ending": ".tif",
+            "overwrite_image_reader_writer": "Tiff3DIO",
+        }
+        write_atomically(out / INDEX, json.dumps(index, indent=1) + "\n")
     return len(dataset.cases)
+
+
+def _refuse_other_cases(dataset: PreparedDataset, out: Path) -> None:
+    """Nothing of another data set stays behind, and nothing is written through a link to elsewhere."""
+    wanted = {
+        "imagesTr": {f"{case.id}{CHANNEL}.tif" for case in dataset.cases if case.has_label},
+        "labelsTr": {f"{case.id}.tif" for case in dataset.cases if case.has_label},
+        "imagesTs": {f"{case.id}{CHANNEL}.tif" for case in dataset.cases if not case.has_label},
+    }
+    for case in dataset.cases:
+        checked_name(case.id, "case id", dataset.root)
+    for name, files in wanted.items():
+        if (out / name).is_symlink():
+            raise UserError(f"{out / name} is a link to another place: remove it, or choose another folder")
+        for path in sorted((out / name).glob("*.tif")):
+            if path.name not in files:
+                raise UserError(f"{path} is not of the data set {dataset.root}: remove it, or choose another folder")
 
 
 def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> int:
@@ -81,74 +120,96 @@ def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> in
         The number of cases.
 
     Raises:
-        UserError: No such data set, not TIFF, several channels, or labels whose meaning is not clear.
+        UserError: No such data set, not TIFF, several channels, names that are none, or labels whose meaning is not
+            clear; or `out` cannot be written to, or is not empty.
     """
     index = _read_index(folder)
-    channels = index.get("channel_names", {})
+    channels, ending = index.channel_names, index.file_ending
     if len(channels) != 1:
-        raise UserError(
-            f"{folder} has {len(channels)} channels ({', '.join(map(str, channels.values()))}): one is read"
-        )
-    if index.get("file_ending") not in SUFFIXES:
-        raise UserError(
-            f"{folder} holds {index.get('file_ending')} files, TIFF is read: convert them (and its file_ending) first"
-        )
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another folder")
-    meanings = _meanings(folder, index["labels"], surface)
-    pairs = list(_files(folder, str(index["file_ending"])))
-    if not pairs:
-        raise UserError(f"{folder / 'imagesTr'} holds no case: expected CASE{CHANNEL}{index['file_ending']}")
-    for source, target in pairs:
-        _link(source, out / target)
-    listed = "\n".join(f"  {value}: {NAMES[code]}" for value, code in sorted(meanings.items()))
-    write_atomically(out / MEANINGS, f"# From {folder.name}/{INDEX}.\nlabels:\n{listed}\n")
+        raise UserError(f"{folder} has {len(channels)} channels ({_listed(channels.values())}): one is read")
+    if ending not in SUFFIXES:
+        raise UserError(f"{folder} holds {shown(ending)} files, TIFF is read: convert them (and its file_ending) first")
+    meanings = _meanings(folder, index.labels, surface)
+    pairs = _files(folder, ending)
+    writable_folder(out)
+    with hold(out, "import"):
+        if any(not path.name.startswith((".lock-", PARTIAL)) for path in out.iterdir()):
+            raise UserError(f"{out} is not empty: choose another folder")
+        for source, target in pairs:
+            _link(source, out / target)
+        listed = "\n".join(f"  {value}: {NAMES[code]}" for value, code in sorted(meanings.items()))
+        write_atomically(out / MEANINGS, f"# From an nnU-Net data set.\nlabels:\n{listed}\n")
     return sum(target.parts[0].endswith("images") for _, target in pairs)
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def _read_index(folder: Path) -> Index:
     path = folder / INDEX
     if not path.is_file():
         raise UserError(f"{folder} is no nnU-Net data set: it has no {INDEX}")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(index["labels"], dict):
-            raise TypeError("labels must be a mapping")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged, or of nnU-Net version 1 ({error!r})") from error
-    return dict(index)
+    fix = "mend it by nnU-Net's description of it (version 2), or export the data set again"
+    values = parse_json(read_bounded(path, fix, MOST_INDEX_BYTES), path, fix, unique_keys=True)
+    return typed(values, Index, path, fix)
 
 
-def _meanings(folder: Path, labels: dict[str, Any], surface: Sequence[str]) -> dict[int, int]:
+def _listed(names: Iterable[str]) -> str:
+    """Names from somebody else's file for an error: one line, not too long."""
+    every = list(names)
+    listed = ", ".join(name if not problem_of(name) else shown(name) for name in every[:_MOST])
+    return f"{listed}, ... ({len(every)} of them)" if len(every) > _MOST else listed
+
+
+def _meanings(folder: Path, labels: Mapping[str, int | list[int]], surface: Sequence[str]) -> dict[int, int]:
     """Canonical code by the data set's value; what is neither background, ignore nor named is refused, not guessed."""
-    regions = [name for name, value in labels.items() if not isinstance(value, int)]
-    if regions:
-        raise UserError(f"{folder / INDEX}: {', '.join(regions)} are regions of several values: give plain labels")
+    path = folder / INDEX
+    values = {name: value for name, value in labels.items() if isinstance(value, int)}
+    if len(values) < len(labels):
+        regions = _listed(name for name in labels if name not in values)
+        raise UserError(f"{path}: {regions} are regions of several values: give plain labels")
+    value, count = Counter(values.values()).most_common(1)[0] if values else (0, 0)
+    if count > 1:
+        doubled = _listed(name for name in values if values[name] == value)
+        raise UserError(f"{path}: the value {value} means {doubled}: give each its own")
     unknown = sorted(set(surface) - set(labels))
     if unknown:
-        raise UserError(f"{folder / INDEX} has no label {', '.join(unknown)}: it has {', '.join(labels)}")
+        raise UserError(f"{path} has no label {_listed(unknown)}: it has {_listed(labels)}")
     others = [name for name in labels if name not in ("background", "ignore")]
     chosen = tuple(surface) or (tuple(others) if len(others) == 1 else ())
     unclear = [name for name in others if name not in chosen]
     if not chosen or unclear:
         raise UserError(
-            f"{folder / INDEX} has the labels {', '.join(labels)}: say which are surface (--surface {others[0]}), and "
+            f"{path} has the labels {_listed(labels)}: say which are surface (--surface {_listed(others[:1])}), and "
             "call the others background or ignore there"
             if others
-            else f"{folder / INDEX} has no label beside background and ignore: there is no surface"
+            else f"{path} has no label beside background and ignore: there is no surface"
         )
-    return {value: CODES["surface" if name in chosen else name] for name, value in labels.items()}
+    return {value: CODES["surface" if name in chosen else name] for name, value in values.items()}
 
 
-def _files(folder: Path, ending: str) -> Iterator[tuple[Path, Path]]:
-    """Every file and where it goes."""
+def _files(folder: Path, ending: str) -> list[tuple[Path, Path]]:
+    """Every file and where it goes.
+
+    Raises:
+        UserError: There is none, or some are called what no case can be called; names all of them.
+    """
+    pairs: list[tuple[Path, Path]] = []
+    problems: list[str] = []
     for source, target, mark in (
         ("imagesTr", "train_images", CHANNEL),
         ("labelsTr", "train_labels", ""),
         ("imagesTs", "test_images", CHANNEL),
     ):
         for path in sorted((folder / source).glob(f"*{mark}{ending}")):
-            yield path, Path(target) / f"{path.name.removesuffix(ending).removesuffix(mark)}.tif"
+            case_id = path.name.removesuffix(ending).removesuffix(mark)
+            problem = problem_of(case_id) if path.is_file() else "is no file"
+            if problem:
+                problems.append(f"{source}: {shown(path.name)} {problem}")
+            pairs.append((path, Path(target) / f"{case_id}.tif"))
+    if problems:
+        more = f" (and {len(problems) - _MOST} more)" if len(problems) > _MOST else ""
+        raise UserError(f"{folder} holds no cases under some names: {'; '.join(problems[:_MOST])}{more}: rename them")
+    if not pairs:
+        raise UserError(f"{folder / 'imagesTr'} holds no case: expected CASE{CHANNEL}{ending}")
+    return pairs
 
 
 def _link(source: Path, target: Path) -> None:
@@ -161,7 +222,17 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write(path: Path, volume: NDArray[Any]) -> None:
+    """Write a volume; one that is there stays where it is the same.
+
+    Raises:
+        VolumeError: What is there cannot be read.
+        UserError: It is another volume.
+    """
     if path.is_file():
+        if not np.array_equal(load_volume(path).array, volume):
+            raise UserError(
+                f"{path} holds other voxels than the prepared data set: remove it, or choose another folder"
+            )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:

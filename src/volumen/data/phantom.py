@@ -9,6 +9,7 @@ It is a phantom: a score on it says that the machinery works, not how well a mod
 
 import csv
 import io
+import math
 import os
 import shutil
 import tempfile
@@ -21,13 +22,18 @@ import numpy.typing as npt
 import tifffile
 from ruamel.yaml import YAML
 
+from volumen.config.base import LARGEST_SEED
 from volumen.data.labels import NAMES
 from volumen.data.phantom_geometry import RandomStream, SheetSettings, make_sheets
 from volumen.data.phantom_imaging import ScanSettings, scan
 from volumen.data.phantom_labels import annotate
 from volumen.data.randomness import generator
 from volumen.errors import UserError
+from volumen.files import PARTIAL
+from volumen.system.memory import does_not_fit
+from volumen.system.places import refusal, writable_folder
 
+BYTES_PER_VOXEL = 150  # of memory while it is made
 MINIMUM_SIZE = 32  # voxels; smaller volumes hold no two windings
 SPACING_UM = 7.91  # the usual voxel size of the Herculaneum scans
 FIRST_SCROLL_ID = 1
@@ -93,10 +99,12 @@ def phantom(seed: int, shape: tuple[int, int, int], *, scroll: int = 0, difficul
     """
     if len(shape) != 3 or min(shape) < MINIMUM_SIZE:
         raise UserError(f"phantom: expected a shape of three sizes of at least {MINIMUM_SIZE} voxels, got {shape}")
-    if seed < 0 or scroll < 0:
-        raise UserError(f"phantom: seed and scroll must be 0 or more, got seed {seed} and scroll {scroll}")
+    if not (0 <= seed <= LARGEST_SEED and 0 <= scroll <= LARGEST_SEED):
+        raise UserError(f"phantom: seed and scroll must be 0 to 2^63 - 1, got seed {seed} and scroll {scroll}")
     if not 0 <= difficulty <= 1:
         raise UserError(f"phantom: difficulty must lie between 0 (easy) and 1 (hard), got {difficulty}")
+    if missing := does_not_fit(math.prod(shape) * BYTES_PER_VOXEL):
+        raise UserError(f"phantom: a volume of {list(shape)} takes {missing}: make it smaller")
     random = _random_stream(seed, scroll)
     sheet_settings, scan_settings = _scroll_settings(scroll, difficulty)
     sheets = make_sheets(random, shape, sheet_settings)
@@ -134,10 +142,13 @@ def write_phantom_dataset(
             f"phantom: expected at least 1 volume and 1 to {max(volumes, 1)} scrolls (each needs a volume), "
             f"got {volumes} volumes, {test_volumes} test volumes and {scrolls} scrolls"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder: name another folder or remove it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists and is not an empty folder: name another folder or remove it first")
+    except OSError as error:  # such as a name that is too long
+        raise refusal(folder, error, "choose another place") from error
+    writable_folder(folder.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{os.getpid()}-", dir=folder.parent))
     try:
         rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
         for number in range(volumes + test_volumes):

@@ -10,10 +10,10 @@ import hashlib
 import io
 import json
 import logging
+import math
 import re
-import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,15 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from volumen.data.tiff_pages import DamageError, page_offsets
 from volumen.errors import UserError
+from volumen.system.memory import does_not_fit
+from volumen.system.names import one_line
 
 SUFFIXES = (".tif", ".tiff")
+_MOST_PER_BYTE = {1: 1, 5: 4096, 8: 1040, 32946: 1040, 32773: 128}
+"""Bytes that a byte of the file can stand for, by TIFF's number of the compression: none, LZW, Deflate (two numbers),
+PackBits. Others have no such bound."""
 
 
 class VolumeError(UserError):
@@ -54,6 +60,10 @@ def read_volume(path: Path | str) -> NDArray[Any]:
 def load_volume(path: Path | str) -> Volume:
     """As `read_volume`, with the SHA-256 of the file; the file is read once, so both are of the same bytes."""
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise VolumeError(f"{path} is no file: expected a TIFF stack")
+        if missing := does_not_fit(Path(path).stat().st_size):
+            raise VolumeError(f"{path} does not fit into memory ({missing}): cut it into smaller volumes")
         content = Path(path).read_bytes()
     except OSError as error:
         raise VolumeError(f"{path} cannot be read: {error.strerror}") from error
@@ -65,32 +75,29 @@ def decode_volume(content: bytes, name: str) -> NDArray[Any]:
     try:
         with _quiet_tifffile():
             return _decode(content)
-    except _DamageError as damage:
-        raise VolumeError(f"{name} {damage}") from damage
+    except DamageError as damage:
+        raise VolumeError(one_line(f"{name} {damage}", 600)) from damage
     except Exception as error:
         # Codecs and the TIFF parser raise what they like on damaged bytes; all of it means the same to the user.
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise VolumeError(f"{name} is damaged ({what:.200}): copy or export it again") from error
-
-
-class _DamageError(Exception):
-    """What is wrong with a file, worded to follow its name."""
+        raise VolumeError(f"{name} is damaged ({one_line(what)}): copy or export it again") from error
 
 
 def _decode(content: bytes) -> NDArray[Any]:
-    pages_found = sum(1 for _ in _page_offsets(content))
+    pages_found = sum(1 for _ in page_offsets(content))
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         pages = [file.pages[number].aspage() for number in range(pages_found)]
         if len(file.pages) != pages_found:
-            raise _DamageError(f"is damaged: {pages_found} pages by the file's chain, tifffile finds {len(file.pages)}")
+            raise DamageError(f"is damaged: {pages_found} pages by the file's chain, tifffile finds {len(file.pages)}")
         first = pages[0]
         _check_pages(pages)
         declared = _declared_planes(file)
         if pages_found == 1 and declared is not None and declared > 1 and first.imagedepth == 1:
             return _check_kind(_contiguous_planes(content, file, declared))
+        _check_amount(pages, len(content))
         planes = pages_found * first.imagedepth
         if declared is not None and declared != planes:
-            raise _DamageError(f"is truncated: it declares {declared} slices and has {planes}: copy or export it again")
+            raise DamageError(f"is truncated: it declares {declared} slices and has {planes}: copy or export it again")
         stack = np.empty((pages_found, *first.shape), dtype=first.dtype)
         for number, page in enumerate(pages):
             _decode_page(content, page, number, stack[number])
@@ -101,17 +108,33 @@ def _decode(content: bytes) -> NDArray[Any]:
 def _check_pages(pages: list[tifffile.TiffPage]) -> None:
     first = pages[0]
     if first.samplesperpixel != 1 or len(first.shape) != (2 if first.imagedepth == 1 else 3):
-        raise _DamageError(
+        raise DamageError(
             f"has pages of shape {list(first.shape)}, expected one grey value per voxel: export it as a grey stack"
         )
     if first.dtype is None:
-        raise _DamageError("stores its values in a way that cannot be read: export it as uint8 or uint16")
+        raise DamageError("stores its values in a way that cannot be read: export it as uint8 or uint16")
     for number, page in enumerate(pages):
         if page.shape != first.shape or page.dtype != first.dtype:
-            raise _DamageError(
+            raise DamageError(
                 f"is not one volume: page {number} is {page.dtype} {list(page.shape)}, page 0 is {first.dtype} "
                 f"{list(first.shape)}: export it as one stack (a preview page counts as another one)"
             )
+
+
+def _check_amount(pages: Sequence[tifffile.TiffPage], file_bytes: int) -> None:
+    """Compare what the pages declare with what the file and the machine can hold."""
+    first = pages[0]
+    shape, dtype = [len(pages), *first.shape], np.dtype(first.dtype)
+    holds = f"declares {dtype} {shape}"
+    most = [_MOST_PER_BYTE.get(int(page.compression), math.inf) for page in pages]
+    if math.prod(shape) * int(first.bitspersample) > 8 * max(most) * file_bytes:
+        raise DamageError(f"is damaged: it {holds}, more than its {file_bytes} bytes can hold: export it again")
+    if missing := does_not_fit(math.prod(shape) * dtype.itemsize):
+        raise DamageError(f"{holds}, {missing}: cut it into smaller volumes, or export it again if it is damaged")
+    for page in pages:
+        part = [int(side) for side in page.chunks]
+        if math.prod(part) > 4 * math.prod(page.shape) + 2**20:  # a tile may reach beyond the border, not far
+            raise DamageError(f"is damaged: its pages {list(page.shape)} are in parts of {part}: export it again")
 
 
 def _check_kind(volume: NDArray[Any]) -> NDArray[Any]:
@@ -120,25 +143,25 @@ def _check_kind(volume: NDArray[Any]) -> NDArray[Any]:
     if volume.dtype.kind not in "ui":
         strange = volume.size - int(np.count_nonzero(np.isfinite(volume)))
         also = f" ({strange} of them not finite)" if strange else ""
-        raise _DamageError(f"holds {volume.dtype} values{also}, expected integers: convert it to uint8 or uint16")
+        raise DamageError(f"holds {volume.dtype} values{also}, expected integers: convert it to uint8 or uint16")
     if volume.ndim != 3 or min(volume.shape) < 2:
-        raise _DamageError(
+        raise DamageError(
             f"has shape {list(volume.shape)}, expected a volume of z, y, x: save all slices as one TIFF stack"
         )
     return volume if volume.dtype.isnative else volume.astype(volume.dtype.newbyteorder("="))
 
 
 def _decode_page(content: bytes, page: tifffile.TiffPage, number: int, out: NDArray[Any]) -> None:
-    expected = int(np.prod(page.chunked))
+    expected = math.prod(page.chunked)
     offsets, sizes = page.dataoffsets, page.databytecounts
     if len(offsets) != expected or len(sizes) != expected:
-        raise _DamageError(
+        raise DamageError(
             f"is damaged: page {number} lists {len(offsets)} strips or tiles and needs {expected}: export it again"
         )
     target = out.reshape(page.shaped[1:])  # depth, length, width, samples
     for index, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
         if size <= 0 or offset <= 0 or offset + size > len(content):
-            raise _DamageError(
+            raise DamageError(
                 f"is truncated: page {number} needs bytes {offset} to {offset + size}, the file has {len(content)}: "
                 "copy or export it again"
             )
@@ -147,13 +170,13 @@ def _decode_page(content: bytes, page: tifffile.TiffPage, number: int, out: NDAr
                 content[offset : offset + size], index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
             )
         except Exception as error:
-            raise _DamageError(
-                f"is damaged: page {number} does not decode ({type(error).__name__}: {error!s:.120}): "
+            raise DamageError(
+                f"is damaged: page {number} does not decode ({type(error).__name__}: {one_line(str(error), 120)}): "
                 "copy or export it again"
             ) from error
         _, z, y, x, _ = place
         if segment is None:
-            raise _DamageError(f"is damaged: page {number} has an empty strip or tile: export it again")
+            raise DamageError(f"is damaged: page {number} has an empty strip or tile: export it again")
         depth, height, width, _ = segment.shape
         room = target[z : z + depth, y : y + height, x : x + width]
         room[...] = segment[: room.shape[0], : room.shape[1], : room.shape[2]]  # tiles reach beyond the border
@@ -163,12 +186,12 @@ def _contiguous_planes(content: bytes, file: tifffile.TiffFile, planes: int) -> 
     """A stack that has one page only and its other slices right behind it (ImageJ's and tifffile's way)."""
     page = file.pages[0].aspage()
     if page.compression != 1 or not page.is_contiguous:
-        raise _DamageError(f"is truncated: it declares {planes} slices and has 1: copy or export it again")
+        raise DamageError(f"is truncated: it declares {planes} slices and has 1: copy or export it again")
     dtype = np.dtype(page.dtype).newbyteorder(file.byteorder)
-    count = planes * int(np.prod(page.shape))
+    count = planes * math.prod(page.shape)
     offset = page.dataoffsets[0]
     if offset + count * dtype.itemsize > len(content):
-        raise _DamageError(
+        raise DamageError(
             f"is truncated: {planes} slices need {offset + count * dtype.itemsize} bytes, the file has {len(content)}: "
             "copy or export it again"
         )
@@ -181,48 +204,14 @@ def _declared_planes(file: tifffile.TiffFile) -> int | None:
     if text.startswith("{"):
         shape = json.loads(text).get("shape")
         if shape is not None:
-            return int(np.prod(shape[:-2], dtype=np.int64))
+            return math.prod(int(side) for side in shape[:-2])
     if text.startswith("ImageJ="):
         found = re.search(r"^images=(\d+)", text, flags=re.MULTILINE)
         return int(found.group(1)) if found else None
     if "<OME" in text:
         sizes = [re.search(rf'\bSize{axis}="(\d+)"', text) for axis in "ZCT"]
-        return int(np.prod([int(size.group(1)) for size in sizes if size], dtype=np.int64))
+        return math.prod(int(size.group(1)) for size in sizes if size)
     return None
-
-
-def _page_offsets(content: bytes) -> Iterator[int]:
-    """Offsets of all pages (image file directories), following the chain by the TIFF 6.0 and BigTIFF layouts.
-
-    Raises:
-        _DamageError: no TIFF, or the chain leaves the file or runs in a circle.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(content[:2])
-    version = struct.unpack(f"{order}H", content[2:4])[0] if order and len(content) >= 16 else None
-    if version not in (42, 43):
-        raise _DamageError(f"is no TIFF file ({len(content)} bytes, begins with {content[:4]!r}): export it again")
-    big = version == 43
-    count_format, entry_size, link_format = ("Q", 20, "Q") if big else ("H", 12, "I")
-    count_size, link_size = struct.calcsize(f"<{count_format}"), struct.calcsize(f"<{link_format}")
-    (offset,) = struct.unpack_from(f"{order}{link_format}", content, 8 if big else 4)
-    seen: set[int] = set()
-    while offset != 0:
-        if offset in seen:
-            raise _DamageError("is damaged: its pages run in a circle: export it again")
-        seen.add(offset)
-        end = len(content) + 1
-        if offset + count_size <= len(content):
-            (entries,) = struct.unpack_from(f"{order}{count_format}", content, offset)
-            end = offset + count_size + entries * entry_size + link_size
-        if end > len(content):
-            raise _DamageError(
-                f"is truncated after {len(seen) - 1} pages: the next one should be at byte {offset}, the file has "
-                f"{len(content)}: copy or export it again"
-            )
-        yield offset
-        (offset,) = struct.unpack_from(f"{order}{link_format}", content, end - link_size)
-    if not seen:
-        raise _DamageError("is a TIFF file without pages: export it again")
 
 
 class _Hush(logging.Filter):

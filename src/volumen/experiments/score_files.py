@@ -4,13 +4,13 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
 from volumen.data.arrays import case_of, find_arrays, read_array
 from volumen.data.layout import ONE_SCROLL
@@ -18,6 +18,8 @@ from volumen.errors import UserError
 from volumen.files import strict_json
 from volumen.metrics import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels
 from volumen.metrics.leaderboard import Definition, LeaderboardOptions
+from volumen.system.names import checked_name, csv_text, one_line
+from volumen.system.processes import pool_of
 
 # The numbers of a case that are shown and averaged, in this order.
 NUMBERS: dict[str, Callable[[LeaderboardScore], float | None]] = {
@@ -31,6 +33,8 @@ NUMBERS: dict[str, Callable[[LeaderboardScore], float | None]] = {
     "voi_split": lambda found: found.voi.split,
     "voi_merge": lambda found: found.voi.merge,
 }
+
+_LONGEST = 1000  # of a message
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class FileScores:
         )
 
     def to_csv(self) -> str:
-        """A row per case, failed ones with their error, then the numbers and counts."""
+        """A line per case with its numbers and counts, then the failed ones with their error; no cell is a formula."""
         counts = [f"{what}_{k}" for k in range(3) for what in ("matched", "predicted", "true")]
         text = io.StringIO()
         table = csv.DictWriter(text, ["id", "scroll_id", *NUMBERS, *counts, "error"], lineterminator="\n")
@@ -118,9 +122,9 @@ class FileScores:
             topo = case.score.topo
             numbers = [n for k in range(3) for n in (topo.matched[k], topo.predicted[k], topo.true[k])]
             row = dict(zip(counts, numbers, strict=True))
-            table.writerow({"id": case.id, "scroll_id": case.scroll_id, **case.values, **row})
+            table.writerow({"id": csv_text(case.id), "scroll_id": csv_text(case.scroll_id), **case.values, **row})
         for failure in self.failures:
-            table.writerow({"id": failure.id, "error": failure.message})
+            table.writerow({"id": csv_text(failure.id), "error": csv_text(failure.message)})
         return text.getvalue()
 
 
@@ -144,7 +148,7 @@ def find_pairs(prediction: Path, truth: Path, scrolls: Mapping[str, str] | None 
         kinds = ["a folder" if is_folder else "a file" for is_folder in folders]
         raise UserError(f"{prediction} is {kinds[0]} and {truth} is {kinds[1]}: give two files or two folders")
     if not folders[0]:
-        case_id = case_of(truth)
+        case_id = checked_name(case_of(truth), "case id", truth.parent)
         return [Pair(case_id, (scrolls or {}).get(case_id, ONE_SCROLL), prediction, truth)]
     predicted, true = find_arrays(prediction), find_arrays(truth)
     if not predicted.keys() & true.keys():
@@ -200,24 +204,20 @@ def score_files(
     scored: list[ScoredCase] = []
     failed = [FailedCase(pair.id, message, True) for pair in pairs if (message := _incomplete(pair)) is not None]
     complete = [(pair, pair.prediction, pair.truth) for pair in pairs if pair.prediction and pair.truth]
-    # Processes are made anew, not forked: libraries of this process may hold locks or threads.
-    with ProcessPool(max_workers=max(1, min(workers, len(complete))), context=get_context("spawn")) as pool:
+    with pool_of(min(workers, len(complete))) if complete else nullcontext() as pool:
         futures: dict[Future[LeaderboardScore | str], Pair] = {
             pool.submit(score_pair, None, prediction, truth, names, options, quick): pair
             for pair, prediction, truth in complete
+            if pool is not None
         }
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                pair = futures[future]
-                outcome = _outcome(pair, future)
-                if isinstance(outcome, ScoredCase):
-                    scored.append(outcome)
-                else:
-                    failed.append(outcome)
-                progress(pair.id, done, len(futures))
-        except BaseException:
-            pool.stop()  # type: ignore[no-untyped-call]
-            raise
+        for done, future in enumerate(as_completed(futures), 1):
+            pair = futures[future]
+            outcome = _outcome(pair, future)
+            if isinstance(outcome, ScoredCase):
+                scored.append(outcome)
+            else:
+                failed.append(outcome)
+            progress(pair.id, done, len(futures))
     place = {pair.id: number for number, pair in enumerate(pairs)}
     scored.sort(key=lambda case: place[case.id])
     failed.sort(key=lambda case: place[case.id])
@@ -230,8 +230,12 @@ def _outcome(pair: Pair, future: "Future[LeaderboardScore | str]") -> ScoredCase
     except ProcessExpired as death:
         return FailedCase(pair.id, _cause_of(death.exitcode), False)
     except Exception as error:
-        return FailedCase(pair.id, f"{type(error).__name__}: {error}", False)
-    return FailedCase(pair.id, found, True) if isinstance(found, str) else ScoredCase(pair.id, pair.scroll_id, found)
+        return FailedCase(pair.id, one_line(f"{type(error).__name__}: {error}", _LONGEST), False)
+    return (
+        FailedCase(pair.id, one_line(found, _LONGEST), True)
+        if isinstance(found, str)
+        else ScoredCase(pair.id, pair.scroll_id, found)
+    )
 
 
 def _incomplete(pair: Pair) -> str | None:

@@ -13,10 +13,12 @@ from importlib import metadata
 from typing import Protocol
 
 from packaging.markers import default_environment
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from volumen.errors import UserError
+from volumen.system.names import one_line, shown
 
 ROOT = "volumen"
 SYSTEMS = {  # beginning of a platform tag: sys_platform, platform_system, os_name
@@ -106,7 +108,7 @@ def _fitting(tag: str) -> list[str]:
 
 def _system(tag: str) -> tuple[str, str, str]:
     for start, variables in SYSTEMS.items():
-        if tag.startswith(start):
+        if tag.startswith(start) and re.fullmatch("[a-z0-9_]{1,100}", tag):
             return variables
     raise UserError(
         f"--platform {tag!r} is no platform tag of wheels: use one such as manylinux_2_28_x86_64, macosx_11_0_arm64 or "
@@ -140,7 +142,8 @@ def installed() -> dict[str, Distribution]:
     """The installed packages by normalised name; of two alike, the one that Python would import."""
     found: dict[str, Distribution] = {}
     for one in metadata.distributions():
-        found.setdefault(canonicalize_name(one.metadata["Name"]), one)
+        if name := one.metadata["Name"]:  # what an interrupted installation left behind has none
+            found.setdefault(canonicalize_name(name), one)
     return found
 
 
@@ -182,7 +185,9 @@ def closure(
                 problems.append(f"{wanted}, which {name} needs there, is not installed here: install it, or --without")
                 continue
             version = packages[wanted].version
-            if not requirement.specifier.contains(version, prereleases=True):
+            if not _is_version(version):
+                problems.append(f"{wanted} is installed with the damaged version {shown(version)}: install it again")
+            elif not requirement.specifier.contains(version, prereleases=True):
                 problems.append(f"{wanted} {version} is installed, {name} needs {requirement.specifier}: mend that")
             needed[wanted] = Pin(wanted, version)
             steps = [(wanted, one) for one in ("", *sorted(requirement.extras))]
@@ -196,9 +201,19 @@ def closure(
 
 def _requirements(package: Distribution, extra: str, environment: Mapping[str, str]) -> Sequence[Requirement]:
     """The requirements that hold there: with an extra the ones that it adds, else the plain ones."""
-    found = [Requirement(text) for text in package.requires or []]
+    try:
+        found = [Requirement(text) for text in package.requires or []]
+    except InvalidRequirement as error:
+        raise UserError(f"an installed package names a requirement that is none ({one_line(str(error))})") from error
     plain = [one for one in found if _holds(one, environment, "")]
     return plain if not extra else [one for one in found if one not in plain and _holds(one, environment, extra)]
+
+
+def _is_version(text: object) -> bool:
+    try:
+        return isinstance(text, str) and bool(Version(text))
+    except InvalidVersion:
+        return False
 
 
 def _holds(requirement: Requirement, environment: Mapping[str, str], extra: str) -> bool:

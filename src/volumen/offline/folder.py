@@ -4,13 +4,12 @@
 `wheels.json` is the record in between. Neither says anything about this machine.
 """
 
-import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,15 +17,21 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
 import volumen
 from volumen import __version__
 from volumen.errors import UserError
-from volumen.files import sha256_of, write_atomically
+from volumen.files import PARTIAL, sha256_of, write_atomically
 from volumen.offline.closure import ROOT, Pin, Target, closure, installed
+from volumen.system.locks import hold
+from volumen.system.names import one_line, problem_of, shown
+from volumen.system.places import writable_folder
+from volumen.system.records import parse_json, read_record, typed, write_record
 
 REQUIREMENTS = "requirements.txt"
 RECORD = "wheels.json"
-PARTIAL = ".partial-"
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src")
 """What a wheel of volumen is built from."""
 
@@ -47,6 +52,31 @@ class Wheel:
 
     file: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `wheels.json` says: whom the folder is for, and each wheel by its pin."""
+
+    target: str
+    wheels: dict[str, Wheel]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a package's source is kept."""
+
+    vcs: str
+    commit_id: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is read of a `direct_url.json` (PEP 610)."""
+
+    url: str
+    vcs_info: Repository | None = None
+    dir_info: dict[str, Any] | None = None
 
 
 def fill_folder(
@@ -70,12 +100,20 @@ def fill_folder(
         UserError: Something needed is not installed here, pip has no wheel of it, or the folder is for another machine.
     """
     pins = closure(installed(), target.environment, without=without, extras=extras)
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
+    with hold(folder, "wheels"):
+        return _fill(folder, target, pins, without, progress)
+
+
+def _fill(
+    folder: Path, target: Target, pins: Sequence[Pin], without: Sequence[str], progress: Callable[[str, int, int], None]
+) -> Filled:
     for torn in folder.glob(f"{PARTIAL}*"):  # of a call that was killed
-        shutil.rmtree(torn)
+        if torn.is_dir() and not torn.is_symlink():
+            shutil.rmtree(torn)
     wheels = _read_record(folder, target)
     (folder / REQUIREMENTS).unlink(missing_ok=True)  # a folder with one is whole
-    kept = {str(pin) for pin in pins if _is_whole(folder, wheels.get(str(pin)))}
+    kept = {str(pin) for pin in pins if _is_whole(folder, pin, wheels.get(str(pin)))}
     for number, pin in enumerate(pins):
         progress(pin.name, number, len(pins) + 1)
         if str(pin) not in kept:
@@ -113,11 +151,14 @@ def own_source() -> Path | str | None:
     text = metadata.distribution(ROOT).read_text("direct_url.json")
     if text is None:
         return None
-    origin: dict[str, Any] = json.loads(text)
-    url = str(origin["url"])
-    if "vcs_info" in origin:
-        return f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
-    if "dir_info" not in origin:
+    what, fix = f"direct_url.json of {ROOT}", f"install {ROOT} again"
+    origin: Origin = typed(parse_json(text, what, fix), Origin, what, fix)
+    url, vcs = origin.url, origin.vcs_info
+    if not re.match("[a-z+]+://", url):
+        raise UserError(f"{what} is damaged (the url {shown(url)} is none): {fix}")
+    if vcs is not None:
+        return f"{vcs.vcs}+{url}@{vcs.commit_id}"
+    if origin.dir_info is None:
         return url
     source = Path(url2pathname(urlparse(url).path))
     if not (source / "pyproject.toml").is_file():
@@ -167,29 +208,33 @@ def _fetch(folder: Path, arguments: Sequence[str], pin: Pin) -> Wheel:
         return Wheel(files[0].name, digest)
 
 
-def _is_whole(folder: Path, wheel: Wheel | None) -> bool:
-    if wheel is None:
+def _is_whole(folder: Path, pin: Pin, wheel: Wheel | None) -> bool:
+    """Whether the folder holds the wheel of a package that its record tells of, byte by byte."""
+    if wheel is None or problem_of(wheel.file):
         return False
-    with suppress(FileNotFoundError):
-        return sha256_of(folder / wheel.file) == wheel.sha256
-    return False
+    try:
+        name, version, _, _ = parse_wheel_filename(wheel.file)
+    except (InvalidWheelFilename, InvalidVersion):
+        return False
+    path = folder / wheel.file
+    if name != pin.name or version != Version(pin.version) or not path.is_file():
+        return False
+    return sha256_of(path) == wheel.sha256
 
 
 def _read_record(folder: Path, target: Target) -> dict[str, Wheel]:
     path = folder / RECORD
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        made_for = str(record["target"])
-        wheels = {str(pin): Wheel(**entry) for pin, entry in record["wheels"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): remove it, or choose another folder") from error
-    if made_for != str(target):
+    record: Record = read_record(
+        path, Record, "remove it, and what is whole is fetched again; or choose another folder"
+    )
+    if record.target != str(target):
+        made_for = one_line(record.target)
         raise UserError(f"{folder} holds wheels for {made_for}, not for {target}: choose another folder")
-    return wheels
+    return record.wheels
 
 
 def _write_record(folder: Path, target: Target, wheels: Mapping[str, Wheel]) -> None:
-    record = {"target": str(target), "wheels": {pin: vars(wheel) for pin, wheel in sorted(wheels.items())}}
-    write_atomically(folder / RECORD, json.dumps(record, indent=2) + "\n")
+    entries = {pin: {"file": wheel.file, "sha256": wheel.sha256} for pin, wheel in sorted(wheels.items())}
+    write_record(folder / RECORD, {"target": str(target), "wheels": entries})

@@ -61,6 +61,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def one_line(text: str, longest: int = 200) -> str:
+    """Text of foreign origin for an error: what would break a line or steer a terminal is written out; cut if long."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: longest + 1])
+    return line if len(line) <= longest else f"{line[:longest]}..."
+
+
 def csv_text(text: str) -> str:
     """Text for a cell of a table that a spreadsheet may open: what it would take for a formula gets a quote before."""
     return f"'{text}" if text.startswith(_FORMULA) else text

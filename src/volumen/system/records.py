@@ -51,19 +51,21 @@ def read_bounded(path: Path, fix: str, most_bytes: int = MOST_BYTES) -> bytes:
         raise DamagedError(f"{path} cannot be read ({error.strerror}): {fix}") from error
 
 
-def parse_json(content: bytes | str, name: object, fix: str) -> Any:
+def parse_json(content: bytes | str, name: object, fix: str, *, unique_keys: bool = False) -> Any:
     """JSON of any origin, with bounds on depth and numbers.
 
     Args:
         content: The text.
         name: What errors call it, a path usually.
         fix: The way out, which ends every error.
+        unique_keys: Refuse an object that says two things under one key; of no use for a record with a check.
 
     Raises:
         DamagedError: It is no strict JSON, nested deeper than 64 levels, or holds a number that no machine holds.
     """
     try:
-        value = json.loads(content, parse_int=_whole_number, parse_constant=_refuse_constant)
+        pairs = _unique if unique_keys else None
+        value = json.loads(content, parse_int=_whole_number, parse_constant=_refuse_constant, object_pairs_hook=pairs)
         _check_depth(value)
     except (ValueError, RecursionError) as error:
         what = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error!s:.160}"
@@ -75,6 +77,14 @@ def _whole_number(digits: str) -> int:
     if len(digits) > _DIGITS:
         raise ValueError(f"a whole number of {len(digits)} digits")
     return int(digits)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} stands there twice")
+    return result
 
 
 def _refuse_constant(name: str) -> Any:
@@ -163,9 +173,11 @@ def typed(value: Any, kind: Any, name: object, fix: str) -> Any:
         return _adapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "it"
+        place = ".".join(
+            part if isinstance(part, str) and part.isidentifier() else shown(part) for part in first["loc"]
+        )
         raise DamagedError(
-            f"{name} is damaged ({place}: {first['msg']}, got {shown(first.get('input'))}): {fix}"
+            f"{name} is damaged ({place or 'it'}: {first['msg']}, got {shown(first.get('input'))}): {fix}"
         ) from error
 
 

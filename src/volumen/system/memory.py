@@ -1,0 +1,50 @@
+"""How much memory is free, asked before something large is allocated: what a damaged file declares is only a number."""
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+_LIMITS = (  # of a container: what it may hold, and what it holds
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+_UNKNOWN = 2**63
+
+
+def available_bytes() -> int:
+    """Memory that can be allocated without swapping, by the system and by the container's limit.
+
+    Where neither says, a number that nothing exceeds.
+    """
+    free = _UNKNOWN
+    with suppress(OSError):
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        if found:
+            free = int(found[1]) * 1024
+    if free == _UNKNOWN and hasattr(os, "sysconf"):
+        with suppress(OSError, ValueError):
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for most, held in _LIMITS:
+        with suppress(OSError, ValueError):
+            # What a container holds counts its cache of files too, which gives way; so it is asked for its limit alone
+            # where it seems full.
+            limit, used = int(Path(most).read_text()), int(Path(held).read_text())
+            free = min(free, limit - used if used < limit / 2 else limit // 2)
+    return free if free > 0 else _UNKNOWN
+
+
+def does_not_fit(wanted_bytes: int) -> str:
+    """Words for an amount that is more than what is free, such as `8.0 EB, 12.3 GB of memory are free`; empty if it
+    fits.
+    """
+    free = available_bytes()
+    return "" if wanted_bytes <= free else f"{amount(wanted_bytes)}, {amount(free)} of memory are free"
+
+
+def amount(size: int) -> str:
+    """Bytes in the unit that suits them."""
+    value, units = float(min(size, 10**30)), ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.3g} {units[0]}"
