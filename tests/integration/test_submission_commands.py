@@ -133,7 +133,7 @@ def test_overrides_reach_a_bundle_as_they_reach_a_run(place, tmp_path, capsys):
         (["-o", "inference.mirrow=true"], "mirror"),
         (["--which", "last"], "its weights were chosen"),
     ):
-        assert volumen([*command, *options]) == 2
+        assert volumen([*command[:3], str(tmp_path / "others"), *options]) == 2
         assert said in capsys.readouterr().err
 
 

@@ -56,7 +56,10 @@ def test_names_are_complete_and_none_is_extra(masks, tmp_path) -> None:
     write_archive(tmp_path / "x.zip", {"a.tif": masks["a.tif"]}, {"a.tif": SHAPES["a.tif"]}, hashes(masks))
     with zipfile.ZipFile(tmp_path / "x.zip", "a") as file:
         file.writestr("notes.txt", "hello")
-    assert problems_of(tmp_path / "x.zip", SHAPES, hashes(masks)) == ("b.tif is missing", "'notes.txt' is not one of the images")
+    assert problems_of(tmp_path / "x.zip", SHAPES, hashes(masks)) == (
+        "b.tif is missing",
+        "'notes.txt' is not one of the images",
+    )
 
 
 @pytest.mark.parametrize("place", [0.1, 0.25, 0.5, 0.6])

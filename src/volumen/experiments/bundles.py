@@ -11,7 +11,7 @@ from volumen.experiments.out_of_fold import Source
 from volumen.inference.bundle import Bundle, Member, write_bundle
 from volumen.inference.ensemble import Mean, check_weights
 from volumen.system.places import writable_file
-from volumen.training.checkpoint import load_for_inference
+from volumen.training.checkpoint import Trained, load_trained
 
 HOW_TO_PREDICT = ("inference", "postprocessing")
 
@@ -44,10 +44,11 @@ def bundle_runs(
         check_weights(shares)
     members, labels = [], []
     for number, run in enumerate(runs):
-        network, config = load_for_inference(run.run, run.which, overrides)
+        trained = load_trained(run.run, run.which, overrides)
+        config = trained.config
         share = 1.0 / len(runs) if shares is None else shares[number]
-        members.append(Member(f"{run.run.name} ({run.which})", config, dict(network.state_dict()), share))
-        labels.append(_labels(config))
+        members.append(Member(f"{run.run.name} ({run.which})", config, dict(trained.model.state_dict()), share))
+        labels.append(_labels(trained))
     known = [meaning for meaning in labels if meaning]
     if any(meaning != known[0] for meaning in known):
         raise UserError(
@@ -77,7 +78,10 @@ def _refuse_different(members: Sequence[Member]) -> None:
             )
 
 
-def _labels(config: Config) -> dict[str, object]:
+def _labels(trained: Trained) -> dict[str, object]:
     """Meanings of the labels that a run was trained on, where its data set is still there."""
-    dataset = Path(config.data.dataset)
-    return PreparedDataset.open(dataset).meanings.to_json() if dataset.exists() else {}
+    place = Path(trained.config.data.dataset)
+    if not place.exists():
+        return {}
+    dataset = PreparedDataset.open(place)
+    return dataset.meanings.to_json() if dataset.identity == trained.data.dataset else {}

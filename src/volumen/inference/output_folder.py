@@ -1,5 +1,6 @@
 """The folder that masks are written to: whether they can be, and what would be lost, is known before the work."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,14 +52,14 @@ def check_output(images: Sequence[Path], out: Path, wanted: Wanted) -> None:
     """
     if wanted.overwrite and wanted.resume:
         raise UserError("--overwrite and --resume exclude each other: choose to replace what is there or to keep it")
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder for the masks")
-    sources = {path.resolve() for path in images}
     for path in images:
         checked_name(path.name, "image", path.parent)
-        for target in targets(path, out, wanted).values():
-            if target.resolve() in sources:
-                raise UserError(f"the mask {target} would replace an input image: {_FIX}")
+    sources = {path.resolve() for path in images}
+    for target in (place for path in images for place in targets(path, out, wanted).values()):
+        if target.resolve() in sources:
+            raise UserError(f"the mask {target} would replace an input image: {_FIX}")
     for folder in (out, *(out / name for name in wanted.folders)):
         if folder != out and folder.is_symlink():
             raise UserError(f"{folder} is a link to another place, and masks are written here only: remove it")

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,18 +56,21 @@ class Processes:
                 try:
                     prediction = future.result()
                 except ProcessExpired as death:
-                    raise UserError(_told(death, futures[future])) from death
+                    raise UserError(_told(f"that predicted {futures[future].name}", death.exitcode)) from death
+                except BrokenProcessPool as death:  # one that had not begun with an image yet
+                    raise UserError(_told("that was to predict", None)) from death
                 keep(prediction)
                 progress(f"{self.count} volumes side by side", number, len(paths))
 
 
-def _told(death: ProcessExpired, path: Path) -> str:
-    code, how = death.exitcode or 0, f"ended with exit code {death.exitcode}"
-    with suppress(ValueError):
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else how
+def _told(which: str, exit_code: int | None) -> str:
+    how = "ended" if exit_code is None else f"ended with exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        with suppress(ValueError):
+            how = f"was killed by {signal.Signals(-exit_code).name}"
     return (
-        f"the process that predicted {path.name} {how}, most likely for want of memory: use a smaller --parallel; with "
-        "--resume it goes on behind the volumes that are done"
+        f"the process {which} {how}, most likely for want of memory: use a smaller --parallel; with --resume it goes on "
+        "behind the volumes that are done"
     )
 
 

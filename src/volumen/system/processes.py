@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -63,7 +64,11 @@ def deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number for number in SIGNALS if number != signal.SIGTERM])
+    deaf = [number for number in SIGNALS if number != signal.SIGTERM]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, deaf)
+    # This helper of multiprocessing would be started together with the first process, and unblock Ctrl-C for it.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, deaf)
     try:
         yield
     finally:
