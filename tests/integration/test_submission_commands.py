@@ -135,7 +135,7 @@ def test_overrides_reach_a_bundle_as_they_reach_a_run(place, tmp_path, capsys):
         (["-o", "inference.mirrow=true"], "mirror"),
         (["--which", "last"], "its weights were chosen"),
     ):
-        assert volumen([*command, *options]) == 2
+        assert volumen([*command[:3], str(tmp_path / "others"), *options]) == 2
         assert said in capsys.readouterr().err
 
 
@@ -278,7 +278,7 @@ def test_the_time_budget_is_forecast_and_kept(place, bundle, tmp_path, monkeypat
 def test_killed_and_started_again_it_goes_on(place, tmp_path):
     archive, work = tmp_path / "submission.zip", tmp_path / "submission.masks"
     slow = "import time\nfrom volumen.inference import files\nwrite = files.write_mask\n"
-    slow += "files.write_mask = lambda path, mask: (write(path, mask), time.sleep(0.5))\n"
+    slow += "files.write_mask = lambda path, mask: (write(path, mask), time.sleep(0.5))[0]\n"
     code = slow + "from volumen.cli.main import main\nmain()"
     command = [sys.executable, "-c", code, "submit", str(place / "first"), str(place / "raw"), str(archive)]
     command += ["--accept-degenerate"]
@@ -328,7 +328,7 @@ def test_a_zip_that_does_not_read_back_is_not_kept(place, bundle, tmp_path, monk
         assert submit(bundle, place, archive) == 1
     error = capsys.readouterr().err
     assert "is missing" in error
-    assert "other.tif is not one of the images" in error
+    assert "'other.tif' is not one of the images" in error
     assert not archive.exists()
     assert submit(bundle, place, archive) == 0
 

@@ -14,6 +14,7 @@ from volumen.inference.bundle import Member, read_bundle, write_bundle
 from volumen.inference.ensemble import Ensemble
 from volumen.models import build_model
 from volumen.runtime import Precision
+from volumen.system.records import sealed
 
 LABELS = {"labels": {"0": "background", "1": "surface", "2": "ignore"}, "spacing_um": None, "description": ""}
 
@@ -80,7 +81,7 @@ def test_what_is_no_bundle_is_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="is no bundle"):
         read_bundle(path)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("bundle.json", json.dumps({"format": 99, "volumen": "9.9"}))
+        archive.writestr("bundle.json", json.dumps(sealed({"format": 99, "volumen": "9.9"})))
     with pytest.raises(UserError, match="format 99"):
         read_bundle(path)
 

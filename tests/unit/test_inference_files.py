@@ -15,7 +15,9 @@ from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.data.volumes import read_volume
 from volumen.errors import UserError
 from volumen.inference import Predictor
-from volumen.inference.files import Wanted, find_images, predict_files, weights_identity
+from volumen.inference.files import find_images, predict_files, weights_identity
+from volumen.inference.output_folder import Wanted
+from volumen.inference.prediction_record import Origin
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def predict(source: Path, out: Path, model: nn.Module | None = None, threshold: 
         Wanted(**wanted),
         normalisation="zscore",
         postprocessing=Postprocessing(steps=(Threshold(level=threshold),)),
-        origin={"run": "r", "which": "best"},
+        origin=Origin(run="r", which="best"),
     )
 
 

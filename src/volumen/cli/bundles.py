@@ -112,12 +112,14 @@ def ensemble(
 
 
 def _refuse_place(out: Path, overwrite: bool) -> None:
-    """A bundle's name, and nothing that would be lost."""
+    """A bundle's name, a place that can be written to, and nothing that would be lost."""
     from volumen.errors import UserError
     from volumen.inference.bundle import SUFFIX
+    from volumen.system.places import writable_file
 
     if out.suffix != SUFFIX:
         raise UserError(f"--out {out} must end in {SUFFIX}, by which bundles are known: use --out {out}{SUFFIX}")
+    writable_file(out)
     if out.exists() and not overwrite:
         raise UserError(f"the bundle {out} exists already: choose another --out, or --overwrite to replace it")
 

@@ -43,12 +43,18 @@ def predict(
     from volumen.config.fragments import postprocessing_override
     from volumen.experiments.evaluate import with_threshold
     from volumen.experiments.predicting import open_predictor, predictor_of
-    from volumen.inference.files import Wanted, find_images, predict_files
+    from volumen.inference.files import LOCK, find_images, predict_files
+    from volumen.inference.output_folder import Wanted, check_output
     from volumen.inference.side_by_side import Processes
     from volumen.reporting.console import console_for
     from volumen.reporting.tables import print_predictions
+    from volumen.system.locks import hold
 
     found = find_images(images)
+    wanted = Wanted(probabilities, view, None if region is None else box(region, "--region"), overwrite, resume)
+    check_output(found, out, wanted)  # before the network is loaded
+    with hold(out, LOCK):
+        pass
     make = partial(
         open_predictor,
         source,
@@ -59,8 +65,7 @@ def predict(
         mirror=mirror,
         rotate=rotate,
     )
-    opened = make()
-    wanted = Wanted(probabilities, view, None if region is None else box(region, "--region"), overwrite, resume)
+    opened = make(processes=parallel)
     with progress_bar("reading", "done") as progress:
         predictions = predict_files(
             opened.predictor,
@@ -70,6 +75,7 @@ def predict(
             normalisation=opened.config.data.normalisation,
             postprocessing=with_threshold(opened.config.postprocessing, threshold),
             origin=opened.origin,
+            say=lambda text: typer.echo(f"note: {text}", err=True),
             progress=progress,
             side_by_side=Processes(parallel, partial(predictor_of, make)) if parallel > 1 else None,
         )

@@ -54,18 +54,19 @@ def submit(
     from volumen.errors import EXIT_FAILURE
     from volumen.experiments.predicting import open_predictor
     from volumen.inference.pace import OutOfTimeError
-    from volumen.inference.submission import How, work_folder_of
+    from volumen.inference.submission import How, check_place, work_folder_of
     from volumen.inference.submission import submit as run
     from volumen.training import parse_duration
 
     budget = None if time_budget is None else parse_duration(time_budget)
     sides = None if tile is None else three_whole_numbers(tile, "--tile")
     overrides = (*postprocessing_override(postprocessing), *(override or ()))
+    folder = work or work_folder_of(archive)
+    check_place(archive, folder, overwrite)  # before the network is loaded
     opened = open_predictor(
         source, which=which, overrides=overrides, tile=sides, overlap=overlap, mirror=mirror, rotate=rotate
     )
     config = opened.config
-    folder = work or work_folder_of(archive)
     try:
         with progress_bar("reading", "steps") as progress:
             made = run(

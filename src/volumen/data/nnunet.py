@@ -148,7 +148,8 @@ def _read_index(folder: Path) -> Index:
         raise UserError(f"{folder} is no nnU-Net data set: it has no {INDEX}")
     fix = "mend it by nnU-Net's description of it (version 2), or export the data set again"
     values = parse_json(read_bounded(path, fix, MOST_INDEX_BYTES), path, fix, unique_keys=True)
-    return typed(values, Index, path, fix)
+    index: Index = typed(values, Index, path, fix)
+    return index
 
 
 def _listed(names: Iterable[str]) -> str:

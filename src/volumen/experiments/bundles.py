@@ -8,9 +8,10 @@ from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.out_of_fold import Source
-from volumen.inference.bundle import Bundle, Member, read_bundle, write_bundle
-from volumen.inference.ensemble import Mean
-from volumen.training.checkpoint import load_for_inference
+from volumen.inference.bundle import Bundle, Member, write_bundle
+from volumen.inference.ensemble import Mean, check_weights
+from volumen.system.places import writable_file
+from volumen.training.checkpoint import Trained, load_trained
 
 HOW_TO_PREDICT = ("inference", "postprocessing")
 
@@ -33,19 +34,21 @@ def bundle_runs(
         overrides: `key=value` of prediction, such as a tuned post-processing, for all of them.
 
     Raises:
-        UserError: A run or checkpoint that does not exist, differing ways to predict that no override settles, or
-            label meanings that differ.
+        UserError: A run or checkpoint that does not exist, differing ways to predict that no override settles, label
+            meanings that differ, a damaged data set, or a place that cannot be written to.
     """
+    writable_file(out)
     if shares is not None and len(shares) != len(runs):
         raise UserError(f"{len(runs)} runs need as many weights, got {len(shares)}")
-    if shares is not None and (any(not 0 <= share < float("inf") for share in shares) or not sum(shares) > 0):
-        raise UserError(f"weights of runs must be finite, not negative, and not all 0: got {list(shares)}")
+    if shares is not None:
+        check_weights(shares)
     members, labels = [], []
     for number, run in enumerate(runs):
-        network, config = load_for_inference(run.run, run.which, overrides)
+        trained = load_trained(run.run, run.which, overrides)
+        config = trained.config
         share = 1.0 / len(runs) if shares is None else shares[number]
-        members.append(Member(f"{run.run.name} ({run.which})", config, dict(network.state_dict()), share))
-        labels.append(_labels(config))
+        members.append(Member(f"{run.run.name} ({run.which})", config, dict(trained.model.state_dict()), share))
+        labels.append(_labels(trained))
     known = [meaning for meaning in labels if meaning]
     if any(meaning != known[0] for meaning in known):
         raise UserError(
@@ -53,8 +56,7 @@ def bundle_runs(
         )
     config = members[0].config if members else Config.model_construct()
     _refuse_different(members)
-    write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
-    return read_bundle(out)
+    return write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
 
 
 def _refuse_different(members: Sequence[Member]) -> None:
@@ -76,9 +78,10 @@ def _refuse_different(members: Sequence[Member]) -> None:
             )
 
 
-def _labels(config: Config) -> dict[str, object]:
+def _labels(trained: Trained) -> dict[str, object]:
     """Meanings of the labels that a run was trained on, where its data set is still there."""
-    try:
-        return PreparedDataset.open(Path(config.data.dataset)).meanings.to_json()
-    except UserError:
+    place = Path(trained.config.data.dataset)
+    if not place.exists():
         return {}
+    dataset = PreparedDataset.open(place)
+    return dataset.meanings.to_json() if dataset.identity == trained.data.dataset else {}

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,8 @@ from volumen.data.normalise import Method, Normalised, occupied
 from volumen.errors import UserError
 from volumen.inference import Predictor, choose_engine
 from volumen.inference.bundle import SUFFIX, read_bundle
+from volumen.inference.prediction_record import Origin
+from volumen.inference.tile_memory import check_tile
 from volumen.runtime import choose_device, choose_precision
 from volumen.training.checkpoint import load_for_inference, override_prediction
 
@@ -28,7 +29,7 @@ class Opened:
     predictor: Predictor
     config: Config
     """How to normalise and to post-process; overrides are in it."""
-    origin: dict[str, Any]
+    origin: Origin
     """What made the weights, for the record; the same weights under another file name have the same."""
 
 
@@ -40,6 +41,7 @@ def predictor_for(
     overlap: float | None = None,
     mirror: bool | None = None,
     rotate: bool | None = None,
+    processes: int = 1,
 ) -> Predictor:
     """A predictor as a configuration wants it.
 
@@ -50,12 +52,14 @@ def predictor_for(
         overlap: Instead of the configured one, share of a tile.
         mirror: Instead of the configured choice.
         rotate: Instead of the configured choice.
+        processes: How many of it share the machine's memory.
 
     Raises:
-        UserError: A device or an engine that is not there, or tiles that do not suit the model.
+        UserError: A device or an engine that is not there, tiles that do not suit the model, or that do not fit into
+            memory.
     """
     device = choose_device(config.device)
-    return Predictor(
+    predictor = Predictor(
         model,
         tile=tile or config.tile,
         overlap=config.inference.overlap if overlap is None else overlap,
@@ -65,6 +69,8 @@ def predictor_for(
         rotate=config.inference.rotate if rotate is None else rotate,
         engine=choose_engine(config.inference.engine, device),
     )
+    check_tile(predictor, processes)
+    return predictor
 
 
 def open_predictor(
@@ -76,6 +82,7 @@ def open_predictor(
     overlap: float | None = None,
     mirror: bool | None = None,
     rotate: bool | None = None,
+    processes: int = 1,
 ) -> Opened:
     """Open a run or a bundle for prediction.
 
@@ -87,15 +94,13 @@ def open_predictor(
         overlap: Instead of the configured one, share of a tile.
         mirror: Instead of the configured choice.
         rotate: Instead of the configured choice.
+        processes: How many processes will open it, and share the machine's memory.
 
     Raises:
         UserError: Neither a run nor a bundle, a damaged one, weights that are not there, or settings that do not suit.
     """
     is_bundle = source.suffix == SUFFIX if not source.exists() else source.is_file()
-    if not is_bundle:
-        model, config = load_for_inference(source, which, overrides)
-        origin: dict[str, Any] = {"run": source.name, "which": which}
-    else:
+    if is_bundle:
         if which != DEFAULT_WHICH:
             raise UserError(
                 f"--which {which} does not go with the bundle {source}: its weights were chosen when it was made; "
@@ -105,10 +110,20 @@ def open_predictor(
         model, config = bundle.model(), bundle.config
         if overrides:
             config = override_prediction(config, overrides, f"of {source}")
-        origin = {"bundle": bundle.identity, "members": [member.name for member in bundle.members]}
-    predictor = predictor_for(model, config, tile=tile, overlap=overlap, mirror=mirror, rotate=rotate)
-    made = {"precision": predictor.precision.name, "engine": predictor.engine_name}
-    return Opened(predictor, config, {**origin, **made})
+    else:
+        model, config = load_for_inference(source, which, overrides)
+    predictor = predictor_for(
+        model, config, tile=tile, overlap=overlap, mirror=mirror, rotate=rotate, processes=processes
+    )
+    origin = Origin(
+        run=None if is_bundle else source.name,
+        which=None if is_bundle else which,
+        bundle=bundle.identity if is_bundle else None,
+        members=tuple(member.name for member in bundle.members) if is_bundle else None,
+        precision=predictor.precision.name,
+        engine=predictor.engine_name,
+    )
+    return Opened(predictor, config, origin)
 
 
 def predictor_of(make: Callable[[], Opened]) -> Predictor:

@@ -1,5 +1,6 @@
 """The zip that is submitted: written whole or not at all, and read back before it takes its place."""
 
+import hashlib
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 
 from volumen.data.volumes import VolumeError, decode_volume
 from volumen.files import atomic_path
+from volumen.system.names import checked_name, shown
 
 SHOWN = 10  # problems named in an error; one cause often makes one for each case
 
@@ -20,6 +22,7 @@ def write_archive(
     archive: Path,
     masks: Mapping[str, Path],
     shapes: Mapping[str, tuple[int, ...]],
+    hashes: Mapping[str, str],
     progress: Callable[[str, int, int], None] = lambda name, done, of: None,
 ) -> None:
     """Zip masks and read the zip back; only one without a fault takes its place.
@@ -28,10 +31,12 @@ def write_archive(
         archive: The zip.
         masks: File by name in the zip.
         shapes: What each mask's shape has to be, z y x: the image's.
+        hashes: SHA-256 of each mask's file, from when it was made.
         progress: Told the member's name, and how many of how many are written and checked.
 
     Raises:
-        ArchiveError: What was read back is not what has to be in it; nothing is left.
+        ArchiveError: A mask is not what was made, or what was read back is not what has to be in it; nothing is left.
+        UserError: A name is a path.
         OSError: No room, or no permission; nothing is left.
     """
     steps = 2 * len(masks)
@@ -39,11 +44,16 @@ def write_archive(
         # Masks are compressed already. Equal masks make equal bytes: no times, no owners.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
             for number, (name, path) in enumerate(masks.items(), start=1):
-                member = zipfile.ZipInfo(name)
+                member = zipfile.ZipInfo(checked_name(name, "mask", archive))
                 member.external_attr = 0o644 << 16
-                file.writestr(member, path.read_bytes())
+                content = path.read_bytes()
+                if hashlib.sha256(content).hexdigest() != hashes[name]:
+                    raise ArchiveError(f"{path} is not what was predicted any more: start again, and it is made anew")
+                file.writestr(member, content)
                 progress(name, number, steps)
-        problems = problems_of(temporary, shapes, lambda name, done, of: progress(name, len(masks) + done, steps))
+        problems = problems_of(
+            temporary, shapes, hashes, lambda name, done, of: progress(name, len(masks) + done, steps)
+        )
         if problems:
             more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
             raise ArchiveError(
@@ -54,29 +64,35 @@ def write_archive(
 def problems_of(
     archive: Path,
     shapes: Mapping[str, tuple[int, ...]],
+    hashes: Mapping[str, str],
     progress: Callable[[str, int, int], None] = lambda name, done, of: None,
 ) -> tuple[str, ...]:
-    """What is wrong with a zip of masks: names, checksums, types, values, shapes.
+    """What is wrong with a zip of masks: names, contents, types, values, shapes.
 
     Args:
         archive: The zip.
         shapes: Shape by the name of every member that there has to be, z y x.
+        hashes: SHA-256 of every member's content.
         progress: Told the member's name, and how many of how many are checked.
     """
     try:
         with zipfile.ZipFile(archive) as file:
             names = file.namelist()
             problems = [f"{name} is missing" for name in shapes if name not in names]
-            problems += [f"{name} is not one of the images" for name in dict.fromkeys(names) if name not in shapes]
+            problems += [
+                f"{shown(name)} is not one of the images" for name in dict.fromkeys(names) if name not in shapes
+            ]
             problems += [f"{name} is in it {names.count(name)} times" for name in shapes if names.count(name) > 1]
-            broken = file.testzip()
-            if broken is not None:
-                return (*problems, f"{broken} is damaged: its checksum does not hold")
             for number, name in enumerate((name for name in shapes if name in names), start=1):
-                problems += _of_member(name, file.read(name), shapes[name])
+                content = file.read(name)
+                if hashlib.sha256(content).hexdigest() != hashes[name]:
+                    problems.append(f"{name} is not what was put in")
+                problems += _of_member(name, content, shapes[name])
                 progress(name, number, len(shapes))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        return (f"it is no zip, or a damaged one ({error})",)
+    except OSError:
+        raise
+    except Exception as error:  # zipfile raises what it likes on damaged bytes
+        return (f"it is no zip, or a damaged one ({type(error).__name__}: {error!s:.100})",)
     return tuple(problems)
 
 

@@ -13,6 +13,17 @@ Mean = Literal["probability", "logit"]
 LEAST_PROBABILITY = 1e-7  # a mean of exactly 0 or 1 has no finite logit
 
 
+def check_weights(weights: Sequence[float]) -> None:
+    """Refuse weights that make no mean, with one sentence wherever they come from.
+
+    Raises:
+        UserError: One is NaN, infinite or negative, or all are 0.
+    """
+    total = sum(weights)
+    if any(not weight >= 0 for weight in weights) or not 0 < total < math.inf:
+        raise UserError(f"weights of networks must be finite, not negative, and not all 0: got {list(weights)}")
+
+
 class Ensemble(nn.Module):
     """The weighted mean of several networks' answers, as logits.
 
@@ -25,7 +36,7 @@ class Ensemble(nn.Module):
         divisor: Tile sizes must be multiples of it, z y x: the least common multiple of the members'.
 
     Raises:
-        UserError: No member, another number of weights, or weights that are negative or all 0.
+        UserError: No member, another number of weights, or weights that make no mean.
     """
 
     def __init__(
@@ -37,8 +48,7 @@ class Ensemble(nn.Module):
         given = [1.0] * len(members) if weights is None else list(weights)
         if len(given) != len(members):
             raise UserError(f"an ensemble of {len(members)} networks needs as many weights, got {len(given)}")
-        if any(not weight >= 0 for weight in given) or not sum(given) > 0:
-            raise UserError(f"weights of an ensemble must not be negative, and not all 0: got {given}")
+        check_weights(given)
         self.members = nn.ModuleList(members)
         self.weights = tuple(weight / sum(given) for weight in given)
         self.mean = mean

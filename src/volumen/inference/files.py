@@ -1,15 +1,17 @@
 """Predict TIFF files into TIFF masks: nothing overwritten by accident, nothing half written, everything on record.
 
-`prediction.json` in the output folder says what made the masks (weights by hash, tiles, threshold) and what each one
-looks like. A later call goes on in that folder only with the same settings, so that its masks never are a mixture.
+`prediction.json` in the output folder says what made the masks (weights by hash, tiles, threshold), of which bytes of
+which images, and what was written. A later call goes on in that folder only with the same settings, and keeps a mask
+only if the image and the mask are still the ones on record, so that its masks never are a mixture.
 """
 
-import json
+import hashlib
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import tifffile
@@ -17,79 +19,48 @@ from numpy.typing import NDArray
 
 from volumen.config.postprocessing import Postprocessing
 from volumen.data.normalise import Method, Normalised, occupied, statistics_of
-from volumen.data.volumes import SUFFIXES, VolumeError, read_volume
+from volumen.data.volumes import SUFFIXES, Volume, load_volume
 from volumen.errors import UserError
-from volumen.files import atomic_path, strict_json, write_atomically
-from volumen.inference.accumulator import Region, region_of
-from volumen.inference.degenerate import Appearance, appearance_of
+from volumen.files import sha256_of, write_atomically
+from volumen.inference.accumulator import region_of
+from volumen.inference.degenerate import appearance_of
+from volumen.inference.output_folder import PROBABILITIES, VIEW, Wanted, check_output, refuse_existing, targets
+from volumen.inference.prediction_record import (
+    FilePrediction,
+    Origin,
+    Settings,
+    read_predictions,
+    write_predictions,
+)
 from volumen.inference.predictor import Predictor, weights_identity
 from volumen.postprocess import apply_pipeline
+from volumen.system.locks import hold, sweep
 
-RECORD = "prediction.json"
-PROBABILITIES = "probabilities"
-VIEW = "view"
+LOCK = "predict"
 LARGE_BYTES = 4e9
 """Of probabilities, above which they are put into a file and not into memory."""
 Progress = Callable[[str, int, int], None]
-
-
-class OtherSettingsError(UserError):
-    """The output folder holds masks that were made with other settings."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to write, and what to do about what is there already."""
-
-    probabilities: bool = False
-    """Also `probabilities/NAME`: uint8, 255 times the probability, rounded."""
-    view: bool = False
-    """Also `view/NAME`: the mask as 0 and 255, for looking at."""
-    region: Region | None = None
-    """A box of every image instead of the whole."""
-    overwrite: bool = False
-    resume: bool = False
-    """Skip images whose files are whole."""
-
-
-@dataclass(frozen=True)
-class FilePrediction:
-    """One predicted file."""
-
-    name: str
-    shape: tuple[int, ...]
-    padded_to: tuple[int, ...] | None
-    """The tile's shape where the volume was smaller than the tile, else None."""
-    appearance: Appearance
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in `prediction.json`."""
-        return {**asdict(self), "surface_share": self.appearance.surface_share}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "FilePrediction":
-        """Inverse of `to_json`."""
-        padded = record["padded_to"]
-        return cls(
-            record["name"],
-            tuple(record["shape"]),
-            None if padded is None else tuple(padded),
-            Appearance(**record["appearance"]),
-        )
+Say = Callable[[str], None]
 
 
 def find_images(source: Path) -> tuple[Path, ...]:
     """The TIFF files that a path names: itself, or those directly in the folder, by name.
 
     Raises:
-        UserError: No such path, no TIFF, or a folder without any.
+        UserError: No such path, no TIFF, or a folder without any, or that cannot be read.
     """
-    if source.is_dir():
-        found = tuple(sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()))
-        if not found:
-            raise UserError(f"{source} holds no .tif or .tiff file: give a TIFF volume or a folder of them")
-        return found
-    if not source.exists():
+    try:
+        if source.is_dir():
+            found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+            if not found:
+                raise UserError(f"{source} holds no .tif or .tiff file: give a TIFF volume or a folder of them")
+            return tuple(found)
+        exists = source.exists()
+    except OSError as error:
+        raise UserError(
+            f"{source} cannot be read ({error.strerror}): give a TIFF volume or a folder of them"
+        ) from error
+    if not exists:
         raise UserError(f"{source} does not exist: give a TIFF volume or a folder of them")
     if source.suffix.lower() not in SUFFIXES:
         raise UserError(f"{source} is no .tif or .tiff file: give a TIFF volume or a folder of them")
@@ -113,7 +84,8 @@ def predict_files(
     *,
     normalisation: Method,
     postprocessing: Postprocessing,
-    origin: Mapping[str, Any],
+    origin: Origin,
+    say: Say = lambda text: None,
     progress: Progress = lambda name, done, of: None,
     finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
     side_by_side: "SideBySide | None" = None,
@@ -123,11 +95,12 @@ def predict_files(
     Args:
         predictor: Model, tiles and precision.
         images: TIFF volumes.
-        out: Output folder; made if need be.
+        out: Output folder; made if need be. One process at a time predicts into it.
         wanted: What to write besides the masks, and how to treat files that are there.
         normalisation: As in training.
         postprocessing: From probabilities to the mask.
-        origin: What made the weights (run, checkpoint), for the record.
+        origin: What made the weights, for the record.
+        say: Told which masks that were there are predicted again, and why.
         progress: Told the image's name and how many of how many tiles are done.
         finished: Told each image whose files are whole, and whether this call made them. What it or `progress` raises
             ends the call; the images that are finished stay so.
@@ -137,63 +110,70 @@ def predict_files(
         What was predicted, by image; with `resume` also what had been there.
 
     Raises:
-        UserError: An output exists, would replace an input, or the folder holds masks made with other settings; or an
-            image is damaged. All but the last are found before anything is computed.
+        UserError: An output exists, would replace an input, cannot be written, or the folder holds masks made with
+            other settings or is in use; or an image is damaged. All but the last are found before anything is computed.
+        OSError: The disk is full; what is finished stays so.
     """
+    check_output(images, out, wanted)
     settings = _settings(predictor, wanted, normalisation, postprocessing, origin)
-    before = _check_output(images, out, wanted, settings)
-    for folder in (out, *(out / name for name, on in _extras(wanted) if on)):
-        folder.mkdir(parents=True, exist_ok=True)
-    done: dict[str, FilePrediction] = dict(before)
-    _write_record(out, settings, done)  # from here on no mask of other settings counts as done, however this ends
     job = Job(out, wanted, normalisation, postprocessing)
+    with hold(out, LOCK):
+        refuse_existing(images, out, wanted)
+        before = {} if wanted.overwrite else read_predictions(out, settings)
+        done: dict[str, FilePrediction] = dict(before)
+        write_predictions(out, settings, list(done.values()))  # from here on no mask of other settings counts as done
 
-    def keep(prediction: FilePrediction, computed: bool) -> None:
-        if computed:
-            done[prediction.name] = prediction
-            _write_record(out, settings, done)
-        finished(prediction, computed)
+        def keep(prediction: FilePrediction, computed: bool) -> None:
+            if computed:
+                done[prediction.name] = prediction
+                write_predictions(out, settings, list(done.values()))
+            finished(prediction, computed)
 
-    missing = []
-    for path in images:
-        if path.name in before and _is_whole(path, job):
-            keep(before[path.name], False)
-        else:
+        missing = []
+        for path in images:
+            reason = _why_again(path, before.get(path.name), job)
+            if reason is None:
+                keep(before[path.name], False)
+                continue
+            if reason and not wanted.overwrite:
+                say(f"{path.name} is predicted again: {reason}")
             missing.append(path)
-    if side_by_side is not None:
-        side_by_side.run(missing, job, lambda prediction: keep(prediction, True), progress)
-    else:
-        for path in missing:
-            keep(job.predict(predictor, path, read_volume(path), progress), True)
+        try:
+            if side_by_side is not None:
+                side_by_side.run(missing, job, lambda prediction: keep(prediction, True), progress)
+            else:
+                for path in missing:
+                    keep(job.predict(predictor, path.name, load_volume(path), progress), True)
+        finally:
+            sweep(out)  # what processes had not finished writing when they were ended
     return tuple(done[path.name] for path in images)
 
 
 def _settings(
-    predictor: Predictor,
-    wanted: Wanted,
-    normalisation: Method,
-    postprocessing: Postprocessing,
-    origin: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything that decides what a mask looks like, for the record."""
-    return {
-        **origin,
-        "weights_sha256": weights_identity(predictor.model),
-        "normalisation": normalisation,
-        "tile": list(predictor.tile),
-        "overlap": predictor.overlap,
-        "mirror": predictor.mirror,
-        "rotate": predictor.rotate,
-        "region": None if wanted.region is None else [[part.start, part.stop] for part in wanted.region],
-        "postprocessing": postprocessing.model_dump(),
-        "probabilities": "uint8, 255 * probability, rounded" if wanted.probabilities else None,
-    }
+    predictor: Predictor, wanted: Wanted, normalisation: Method, postprocessing: Postprocessing, origin: Origin
+) -> Settings:
+    region = None if wanted.region is None else tuple((part.start, part.stop) for part in wanted.region)
+    return Settings(
+        **asdict(origin),
+        weights_sha256=weights_identity(predictor.model),
+        normalisation=normalisation,
+        tile=predictor.tile,
+        overlap=predictor.overlap,
+        mirror=predictor.mirror,
+        rotate=predictor.rotate,
+        region=region,
+        postprocessing=postprocessing.model_dump(mode="json"),
+        probabilities="uint8, 255 * probability, rounded" if wanted.probabilities else None,
+    )
 
 
-def write_mask(path: Path, volume: NDArray[np.uint8]) -> None:
-    """Write a uint8 volume [Z, Y, X] as a deflate-compressed TIFF stack, whole or not at all."""
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, volume, compression="zlib", photometric="minisblack", metadata={"axes": "ZYX"})
+def write_mask(path: Path, volume: NDArray[np.uint8]) -> str:
+    """Write a uint8 volume [Z, Y, X] as a deflate-compressed TIFF stack, whole or not at all; the file's SHA-256."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, volume, compression="zlib", photometric="minisblack", metadata={"axes": "ZYX"})
+    content = stream.getvalue()
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -205,95 +185,50 @@ class Job:
     normalisation: Method
     postprocessing: Postprocessing
 
-    def predict(self, predictor: Predictor, path: Path, image: NDArray[Any], progress: Progress) -> FilePrediction:
+    def predict(self, predictor: Predictor, name: str, volume: Volume, progress: Progress) -> FilePrediction:
         """Predict an image [Z, Y, X] and write its files, the mask last: where it stands, all is whole."""
-        out, wanted = self.out, self.wanted
+        image, wanted = volume.array, self.wanted
         tiles = predictor.plan(image.shape)
         box = region_of(image.shape, wanted.region)
         there = occupied(image)
         probabilities = predictor.probabilities(
             Normalised(image, statistics_of(image), self.normalisation),
             there,
-            lambda done, of: progress(path.name, done, of),
+            lambda done, of: progress(name, done, of),
             region=wanted.region,
-            scratch=out if 4 * math.prod(image[box].shape) > LARGE_BYTES else None,
+            scratch=self.out if 4 * math.prod(image[box].shape) > LARGE_BYTES else None,
         )
         mask = apply_pipeline(probabilities, self.postprocessing)
-        appearance = appearance_of(path.name, mask, probabilities, there[box])
+        appearance = appearance_of(name, mask, probabilities, there[box])
+        files = {}
         if wanted.probabilities:
             probabilities *= 255
             np.rint(probabilities, out=probabilities)
-            write_mask(out / PROBABILITIES / path.name, probabilities.astype(np.uint8))
+            files[f"{PROBABILITIES}/{name}"] = probabilities.astype(np.uint8)
         if wanted.view:
-            write_mask(out / VIEW / path.name, mask * np.uint8(255))
-        write_mask(out / path.name, mask)
-        return FilePrediction(path.name, mask.shape, tiles.padded_shape if tiles.is_padded else None, appearance)
+            files[f"{VIEW}/{name}"] = mask * np.uint8(255)
+        files[name] = mask
+        written = {place: write_mask(self.out / place, content) for place, content in files.items()}
+        padded = tiles.padded_shape if tiles.is_padded else None
+        return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written)
 
 
-def _extras(wanted: Wanted) -> tuple[tuple[str, bool], ...]:
-    return ((PROBABILITIES, wanted.probabilities), (VIEW, wanted.view))
+def _why_again(path: Path, before: FilePrediction | None, job: Job) -> str | None:
+    """Why an image has to be predicted: empty where nothing of it was there, None where its files are whole."""
+    places = targets(path, job.out, job.wanted)
+    if before is None:
+        return "the record does not know its files" if any(place.exists() for place in places.values()) else ""
+    if _sha256(path) != before.image_sha256:
+        return "the image is not the one that its mask was made of"
+    for name, place in places.items():
+        found = _sha256(place)
+        if found is None or found != before.files.get(name):
+            return f"{name} is {'gone' if found is None else 'not what was written'}"
+    return None
 
 
-def _targets(path: Path, out: Path, wanted: Wanted) -> list[Path]:
-    return [out / path.name, *(out / folder / path.name for folder, on in _extras(wanted) if on)]
-
-
-def _check_output(
-    images: Sequence[Path], out: Path, wanted: Wanted, settings: Mapping[str, Any]
-) -> dict[str, FilePrediction]:
-    """What the folder already holds of these settings; refuses whatever would destroy something."""
-    if wanted.overwrite and wanted.resume:
-        raise UserError("--overwrite and --resume exclude each other: choose to replace what is there or to keep it")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: give a folder for the masks")
-    sources = {path.resolve() for path in images}
-    targets = [target for path in images for target in _targets(path, out, wanted)]
-    for target in targets:
-        if target.resolve() in sources:
-            raise UserError(f"the mask {target} would replace an input image: choose another output folder")
-    if wanted.overwrite:
-        return {}
-    if not wanted.resume:
-        existing = [target for target in targets if target.exists()]
-        if existing:
-            shown = ", ".join(str(path) for path in existing[:5]) + (" ..." if len(existing) > 5 else "")
-            raise UserError(
-                f"{len(existing)} of {len(targets)} outputs exist already ({shown}): choose another folder, "
-                "--resume to predict only what is missing, or --overwrite to replace them"
-            )
-    return _read_record(out, settings)
-
-
-def _read_record(out: Path, settings: Mapping[str, Any]) -> dict[str, FilePrediction]:
-    path = out / RECORD
-    if not path.is_file():
-        return {}
+def _sha256(path: Path) -> str | None:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        before = record["settings"]
-        images = {entry["name"]: FilePrediction.from_json(entry) for entry in record["images"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): choose another folder, or --overwrite") from error
-    now = strict_json(settings)
-    differing = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if differing:
-        said = "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in differing)
-        raise OtherSettingsError(
-            f"{out} holds masks made with other settings ({said}): choose another folder, or --overwrite"
-        )
-    return images
-
-
-def _is_whole(path: Path, job: "Job") -> bool:
-    """Whether an image's files can be read and have its shape."""
-    image = read_volume(path)
-    shape = image[region_of(image.shape, job.wanted.region)].shape
-    try:
-        return all(read_volume(target).shape == shape for target in _targets(path, job.out, job.wanted))
-    except VolumeError:
-        return False
-
-
-def _write_record(out: Path, settings: Mapping[str, Any], done: Mapping[str, FilePrediction]) -> None:
-    record = {"settings": settings, "images": [done[name].to_json() for name in sorted(done)]}
-    write_atomically(out / RECORD, json.dumps(strict_json(record), indent=2) + "\n")
+        return sha256_of(path)
+    except OSError:
+        return None

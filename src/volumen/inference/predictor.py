@@ -145,6 +145,7 @@ class Predictor:
         Raises:
             UserError: The model gives anything but one finite logit per voxel, the shapes of image and mask differ, the
                 region lies outside, or the scratch folder has no room.
+            StopWanted: Somebody asked a training to stop.
         """
         tiles = self.plan(image.shape)
         if mask is not None and mask.shape != image.shape:

@@ -1,21 +1,26 @@
 """Several volumes at a time, each in a process of its own with its share of the cores."""
 
-import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pebble import ProcessExpired
 
-from volumen.data.volumes import read_volume
+from volumen.data.volumes import load_volume
 from volumen.errors import UserError
-from volumen.inference.files import FilePrediction, Job, Progress
+from volumen.inference.files import Job, Progress
+from volumen.inference.prediction_record import FilePrediction
 from volumen.inference.predictor import Predictor
 from volumen.runtime import physical_cores, tune_allocator
+from volumen.system.processes import pool_of
 
-_predictor: Predictor | None = None  # of this process, where it is one of several
+_make: Callable[[], Predictor] | None = None  # of this process, where it is one of several
+_predictor: Predictor | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Processes:
     """Makes the predictor anew in each process; has to be picklable."""
 
     def run(self, paths: Sequence[Path], job: Job, keep: Callable[[FilePrediction], None], progress: Progress) -> None:
-        """Predict images.
+        """Predict images. However this ends, no process stays.
 
         Args:
             paths: TIFF volumes.
@@ -40,35 +45,47 @@ class Processes:
             progress: Told how many of how many images are done.
 
         Raises:
-            UserError: An image is damaged, or a process was killed; images that are finished stay so.
+            UserError: An image is damaged, or a process was killed, whose image is named; images that are finished
+                stay so.
         """
         if not paths:
             return
         threads = max(1, physical_cores() // self.count)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.count, context, _begin, (self.make, threads)) as pool:
-            futures = [pool.submit(_predict, path, job) for path in paths]
-            try:
-                for number, future in enumerate(as_completed(futures), start=1):
-                    keep(future.result())
-                    progress(f"{self.count} volumes side by side", number, len(paths))
-            except BrokenProcessPool as error:
-                raise UserError(
-                    "a process was killed while it predicted, most likely for want of memory: use a smaller "
-                    "--parallel; with --resume it goes on behind the volumes that are done"
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
+        with pool_of(min(self.count, len(paths)), _begin, (self.make, threads)) as pool:
+            futures: dict[Future[FilePrediction], Path] = {pool.schedule(_predict, args=(path, job)): path for path in paths}
+            for number, future in enumerate(as_completed(futures), start=1):
+                try:
+                    prediction = future.result()
+                except ProcessExpired as death:
+                    raise UserError(_told(f"that predicted {futures[future].name}", death.exitcode)) from death
+                except BrokenProcessPool as death:  # one that had not begun with an image yet
+                    raise UserError(_told("that was to predict", None)) from death
+                keep(prediction)
+                progress(f"{self.count} volumes side by side", number, len(paths))
+
+
+def _told(which: str, exit_code: int | None) -> str:
+    how = "ended" if exit_code is None else f"ended with exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        with suppress(ValueError):
+            how = f"was killed by {signal.Signals(-exit_code).name}"
+    return (
+        f"the process {which} {how}, most likely for want of memory: use a smaller --parallel; with --resume it goes on "
+        "behind the volumes that are done"
+    )
 
 
 def _begin(make: Callable[[], Predictor], threads: int) -> None:
-    global _predictor
+    global _make
     tune_allocator()
     torch.set_num_threads(threads)
-    _predictor = make()
+    _make = make
 
 
 def _predict(path: Path, job: Job) -> FilePrediction:
-    if _predictor is None:
-        raise RuntimeError("the process was not begun")
-    return job.predict(_predictor, path, read_volume(path), lambda name, done, of: None)
+    global _predictor
+    if _predictor is None:  # here and not when the process begins, where an error would have nobody to be told to
+        if _make is None:
+            raise RuntimeError("the process was not begun")
+        _predictor = _make()
+    return job.predict(_predictor, path.name, load_volume(path), lambda name, done, of: None)

@@ -5,26 +5,28 @@ kept one by one in a work folder: killed and started again, no more than the vol
 say nothing (all surface, none, the same everywhere, a second sigmoid) are refused before they become a zip.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from volumen import __version__
 from volumen.config.postprocessing import Postprocessing
 from volumen.data.normalise import Method
 from volumen.errors import UserError
-from volumen.files import sha256_of, strict_json, write_atomically
+from volumen.files import sha256_of
 from volumen.inference import pace
 from volumen.inference.archive import write_archive
 from volumen.inference.degenerate import Symptom, symptoms_of
-from volumen.inference.files import RECORD as MASKS_RECORD
-from volumen.inference.files import FilePrediction, OtherSettingsError, Progress, Wanted, predict_files
+from volumen.inference.files import LOCK, Progress, predict_files
+from volumen.inference.output_folder import Wanted, check_output
 from volumen.inference.pace import Pace, ways_to_be_faster
+from volumen.inference.prediction_record import RECORD as MASKS_RECORD
+from volumen.inference.prediction_record import FilePrediction, Origin, OtherSettingsError
 from volumen.inference.predictor import Predictor
 from volumen.inference.unlabelled import Image, find_test_images, read_images
+from volumen.system.locks import hold
+from volumen.system.places import writable_file, writable_folder
+from volumen.system.records import DamagedError, write_record
 
 RECORD = "submission.json"
 EARLY = 2
@@ -39,7 +41,7 @@ class How:
     predictor: Predictor
     normalisation: Method
     postprocessing: Postprocessing
-    origin: Mapping[str, Any]
+    origin: Origin
     """What made the weights, for the record."""
 
 
@@ -94,46 +96,57 @@ def submit(
         OSError: The disk is full or fails; no zip is written, and the masks that are done are kept.
     """
     started = pace.clock()
-    _check_place(archive, work, overwrite)
-    images = read_images(find_test_images(source), progress)
-    reserve = 2 * (pace.clock() - started)  # zipping and reading back touch as many voxels as reading did
-    watch = Pace(
-        {image.path.name: image.voxels for image in images},
-        budget_seconds,
-        started=started,
-        reserve_seconds=reserve,
-        faster=ways_to_be_faster(how.predictor, [image.shape for image in images]),
-        say=say,
-    )
-    predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, progress)
-    symptoms = _symptoms(predictions, images)
-    if symptoms and not accept_degenerate:
-        raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
-    shapes = {image.path.name: image.shape for image in images}
-    write_archive(archive, {name: work / name for name in shapes}, shapes, progress)
-    empty = tuple(image.path.name for image in images if image.is_empty)
-    made = Submission(archive, predictions, symptoms, empty, sha256_of(archive))
-    _write_record(work, made, how)
+    check_place(archive, work, overwrite)
+    with hold(work, "submit"):
+        images = read_images(find_test_images(source), progress)
+        check_output([image.path for image in images], work, Wanted(resume=True))
+        reserve = 2 * (pace.clock() - started)  # zipping and reading back touch as many voxels as reading did
+        watch = Pace(
+            {image.path.name: image.voxels for image in images},
+            budget_seconds,
+            started=started,
+            reserve_seconds=reserve,
+            faster=ways_to_be_faster(how.predictor, [image.shape for image in images]),
+            say=say,
+        )
+        predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, say, progress)
+        symptoms = _symptoms(predictions, images)
+        if symptoms and not accept_degenerate:
+            raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
+        _refuse_changed(predictions, images)
+        shapes = {image.path.name: image.shape for image in images}
+        hashes = {one.name: one.files[one.name] for one in predictions}
+        write_archive(archive, {name: work / name for name in shapes}, shapes, hashes, progress)
+        empty = tuple(image.path.name for image in images if image.is_empty)
+        made = Submission(archive, predictions, symptoms, empty, sha256_of(archive))
+        _write_record(work, made, how)
     return made
 
 
-def _check_place(archive: Path, work: Path, overwrite: bool) -> None:
-    """Everything that can be known to be in the way, before hours of computing."""
+def check_place(archive: Path, work: Path, overwrite: bool) -> None:
+    """Everything that can be known to be in the way, before hours of computing; the folders are made.
+
+    Raises:
+        UserError: The zip's name or place does not do, or the work folder is somebody else's or in use.
+    """
     if archive.suffix.lower() != ".zip":
         raise UserError(f"{archive} must end in .zip: use {archive.with_suffix('.zip')}")
-    if archive.is_dir():
-        raise UserError(f"{archive} is a folder: give the name of the zip to write")
+    writable_file(archive)
     if archive.exists() and not overwrite:
         raise UserError(f"{archive} exists already: choose another name, or --overwrite to replace it")
-    for folder in (archive.parent, work):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / ".volumen-probe", b"")
-            (folder / ".volumen-probe").unlink()
-        except OSError as error:
-            raise UserError(f"{folder} cannot be written to ({error.strerror}): choose another place") from error
+    writable_folder(work)
     if not (work / MASKS_RECORD).exists() and any(not path.name.startswith(".") for path in work.iterdir()):
         raise UserError(f"{work} holds files that no submission put there: choose an empty folder with --work")
+    for kind in ("submit", LOCK):
+        with hold(work, kind):
+            pass
+
+
+def _refuse_changed(predictions: Sequence[FilePrediction], images: Sequence[Image]) -> None:
+    """Images that are not the ones any more that were read at the beginning."""
+    for prediction, image in zip(predictions, images, strict=True):
+        if prediction.image_sha256 != image.sha256:
+            raise UserError(f"{image.path} was changed while the images were predicted: start again")
 
 
 def _predict(
@@ -143,9 +156,9 @@ def _predict(
     watch: Pace,
     overwrite: bool,
     accept_degenerate: bool,
+    say: Callable[[str], None],
     progress: Progress,
 ) -> tuple[FilePrediction, ...]:
-    content = "\n".join(f"{image.path.name} {image.sha256}" for image in images)
     seen: list[FilePrediction] = []
 
     def tile(name: str, done: int, of: int) -> None:
@@ -167,14 +180,15 @@ def _predict(
             wanted,
             normalisation=how.normalisation,
             postprocessing=how.postprocessing,
-            origin={**how.origin, "images_sha256": hashlib.sha256(content.encode()).hexdigest()},
+            origin=how.origin,
+            say=say,
             progress=tile,
             finished=finished,
         )
 
     try:
         return run(Wanted(resume=True))
-    except OtherSettingsError:
+    except (OtherSettingsError, DamagedError):
         if not overwrite:
             raise
     return run(Wanted(overwrite=True))
@@ -206,9 +220,9 @@ def _write_record(work: Path, made: Submission, how: How) -> None:
         "volumen": __version__,
         "archive": made.archive.name,
         "sha256": made.sha256,
-        "origin": dict(how.origin),
+        "origin": asdict(how.origin),
         "masks": {one.name: list(one.shape) for one in made.predictions},
         "empty_images": list(made.empty_images),
         "accepted_degenerate": [asdict(symptom) for symptom in made.symptoms],
     }
-    write_atomically(work / RECORD, json.dumps(strict_json(record), indent=2) + "\n")
+    write_record(work / RECORD, record)

@@ -13,8 +13,9 @@ TEXT_COLUMNS = ("scroll", "shape z y x", "what")
 
 def console_for(stream: IO[str] | None = None) -> Console:
     """A console that never cuts a table off: the terminal's own width, or enough where there is none."""
-    console = Console(file=stream, highlight=False)
-    return console if console.is_terminal else Console(file=stream, highlight=False, width=PIPE_WIDTH, no_color=True)
+    plain = {"highlight": False, "markup": False}  # names of files may hold brackets
+    console = Console(file=stream, **plain)
+    return console if console.is_terminal else Console(file=stream, **plain, width=PIPE_WIDTH, no_color=True)
 
 
 def plain_table(title: str, headings: Sequence[str]) -> Table:

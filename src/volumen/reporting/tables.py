@@ -8,7 +8,7 @@ from rich.table import Table
 
 from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings
-from volumen.inference.files import FilePrediction
+from volumen.inference.prediction_record import FilePrediction
 from volumen.metrics import Summary
 from volumen.reporting.console import plain_table
 from volumen.reporting.distribution_table import print_distribution

@@ -70,3 +70,9 @@ def one_line(text: str, longest: int = 200) -> str:
 def csv_text(text: str) -> str:
     """Text for a cell of a table that a spreadsheet may open: what it would take for a formula gets a quote before."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def printable(text: str) -> str:
+    """Text of somebody else's as it can be shown on a terminal: on one line, without control characters, short."""
+    safe = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return safe if len(safe) <= LONGEST_BYTES else f"{safe[: LONGEST_BYTES - 3]}..."

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -17,11 +16,11 @@ from volumen.config.schema import Config
 from volumen.doctor.cost.memory_trial import is_out_of_memory
 from volumen.errors import UserError
 from volumen.runtime import choose_device
+from volumen.system import memory
 
 RESERVE = 0.05  # of what is available: allocation is not quite a straight line
 TRIALS = 3  # of a predicted largest batch, each a tenth smaller than the one before
 TRIAL_SECONDS = 40.0
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -135,24 +134,7 @@ def available_bytes(config: Config) -> int:
     """
     if choose_device(config.device).type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except OSError as error:
-        raise UserError("this system has no /proc/meminfo: available memory is known on Linux only") from error
-    return min([*sizes, *_group_rooms()])
-
-
-def _group_rooms() -> list[int]:
-    """What is left of the limits of control groups, versions 2 and 1."""
-    rooms = []
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most, now = ((CGROUP / name).read_text(encoding="ascii").strip() for name in (limit, used))
-            rooms.append(max(int(most) - int(now), 0))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-    return rooms
+    available = memory.available_bytes()
+    if available is None:
+        raise UserError("this system has no /proc/meminfo: available memory is known on Linux only")
+    return available

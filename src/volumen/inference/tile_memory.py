@@ -1,0 +1,134 @@
+"""Whether a tile fits into memory, known before anything of its size is allocated.
+
+A network's activations decide. They are counted by running it on PyTorch's `meta` device, where tensors have shapes
+and no memory: what is alive at the same time, at its most.
+"""
+
+import math
+import weakref
+from statistics import median_high
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from volumen.errors import UserError
+from volumen.inference.predictor import Predictor
+from volumen.inference.tiles import Triple
+from volumen.system.memory import available_bytes
+
+_FLOAT = 4
+_ALIVE = 8  # tensors of that width and the tile's size that are alive at once: no network here comes near
+
+
+def check_tile(predictor: Predictor, processes: int = 1) -> None:
+    """Refuse tiles that this machine has no memory for.
+
+    Args:
+        predictor: Network, tile, precision, device.
+        processes: How many of it share the memory.
+
+    Raises:
+        UserError: The tile needs more than is available; names the largest one that does not.
+    """
+    available = _available(predictor.device)
+    if available is None:
+        return
+    room = available // processes
+    quick = _FLOAT * predictor.batch * math.prod(predictor.tile) * (2 + _ALIVE * _width(predictor.model))
+    if quick <= room:
+        return  # far from it: the network need not be followed
+    needed = bytes_of_tile(predictor, predictor.tile)
+    if needed <= room:
+        return
+    largest = _largest(predictor, room)
+    fits = ",".join(str(side) for side in largest) if largest else "none, not even the smallest tile"
+    among = f" for each of {processes} processes" if processes > 1 else ""
+    raise UserError(
+        f"tiles of {list(predictor.tile)} voxels need about {_said(needed)} with this network, {_said(room)} are "
+        f"available{among}: the largest that fits is {fits} (--tile, or inference.tile)"
+    )
+
+
+def bytes_of_tile(predictor: Predictor, tile: Triple) -> int:
+    """Memory that the tiles of one call take at most, about; without knowledge of the network what goes in and out."""
+    least = 2 * _FLOAT * predictor.batch * math.prod(tile)
+    if least > 2**60:
+        return least
+    peak = _Peak()
+    model = predictor.model
+    was_training = model.training
+    try:
+        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        weightless = {name: tensor.to("meta") for name, tensor in named.items()}
+        with torch.no_grad(), peak:
+            image = torch.empty(predictor.batch, 1, *tile, device="meta")
+            functional_call(model.eval(), weightless, (image,))
+    except Exception:  # networks of other libraries may need numbers, which nothing here has
+        return max(least, peak.most)
+    finally:
+        model.train(was_training)
+    share = predictor.precision.dtype.itemsize / _FLOAT
+    return max(least, int(peak.most * share))
+
+
+def _largest(predictor: Predictor, room: int) -> Triple | None:
+    """The largest tile that fits: the one that was asked for, smaller along its longest sides first."""
+    divisor: Triple = getattr(predictor.model, "divisor", (1, 1, 1))
+
+    def within(side: int) -> Triple:
+        z, y, x = (
+            max(unit, min(wanted, side) // unit * unit) for wanted, unit in zip(predictor.tile, divisor, strict=True)
+        )
+        return z, y, x
+
+    low, high = 0, max(predictor.tile)
+    while high - low > max(divisor):
+        middle = (low + high) // 2
+        fits = bytes_of_tile(predictor, within(middle)) <= room
+        low, high = (middle, high) if fits else (low, middle)
+    return within(low) if low else None
+
+
+def _width(model: nn.Module) -> int:
+    """Channels of the layer in the middle by width; the widest ones see few voxels."""
+    return int(median_high([parameter.shape[0] for parameter in model.parameters() if parameter.ndim > 1] or [1]))
+
+
+def _available(device: torch.device) -> int:
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_bytes()
+
+
+def _said(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"
+
+
+class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Bytes of all tensors that are alive at once, at their most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._see(leaf.untyped_storage())
+        return result
+
+    def _see(self, storage: Any) -> None:
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self.now -= size
