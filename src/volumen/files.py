@@ -6,7 +6,6 @@ taken back if it did not fit. What records and logs hold, and how they are read,
 
 import errno
 import hashlib
-import json
 import math
 import numbers
 import os

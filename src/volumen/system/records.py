@@ -278,5 +278,8 @@ def _record_of(line: bytes, owner: str) -> dict[str, Any] | None:
     body = line[:-_ENDING] + b"}"
     if line[-_ENDING:] != f',"{CHECK}":"{_line_check(body, owner)}"}}'.encode():
         return None
-    record = parse_json(body, "a line", "")
+    try:
+        record = parse_json(body, "a line", "")
+    except DamagedError:
+        return None
     return record if isinstance(record, dict) and type(record.get(LINE)) is int else None
