@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from volumen.config.postprocessing import Postprocessing
 from volumen.errors import UserError
 from volumen.experiments.evaluation_types import EvaluationRecord
 from volumen.experiments.scoring import FORMAT_VERSION, Evaluation
@@ -88,11 +87,12 @@ def load_evaluation(run: Path) -> Evaluation:
     checked: EvaluationRecord = typed(record, EvaluationRecord, path, fix)
     for case in checked["cases"]:
         checked_name(case["id"], "case id", path)
+    if "postprocessing" in checked["settings"]:
+        typed(checked["settings"]["postprocessing"], Postprocessing, f"{path}: settings.postprocessing", fix)
     try:
-        evaluation = Evaluation.from_dict(checked)
-    except (ValueError, ValidationError) as error:
-        raise DamagedError(f"{path} is damaged ({' '.join(str(error).split())!s:.160}): {fix}") from error
-    return evaluation
+        return Evaluation.from_dict(checked)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged ({error}): {fix}") from error
 
 
 def read_pictures(run: Path, evaluation: Evaluation) -> tuple[dict[str, bytes], tuple[str, ...]]:

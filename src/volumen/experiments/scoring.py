@@ -219,8 +219,7 @@ class Evaluation:
         """Inverse of `record`; means, summaries and effects of steps are computed anew.
 
         Raises:
-            ValueError: Two cases are alike, a picture is of no case, cases went through different steps, or the
-                settings hold no post-processing that there is.
+            ValueError: Two cases are alike, a picture is of no case, or cases went through different steps.
         """
         span = record["label_range"]
         found = cls(
@@ -236,7 +235,8 @@ class Evaluation:
             raise ValueError("two of its cases have the same id")
         if not set(found.pictures) <= set(ids):
             raise ValueError("it names pictures of cases that it does not have")
-        _ = found.step_effects, found.postprocessing  # both refuse what they cannot make sense of
+        if not found.step_effects and any(case.steps for case in found.cases):
+            raise ValueError("some of its cases went through steps and others did not")
         return found
 
     def _distribution(self) -> dict[str, Any] | None:

@@ -163,11 +163,15 @@ def typed(value: Any, kind: type[T] | Any, name: object, fix: str) -> T:
         result: T = _adapter(kind).validate_json(json.dumps(value, allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "it"
-        raise DamagedError(
-            f"{name} is damaged ({place}: {first['msg']}, got {shown(first.get('input'))}): {fix}"
-        ) from error
+        place = _one_line(".".join(str(part) for part in first["loc"]), 80) or "it"
+        found = f"{_one_line(first['msg'], 300)}, got {shown(first.get('input'))}"
+        raise DamagedError(f"{name} is damaged ({place}: {found}): {fix}") from error
     return result
+
+
+def _one_line(text: str, longest: int) -> str:
+    """Text that may quote a record, for an error: printable, short."""
+    return text.encode("unicode_escape").decode()[:longest]
 
 
 @cache
