@@ -131,7 +131,7 @@ def histogram_chart(
     groups = [group for group in groups if len(group[1])]
     if not groups:
         return NOTHING
-    ticks = nice_ticks(0.0, max(max(values) for _, values, _ in groups) or 1.0, 6)
+    ticks = nice_ticks(0.0, drawable(max(max(values) for _, values, _ in groups)) or 1.0, 6)
     top = ticks[-1] + (ticks[1] - ticks[0])
     counts = [[0] * bins for _ in groups]
     for number, (_, values, _) in enumerate(groups):

@@ -4,10 +4,10 @@ A template is a literal with braces, `html('<td class="{}">{:.3f}</td>', kind, v
 and of nothing else, so text from a record cannot get into one without coming through `html`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from functools import cache
 from html import escape
 from string import Formatter
-from typing import Any
 
 from volumen.reporting.words import printable
 
@@ -18,19 +18,6 @@ class Markup(str):
     __slots__ = ()
 
 
-class _Escaping(Formatter):
-    """Fills in a template; a field is a value, never a look into one."""
-
-    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """The value itself: dots and brackets in a field are a mistake in the template."""
-        return self.get_value(int(field_name) if field_name.isdigit() else field_name, args, kwargs), field_name
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        """Markup as it is, everything else escaped."""
-        return value if isinstance(value, Markup) else escape(printable(format(value, format_spec)), quote=True)
-
-
-_FORMATTER = _Escaping()
 NOTHING = Markup("")
 
 
@@ -38,11 +25,46 @@ def html(template: str, *values: str | float, **named: str | float) -> Markup:
     """Fill values into a template.
 
     Args:
-        template: A literal; attributes stand in quotes, double braces are braces.
+        template: A literal; double braces are braces.
         values: For `{}`, with a format where need be; Markup goes in as it is, everything else is escaped.
         named: For `{name}`.
+
+    Raises:
+        TypeError: Too few or too many values, or one that is no Markup inside of a tag and outside of quotes, where
+            escaping does not keep a text from becoming an attribute.
     """
-    return Markup(_FORMATTER.vformat(template, values, named))
+    waiting: Iterator[str | float] = iter(values)
+    parts = []
+    for literal, field, specification, bare in _parsed(template):
+        parts.append(literal)
+        if field is None:
+            continue
+        value = named[field] if field else next(waiting, None)
+        if value is None or (bare and not isinstance(value, Markup)):
+            raise TypeError(f"the template {template!r} wants {'markup' if bare else 'another value'}, got {value!r}")
+        if isinstance(value, Markup):
+            parts.append(value)
+        else:
+            parts.append(escape(printable(format(value, specification)), quote=True))
+    if next(waiting, None) is not None:
+        raise TypeError(f"the template {template!r} has no place for so many values")
+    return Markup("".join(parts))
+
+
+@cache
+def _parsed(template: str) -> tuple[tuple[str, str | None, str, bool], ...]:
+    """Literal text, the field after it, its format, and whether the field stands in a tag outside of quotes."""
+    found, inside, quote = [], False, ""
+    for literal, field, specification, _ in Formatter().parse(template):
+        for letter in literal:
+            if quote:
+                quote = "" if letter == quote else quote
+            elif inside:
+                quote, inside = (letter if letter in "\"'" else ""), letter != ">"
+            else:
+                inside = letter == "<"
+        found.append((literal, field, specification or "", inside and not quote))
+    return tuple(found)
 
 
 def joined(parts: Iterable[Markup]) -> Markup:
