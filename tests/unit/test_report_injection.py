@@ -44,7 +44,7 @@ MARKUP = "<script>x</script>\"><img src=x onerror=x>'</style></title></svg><scri
 DRIVING = "\x1b[31m\x00\x07\r\x9b2J\u202egnp\u2066 v[red]1[/] [/nothing] :smile: {0} {x!r}"
 TEXTS = (MARKUP, DRIVING)
 HOSTILE = (
-    *TEXTS, "", "\ud800", "x" * 30_000, 10**400, -(10**18), 10**18, -1, 1e300, -1e300, 0.5, 7, True, None, [], {},
+    *TEXTS, "", "\ud800", "x" * 100_001, 10**400, -(10**18), 10**18, -1, 1e300, -1e300, 0.5, 7, True, None, [], {},
     ["a"], {"a": {"b": {"c": {"d": {"e": 1}}}}}, [[[[[1]]]]],
 )  # fmt: skip
 LOGS = ("metrics.jsonl", "events.jsonl", "findings.jsonl")
@@ -95,6 +95,7 @@ def trained_run(folder: Path) -> Path:
     swa = validation_record(1, metrics={"dice": 0.5}, terms={"soft_dice": 0.5}, weights_of="swa")
     log(run, "metrics.jsonl", {**swa, "kind": "validation_swa"})
     when = {"step": 10, "epoch": 1, "time": 1e9}
+    log(run, "events.jsonl", {**when, "kind": "audit", "findings": 1, "accepted": ["P3"]})
     for number in range(2):
         log(run, "events.jsonl", {**when, "kind": "planned_steps", "before": 30 + number, "planned": 40})
     log(run, "events.jsonl", {**when, "kind": "phase", "name": "late", "weights": {"soft_dice": 1.0}})
@@ -218,7 +219,7 @@ def test_every_field_of_a_record_ends_in_a_page_or_in_one_line(name, clean, trai
             one_line(str(error), name)
             continue
         for fault in found.faults:
-            one_line(fault, name)
+            one_line(fault, ".jsonl")
         told = [fault for fault in found.faults if "script" in fault]
         seen = repr((found.records, found.events, found.findings, found.status, told, found.evaluation))
         if seen not in pages:  # the same page again says nothing new
@@ -233,6 +234,39 @@ def one_line(said: str, name: str) -> None:
     assert printable(said) == said
     assert "\n" not in said
     assert len(said) < 900
+
+
+@pytest.mark.parametrize("name", [*RECORDS, "evaluation/slices/case0.png"])
+def test_damage_never_changes_what_is_read_in_silence(name, clean, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(clean, run)
+    read_once(run, monkeypatch)
+    whole, original = read_run(run), (run / name).read_bytes()
+    random = np.random.default_rng(len(name))
+    for number in range(60):
+        damaged = bytearray(original)
+        place = int(random.integers(len(original)))
+        if number % 3 == 0:
+            damaged[place] ^= 1 << int(random.integers(8))
+        elif number % 3 == 1:
+            damaged[place : place + 1] = str(int(random.integers(10))).encode()
+        else:
+            damaged[place : place + int(random.integers(1, 60))] = b""
+        (run / name).write_bytes(damaged)
+        try:
+            found = read_run(run)
+        except UserError as error:
+            one_line(str(error), name)
+            continue
+        assert found == whole or found.faults
+
+
+def test_findings_that_are_gone_altogether_are_missed(clean, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(clean, run)
+    for lose in (lambda path: path.write_bytes(b""), lambda path: path.unlink()):
+        lose(run / "findings.jsonl")
+        assert "findings.jsonl: the audit found 1, 0 can be read" in read_run(run).faults
 
 
 def test_the_free_texts_of_a_configuration_are_texts(tmp_path, allowed):
@@ -252,12 +286,12 @@ def test_a_line_that_no_run_writes_is_left_out_and_said_on_the_page_and_the_term
     log(run, "metrics.jsonl", train_record(7, total="a lot"))
     log(run, "metrics.jsonl", train_record(8, predicted_share=3.0))
     lines = (run / "events.jsonl").read_text().splitlines(keepends=True)
-    (run / "events.jsonl").write_text(lines[0] + lines[1].replace("31", "37") + "".join(lines[3:]))
+    (run / "events.jsonl").write_text(lines[0] + lines[2].replace("31", "37") + "".join(lines[4:]))
     (run / "evaluation" / "slices" / "case0.png").unlink()
     assert volumen(["report", str(run)]) == 0
     said = capsys.readouterr().err.splitlines()
     page = (run / "report.html").read_text(encoding="utf-8")
-    parts = ("events.jsonl: 1 line is damaged", "events.jsonl: 1 line is missing", "total: Input should be a valid")
+    parts = ("events.jsonl: 1 line is damaged", "events.jsonl: 2 lines are missing", "total: Input should be a valid")
     for part in (*parts, "2 such lines", "case0 are missing"):
         assert sum(part in line for line in said) == 1
         assert part in page
@@ -266,7 +300,7 @@ def test_a_line_that_no_run_writes_is_left_out_and_said_on_the_page_and_the_term
 
 
 def test_the_report_s_place_is_known_before_the_work(clean, tmp_path, monkeypatch):
-    monkeypatch.setattr("volumen.reporting.html.read_run", lambda run: pytest.fail("it began"))
+    monkeypatch.setattr("volumen.reporting.html.read_run", lambda *_: pytest.fail("it began"))
     (tmp_path / "file").write_text("")
     for target in (tmp_path, tmp_path / "file" / "report.html", tmp_path / ("n" * 300)):
         with pytest.raises(UserError, match="--out"):

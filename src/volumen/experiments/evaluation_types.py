@@ -11,7 +11,9 @@ Unit = Annotated[float, Field(ge=0, le=1 + ROUNDING)]
 Bits = Annotated[float, Field(ge=0, le=1000)]
 Points = Annotated[float, Field(ge=-100 - ROUNDING, le=100 + ROUNDING)]
 Word = Annotated[str, Field(min_length=1, max_length=200)]
-Text = Annotated[str, Field(max_length=20_000)]
+Text = Annotated[str, Field(max_length=100_000)]
+Note = Annotated[str, Field(max_length=1_000_000)]
+"""Some list the cases that they are about."""
 Bins = Annotated[list[Count], Field(min_length=100, max_length=100)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -113,7 +115,7 @@ class Case(TypedDict):
     """`CaseResult`."""
 
     id: Word
-    scroll_id: Word
+    scroll_id: Text
     values: Values
     leaderboard: Leaderboard
     appearance: Look
@@ -126,7 +128,7 @@ class Settings(TypedDict):
 
     __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
 
-    run: NotRequired[Word]
+    run: NotRequired[Text]
     which: NotRequired[Word]
     fold: NotRequired[Count | None]
     dataset: NotRequired[Text]
@@ -158,5 +160,5 @@ class EvaluationRecord(TypedDict):
     cases: Annotated[list[Case], Field(min_length=1, max_length=100_000)]
     label_range: tuple[Unit, Unit] | None
     verdicts: list[Judgement]
-    notes: list[Text]
+    notes: list[Note]
     pictures: dict[Word, Sha256]

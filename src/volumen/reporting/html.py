@@ -49,9 +49,9 @@ def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, .
     Raises:
         UserError: No run folder, a damaged file in it, or no place to write to.
     """
-    run_config(run)  # what is no run folder is not written to
+    config = run_config(run)  # what is no run folder is not written to
     target = writable_file(out or run / "report.html", "choose another file with --out")
-    records = read_run(run)
+    records = read_run(run, config)
     write_atomically(target, build_report(records))
     return target, records.faults
 

@@ -17,7 +17,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e10)]
 Moment = Annotated[float, Field(ge=0, le=2.5e11)]
 """Seconds since 1970; up to the year 9999 there is a date for it."""
 Word = Annotated[str, Field(min_length=1, max_length=200)]
-Text = Annotated[str, Field(max_length=20_000)]
+Text = Annotated[str, Field(max_length=100_000)]
 ByTerm = Annotated[dict[Word, Number], Field(max_length=100)]
 
 

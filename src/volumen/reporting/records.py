@@ -49,19 +49,24 @@ class RunRecords:
     """What is damaged and left out, a sentence each."""
 
 
-def read_run(run: Path) -> RunRecords:
+def read_run(run: Path, config: Config | None = None) -> RunRecords:
     """Read a run folder.
+
+    Args:
+        run: The folder.
+        config: Its configuration, where that has been read already.
 
     Raises:
         UserError: It is none, or its configuration, status or evaluation is damaged.
     """
-    config = run_config(run)
+    config = config or run_config(run)
     text = (run / "config.yaml").read_text(encoding="utf-8")
     logs = read_run_logs(run)
     faults = [*logs.faults]
     metrics: list[Record] = _typed_lines(logs.metrics, (MetricRecord,), "metrics.jsonl", faults)
     events: list[Record] = _typed_lines(logs.events, (EventRecord, Details), "events.jsonl", faults)
     findings = None if logs.findings is None else _typed_lines(logs.findings, (FindingRecord,), FINDINGS, faults)
+    faults += _missing_findings(events, 0 if findings is None else len(findings))
     evaluation = load_evaluation(run) if (run / EVALUATION).is_file() else None
     slices, lost = read_pictures(run, evaluation) if evaluation is not None else ({}, ())
     once = {(record["step"], record["kind"]): record for record in metrics}
@@ -96,6 +101,13 @@ def _typed_lines(records: Sequence[Record], kinds: tuple[Any, ...], name: str, f
         count = f"{len(strange)} such lines" if len(strange) > 1 else "a line"
         faults.append(f"{strange[0]} ({count})")
     return whole
+
+
+def _missing_findings(events: Sequence[Record], found: int) -> list[str]:
+    """A fault where the audit said that it found more; a log that was cut at its end does not show it itself."""
+    counts = [event.get("findings") for event in events if event["kind"] == "audit"]
+    told = max((count for count in counts if type(count) is int), default=0)
+    return [f"{FINDINGS}: the audit found {told}, {found} can be read"] if told > found else []
 
 
 def _status(run: Path) -> StatusRecord | None:

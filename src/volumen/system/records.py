@@ -271,7 +271,9 @@ def read_log(path: Path, *, owner: str = "") -> Log:
             continue
         last = number
         records.append(record)
-    if torn and _record_of(torn, owner) is not None:  # whole, but for its end of line
+    if torn and _record_of(torn, owner) is None:
+        damaged += 1  # a crash left it, or the file was cut
+    elif torn:  # whole, but for its end of line
         records.append({key: value for key, value in json.loads(torn).items() if key not in (LINE, CHECK)})
         last += 1
     return Log(tuple(records), damaged, missing, last)
