@@ -26,7 +26,7 @@ from volumen.experiments.baselines import (
     tuned_edge_filter,
     tuned_intensity_threshold,
 )
-from volumen.experiments.evaluate import load_evaluation
+from volumen.experiments.evaluation_file import load_evaluation
 from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
 from volumen.inference import Predictor, probabilities_from_logits

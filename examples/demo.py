@@ -18,7 +18,8 @@ from volumen.cli.main import run
 from volumen.data import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.experiments.baselines import best_constant, tuned_intensity_threshold
-from volumen.experiments.evaluate import Evaluation, load_evaluation
+from volumen.experiments.evaluation_file import load_evaluation
+from volumen.experiments.scoring import Evaluation
 
 # Leaderboard score by which a learned model has to beat each baseline: what lay between the baseline and the winner of
 # the competition.

@@ -20,7 +20,10 @@ from volumen.data.folds import make_folds, save_folds
 from volumen.data.prepare import prepare
 from volumen.errors import UserError
 from volumen.experiments import evaluate
-from volumen.experiments.evaluate import evaluate_run, load_evaluation
+from volumen.experiments.evaluate import evaluate_run
+from volumen.experiments.evaluation_file import load_evaluation, read_pictures
+from volumen.system.records import write_record
+from volumen.training.run_folder import RunFolder, run_owner
 
 IDS = ("11", "12", "21", "22")
 
@@ -71,12 +74,19 @@ def run(tmp_path, prepared, monkeypatch) -> Path:
         ],
     ).config
 
+    RunFolder(tmp_path).write_config(config)
+
     def load(folder: Path, which: str = "best", overrides: Sequence[str] = ()) -> tuple[nn.Module, Config]:
         assert folder == tmp_path
         return Bright(), config
 
     monkeypatch.setattr(evaluate, "load_for_inference", load)
     return tmp_path
+
+
+def contents(run: Path) -> dict[Path, bytes]:
+    """All files of a run but its lock, which nobody holds any more."""
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock-evaluate"}
 
 
 def held_out(prepared: Path, fold: int) -> list[str]:
@@ -187,17 +197,81 @@ def test_the_whole_volume_is_scored_not_a_part_of_it(run, prepared):
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, arguments, said):
     with pytest.raises(UserError, match=said):
         evaluate_run(run, **arguments)
-    assert list(run.iterdir()) == []
+    assert [path.name for path in run.iterdir()] == ["config.yaml"]
 
 
-def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(tmp_path):
+def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(run):
+    path = run / "evaluation.json"
     with pytest.raises(UserError, match="run `volumen evaluate"):
-        load_evaluation(tmp_path)
-    for content in ("{", "{}", "[]", '{"version": 2}'):
-        (tmp_path / "evaluation.json").write_text(content)
-        with pytest.raises(UserError, match=r"is damaged .* again"):
-            load_evaluation(tmp_path)
-    for version in (1, 99):
-        (tmp_path / "evaluation.json").write_text(json.dumps({"version": version}))
-        with pytest.raises(UserError, match=rf"version {version}, this volumen reads version 2: run `volumen evaluate"):
-            load_evaluation(tmp_path)
+        load_evaluation(run)
+    for content in ("{", "{}", "[]", '{"version": 3}', "\xff", "[" * 100_000):
+        path.write_text(content, encoding="latin-1")
+        with pytest.raises(UserError, match=r"evaluation.json (is damaged|has no check).* again"):
+            load_evaluation(run)
+    for version in (1, 2, 99, "<b>", None):
+        write_record(path, {"version": version}, owner=run_owner(run))
+        with pytest.raises(UserError, match=r"is of version .*, expected 3: run `volumen evaluate"):
+            load_evaluation(run)
+
+
+def test_an_evaluation_belongs_to_its_run(run, tmp_path_factory):
+    evaluate_run(run)
+    other = tmp_path_factory.mktemp("other")
+    RunFolder(other).write_config(evaluate.load_for_inference(run)[1])
+    (other / "evaluation.json").write_bytes((run / "evaluation.json").read_bytes())
+    with pytest.raises(UserError, match="or it is of another run"):
+        load_evaluation(other)
+
+
+def test_an_evaluation_that_breaks_off_leaves_the_one_before(run, monkeypatch):
+    before = evaluate_run(run)
+    files = contents(run)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(evaluate, "label_shares", fail)  # after the last picture
+    with pytest.raises(OSError, match="No space"):
+        evaluate_run(run, threshold=0.9)
+    assert contents(run) == files
+    assert load_evaluation(run).to_dict() == before.to_dict()
+    assert read_pictures(run, before)[1] == ()
+
+
+def test_a_second_evaluation_of_a_run_is_refused_while_the_first_goes_on(run):
+    def again(*_: object) -> None:
+        with pytest.raises(UserError, match="in use by"):
+            evaluate_run(run)
+        assert evaluate_run(run, keep=False, cases=["11"]).cases  # which writes nothing
+
+    evaluate_run(run, cases=["21"], progress=again)
+
+
+def test_a_run_that_cannot_be_written_to_is_refused_before_the_work(run, monkeypatch):
+    (run / "evaluation").write_text("in the way")
+    monkeypatch.setattr(evaluate, "predict_case", lambda *_: pytest.fail("it began"))
+    with pytest.raises(UserError, match=r"cannot be written to .*make the run folder"):
+        evaluate_run(run)
+    (run / "evaluation").unlink()
+    (run / "evaluation.json").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        evaluate_run(run)
+
+
+def test_swapped_flipped_and_lost_pictures_are_left_out_and_said(run):
+    evaluation = evaluate_run(run, cases=["11", "12", "21", "22"])
+    assert set(evaluation.pictures) == {"11", "12", "21", "22"}
+    slices = run / "evaluation" / "slices"
+    first, second = (slices / f"{name}.png" for name in ("11", "12"))
+    first_bytes = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(first_bytes)
+    flipped = bytearray((slices / "21.png").read_bytes())
+    flipped[-20] ^= 1
+    (slices / "21.png").write_bytes(flipped)
+    (slices / "22.png").unlink()
+    whole, said = read_pictures(run, load_evaluation(run))
+    assert whole == {}
+    missing, strange = said
+    assert "22 are missing" in missing
+    assert "11, 12, 21 are not those of the evaluation" in strange

@@ -1,6 +1,5 @@
 """The report: whole, self-contained, well-formed, and honest about what is missing or not finite."""
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,15 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from tests.run_folders import fill, log, new_run, status, status_record, train_record, validation_record
 
-from volumen.config import dump_resolved, load_config
 from volumen.errors import UserError
-from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks, score_case
-from volumen.files import append_json_line, write_atomically
+from volumen.experiments.scoring import LabelledCase, score_case
 from volumen.reporting.curves import Axes, Mark, Series, histogram_chart, line_chart, nice_ticks, thin
 from volumen.reporting.evaluation_section import pick
 from volumen.reporting.html import build_report, write_report
-from volumen.reporting.images import encode_png
 from volumen.reporting.records import read_run
 from volumen.reporting.tables import print_evaluation
 from volumen.reporting.training_section import _marks, events_section
@@ -50,55 +47,15 @@ def checked(page: str) -> Checker:
     return checker
 
 
-def train_record(epoch: int, **changes: object) -> dict[str, object]:
-    terms = {"soft_dice": 0.9 / (epoch + 1), "cross_entropy": 0.4}
-    record = {
-        "step": 10 * (epoch + 1), "epoch": epoch, "kind": "train", "total": sum(terms.values()), "terms": terms,
-        "weighted": terms, "learning_rate": 1e-3, "gradient_norm": 1.5, "gradient_norm_maximum": 4.0,
-        "predicted_share": 0.2, "true_share": 0.1, "seconds": 3.0, "loader_seconds": 0.1, "memory_gb": 1.0,
-    }  # fmt: skip
-    return record | changes
-
-
-def validation_record(epoch: int, **changes: object) -> dict[str, object]:
-    metrics = {"dice": 0.1 * epoch, "surface_dice": 0.5, "voi": 0.4, "leaderboard_quick": 0.3, "accuracy": 0.9,
-               "precision": 0.4, "recall": 0.5, "iou": 0.2, "predicted_share": 0.2, "true_share": 0.1}  # fmt: skip
-    return train_record(epoch) | {"kind": "validation", "metrics": metrics, "weights_of": "average"} | changes
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    config = load_config("preset:default", ["data.dataset=somewhere", "name=tale-1"]).config
-    write_atomically(folder / "config.yaml", dump_resolved(config))
-    return folder
-
-
-def fill(folder: Path) -> Evaluation:
-    for epoch in range(5):
-        append_json_line(folder / "metrics.jsonl", train_record(epoch))
-        append_json_line(folder / "metrics.jsonl", validation_record(epoch))
-    event = {"step": 20, "epoch": 1, "time": 0.0, "kind": "rollback", "cause": "<b>loss</b> & more", "total": 1.25}
-    append_json_line(folder / "events.jsonl", event)
-    best = {"metric": "surface_dice", "value": 0.5, "epoch": 3}
-    status = {"state": "finished", "epoch": 5, "planned_epochs": 5, "best": best, "seconds": 725.0, "seconds_left": 0}
-    write_atomically(folder / "status.json", json.dumps(status))
-    label = np.zeros((8, 8, 8), dtype=np.uint8)
-    label[3:5] = 1
-    mask = np.roll(label, 1, axis=0)
-    cases = [LabelledCase("c<1>", "s1", label), LabelledCase("c2", "s2", label)]
-    evaluation = evaluate_masks(cases, {"c<1>": mask, "c2": np.ones_like(mask)}, {"which": "best", "tile": [8, 8, 8]})
-    write_atomically(folder / "evaluation.json", json.dumps(evaluation.to_dict()))
-    (folder / "evaluation" / "slices").mkdir(parents=True)
-    picture = encode_png(np.zeros((4, 4, 3), dtype=np.uint8))
-    write_atomically(folder / "evaluation" / "slices" / "c2.png", picture)
-    return evaluation
+    return new_run(tmp_path / "run")
 
 
 def test_a_whole_run_makes_one_page_that_needs_nothing_else(run):
     fill(run)
-    path = write_report(run)
+    path, faults = write_report(run)
+    assert faults == ()
     assert path == run / "report.html"
     page = path.read_text(encoding="utf-8")
     checker = checked(page)
@@ -130,7 +87,7 @@ def test_every_curve_that_was_recorded_is_there(run):
 
 def test_swa_has_curves_of_its_own(run):
     fill(run)
-    append_json_line(run / "metrics.jsonl", validation_record(4, kind="validation_swa", weights_of="swa"))
+    log(run, "metrics.jsonl", validation_record(4, kind="validation_swa", weights_of="swa"))
     page = build_report(read_run(run))
     assert "Scores, validation, SWA" in page
     assert "Scores, validation, moving average" in page
@@ -144,7 +101,7 @@ def test_a_run_that_has_just_begun_has_a_report_too(run):
 
 
 def test_a_failed_run_says_why(run):
-    write_atomically(run / "status.json", json.dumps({"state": "failed", "epoch": 1, "planned_epochs": 9, "reason": "the loss is nan"}))  # fmt: skip  # noqa: E501
+    status(run, status_record(state="failed", epoch=1, planned_epochs=9, reason="the loss is nan"))
     page = build_report(read_run(run))
     assert "Failed after 1 of 9 epochs. the loss is nan." in page
     assert "chip bad" in page
@@ -152,7 +109,7 @@ def test_a_failed_run_says_why(run):
 
 def test_what_was_not_finite_is_marked_and_breaks_the_line(run):
     for epoch in range(6):
-        append_json_line(run / "metrics.jsonl", train_record(epoch, total=float("nan") if epoch == 3 else 1.0 + epoch))
+        log(run, "metrics.jsonl", train_record(epoch, total=float("nan") if epoch == 3 else 1.0 + epoch))
     chart = next(c for c in build_report(read_run(run)).split("<figure") if "Loss, total" in c)
     assert chart.count('class="lost"') == 1
     assert "train at 4: not finite" in chart
@@ -161,7 +118,7 @@ def test_what_was_not_finite_is_marked_and_breaks_the_line(run):
 
 def test_a_curve_of_nothing_finite_says_so(run):
     for epoch in range(3):
-        append_json_line(run / "metrics.jsonl", train_record(epoch, total=float("nan")))
+        log(run, "metrics.jsonl", train_record(epoch, total=float("nan")))
     page = build_report(read_run(run))
     checked(page)
     assert "No value of this curve was finite" in page
@@ -177,7 +134,7 @@ def test_no_run_folder_and_damaged_files_are_errors_with_a_fix(tmp_path, run):
 
 def test_a_report_can_go_elsewhere(run, tmp_path):
     target = tmp_path / "deep" / "page.html"
-    assert write_report(run, target) == target
+    assert write_report(run, target) == (target, ())
     assert target.is_file()
     assert not (run / "report.html").exists()
 
@@ -212,7 +169,7 @@ def test_a_term_that_a_phase_does_not_have_is_not_called_lost(run):
     for epoch in range(6):
         terms = {"soft_dice": 0.5} if epoch < 3 else {"soft_dice": 0.5, "cross_entropy": 0.4}
         changes = {"terms": terms, "weighted": terms, "gradient_norm": float("nan") if epoch == 5 else 1.0}
-        append_json_line(run / "metrics.jsonl", train_record(epoch, **changes))
+        log(run, "metrics.jsonl", train_record(epoch, **changes))
     charts = {c.split("</h3>")[0].split("<h3>")[-1]: c for c in build_report(read_run(run)).split("<figure")[1:]}
     assert "lost" not in charts["Term: cross entropy"]
     assert charts["Term: cross entropy"].count("<circle") == 3
@@ -221,9 +178,9 @@ def test_a_term_that_a_phase_does_not_have_is_not_called_lost(run):
 
 def test_events_stand_where_their_step_is(run):
     for epoch in range(5):
-        append_json_line(run / "metrics.jsonl", train_record(epoch))
+        log(run, "metrics.jsonl", train_record(epoch))
     for step, epoch in ((20, 2), (25, 2)):  # after the second epoch, whose cursor has moved on, and in the third
-        append_json_line(run / "events.jsonl", {"step": step, "epoch": epoch, "time": 0.0, "kind": "rollback"})
+        log(run, "events.jsonl", {"step": step, "epoch": epoch, "time": 0.0, "kind": "rollback"})
     page = build_report(read_run(run))
     assert "<td class='n'>2</td><td class='n'>20</td>" in page
     assert "<td class='n'>3</td><td class='n'>25</td>" in page
@@ -286,8 +243,11 @@ def test_durations_are_said_for_people(seconds, said):
 
 
 def test_a_row_of_new_plans_is_one_event_and_no_mark():
-    plans = [{"kind": "planned_steps", "step": n, "epoch": n, "before": 100 + n, "planned": 101 + n} for n in range(30)]
-    events = [*plans, {"kind": "rollback", "step": 30, "epoch": 30}, plans[0]]
+    plans = [
+        {"kind": "planned_steps", "step": n, "epoch": n, "time": 0.0, "before": 100 + n, "planned": 101 + n}
+        for n in range(30)
+    ]
+    events = [*plans, {"kind": "rollback", "step": 30, "epoch": 30, "time": 0.0}, plans[0]]
     table = events_section(events, [])
     assert table.count("<tr>") == 1 + 3
     assert "before 100, planned 130, times 30" in table

@@ -9,6 +9,7 @@ from volumen.reporting.images import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     GAP,
+    MOST_SIDE,
     TRUE_POSITIVE,
     TRUTH,
     case_panel,
@@ -81,6 +82,34 @@ def test_small_slices_are_enlarged_and_pictures_are_deterministic():
 def test_a_constant_image_is_no_division_by_zero():
     flat = np.full((4, 4, 4), 7, dtype=np.uint8)
     assert slice_panel(flat, flat * 0, flat * 0, 1, 0).dtype == np.uint8
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9000), (9000, 1, 1), (1, 9000, 1), (1, 2500, 2100), (700, 1, 2)])
+def test_pictures_of_odd_shapes_are_bounded_and_of_the_whole_slice(shape):
+    truth = np.zeros(shape, dtype=np.uint8)
+    truth[-1, -1, -1] = 1
+    picture = case_panel(truth, truth, truth)
+    assert picture.shape[0] <= 3 * (MOST_SIDE + GAP)
+    assert picture.shape[1] <= 3 * (MOST_SIDE + GAP)
+    assert picture.size
+    assert imagecodecs.png_decode(encode_png(picture)).shape == picture.shape
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (4, 4, 0), (4, 4), (2, 2, 2, 2)])
+def test_what_has_no_slices_is_refused(shape):
+    nothing = np.zeros(shape, dtype=np.uint8)
+    with pytest.raises(UserError, match="there is no slice"):
+        slice_panel(nothing, nothing, nothing, 0, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, -1e38])
+def test_voxels_that_are_no_numbers_are_pictures_all_the_same(value):
+    image = np.full((3, 130, 130), value, dtype=np.float32)
+    nothing = np.zeros(image.shape, dtype=np.uint8)
+    assert (slice_panel(image, nothing, nothing, 0, 0)[:, :130] == 0).all()
+    image[:, :, 65:] = 7
+    image[:, :, 100:] = 9
+    assert slice_panel(image, nothing, nothing, 0, 0).dtype == np.uint8
 
 
 @pytest.mark.parametrize(("axis", "index"), [(3, 0), (0, 6), (0, -1)])

@@ -30,9 +30,10 @@ def _loss(context: "Context", options: SubjectOptions) -> int:
     if options.page is not None:
         from volumen.files import write_atomically
         from volumen.reporting.autopsy_page import autopsy_page
+        from volumen.system.places import writable_file
 
+        writable_file(options.page, "choose another file with --page")
         parts = (context.autopsies, context.operating_points, context.image_patches, context.label_patches)
-        options.page.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(options.page, autopsy_page(context.config.name, *parts))
         typer.echo(f"written: {options.page}", err=options.as_json)
     if options.as_json:

@@ -1,5 +1,6 @@
 """`volumen evaluate` and `volumen report`: what a run can do, and on one page."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -62,6 +63,10 @@ def report(
     run: Run, out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the run otherwise.")] = None
 ) -> None:
     """Write one self-contained HTML page about a run."""
+    from volumen.reporting.console import console_for
     from volumen.reporting.html import write_report
 
-    typer.echo(f"report: {write_report(run, out)}")
+    page, faults = write_report(run, out)
+    for fault in faults:
+        console_for(sys.stderr).print(f"warning: {fault}", style="yellow", soft_wrap=True)
+    typer.echo(f"report: {page}")

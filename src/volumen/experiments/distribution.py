@@ -5,7 +5,7 @@ give precision and recall at every threshold, the calibration of the probabiliti
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from volumen.config.experiment import Criterion
 from volumen.data.labels import IGNORE, SURFACE
+from volumen.experiments.evaluation_types import ByProbability, Judgement
 
 BINS = 100
 CALIBRATION_BINS = 10
@@ -144,9 +145,9 @@ class Verdict:
         return {**asdict(self), "sentence": self.sentence}
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Verdict":
+    def from_dict(cls, record: Judgement) -> "Verdict":
         """Inverse of `to_dict`."""
-        return cls(**{one.name: record[one.name] for one in fields(cls)})
+        return cls(record["quantity"], record["target"], record["value"], record["reached"], record["percent"])
 
 
 def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Verdict, ...]:
@@ -193,7 +194,7 @@ def counts_to_json(counts: ProbabilityCounts) -> dict[str, Any]:
     return {"background": list(counts.background), "surface": list(counts.surface)}
 
 
-def counts_from_json(record: Mapping[str, Any]) -> ProbabilityCounts:
+def counts_from_json(record: ByProbability) -> ProbabilityCounts:
     """Inverse of `counts_to_json`."""
     return ProbabilityCounts(tuple(record["background"]), tuple(record["surface"]))
 

@@ -4,8 +4,8 @@ The volumes are those of the fold that the run held out, predicted tile by tile 
 scored with the leaderboard's own metric. A case that the run was trained on is evaluated on request, and called so.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,15 @@ from volumen.data import PreparedDataset
 from volumen.data.folds import Fold, load_folds
 from volumen.errors import UserError
 from volumen.experiments.distribution import Verdict, judge, judge_share
+from volumen.experiments.evaluation_file import (
+    EVALUATION,
+    SLICES,
+    Pictures,
+    waiting_pictures,
+    write_evaluation,
+)
 from volumen.experiments.predicting import predict_case, predictor_for
 from volumen.experiments.scoring import (
-    FORMAT_VERSION,
     CaseResult,
     Evaluation,
     label_shares,
@@ -27,15 +33,14 @@ from volumen.experiments.scoring import (
     score_case,
 )
 from volumen.experiments.step_scores import score_steps
-from volumen.files import write_atomically
 from volumen.inference import Predictor
 from volumen.inference.files import Progress
 from volumen.postprocess import apply_pipeline
-from volumen.reporting.images import case_panel, choose_slices, encode_png
+from volumen.reporting.images import Places, case_panel, choose_slices, encode_png
+from volumen.system.locks import hold
+from volumen.system.places import writable_file, writable_folder
 from volumen.training.checkpoint import load_for_inference
-
-EVALUATION = "evaluation.json"
-SLICES = Path("evaluation") / "slices"
+from volumen.training.run_folder import run_owner
 
 
 def evaluate_run(
@@ -67,7 +72,8 @@ def evaluate_run(
 
     Raises:
         UserError: No run folder, no such checkpoint, fold or case, a threshold out of range, both a fold and cases, or
-            a data set that is not where the run says.
+            a data set that is not where the run says. With `keep` also a run folder that cannot be written to, or that
+            is being evaluated already.
     """
     if fold is not None and cases is not None:
         raise UserError("--fold and --cases exclude each other: give the fold or the case ids")
@@ -76,59 +82,52 @@ def evaluate_run(
     prepared = PreparedDataset.open(dataset or Path(config.data.dataset))
     own, chosen = choose_cases(config, prepared, fold, cases)
     predictor = predictor_for(model, config)
-    slices = run / SLICES if keep else None
-    if slices is not None:
-        slices.mkdir(parents=True, exist_ok=True)
-    results = tuple(
-        _evaluate_case(predictor, config, postprocessing, prepared, name, slices, steps, progress) for name in chosen
-    )
-    settings = {
-        "run": run.name,
-        "which": which,
-        "fold": None if cases is not None else (config.data.fold if fold is None else fold),
-        "dataset": str(prepared.root),
-        "dataset_identity": prepared.identity,
-        "tile": list(config.tile),
-        "overlap": config.inference.overlap,
-        "mirror": config.inference.mirror,
-        "rotate": config.inference.rotate,
-        "engine": predictor.engine_name,
-        "precision": predictor.precision.name,
-        "postprocessing": postprocessing.model_dump(),
-        "slices": {name: list(choose_slices(np.asarray(prepared.label(name)))) for name in chosen},
-    }
-    shares = label_shares(prepared)
-    evaluation = Evaluation(results, settings, _notes(own, chosen, predictor, prepared))
-    evaluation = replace(
-        evaluation,
-        verdicts=_verdicts(evaluation, config, shares),
-        label_range=(min(shares), max(shares)) if shares else None,
-    )
-    if keep:
-        write_atomically(run / EVALUATION, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    with _kept(run) if keep else nullcontext() as pictures:
+        results, places = [], {}
+        for name in chosen:
+            found = _evaluate_case(predictor, config, postprocessing, prepared, name, pictures, steps, progress)
+            results.append(found[0])
+            places[name] = list(found[1])
+        settings = {
+            "run": run.resolve().name,
+            "which": which,
+            "fold": None if cases is not None else (config.data.fold if fold is None else fold),
+            "dataset": str(prepared.root),
+            "dataset_identity": prepared.identity,
+            "tile": list(config.tile),
+            "overlap": config.inference.overlap,
+            "mirror": config.inference.mirror,
+            "rotate": config.inference.rotate,
+            "engine": predictor.engine_name,
+            "precision": predictor.precision.name,
+            "postprocessing": postprocessing.model_dump(),
+            "slices": places,
+        }
+        shares = label_shares(prepared)
+        evaluation = Evaluation(
+            tuple(results),
+            settings,
+            _notes(own, chosen, predictor, prepared),
+            label_range=(min(shares), max(shares)) if shares else None,
+            pictures=pictures.hashes if pictures is not None else {},
+        )
+        evaluation = replace(evaluation, verdicts=_verdicts(evaluation, config, shares))
+        if pictures is not None:
+            pictures.publish()
+            write_evaluation(run, evaluation)
     return evaluation
 
 
-def load_evaluation(run: Path) -> Evaluation:
-    """The evaluation that a run folder holds.
-
-    Raises:
-        UserError: It holds none, one of another version, or a damaged one.
-    """
-    path = run / EVALUATION
-    if not path.is_file():
-        raise UserError(f"{run} has no {EVALUATION}: run `volumen evaluate {run}` first")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version = record["version"]
-        if version != FORMAT_VERSION:
-            raise UserError(
-                f"{path} is of version {version}, this volumen reads version {FORMAT_VERSION}: "
-                f"run `volumen evaluate {run}` again"
-            )
-        return Evaluation.from_dict(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error!r}): run `volumen evaluate {run}` again") from error
+@contextmanager
+def _kept(run: Path) -> Iterator[Pictures]:
+    """The run, held against a second evaluation, and known to be one that the result can be written to."""
+    run_owner(run)
+    fix = f"make the run folder {run} writable, or evaluate a copy of it"
+    writable_file(run / EVALUATION, fix)
+    writable_folder(run / SLICES, fix)
+    wait = "wait until that evaluation ends, or stop it first"
+    with hold(run, "evaluate", fix=wait), waiting_pictures(run) as pictures:
+        yield pictures
 
 
 def with_threshold(settings: Postprocessing, threshold: float | None) -> Postprocessing:
@@ -176,11 +175,11 @@ def _evaluate_case(
     postprocessing: Postprocessing,
     dataset: PreparedDataset,
     case_id: str,
-    slices: Path | None,
+    pictures: Pictures | None,
     steps: bool,
     progress: Progress,
-) -> CaseResult:
-    image = np.asarray(dataset.image(case_id))
+) -> tuple[CaseResult, Places]:
+    """The numbers of a case, and which slices show it."""
     probabilities = predict_case(
         predictor, dataset, case_id, config.data.normalisation, lambda done, of: progress(case_id, done, of)
     )
@@ -192,9 +191,11 @@ def _evaluate_case(
     else:
         mask = apply_pipeline(probabilities, postprocessing)
         result = score_case(truth, mask, probabilities)
-    if slices is not None:
-        write_atomically(slices / f"{case_id}.png", encode_png(case_panel(image, np.asarray(truth.label), mask)))
-    return result
+    places = choose_slices(truth.label)
+    if pictures is not None:
+        panel = case_panel(np.asarray(dataset.image(case_id)), np.asarray(truth.label), mask, places)
+        pictures.add(case_id, encode_png(panel))
+    return result, places
 
 
 def _verdicts(evaluation: Evaluation, config: Config, shares: Sequence[float]) -> tuple[Verdict, ...]:

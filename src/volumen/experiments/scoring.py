@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,13 @@ from volumen.experiments.distribution import (
     counts_from_json,
     counts_to_json,
 )
+from volumen.experiments.evaluation_types import Case, EvaluationRecord
 from volumen.experiments.step_scores import StepEffect, StepScore, step_effects
 from volumen.files import strict_json
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings
 from volumen.metrics import LeaderboardScore, Overlap, Summary, leaderboard, overlap, summarise
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Every number of a case, in the order in which they are shown.
 METRICS: dict[str, Callable[[LeaderboardScore, Overlap], float]] = {
     "leaderboard": lambda score, counts: score.score,
@@ -89,17 +90,22 @@ class CaseResult:
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "CaseResult":
-        """Inverse of `to_dict`."""
-        values = {name: float(record["values"][name]) for name in METRICS}
-        appearance = Appearance(**record["appearance"])
+    def from_dict(cls, record: Case) -> "CaseResult":
+        """Inverse of `to_dict`.
+
+        Raises:
+            ValueError: More surface than there are voxels.
+        """
+        look = Appearance(**record["appearance"])
+        if look.surface_voxels > look.voxels:
+            raise ValueError(f"case {record['id']} has {look.surface_voxels} surface voxels of {look.voxels}")
         counts = record["probability_counts"]
         return cls(
             record["id"],
             record["scroll_id"],
-            values,
+            dict(cast(Mapping[str, float], record["values"])),
             record["leaderboard"],
-            appearance,
+            look,
             None if counts is None else counts_from_json(counts),
             tuple(StepScore.from_dict(step) for step in record["steps"]),
         )
@@ -118,6 +124,8 @@ class Evaluation:
     """The run's own criteria, and its surface shares, held against what was reached."""
     label_range: tuple[float, float] | None = None
     """Least and most surface share of all labels of the data set, where it is known."""
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the slices that were left, by case id."""
 
     @cached_property
     def summary(self) -> dict[str, Summary]:
@@ -184,44 +192,52 @@ class Evaluation:
         """What a reader has to know, and the steps that lower the score by no more than noise."""
         return (*self.notes, *(step.sentence for step in self.step_effects if step.lowers and step.within_noise))
 
+    def record(self) -> dict[str, Any]:
+        """What stands in `evaluation.json`."""
+        return {
+            "version": FORMAT_VERSION,
+            "settings": dict(self.settings),
+            "cases": [case.to_dict() for case in self.cases],
+            "mean": self.mean,
+            "summary": {name: asdict(summary) for name, summary in self.summary.items()},
+            "by_scroll": self.by_scroll,
+            "label_range": None if self.label_range is None else list(self.label_range),
+            "verdicts": [verdict.to_dict() for verdict in self.verdicts],
+            "distribution": self._distribution(),
+            "step_effects": [step.to_dict() for step in self.step_effects],
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+            "pictures": dict(self.pictures),
+        }
+
     def to_dict(self) -> dict[str, Any]:
-        """Strict JSON values, as in `evaluation.json`."""
-        return strict_json(
-            {
-                "version": FORMAT_VERSION,
-                "settings": dict(self.settings),
-                "cases": [case.to_dict() for case in self.cases],
-                "mean": self.mean,
-                "summary": {name: asdict(summary) for name, summary in self.summary.items()},
-                "by_scroll": self.by_scroll,
-                "label_range": None if self.label_range is None else list(self.label_range),
-                "verdicts": [verdict.to_dict() for verdict in self.verdicts],
-                "distribution": self._distribution(),
-                "step_effects": [step.to_dict() for step in self.step_effects],
-                "warnings": list(self.warnings),
-                "notes": list(self.notes),
-            }
-        )
+        """The same as strict JSON values."""
+        return strict_json(self.record())
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Evaluation":
-        """Inverse of `to_dict`; means and summaries are computed anew.
+    def from_dict(cls, record: EvaluationRecord) -> "Evaluation":
+        """Inverse of `record`; means, summaries and effects of steps are computed anew.
 
         Raises:
-            ValueError: The record is of another version.
+            ValueError: Two cases are alike, a picture is of no case, or cases went through different steps.
         """
-        if record["version"] != FORMAT_VERSION:
-            raise ValueError(f"version {record['version']}, expected {FORMAT_VERSION}")
-        cases = tuple(CaseResult.from_dict(case) for case in record["cases"])
-        verdicts = tuple(Verdict.from_dict(verdict) for verdict in record["verdicts"])
         span = record["label_range"]
-        return cls(
-            cases,
-            record["settings"],
+        found = cls(
+            tuple(CaseResult.from_dict(case) for case in record["cases"]),
+            cast(Mapping[str, Any], record["settings"]),
             tuple(record["notes"]),
-            verdicts,
-            None if span is None else (float(span[0]), float(span[1])),
+            tuple(Verdict.from_dict(verdict) for verdict in record["verdicts"]),
+            None if span is None else (span[0], span[1]),
+            record["pictures"],
         )
+        ids = [case.id for case in found.cases]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two of its cases have the same id")
+        if not set(found.pictures) <= set(ids):
+            raise ValueError("it names pictures of cases that it does not have")
+        if not found.step_effects and any(case.steps for case in found.cases):
+            raise ValueError("some of its cases went through steps and others did not")
+        return found
 
     def _distribution(self) -> dict[str, Any] | None:
         counts, used = self.probability_counts, self.operating_point

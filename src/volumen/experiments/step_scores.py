@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.config.postprocessing import Postprocessing
+from volumen.experiments.evaluation_types import Step
 from volumen.metrics import LeaderboardScore, standard_error
 from volumen.metrics.leaderboard import Definition, Truth, analyse_truth, score_masks
 from volumen.metrics.masks import binarise
@@ -36,11 +37,12 @@ class StepScore:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "StepScore":
+    def from_dict(cls, record: Step) -> "StepScore":
         """Inverse of `to_dict`."""
-        report = dict(record["report"])
-        before, after = Counts(**report.pop("before")), Counts(**report.pop("after"))
-        return cls(StepReport(**report, before=before, after=after), float(record["score"]))
+        report = record["report"]
+        turned = report["voxels_added"], report["voxels_removed"]
+        before, after = Counts(**report["before"]), Counts(**report["after"])
+        return cls(StepReport(report["name"], *turned, before, after), record["score"])
 
 
 @dataclass(frozen=True)

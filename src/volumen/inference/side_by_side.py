@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
@@ -52,7 +52,9 @@ class Processes:
             return
         threads = max(1, physical_cores() // self.count)
         with pool_of(min(self.count, len(paths)), _begin, (self.make, threads)) as pool:
-            futures: dict[Future[FilePrediction], Path] = {pool.schedule(_predict, args=(path, job)): path for path in paths}
+            futures: dict[Future[FilePrediction], Path] = {
+                pool.schedule(_predict, args=(path, job)): path for path in paths
+            }
             for number, future in enumerate(as_completed(futures), start=1):
                 try:
                     prediction = future.result()

@@ -3,18 +3,17 @@
 One self-contained HTML file, in the manner of the report.
 """
 
-import base64
 from collections.abc import Mapping
-from html import escape
-from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 
 from volumen.doctor.autopsy import Autopsy, Range
 from volumen.doctor.operating_point import OperatingPoint
-from volumen.reporting.curves import Series, line_chart
+from volumen.reporting.curves import Series, dot, line_chart, pixel
 from volumen.reporting.images import LEGEND, choose_slices, encode_png, slice_panel
+from volumen.reporting.markup import NOTHING, Markup, html, joined
+from volumen.reporting.page import page, picture_source
 
 WIDTH, ROW, LEFT, RIGHT = 640, 34, 150, 66  # pixels of the bars
 COLUMNS = ("weight", "floor", "perfect", "constant", "at p", "background", "surface", "prior", "shuffled", "conflict")
@@ -31,7 +30,7 @@ def autopsy_page(
     points: Mapping[str, OperatingPoint | None],
     images: NDArray[np.float32],
     labels: NDArray[np.uint8],
-) -> str:
+) -> Markup:
     """The page of a configuration.
 
     Args:
@@ -41,61 +40,59 @@ def autopsy_page(
         images: Grey values of the label patches, [N, Z, Y, X].
         labels: The label patches, canonical codes [N, Z, Y, X].
     """
-    style = files("volumen.reporting").joinpath("assets/report.css").read_text(encoding="utf-8")
-    title = f"{name} · loss autopsy"
-    body = "".join(_phase(phase, found, points[phase], images, labels) for phase, found in autopsies.items())
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><style>{style}</style></head><body>'
-        f"<header><p class='kicker'>volumen audit loss</p><h1>{escape(name)}</h1><p>{escape(INTRODUCTION)}</p></header>"
-        f"<main>{body}</main></body></html>\n"
-    )
+    phases = joined(_phase(phase, found, points[phase], images, labels) for phase, found in autopsies.items())
+    head = "<header><p class='kicker'>volumen audit loss</p><h1>{}</h1><p>{}</p></header><main>{}</main>"
+    return page(f"{name} · loss autopsy", html(head, name, INTRODUCTION, phases))
 
 
 def _phase(
     phase: str, found: Autopsy, point: OperatingPoint | None, images: NDArray[np.float32], labels: NDArray[np.uint8]
-) -> str:
-    patch = " x ".join(map(str, found.patch))
-    curve = "" if point is None else _operating_point(point)
-    return (
-        f"<section><h2>Objective of phase {escape(phase)}</h2>"
-        f"<p class='note'>{found.patches} label patches of {patch} voxels</p>{_bars(found)}{_table(found)}"
-        f"<div class='charts apart'>{curve}</div>{_optimum(found, images, labels)}</section>"
+) -> Markup:
+    return html(
+        "<section><h2>Objective of phase {}</h2><p class='note'>{} label patches of {} voxels</p>{}{}"
+        "<div class='charts apart'>{}</div>{}</section>",
+        phase,
+        found.patches,
+        " x ".join(map(str, found.patch)),
+        _bars(found),
+        _table(found),
+        NOTHING if point is None else _operating_point(point),
+        _optimum(found, images, labels),
     )
 
 
-def _bars(found: Autopsy) -> str:
+def _bars(found: Autopsy) -> Markup:
     """Each term's range as a bar from floor to constant, on the scale of its own landmarks."""
     rows = [*found.terms, found.total]
-    body = "".join(_bar(one, number * ROW + 8) for number, one in enumerate(rows))
-    height = len(rows) * ROW + 8
-    legend = (
-        "<div class='legend'><span><i style='--colour:var(--series-3)'></i>floor</span>"
-        "<span><i style='--colour:var(--series-1)'></i>perfect prediction</span>"
-        "<span><i style='--colour:var(--series-2)'></i>best constant</span></div>"
-    )
-    label = "Range of every term from its floor to its best constant"
-    return (
+    return html(
         "<figure class='chart'><h3>Ranges</h3><p class='note'>Each from 0 to its largest landmark. A perfect "
-        f"prediction right of the floor is punished for being perfect.</p>{legend}"
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{body}</svg></figure>'
+        "prediction right of the floor is punished for being perfect.</p>"
+        "<div class='legend'><span><i class='series-3'></i>floor</span>"
+        "<span><i class='series-1'></i>perfect prediction</span>"
+        "<span><i class='series-2'></i>best constant</span></div>"
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="Range of every term from its floor to its best constant">'
+        "{}</svg></figure>",
+        WIDTH,
+        len(rows) * ROW + 8,
+        joined(_bar(one, number * ROW + 8) for number, one in enumerate(rows)),
     )
 
 
-def _bar(one: Range, top: int) -> str:
+def _bar(one: Range, top: int) -> Markup:
     largest = max(one.floor, one.perfect, one.baseline, one.prior, 1e-9)
     middle = top + 10
 
     def at(value: float) -> float:
-        return LEFT + value / largest * (WIDTH - LEFT - RIGHT)
+        return pixel(value, (0.0, largest), (LEFT, WIDTH - RIGHT))
 
+    length = max(at(one.baseline) - at(one.floor), 0)
     parts = [
-        f'<text x="{LEFT - 10}" y="{middle + 4}" text-anchor="end">{escape(one.name)}</text>',
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{middle}" y2="{middle}"/>',
-        f'<rect x="{at(one.floor):.1f}" y="{middle - 5}" height="10" fill="var(--rule)" '
-        f'width="{max(at(one.baseline) - at(one.floor), 0):.1f}"/>',
-        f'<text x="{WIDTH - RIGHT + 14}" y="{middle + 4}">{largest:.3f}</text>',
+        html('<text x="{}" y="{}" text-anchor="end">{}</text>', LEFT - 10, middle + 4, one.name),
+        html('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>', LEFT, WIDTH - RIGHT, middle, middle),
+        html(
+            '<rect x="{:.1f}" y="{}" height="10" fill="var(--rule)" width="{:.1f}"/>', at(one.floor), middle - 5, length
+        ),
+        html('<text x="{}" y="{}">{:.3f}</text>', WIDTH - RIGHT + 14, middle + 4, largest),
     ]
     marks = (
         ("best constant", one.baseline, 2, 9),
@@ -103,27 +100,22 @@ def _bar(one: Range, top: int) -> str:
         ("floor", one.floor, 3, 5),
     )
     for name, value, colour, radius in marks:
-        parts.append(
-            f'<circle cx="{at(value):.1f}" cy="{middle}" r="{radius}" fill="var(--series-{colour})">'
-            f"<title>{escape(one.name)}, {name}: {value:.4f}</title></circle>"
-        )
-    return "".join(parts)
+        parts.append(dot(at(value), middle, colour, radius, f"{one.name}, {name}: {value:.4f}"))
+    return joined(parts)
 
 
-def _table(found: Autopsy) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("term", *COLUMNS))
+def _table(found: Autopsy) -> Markup:
+    head = joined(html("<th>{}</th>", name) for name in ("term", *COLUMNS))
     rows = []
     for one in (*found.terms, found.total):
         values = (one.floor, one.perfect, one.baseline, one.baseline_probability, one.all_background, one.all_surface)
-        numbers = (*values, one.prior, one.shuffled, one.conflict)
-        cells = "".join(f"<td>{value:.3f}</td>" for value in numbers)
-        rows.append(f"<tr><td>{escape(one.name)}</td><td>{one.weight:g}</td>{cells}</tr>")
-    return (
-        f"<div class='scroll apart'><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+        cells = joined(html("<td>{:.3f}</td>", value) for value in (*values, one.prior, one.shuffled, one.conflict))
+        rows.append(html("<tr><td>{}</td><td>{:g}</td>{}</tr>", one.name, one.weight, cells))
+    table = "<div class='scroll apart'><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    return html(table, head, joined(rows))
 
 
-def _operating_point(point: OperatingPoint) -> str:
+def _operating_point(point: OperatingPoint) -> Markup:
     probability = point.population.probability
     answers = tuple((float(q), float(p)) for q, p in zip(probability, point.answer, strict=True))
     left_out = f" Without {', '.join(point.left_out)}, which look at neighbourhoods." if point.left_out else ""
@@ -138,22 +130,21 @@ def _operating_point(point: OperatingPoint) -> str:
     return line_chart("Operating point", series, x_name="true probability q", note=note)
 
 
-def _optimum(found: Autopsy, images: NDArray[np.float32], labels: NDArray[np.uint8]) -> str:
+def _optimum(found: Autopsy, images: NDArray[np.float32], labels: NDArray[np.uint8]) -> Markup:
     best = found.optimum
     panels = []
     for image, label, mask in zip(images, labels, best.masks, strict=True):
-        picture = slice_panel(image, label, mask, 0, choose_slices(label)[0])
-        source = base64.b64encode(encode_png(picture)).decode("ascii")
-        panels.append(
-            f"<p><img alt='image, truth and the optimum of one patch' src='data:image/png;base64,{source}'></p>"
-        )
+        picture = encode_png(slice_panel(image, label, mask, 0, choose_slices(label)[0]))
+        panel = "<p><img alt='image, truth and the optimum of one patch' src='{}'></p>"
+        panels.append(html(panel, picture_source(picture)))
     caption = (
         f"The objective's own optimum: Dice {best.dice:.3f}, surface {best.predicted_share:.1%} (labels "
         f"{best.true_share:.1%}), leaderboard {best.leaderboard:.3f}"
     )
-    colours = "; ".join(f"{name}: {meaning}" for name, _, meaning in LEGEND)
-    return (
-        f"<figure class='slices'><figcaption><b>{escape(caption)}</b><span>image, truth, optimum; one slice of each "
-        f"patch</span></figcaption><div class='panels'>{''.join(panels)}</div>"
-        f"<p class='note'>{escape(colours)}</p></figure>"
+    return html(
+        "<figure class='slices'><figcaption><b>{}</b><span>image, truth, optimum; one slice of each patch</span>"
+        "</figcaption><div class='panels'>{}</div><p class='note'>{}</p></figure>",
+        caption,
+        joined(panels),
+        "; ".join(f"{name}: {meaning}" for name, _, meaning in LEGEND),
     )

@@ -1,21 +1,34 @@
 """Where tables are printed and how they look, for every command alike."""
 
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from volumen.reporting.words import printable
 
 PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
 TEXT_COLUMNS = ("scroll", "shape z y x", "what")
 
 
+class PlainConsole(Console):
+    """A console on which text is text: nothing in it is markup, an emoji's name or an order to the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string comes through here, those in cells and titles of tables as well."""
+        return super().render_str(printable(text), **options)
+
+
 def console_for(stream: IO[str] | None = None) -> Console:
     """A console that never cuts a table off: the terminal's own width, or enough where there is none."""
-    plain = {"highlight": False, "markup": False}  # names of files may hold brackets
-    console = Console(file=stream, **plain)
-    return console if console.is_terminal else Console(file=stream, **plain, width=PIPE_WIDTH, no_color=True)
+    console = PlainConsole(file=stream)
+    return console if console.is_terminal else PlainConsole(file=stream, width=PIPE_WIDTH, no_color=True)
 
 
 def plain_table(title: str, headings: Sequence[str]) -> Table:

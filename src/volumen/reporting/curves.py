@@ -1,17 +1,20 @@
 """Curves and histograms as inline SVG: no script, no network, sharp at any size, and in the page's own colours.
 
 Colours are the style sheet's variables `--series-1` and so on, so a chart follows the reader's light or dark setting.
-A value that was not finite is no gap to overlook: it stands as a red mark on the chart's floor.
+A value that was not finite is no gap to overlook: it stands as a red mark on the chart's floor. Every pixel comes from
+`pixel`, which stays inside of the chart whatever the value is.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, replace
+
+from volumen.reporting.markup import NOTHING, Markup, html, joined
 
 WIDTH, HEIGHT = 440, 230
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 30
 MOST_POINTS = 400  # of a line; more are averaged in bins, for a page has no more pixels
+MOST_DRAWN = 1e100  # a larger number stands as one that was not finite: no axis reaches so far
 MOST_DOTS = 60  # a line of at most so many points shows each, with its value on hovering
 
 Point = tuple[float, float | None]
@@ -50,18 +53,31 @@ class Axes:
 
     def x(self, value: float) -> float:
         """Pixels from the left."""
-        low, high = self.x_range
-        return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
+        return pixel(value, self.x_range, (LEFT, WIDTH - RIGHT))
 
     def y(self, value: float) -> float:
         """Pixels from the top."""
         low, high, at = (math.log10(v) if self.logarithmic else v for v in (*self.y_range, value))
-        return self.floor - (at - low) / (high - low) * (self.floor - TOP)
+        return pixel(at, (low, high), (self.floor, TOP))
 
     @property
     def floor(self) -> float:
         """Pixels from the top of the horizontal axis."""
         return self.height - self.bottom
+
+
+def pixel(value: float, span: tuple[float, float], pixels: tuple[float, float]) -> float:
+    """Where a value stands between two pixels: never outside of them, and always a number."""
+    low, high = span
+    share = (value - low) / (high - low) if high > low else 0.0
+    return pixels[0] + (min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0) * (pixels[1] - pixels[0])
+
+
+def drawable(value: float | None) -> float | None:
+    """A value that an axis can hold, the least of them as 0; None for one that is not finite, or as good as that."""
+    if value is None or not abs(value) <= MOST_DRAWN:
+        return None
+    return value if abs(value) >= 1 / MOST_DRAWN else 0.0
 
 
 def line_chart(
@@ -72,7 +88,7 @@ def line_chart(
     logarithmic: bool = False,
     marks: Sequence[Mark] = (),
     note: str = "",
-) -> str:
+) -> Markup:
     """A figure with a heading, a legend that gives each line's last value, and the chart.
 
     Args:
@@ -83,26 +99,26 @@ def line_chart(
         marks: Vertical lines.
         note: A line below the heading.
     """
-    shown = [one for one in series if one.points]
+    shown = [_drawable(one) for one in series if one.points]
     values = [y for one in shown for _, y in one.points if y is not None]
     if not shown:
-        return ""
-    legend = "".join(_legend_entry(one) for one in shown)
+        return NOTHING
+    legend = html('<div class="legend">{}</div>', joined(_legend_entry(one) for one in shown))
     if not values:
-        return figure(title, f'{remark(note)}<p class="bad">No value of this curve was finite.</p>')
+        return figure(title, remark(note), html('<p class="bad">No value of this curve was finite.</p>'))
     moments = {x for one in shown for x, _ in one.points}
     if len(moments) == 1:  # a single moment is no curve: the legend says it all
         at = remark(f"one record, {x_name} {short(moments.pop())}")
-        return figure(title, f'{remark(note)}{at}<div class="legend">{legend}</div>')
+        return figure(title, remark(note), at, legend)
     axes = _axes(shown, values, logarithmic and min(values) > 0)
     body = [frame(axes, x_name), *(_mark(mark, axes) for mark in marks), *(_line(one, axes) for one in shown)]
     label = f"{title}: {', '.join(one.name for one in shown)} by {x_name}"
-    return figure(title, f'{remark(note)}<div class="legend">{legend}</div>{drawing(label, body)}')
+    return figure(title, remark(note), legend, drawing(label, body))
 
 
 def histogram_chart(
     title: str, groups: Sequence[tuple[str, Sequence[float], int]], *, unit: str, note: str = "", bins: int = 10
-) -> str:
+) -> Markup:
     """A figure with the histograms of several groups of values over the same bins, side by side.
 
     Args:
@@ -114,8 +130,8 @@ def histogram_chart(
     """
     groups = [group for group in groups if len(group[1])]
     if not groups:
-        return ""
-    ticks = nice_ticks(0.0, max(max(values) for _, values, _ in groups) or 1.0, 6)
+        return NOTHING
+    ticks = nice_ticks(0.0, drawable(max(max(values) for _, values, _ in groups)) or 1.0, 6)
     top = ticks[-1] + (ticks[1] - ticks[0])
     counts = [[0] * bins for _ in groups]
     for number, (_, values, _) in enumerate(groups):
@@ -131,12 +147,10 @@ def histogram_chart(
             if count:
                 left, high = axes.x(0) + place * room + 2 + number * bar, axes.y(count)
                 text = f"{name}: {count} between {place * top / bins:.3g} and {(place + 1) * top / bins:.3g} {unit}"
-                body.append(
-                    f'<rect x="{left:.1f}" y="{high:.1f}" width="{bar:.1f}" height="{axes.y(0) - high:.1f}" '
-                    f'fill="var(--series-{colour})"><title>{escape(text)}</title></rect>'
-                )
-    legend = "".join(f'<span><i style="--colour:var(--series-{c})"></i>{escape(n)}</span>' for n, _, c in groups)
-    return figure(title, f'{remark(note)}<div class="legend">{legend}</div>{drawing(title, body)}')
+                shape = html('x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"', left, high, bar, axes.y(0) - high)
+                body.append(html('<rect {} fill="var(--series-{})"><title>{}</title></rect>', shape, colour, text))
+    keys = joined(html('<span><i class="series-{}"></i>{}</span>', colour, name) for name, _, colour in groups)
+    return figure(title, remark(note), html('<div class="legend">{}</div>', keys), drawing(title, body))
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:
@@ -189,7 +203,7 @@ def _axes(series: Sequence[Series], values: Sequence[float], logarithmic: bool) 
     return Axes((left, right), (floor, high + margin), False)
 
 
-def frame(axes: Axes, x_name: str, y_name: str = "", *, whole: bool = False) -> str:
+def frame(axes: Axes, x_name: str, y_name: str = "", *, whole: bool = False) -> Markup:
     """Grid, ticks and the axes' names; `whole` leaves out fractions on the vertical axis."""
     ticks = _log_ticks(*axes.y_range) if axes.logarithmic else nice_ticks(*axes.y_range)
     if whole:
@@ -198,90 +212,93 @@ def frame(axes: Axes, x_name: str, y_name: str = "", *, whole: bool = False) -> 
     parts = []
     for tick in ticks:
         y = axes.y(tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(tick)}</text>')
+        parts.append(html('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>', LEFT, right, y, y))
+        parts.append(html('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>', LEFT - 6, y + 4, short(tick)))
     across = nice_ticks(*axes.x_range)
     for tick in across if x_name != "epoch" else (tick for tick in across if tick == round(tick)):
         x = axes.x(tick)
-        parts.append(f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{floor}" y2="{floor + 4}"/>')
+        parts.append(html('<line class="tick" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>', x, x, floor, floor + 4))
         if own_row or x < right - 7 * len(x_name) - 16:  # room for the axis's name
-            parts.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{short(tick)}</text>')
-    parts.append(f'<line class="tick" x1="{LEFT}" x2="{right}" y1="{floor}" y2="{floor}"/>')
+            parts.append(html('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>', x, floor + 17, short(tick)))
+    parts.append(html('<line class="tick" x1="{}" x2="{}" y1="{}" y2="{}"/>', LEFT, right, floor, floor))
     below = floor + (34 if own_row else 17)
-    parts.append(f'<text class="axis" x="{right}" y="{below}" text-anchor="end">{escape(x_name)}</text>')
+    parts.append(html('<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>', right, below, x_name))
     if y_name:
         middle = (TOP + floor) / 2
-        turned = f'transform="rotate(-90 12 {middle:.1f})"'
+        turned = html('transform="rotate(-90 12 {:.1f})"', middle)
         parts.append(
-            f'<text class="axis" x="12" y="{middle:.1f}" text-anchor="middle" {turned}>{escape(y_name)}</text>'
+            html('<text class="axis" x="12" y="{:.1f}" text-anchor="middle" {}>{}</text>', middle, turned, y_name)
         )
-    return "".join(parts)
+    return joined(parts)
 
 
-def _line(one: Series, axes: Axes) -> str:
+def _line(one: Series, axes: Axes) -> Markup:
     floor = axes.floor
-    parts, run = list[str](), list[tuple[float, float]]()
-    dash = ' stroke-dasharray="5 4"' if one.dashed else ""
+    parts, run = list[Markup](), list[tuple[float, float]]()
+    dash = html(' stroke-dasharray="5 4"') if one.dashed else NOTHING
     for x, y in [*thin(one.points), (math.nan, None)]:
         if y is not None:
             run.append((axes.x(x), axes.y(y)))
             continue
         if len(run) > 1:
-            colour = f'stroke="var(--series-{one.colour})"'
             path = " ".join(f"{left:.1f},{top:.1f}" for left, top in run)
-            parts.append(f'<polyline class="line" points="{path}" {colour}{dash}/>')
+            line = '<polyline class="line" points="{}" stroke="var(--series-{})"{}/>'
+            parts.append(html(line, path, one.colour, dash))
         elif run:
             parts.append(dot(*run[0], one.colour, 3.0, ""))
         run = []
         if x == x:
             at = axes.x(x)
-            parts.append(
-                f'<path class="lost" d="M{at - 4:.1f} {floor - 9}l8 8m0 -8l-8 8">'
-                f"<title>{escape(one.name)} at {short(x)}: not finite</title></path>"
-            )
+            shape = html('class="lost" d="M{:.1f} {}l8 8m0 -8l-8 8"', at - 4, floor - 9)
+            parts.append(html("<path {}><title>{} at {}: not finite</title></path>", shape, one.name, short(x)))
     if len(one.points) <= MOST_DOTS:
         for x, y in one.points:
             if y is not None:
                 text = f"{one.name} at {short(x)}: {y:.5g}"
                 parts.append(dot(axes.x(x), axes.y(y), one.colour, 2.2, text))
-    return "".join(parts)
+    return joined(parts)
 
 
-def dot(x: float, y: float, colour: int, radius: float, text: str) -> str:
+def _drawable(one: Series) -> Series:
+    return replace(one, points=tuple((x, drawable(y)) for x, y in one.points))
+
+
+def dot(x: float, y: float, colour: int, radius: float, text: str) -> Markup:
     """A filled circle at a pixel, in a series' colour, with a text on hovering."""
-    title = f"<title>{escape(text)}</title>" if text else ""
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="var(--series-{colour})">{title}</circle>'
+    title = html("<title>{}</title>", text) if text else NOTHING
+    return html(
+        '<circle cx="{:.1f}" cy="{:.1f}" r="{}" fill="var(--series-{})">{}</circle>', x, y, radius, colour, title
+    )
 
 
-def _mark(mark: Mark, axes: Axes) -> str:
+def _mark(mark: Mark, axes: Axes) -> Markup:
     low, high = axes.x_range
     if not low <= mark.x <= high:
-        return ""
-    x = axes.x(mark.x)
-    title = f"<title>{escape(mark.text)}</title>"
-    return f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{axes.floor}">{title}</line>'
+        return NOTHING
+    x, line = axes.x(mark.x), '<line class="mark" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"><title>{}</title></line>'
+    return html(line, x, x, TOP, axes.floor, mark.text)
 
 
-def _legend_entry(one: Series) -> str:
+def _legend_entry(one: Series) -> Markup:
     last = next((y for _, y in reversed(one.points) if y is not None), None)
-    value = "" if last is None else f" <b>{last:.4g}</b>"
-    kind = ' class="dashed"' if one.dashed else ""
-    return f'<span><i{kind} style="--colour:var(--series-{one.colour})"></i>{escape(one.name)}{value}</span>'
+    value = NOTHING if last is None else html(" <b>{:.4g}</b>", last)
+    return html('<span><i class="{}series-{}"></i>{}{}</span>', "dashed " * one.dashed, one.colour, one.name, value)
 
 
-def remark(note: str) -> str:
+def remark(note: str) -> Markup:
     """A line below a heading."""
-    return f'<p class="note">{escape(note)}</p>' if note else ""
+    return html('<p class="note">{}</p>', note) if note else NOTHING
 
 
-def figure(title: str, inner: str) -> str:
+def figure(title: str, *inner: Markup) -> Markup:
     """A chart's card with its heading."""
-    return f'<figure class="chart"><h3>{escape(title)}</h3>{inner}</figure>'
+    return html('<figure class="chart"><h3>{}</h3>{}</figure>', title, joined(inner))
 
 
-def drawing(label: str, body: Iterable[str], height: int = HEIGHT) -> str:
+def drawing(label: str, body: Iterable[Markup], height: int = HEIGHT) -> Markup:
     """A chart of WIDTH by `height` pixels."""
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(body)}</svg>'
+    svg = '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+    return html(svg, WIDTH, height, label, joined(body))
 
 
 def short(value: float) -> str:

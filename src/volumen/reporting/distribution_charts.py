@@ -6,7 +6,6 @@ Drawn in the room of `curves`, so they look like every other chart of the page a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from volumen.experiments.distribution import Operating, Reliability
 from volumen.reporting.curves import (
@@ -20,9 +19,11 @@ from volumen.reporting.curves import (
     figure,
     frame,
     nice_ticks,
+    pixel,
     remark,
     short,
 )
+from volumen.reporting.markup import NOTHING, Markup, html, joined
 
 HEIGHT, BOTTOM = 340, 46  # of the charts that are as good as square
 LEAST_ROW, MOST_ROW, NAMES = 22, 56, 118  # pixels of a bar's row, and of the names beside the bars
@@ -51,7 +52,7 @@ class Bar:
 
 def scatter_chart(
     title: str, points: Sequence[Point], *, x_name: str, y_name: str, bands: Sequence[tuple[float, float]], note: str
-) -> str:
+) -> Markup:
     """Points on equal axes from 0, with the diagonal on which they should lie.
 
     Args:
@@ -63,47 +64,44 @@ def scatter_chart(
         note: A line below the heading.
     """
     if not points:
-        return ""
+        return NOTHING
     most = 1.08 * max(*(one.x for one in points), *(one.y for one in points), *(high for _, high in bands), 1e-3)
     axes = Axes((0.0, most), (0.0, most), height=HEIGHT, bottom=BOTTOM)
     body = [frame(axes, x_name, y_name)]
     for low, high in bands:
         top, text = axes.y(high), f"{short(round(low, 2))} to {short(round(high, 2))}"
-        body.append(
-            f'<rect class="band" x="{LEFT}" width="{WIDTH - LEFT - RIGHT}" y="{top:.1f}" '
-            f'height="{axes.y(low) - top:.1f}"><title>{text}</title></rect>'
-        )
+        shape = html('x="{}" width="{}" y="{:.1f}" height="{:.1f}"', LEFT, WIDTH - LEFT - RIGHT, top, axes.y(low) - top)
+        body.append(html('<rect class="band" {}><title>{}</title></rect>', shape, text))
     body.append(_diagonal(axes))
     for one in points:
         text = f"{one.name}: {y_name} {one.y:.2f}, {x_name} {one.x:.2f}"
         body.append(dot(axes.x(one.x), axes.y(one.y), 1, 4.5, text))
-    return figure(title, f"{remark(note)}{drawing(title, body, HEIGHT)}")
+    return figure(title, remark(note), drawing(title, body, HEIGHT))
 
 
-def precision_recall_chart(curve: Sequence[Operating], best: Operating, used: Operating | None) -> str:
+def precision_recall_chart(curve: Sequence[Operating], best: Operating, used: Operating | None) -> Markup:
     """Precision against recall over all thresholds, with the threshold in use and the one of best Dice."""
     shown = [one for one in curve if one.predicted_share > 0]  # where nothing is predicted there is no precision
     axes = Axes((0.0, 1.0), (0.0, 1.0), height=HEIGHT, bottom=BOTTOM)
     path = " ".join(f"{axes.x(one.recall):.1f},{axes.y(one.precision):.1f}" for one in shown)
     body = [
         frame(axes, "recall", "precision"),
-        f'<polyline class="line" points="{path}" stroke="var(--series-1)"/>',
+        html('<polyline class="line" points="{}" stroke="var(--series-1)"/>', path),
         *(dot(axes.x(one.recall), axes.y(one.precision), 1, 2.2, _said(one)) for one in shown),
     ]
     keys = [_key(1, "thresholds 0 to 0.99")]
     if used is not None:
         body.append(dot(axes.x(used.recall), axes.y(used.precision), 2, 5.5, f"in use: {_said(used)}"))
-        keys.append(_key(2, f"in use <b>{used.threshold:.2f}</b>"))
-    body.append(
-        f'<circle class="ring" cx="{axes.x(best.recall):.1f}" cy="{axes.y(best.precision):.1f}" r="9" '
-        f'stroke="var(--series-3)"><title>best Dice: {_said(best)}</title></circle>'
-    )
-    keys.append(_key(3, f"best Dice <b>{best.threshold:.2f}</b>"))
+        keys.append(_key(2, "in use ", html("<b>{:.2f}</b>", used.threshold)))
+    centre = html('cx="{:.1f}" cy="{:.1f}"', axes.x(best.recall), axes.y(best.precision))
+    ring = '<circle class="ring" {} r="9" stroke="var(--series-3)"><title>best Dice: {}</title></circle>'
+    body.append(html(ring, centre, _said(best)))
+    keys.append(_key(3, "best Dice ", html("<b>{:.2f}</b>", best.threshold)))
     title = "Precision and recall over thresholds"
-    return figure(title, f'<div class="legend">{"".join(keys)}</div>{drawing(title, body, HEIGHT)}')
+    return figure(title, html('<div class="legend">{}</div>', joined(keys)), drawing(title, body, HEIGHT))
 
 
-def reliability_chart(parts: Sequence[Reliability], error: float) -> str:
+def reliability_chart(parts: Sequence[Reliability], error: float) -> Markup:
     """Observed share of surface against the predicted probability; a dot's area grows with its voxels.
 
     Args:
@@ -111,14 +109,14 @@ def reliability_chart(parts: Sequence[Reliability], error: float) -> str:
         error: Expected calibration error.
     """
     if not parts:
-        return ""
+        return NOTHING
     axes = Axes((0.0, 1.0), (0.0, 1.0), height=HEIGHT, bottom=BOTTOM)
     path = " ".join(f"{axes.x(one.predicted):.1f},{axes.y(one.observed):.1f}" for one in parts)
     voxels = sum(one.voxels for one in parts)
     body = [
         frame(axes, "predicted probability", "observed share of surface"),
         _diagonal(axes),
-        f'<polyline class="line" points="{path}" stroke="var(--series-1)"/>',
+        html('<polyline class="line" points="{}" stroke="var(--series-1)"/>', path),
     ]
     for one in parts:
         share = one.voxels / voxels
@@ -126,10 +124,10 @@ def reliability_chart(parts: Sequence[Reliability], error: float) -> str:
         body.append(dot(axes.x(one.predicted), axes.y(one.observed), 1, 3 + 7 * math.sqrt(share), text))
     title = "Calibration"
     note = f"above the diagonal: too cautious, below: too sure; calibration error {error:.3f}"
-    return figure(title, f"{remark(note)}{drawing(title, body, HEIGHT)}")
+    return figure(title, remark(note), drawing(title, body, HEIGHT))
 
 
-def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note: str) -> str:
+def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note: str) -> Markup:
     """Signed bars by falling value; of more than `MOST_BARS` the extremes of both ends.
 
     Args:
@@ -140,7 +138,7 @@ def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note
         note: A line below the heading.
     """
     if not bars:
-        return ""
+        return NOTHING
     ranked = sorted(bars, key=lambda one: -one.value)
     if len(ranked) > MOST_BARS:
         ranked = [*ranked[: MOST_BARS // 2], *ranked[-MOST_BARS // 2 :]]
@@ -153,39 +151,42 @@ def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note
     floor = height - 30
 
     def across(value: float) -> float:
-        return NAMES + (value - low) / (high - low) * (WIDTH - RIGHT - NAMES)
+        return pixel(value, (low, high), (NAMES, WIDTH - RIGHT))
 
     body = []
     for tick in nice_ticks(low, high):
         x = across(tick)
-        body.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{floor}"/>')
+        body.append(html('<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>', x, x, TOP, floor))
         if x < WIDTH - RIGHT - 7 * len(unit) - 16:  # room for the axis's name
-            body.append(f'<text x="{x:.1f}" y="{floor + 17}" text-anchor="middle">{short(round(tick, 9))}</text>')
-    body.append(f'<text x="{WIDTH - RIGHT}" y="{floor + 17}" text-anchor="end">{escape(unit)}</text>')
+            label = '<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>'
+            body.append(html(label, x, floor + 17, short(round(tick, 9))))
+    body.append(html('<text x="{}" y="{}" text-anchor="end">{}</text>', WIDTH - RIGHT, floor + 17, unit))
     body += [_bar(one, TOP + row * place, row, across(0.0), across(one.value)) for place, one in enumerate(ranked)]
-    zero = f"{across(0.0):.1f}"
-    body.append(f'<line class="zero" x1="{zero}" x2="{zero}" y1="{TOP}" y2="{floor}"/>')
-    return figure(title, f"{remark(note)}{drawing(title, body, height)}")
+    zero = across(0.0)
+    body.append(html('<line class="zero" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>', zero, zero, TOP, floor))
+    return figure(title, remark(note), drawing(title, body, height))
 
 
-def _bar(one: Bar, top: float, row: float, zero: float, end: float) -> str:
+def _bar(one: Bar, top: float, row: float, zero: float, end: float) -> Markup:
     line = top + row / 2 + 4  # of the texts
     name = one.name if len(one.name) <= MOST_LETTERS else one.name[: MOST_LETTERS - 1] + "…"
-    beside = f'x="{end + 5:.1f}"' if end >= zero else f'x="{end - 5:.1f}" text-anchor="end"'
-    drawn = (
-        f"<title>{escape(f'{one.name}: {one.value:+.2f}')}</title>"
-        f'<text x="{NAMES - 8}" y="{line}" text-anchor="end">{escape(name)}</text>'
-        f'<rect x="{min(zero, end):.1f}" y="{top + 3}" width="{abs(end - zero):.1f}" height="{row - 6}" '
-        f'fill="var(--series-{2 if one.value > 0 else 1})"/>'
-    )
-    number = f'<text {beside} y="{line}">{one.value:+.2f}</text>'
-    return (f'<a href="#{escape(one.target)}">{drawn}</a>' if one.target else f"<g>{drawn}</g>") + number
+    shape = html(
+        'x="{:.1f}" y="{}" width="{:.1f}" height="{}" fill="var(--series-{})"',
+        min(zero, end), top + 3, abs(end - zero), row - 6, 2 if one.value > 0 else 1,
+    )  # fmt: skip
+    drawn = html(
+        '<title>{}: {:+.2f}</title><text x="{}" y="{}" text-anchor="end">{}</text><rect {}/>',
+        one.name, one.value, NAMES - 8, line, name, shape,
+    )  # fmt: skip
+    beside = html('x="{:.1f}"', end + 5) if end >= zero else html('x="{:.1f}" text-anchor="end"', end - 5)
+    number = html('<text {} y="{}">{:+.2f}</text>', beside, line, one.value)
+    return joined((html('<a href="#{}">{}</a>', one.target, drawn) if one.target else html("<g>{}</g>", drawn), number))
 
 
-def _diagonal(axes: Axes) -> str:
+def _diagonal(axes: Axes) -> Markup:
     (left, right), (bottom, top) = axes.x_range, axes.y_range
-    ends = f'x1="{axes.x(left):.1f}" y1="{axes.y(bottom):.1f}" x2="{axes.x(right):.1f}" y2="{axes.y(top):.1f}"'
-    return f'<line class="diagonal" {ends}/>'
+    line = '<line class="diagonal" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
+    return html(line, axes.x(left), axes.y(bottom), axes.x(right), axes.y(top))
 
 
 def _said(one: Operating) -> str:
@@ -195,5 +196,5 @@ def _said(one: Operating) -> str:
     )
 
 
-def _key(colour: int, text: str) -> str:
-    return f'<span><i style="--colour:var(--series-{colour})"></i>{text}</span>'
+def _key(colour: int, text: str, value: Markup = NOTHING) -> Markup:
+    return html('<span><i class="series-{}"></i>{}{}</span>', colour, text, value)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection
-from html import escape
 
 from volumen.experiments.distribution import Operating, Verdict, tolerated_shares
 from volumen.experiments.scoring import Evaluation
@@ -18,36 +17,37 @@ from volumen.reporting.distribution_charts import (
 )
 from volumen.reporting.distribution_table import change_text, mean_text, no_operating_point, score_text
 from volumen.reporting.evaluation_section import html_list, html_table, shown_cases, slices_anchor
+from volumen.reporting.markup import NOTHING, Markup, html, joined
 
 LEAST_POINTS = 2.0  # the scale of over- and underestimation reaches so far at least: less is not to look like much
 
 
-def distribution_section(evaluation: Evaluation, slices: Collection[str]) -> str:
+def distribution_section(evaluation: Evaluation, slices: Collection[str]) -> Markup:
     """Verdicts, operating point, charts and steps of an evaluation, as HTML.
 
     Args:
         evaluation: Of a run.
         slices: Ids of the cases that have pictures, to which the bars lead.
     """
-    verdicts = "".join(_verdict(one) for one in evaluation.verdicts)
+    verdicts = joined(_verdict(one) for one in evaluation.verdicts)
     parts = [
-        f"<ul class='verdicts'>{verdicts}</ul>" if verdicts else "",
+        html("<ul class='verdicts'>{}</ul>", verdicts) if verdicts else NOTHING,
         _operating_points(evaluation),
-        f'<div class="charts apart">{_charts(evaluation, slices)}</div>',
+        html('<div class="charts apart">{}</div>', _charts(evaluation, slices)),
         _steps(evaluation),
     ]
-    return "".join(parts)
+    return joined(parts)
 
 
-def _verdict(one: Verdict) -> str:
+def _verdict(one: Verdict) -> Markup:
     kind, said = {True: ("good", "reached"), False: ("bad", "missed"), None: ("open", "open")}[one.reached]
-    return f"<li><span class='chip {kind}'>{said}</span>{escape(one.sentence)}</li>"
+    return html("<li><span class='chip {}'>{}</span>{}</li>", kind, said, one.sentence)
 
 
-def _operating_points(evaluation: Evaluation) -> str:
+def _operating_points(evaluation: Evaluation) -> Markup:
     counts = evaluation.probability_counts
     if counts is None:
-        return ""
+        return NOTHING
     used = evaluation.operating_point
     rows = [_operating("in use", used)] if used is not None else []
     rows.append(_operating("best Dice", counts.best_dice))
@@ -56,10 +56,10 @@ def _operating_points(evaluation: Evaluation) -> str:
     note += "Labelled voxels of all cases together, by the threshold alone, to the nearest hundredth. "
     note += f"Expected calibration error {counts.calibration_error:.3f}."
     headings = ("operating point", "threshold", "precision", "recall", "Dice", "surface %")
-    return f'<h3>Operating point</h3>{html_table(headings, rows, texts=1)}<p class="note">{escape(note)}</p>'
+    return html('<h3>Operating point</h3>{}<p class="note">{}</p>', html_table(headings, rows, texts=1), note)
 
 
-def _operating(name: str, point: Operating) -> str:
+def _operating(name: str, point: Operating) -> Markup:
     values = (
         f"{point.threshold:.2f}",
         f"{point.precision:.3f}",
@@ -67,10 +67,10 @@ def _operating(name: str, point: Operating) -> str:
         f"{point.dice:.3f}",
         f"{100 * point.predicted_share:.2f}",
     )
-    return f"<tr><td>{name}</td>{''.join(f'<td class=n>{value}</td>' for value in values)}</tr>"
+    return html("<tr><td>{}</td>{}</tr>", name, joined(html("<td class='n'>{}</td>", value) for value in values))
 
 
-def _charts(evaluation: Evaluation, slices: Collection[str]) -> str:
+def _charts(evaluation: Evaluation, slices: Collection[str]) -> Markup:
     cases, counts, span = evaluation.cases, evaluation.probability_counts, evaluation.label_range
     predicted, true = ([100 * case.values[name] for case in cases] for name in ("predicted_share", "true_share"))
     shown = {case.id for case in shown_cases(evaluation, slices)}
@@ -98,29 +98,30 @@ def _charts(evaluation: Evaluation, slices: Collection[str]) -> str:
     ]
     note = "percentage points of predicted less true surface" + ("; a name leads to its slices" if shown else "")
     charts.append(bars_chart("Over- and underestimation", bars, unit="pp", least=LEAST_POINTS, note=note))
-    return "".join(charts)
+    return joined(charts)
 
 
 def _percent(*spans: tuple[float, float]) -> tuple[tuple[float, float], ...]:
     return tuple((100 * low, 100 * high) for low, high in spans)
 
 
-def _steps(evaluation: Evaluation) -> str:
+def _steps(evaluation: Evaluation) -> Markup:
     effects = evaluation.step_effects
     if not effects:
-        return ""
+        return NOTHING
     headings = ("step", "voxels added", "voxels removed", *FEATURES, "score", "change")
     harmful = [one.sentence for one in effects if one.lowers and not one.within_noise]
     noisy = [one.sentence for one in effects if one.lowers and one.within_noise]
-    return (
-        "<h3>What each step of the post-processing does</h3>"
-        f"{html_table(headings, [_step(one) for one in effects], texts=1)}"
-        f'<p class="note">Means over the cases, before -&gt; after; topology of the whole volume, score of the '
-        f"leaderboard.</p>{html_list('bad', harmful)}{html_list('note', noisy)}"
+    return html(
+        '<h3>What each step of the post-processing does</h3>{}<p class="note">Means over the cases, before -&gt; '
+        "after; topology of the whole volume, score of the leaderboard.</p>{}{}",
+        html_table(headings, [_step(one) for one in effects], texts=1),
+        html_list("bad", harmful),
+        html_list("note", noisy),
     )
 
 
-def _step(one: StepEffect) -> str:
+def _step(one: StepEffect) -> Markup:
     values = (
         mean_text(one.voxels_added),
         mean_text(one.voxels_removed),
@@ -128,8 +129,8 @@ def _step(one: StepEffect) -> str:
         score_text(one),
         _difference(one),
     )
-    kind = " class='bad'" if one.lowers and not one.within_noise else ""
-    return f"<tr{kind}><td>{escape(one.name)}</td>{''.join(f'<td class=n>{escape(v)}</td>' for v in values)}</tr>"
+    kind = html(" class='bad'") if one.lowers and not one.within_noise else NOTHING
+    return html("<tr{}><td>{}</td>{}</tr>", kind, one.name, joined(html("<td class='n'>{}</td>", v) for v in values))
 
 
 def _difference(one: StepEffect) -> str:

@@ -1,50 +1,50 @@
 """The report's sections on the held-out volumes: tables per case and scroll, and slices to look at."""
 
-import base64
 from collections.abc import Collection, Mapping, Sequence
-from html import escape
 
 from volumen.experiments.scoring import CaseResult, Evaluation
 from volumen.postprocess import describe
 from volumen.reporting.images import LEGEND
+from volumen.reporting.markup import NOTHING, Markup, html, joined
+from volumen.reporting.page import picture_source
 from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column, statistic
 from volumen.reporting.words import words
 
 MOST_PICTURES = 9
 
 
-def evaluation_section(evaluation: Evaluation) -> str:
+def evaluation_section(evaluation: Evaluation) -> Markup:
     """Settings, warnings and tables of an evaluation, as HTML."""
     constant = evaluation.mean["all_surface_dice"]
     parts = [
-        f'<p class="note">{escape(settings_line(evaluation))}</p>',
+        html('<p class="note">{}</p>', settings_line(evaluation)),
         html_list("bad", evaluation.degenerate),
         html_list("note", evaluation.notes),
-        "<h3>Leaderboard</h3>",
+        html("<h3>Leaderboard</h3>"),
         _cases_table(LEADERBOARD, evaluation),
-        "<h3>Overlap on labelled voxels</h3>",
+        html("<h3>Overlap on labelled voxels</h3>"),
         _cases_table(OVERLAP, evaluation),
-        f'<p class="note">Predicting surface everywhere would give Dice {constant:.3f} on average.</p>',
+        html('<p class="note">Predicting surface everywhere would give Dice {:.3f} on average.</p>', constant),
     ]
     if len(evaluation.cases) > 1:
-        parts += ["<h3>Over the cases</h3>", _statistics_table(evaluation)]
-    return "".join(parts)
+        parts += [html("<h3>Over the cases</h3>"), _statistics_table(evaluation)]
+    return joined(parts)
 
 
-def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> str:
+def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> Markup:
     """Pictures of cases, worst score first; where there are many, the worst, the middle and the best."""
     shown = shown_cases(evaluation, slices)
     if not shown:
-        return "<p>The evaluation left no slices.</p>"
+        return html("<p>The evaluation left no slices.</p>")
     note = "Worst score first."
     if len(shown) < len(slices):
         note = f"{len(shown)} of {len(slices)} cases: the worst, the middle and the best, worst first."
-    keys = "".join(
-        f'<span title="{escape(what)}"><i style="--colour:rgb{colour}"></i>{escape(name)}: {escape(what)}</span>'
-        for name, colour, what in LEGEND
+    keys = joined(
+        html('<span title="{}"><i class="painted-{}"></i>{}: {}</span>', what, number, name, what)
+        for number, (name, _, what) in enumerate(LEGEND, 1)
     )
-    figures = "".join(_picture(case, slices[case.id], evaluation) for case in shown)
-    return f'<p class="note">{note}</p><div class="legend">{keys}</div>{figures}'
+    figures = joined(_picture(case, slices[case.id], evaluation) for case in shown)
+    return html('<p class="note">{}</p><div class="legend">{}</div>{}', note, keys, figures)
 
 
 def shown_cases(evaluation: Evaluation, slices: Collection[str]) -> list[CaseResult]:
@@ -83,27 +83,27 @@ def settings_line(evaluation: Evaluation) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return " x ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _picture(case: CaseResult, png: bytes, evaluation: Evaluation) -> str:
-    slices = evaluation.settings.get("slices")
-    places = slices.get(case.id) if isinstance(slices, Mapping) else None
+def _picture(case: CaseResult, png: bytes, evaluation: Evaluation) -> Markup:
+    places = evaluation.settings.get("slices", {}).get(case.id)
     named = [f"{axis} {index}" for axis, index in zip("zyx", places, strict=True)] if places else []
     where = f"slices {', '.join(named)}" if named else ""
     score, dice = case.values["leaderboard"], case.values["dice"]
     caption = f"{case.id} (scroll {case.scroll_id}): score {score:.3f}, Dice {dice:.3f}"
-    source = base64.b64encode(png).decode("ascii")
-    return (
-        f"<figure class='slices' id='{slices_anchor(evaluation, case)}'>"
-        f"<figcaption><b>{escape(caption)}</b><span>{escape(where)}</span></figcaption>"
-        "<div class='panels'>"
-        "<div class='heads'><span>image</span><span>truth</span><span>prediction</span></div>"
-        f"<img alt='{escape(caption)}' src='data:image/png;base64,{source}'></div></figure>"
+    return html(
+        "<figure class='slices' id='{anchor}'><figcaption><b>{caption}</b><span>{where}</span></figcaption>"
+        "<div class='panels'><div class='heads'><span>image</span><span>truth</span><span>prediction</span></div>"
+        "<img alt='{caption}' src='{source}'></div></figure>",
+        anchor=slices_anchor(evaluation, case),
+        caption=caption,
+        where=where,
+        source=picture_source(png),
     )
 
 
-def _cases_table(columns: Sequence[Column], evaluation: Evaluation) -> str:
+def _cases_table(columns: Sequence[Column], evaluation: Evaluation) -> Markup:
     body = [_row(case.id, case.scroll_id, columns, case.values) for case in evaluation.cases]
     if len(evaluation.cases) > 1:
         scrolls = evaluation.by_scroll if len(evaluation.by_scroll) > 1 else {}
@@ -113,42 +113,46 @@ def _cases_table(columns: Sequence[Column], evaluation: Evaluation) -> str:
     return html_table(("case", "scroll", *(column.heading for column in columns)), body, texts=2)
 
 
-def _row(first: str, second: str, columns: Sequence[Column], values: Mapping[str, float], kind: str = "") -> str:
-    numbers = "".join(f"<td class='n'>{escape(column.text(values[column.metric]))}</td>" for column in columns)
-    return f"<tr class='{kind}'><td>{escape(first)}</td><td>{escape(second)}</td>{numbers}</tr>"
+def _row(first: str, second: str, columns: Sequence[Column], values: Mapping[str, float], kind: str = "") -> Markup:
+    numbers = joined(html("<td class='n'>{}</td>", column.text(values[column.metric])) for column in columns)
+    return html("<tr class='{}'><td>{}</td><td>{}</td>{}</tr>", kind, first, second, numbers)
 
 
-def _statistics_table(evaluation: Evaluation) -> str:
+def _statistics_table(evaluation: Evaluation) -> Markup:
     body = []
     for column in SUMMARY:
         summary = evaluation.summary[column.metric]
-        numbers = "".join(f"<td class='n'>{escape(statistic(column, summary, name))}</td>" for name in STATISTICS)
-        body.append(f"<tr><td>{escape(column.heading)}</td>{numbers}<td>{_bars(summary.counts)}</td></tr>")
+        numbers = joined(html("<td class='n'>{}</td>", statistic(column, summary, name)) for name in STATISTICS)
+        row = "<tr><td>{}</td>{}<td>{}</td></tr>"
+        body.append(html(row, column.heading, numbers, _bars(summary.counts)))
     return html_table(("metric", *STATISTICS, "histogram"), body, texts=1)
 
 
-def _bars(counts: Sequence[int]) -> str:
+def _bars(counts: Sequence[int]) -> Markup:
     """A histogram the size of a word, from the least to the greatest value."""
     most = max(counts)
-    bars = "".join(
-        f'<rect x="{8 * place}" y="{18 - 18 * count / most:.1f}" width="7" height="{18 * count / most:.1f}"/>'
+    bars = joined(
+        html(
+            '<rect x="{}" y="{:.1f}" width="7" height="{:.1f}"/>', 8 * place, 18 - 18 * count / most, 18 * count / most
+        )
         for place, count in enumerate(counts)
     )
     label = f"counts from least to greatest: {' '.join(map(str, counts))}"
-    return f'<svg class="bars" viewBox="0 0 {8 * len(counts)} 18" role="img"><title>{label}</title>{bars}</svg>'
+    svg = '<svg class="bars" viewBox="0 0 {} 18" role="img"><title>{}</title>{}</svg>'
+    return html(svg, 8 * len(counts), label, bars)
 
 
-def html_table(headings: Sequence[str], body: Sequence[str], texts: int) -> str:
+def html_table(headings: Sequence[str], body: Sequence[Markup], texts: int) -> Markup:
     """A table; the first `texts` columns are text, the others numbers."""
-    head = "".join(
-        f"<th{'' if number < texts or heading == 'histogram' else ' class=n'}>{escape(heading)}</th>"
+    head = joined(
+        html("<th>{}</th>" if number < texts or heading == "histogram" else "<th class='n'>{}</th>", heading)
         for number, heading in enumerate(headings)
     )
-    rows = "".join(body)
-    return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    table = "<div class='scroll'><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    return html(table, head, joined(body))
 
 
-def html_list(kind: str, lines: Sequence[str]) -> str:
+def html_list(kind: str, lines: Sequence[str]) -> Markup:
     """A list of sentences of a kind, as the style sheet knows it; nothing without any."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<ul class='{kind}'>{items}</ul>" if lines else ""
+    items = joined(html("<li>{}</li>", line) for line in lines)
+    return html("<ul class='{}'>{}</ul>", kind, items) if lines else NOTHING

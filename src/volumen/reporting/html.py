@@ -6,8 +6,6 @@ it asks for none. Everything in it comes from the run folder; nothing is compute
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from volumen import __version__
@@ -17,11 +15,15 @@ from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
 from volumen.postprocess import describe
 from volumen.reporting.distribution_section import distribution_section
-from volumen.reporting.evaluation_section import evaluation_section, slices_section
+from volumen.reporting.evaluation_section import evaluation_section, html_list, slices_section
 from volumen.reporting.findings_section import findings_section
+from volumen.reporting.markup import NOTHING, Markup, html, joined
+from volumen.reporting.page import page
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_section import curves_section, events_section
 from volumen.reporting.words import duration, words
+from volumen.system.places import writable_file
+from volumen.training.run_folder import run_config
 
 STATES = {
     "running": "Still running when this report was made",
@@ -34,7 +36,7 @@ STATES = {
 GOOD, WAITING = {"finished", "early_stopping", "out_of_time"}, {"running", "stopped"}
 
 
-def write_report(run: Path, out: Path | None = None) -> Path:
+def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, ...]]:
     """Write a run's report.
 
     Args:
@@ -42,22 +44,20 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         out: Where to; `report.html` in the run folder by default. A report that is there is replaced.
 
     Returns:
-        The file written.
+        The file written, and what is wrong with the run's records, a sentence each: the page says it too.
 
     Raises:
-        UserError: No run folder, or a damaged file in it.
+        UserError: No run folder, a damaged file in it, or no place to write to.
     """
-    page = build_report(read_run(run))
-    target = out or run / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, page)
-    return target
+    config = run_config(run)  # what is no run folder is not written to
+    target = writable_file(out or run / "report.html", "choose another file with --out")
+    records = read_run(run, config)
+    write_atomically(target, build_report(records))
+    return target, records.faults
 
 
-def build_report(run: RunRecords) -> str:
+def build_report(run: RunRecords) -> Markup:
     """The whole page."""
-    style = files("volumen.reporting").joinpath("assets/report.css").read_text(encoding="utf-8")
-    title = f"{run.config.name} · volumen report"
     sections = [
         ("run", "The run", _facts(run)),
         ("audit", "Audit before the run", findings_section(run.findings)),
@@ -69,14 +69,9 @@ def build_report(run: RunRecords) -> str:
         sections.append(("distribution", "Class distribution", distribution_section(run.evaluation, run.slices)))
         sections.append(("slices", "Slices", slices_section(run.evaluation, run.slices)))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    body = "".join(f"<section id='{name}'><h2>{heading}</h2>{content}</section>" for name, heading, content in sections)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><style>{style}</style></head><body>'
-        f"{_header(run)}<main>{body}</main>"
-        f"<footer>volumen {__version__} · {made} · {escape(str(run.path))}</footer></body></html>\n"
-    )
+    body = joined(html("<section id='{}'><h2>{}</h2>{}</section>", *section) for section in sections)
+    footer = html("<footer>volumen {} · {} · {}</footer>", __version__, made, str(run.path))
+    return page(f"{run.config.name} · volumen report", html("{}<main>{}</main>{}", _header(run), body, footer))
 
 
 def verdict(run: RunRecords) -> str:
@@ -84,13 +79,12 @@ def verdict(run: RunRecords) -> str:
     status = run.status
     if status is None:
         return "The run left no status: it may not have begun."
-    state = str(status["state"])
-    sentences = [f"{STATES.get(state, state)} after {status['epoch']} of {status['planned_epochs']} epochs."]
-    if status.get("reason"):
+    sentences = [f"{STATES[status['state']]} after {status['epoch']} of {status['planned_epochs']} epochs."]
+    if "reason" in status:
         sentences.append(f"{status['reason']}.")
-    best = status.get("best")
-    if best and best.get("value") is not None:
-        metric = words(str(best["metric"]))
+    best = status["best"]
+    if best is not None and best["value"] is not None:
+        metric = words(best["metric"])
         sentences.append(f"Best validation {metric} {best['value']:.3f} in epoch {best['epoch'] + 1}.")
     if run.evaluation is None:
         sentences.append("It has not been evaluated on whole held-out volumes yet.")
@@ -104,33 +98,40 @@ def verdict(run: RunRecords) -> str:
     return " ".join(sentences)
 
 
-def _header(run: RunRecords) -> str:
-    state = str(run.status["state"]) if run.status else "unknown"
+def _header(run: RunRecords) -> Markup:
+    state = run.status["state"] if run.status else "unknown"
     kind = "good" if state in GOOD else "waiting" if state in WAITING else "bad"
-    notice = _notice(run.evaluation) if run.evaluation else ""
-    return (
-        f"<header><p class='kicker'>volumen · training report</p><h1>{escape(run.config.name)} "
-        f"<span class='chip {kind}'>{escape(state.replace('_', ' '))}</span></h1>"
-        f"<p class='verdict'>{escape(verdict(run))}</p>{notice}{_tiles(run)}</header>"
+    return html(
+        "<header><p class='kicker'>volumen · training report</p><h1>{} <span class='chip {}'>{}</span></h1>"
+        "<p class='verdict'>{}</p>{}{}{}</header>",
+        run.config.name,
+        kind,
+        state.replace("_", " "),
+        verdict(run),
+        html_list("bad", run.faults),
+        _notice(run.evaluation) if run.evaluation else NOTHING,
+        _tiles(run),
     )
 
 
-def _notice(evaluation: Evaluation) -> str:
+def _notice(evaluation: Evaluation) -> Markup:
     """How much of what follows is a warning, and where it stands."""
     looks = len(evaluation.degenerate)
     steps = len(evaluation.warnings) - looks
     missed = sum(one.reached is False for one in evaluation.verdicts)
-    said = [
-        f"{looks} warning{'s' * (looks != 1)} about its <a href='#held-out'>predictions</a>." if looks else "",
-        f"{missed} <a href='#distribution'>verdict{'s' * (missed != 1)}</a>: missed." if missed else "",
-        f"{steps} step{'s' * (steps != 1)} of the <a href='#distribution'>post-processing</a> "
-        f"lower{'s' * (steps == 1)} the score." if steps else "",
-    ]  # fmt: skip
-    text = " ".join(one for one in said if one)
-    return f"<p class='bad'>{text}</p>" if text else ""
+    said = []
+    if looks:
+        said.append(html("{} warning{} about its <a href='#held-out'>predictions</a>.", looks, "s" * (looks != 1)))
+    if missed:
+        said.append(html("{} <a href='#distribution'>verdict{}</a>: missed.", missed, "s" * (missed != 1)))
+    if steps:
+        line = "{} step{} of the <a href='#distribution'>post-processing</a> lower{} the score."
+        said.append(html(line, steps, "s" * (steps != 1), "s" * (steps == 1)))
+    spaced = joined(html(" {}" if number else "{}", one) for number, one in enumerate(said))
+    return html("<p class='bad'>{}</p>", spaced) if said else NOTHING
 
 
-def _tiles(run: RunRecords) -> str:
+def _tiles(run: RunRecords) -> Markup:
     """The numbers that everyone asks for first."""
     tiles: list[tuple[str, str]] = []
     if run.evaluation is not None:
@@ -141,15 +142,16 @@ def _tiles(run: RunRecords) -> str:
         tiles.append(("overestimation", f"{mean['overestimation_points']:+.2f} pp"))
     if run.status is not None:
         tiles.append(("epochs", f"{run.status['epoch']} / {run.status['planned_epochs']}"))
-        if run.status.get("seconds"):
+        if run.status["seconds"]:
             tiles.append(("training time", duration(run.status["seconds"])))
-        if run.status.get("seconds_left") and run.status["state"] == "running":
-            tiles.append(("time left", duration(run.status["seconds_left"])))
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles)
-    return f"<dl class='tiles'>{cells}</dl>" if tiles else ""
+        left = run.status["seconds_left"]
+        if left and run.status["state"] == "running":
+            tiles.append(("time left", duration(left)))
+    cells = joined(html("<div><dt>{}</dt><dd>{}</dd></div>", name, value) for name, value in tiles)
+    return html("<dl class='tiles'>{}</dl>", cells) if tiles else NOTHING
 
 
-def _facts(run: RunRecords) -> str:
+def _facts(run: RunRecords) -> Markup:
     config = run.config
     rows = [
         ("objective", _objective(config)),
@@ -167,9 +169,9 @@ def _facts(run: RunRecords) -> str:
         ("seed", str(config.seed)),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items()) or "not recorded"),
     ]  # fmt: skip
-    cells = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    whole = f"<details><summary>config.yaml, whole</summary><pre>{escape(run.config_text)}</pre></details>"
-    return f"<dl class='facts'>{cells}</dl>{whole}"
+    cells = joined(html("<dt>{}</dt><dd>{}</dd>", name, value) for name, value in rows)
+    whole = html("<details><summary>config.yaml, whole</summary><pre>{}</pre></details>", run.config_text)
+    return html("<dl class='facts'>{}</dl>{}", cells, whole)
 
 
 def _objective(config: Config) -> str:
@@ -197,7 +199,7 @@ def _size(sides: Sequence[int]) -> str:
     return " x ".join(map(str, sides))
 
 
-def _evaluation(run: RunRecords) -> str:
+def _evaluation(run: RunRecords) -> Markup:
     if run.evaluation is None:
-        return f"<p>Not evaluated yet: run <code>volumen evaluate {escape(str(run.path))}</code>.</p>"
+        return html("<p>Not evaluated yet: run <code>volumen evaluate {}</code>.</p>", str(run.path))
     return evaluation_section(run.evaluation)

@@ -28,6 +28,9 @@ IGNORED_OPACITY = 0.45
 HATCH_PERIOD = 8  # pixels between hatching lines
 GAP = 4  # pixels between panels
 LEAST_WIDTH = 128  # pixels: smaller slices are enlarged by a whole factor
+MOST_SIDE = 2048  # pixels of a panel: of larger slices every n-th voxel is shown, and none is enlarged beyond
+Places = tuple[int, int, int]
+"""Which slices are shown: across z, y and x."""
 # What each colour means, for captions: name, colour, explanation.
 LEGEND = (
     ("truth", TRUTH, "labelled surface"),
@@ -38,7 +41,7 @@ LEGEND = (
 )
 
 
-def choose_slices(truth: NDArray[np.uint8]) -> tuple[int, int, int]:
+def choose_slices(truth: NDArray[np.uint8]) -> Places:
     """The z slice with most labelled surface (the first of equals), and the y and x slices through its median.
 
     Across y and x the slice with most surface would run along a sheet and show a blob; one through the median voxel
@@ -67,7 +70,8 @@ def slice_panel(
         index: Which slice.
 
     Returns:
-        RGB, uint8 [height, 3 * width + 2 * gap, 3], enlarged by a whole factor where the slice is small.
+        RGB, uint8 [height, 3 * width + 2 * gap, 3], enlarged by a whole factor where the slice is small, thinned out by
+        one where it is larger than `MOST_SIDE`.
 
     Raises:
         UserError: Shapes differ, or there is no such slice.
@@ -76,18 +80,23 @@ def slice_panel(
         raise UserError(f"image {image.shape}, truth {truth.shape} and mask {mask.shape} must have the same shape")
     if axis not in (0, 1, 2) or not 0 <= index < image.shape[axis]:
         raise UserError(f"there is no slice {index} along axis {axis} of a volume of {list(image.shape)}")
-    factor = max(1, -(-LEAST_WIDTH // np.take(image, index, axis=axis).shape[1]))
-    grey = _enlarge(_grey(np.take(image, index, axis=axis)), factor)
-    label = _enlarge(np.take(truth, index, axis=axis), factor)
-    predicted = _enlarge(np.take(mask, index, axis=axis) > 0, factor)
+    if image.ndim != 3 or not image.size:
+        raise UserError(f"there is no slice of a volume of {list(image.shape)}: three sides of 1 or more are expected")
+    plane = np.take(image, index, axis=axis)
+    grey = _sized(_grey(plane))
+    label = _sized(np.take(truth, index, axis=axis))
+    predicted = _sized(np.take(mask, index, axis=axis) > 0)
     panels = [_rgb(grey), _truth(grey, label), _prediction(grey, label, predicted)]
     gap = np.full((grey.shape[0], GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
 
 
-def case_panel(image: NDArray[np.generic], truth: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Rgb:
-    """The three chosen orthogonal slices of a case, one row each: across z, y and x."""
-    rows = [slice_panel(image, truth, mask, axis, index) for axis, index in enumerate(choose_slices(truth))]
+def case_panel(
+    image: NDArray[np.generic], truth: NDArray[np.uint8], mask: NDArray[np.uint8], places: Places | None = None
+) -> Rgb:
+    """Three orthogonal slices of a case, one row each: across z, y and x; those of `choose_slices` by default."""
+    chosen = places or choose_slices(truth)
+    rows = [slice_panel(image, truth, mask, axis, index) for axis, index in enumerate(chosen)]
     width = max(row.shape[1] for row in rows)
     return _stack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows])
 
@@ -103,13 +112,21 @@ def _stack(rows: Sequence[Rgb]) -> Rgb:
     return np.concatenate(parts, axis=0)
 
 
-def _enlarge(plane: NDArray[Plane], factor: int) -> NDArray[Plane]:
+def _sized(plane: NDArray[Plane]) -> NDArray[Plane]:
+    """A slice at a size to look at: each voxel several times, or every n-th voxel."""
+    longest = max(plane.shape)
+    step = -(-longest // MOST_SIDE)
+    if step > 1:
+        return plane[::step, ::step]
+    factor = max(1, min(-(-LEAST_WIDTH // plane.shape[1]), MOST_SIDE // longest))
     return plane.repeat(factor, 0).repeat(factor, 1)
 
 
 def _grey(plane: NDArray[np.generic]) -> NDArray[np.float32]:
-    """The slice as 0..255."""
-    values = np.asarray(plane, dtype=np.float32)
+    """The slice as 0..255; what is not finite is black."""
+    values = np.asarray(plane, dtype=np.float64)
+    known = np.isfinite(values)
+    values = np.where(known, values, values.min(where=known, initial=np.inf) if known.any() else 0.0)
     low, high = (float(bound) for bound in np.percentile(values, [0.5, 99.5]))
     scaled = (values - low) * (255 / (high - low) if high > low else 0)
     grey: NDArray[np.float32] = np.clip(scaled, 0, 255).astype(np.float32)

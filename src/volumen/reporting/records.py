@@ -1,18 +1,29 @@
 """Read a run folder into plain values; the report and everything like it start here.
 
-Only `config.yaml` has to exist. A run that has just begun, failed, or was never evaluated still has a report.
+Only `config.yaml` has to exist. A run that has just begun, failed, or was never evaluated still has a report. Lines of
+logs that are damaged, or hold what no run writes, are left out, and said.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from volumen.config.schema import Config
-from volumen.experiments.evaluate import EVALUATION, SLICES, load_evaluation
+from volumen.config.stamp import read_stamp
+from volumen.experiments.evaluation_file import EVALUATION, load_evaluation, read_pictures
 from volumen.experiments.scoring import Evaluation
-from volumen.training.run_folder import read_run_logs, read_status, run_config
+from volumen.reporting.record_types import (
+    Details,
+    EventRecord,
+    FindingRecord,
+    MetricRecord,
+    StatusRecord,
+)
+from volumen.system.records import DamagedError, typed
+from volumen.training.run_folder import FINDINGS, read_run_logs, read_status, run_config
+
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,38 +35,81 @@ class RunRecords:
     config_text: str
     versions: dict[str, str]
     """Of volumen, Python and the libraries when the run began."""
-    records: tuple[dict[str, Any], ...]
+    records: tuple[Record, ...]
     """`metrics.jsonl`, each step and kind once."""
-    events: tuple[dict[str, Any], ...]
-    findings: tuple[dict[str, Any], ...] | None
+    events: tuple[Record, ...]
+    findings: tuple[FindingRecord, ...] | None
     """What the audit said before the run; None where none was made."""
-    status: dict[str, Any] | None
+    status: StatusRecord | None
     evaluation: Evaluation | None
-    slices: dict[str, bytes]
+    slices: Mapping[str, bytes]
     """PNG by case id."""
+    faults: tuple[str, ...] = ()
+    """What is damaged and left out, a sentence each."""
 
 
-def read_run(run: Path) -> RunRecords:
+def read_run(run: Path, config: Config | None = None) -> RunRecords:
     """Read a run folder.
 
+    Args:
+        run: The folder.
+        config: Its configuration, where that has been read already.
+
     Raises:
-        UserError: It is none, or one of its files is damaged.
+        UserError: It is none, or its configuration, status or evaluation is damaged.
     """
-    config = run_config(run)
+    config = config or run_config(run)
     text = (run / "config.yaml").read_text(encoding="utf-8")
-    provenance = YAML(typ="safe").load(text).get("provenance") or {}
     logs = read_run_logs(run)
+    faults = [*logs.faults]
+    metrics: list[Record] = _typed_lines(logs.metrics, (MetricRecord,), "metrics.jsonl", faults)
+    events: list[Record] = _typed_lines(logs.events, (EventRecord, Details), "events.jsonl", faults)
+    findings = None if logs.findings is None else _typed_lines(logs.findings, (FindingRecord,), FINDINGS, faults)
+    faults += _missing_findings(events, 0 if findings is None else len(findings))
     evaluation = load_evaluation(run) if (run / EVALUATION).is_file() else None
-    pictures = {case.id: run / SLICES / f"{case.id}.png" for case in (evaluation.cases if evaluation else ())}
+    slices, lost = read_pictures(run, evaluation) if evaluation is not None else ({}, ())
+    once = {(record["step"], record["kind"]): record for record in metrics}
     return RunRecords(
         path=run,
         config=config,
         config_text=text,
-        versions={name: str(version) for name, version in provenance.get("versions", {}).items()},
-        records=logs.metrics,
-        events=logs.events,
-        findings=logs.findings,
-        status=read_status(run),
+        versions={name: str(version) for name, version in read_stamp(run / "config.yaml").versions.items()},
+        records=tuple(once[key] for key in sorted(once)),
+        events=tuple(events),
+        findings=None if findings is None else tuple(findings),
+        status=_status(run),
         evaluation=evaluation,
-        slices={case_id: path.read_bytes() for case_id, path in pictures.items() if path.is_file()},
+        slices=slices,
+        faults=(*faults, *lost),
     )
+
+
+def _typed_lines(records: Sequence[Record], kinds: tuple[Any, ...], name: str, faults: list[str]) -> list[Any]:
+    """The records of a log that are of all these types; of the others there is a fault, with the first one's reason."""
+    whole: list[Any] = []
+    strange: list[str] = []
+    for record in records:
+        try:
+            checked: Record = {}
+            for kind in kinds:
+                checked |= typed(record, kind, name, "left out")
+            whole.append(checked)
+        except DamagedError as error:
+            strange.append(str(error))
+    if strange:
+        count = f"{len(strange)} such lines" if len(strange) > 1 else "a line"
+        faults.append(f"{strange[0]} ({count})")
+    return whole
+
+
+def _missing_findings(events: Sequence[Record], found: int) -> list[str]:
+    """A fault where the audit said that it found more; a log that was cut at its end does not show it itself."""
+    counts = [event.get("findings") for event in events if event["kind"] == "audit"]
+    told = max((count for count in counts if type(count) is int), default=0)
+    return [f"{FINDINGS}: the audit found {told}, {found} can be read"] if told > found else []
+
+
+def _status(run: Path) -> StatusRecord | None:
+    plain = read_status(run)
+    fix = "remove it, the report does without"
+    return None if plain is None else typed(plain, StatusRecord, run / "status.json", fix)

@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from volumen.config.schema import Config
+from volumen.reporting.console import PlainConsole
 from volumen.training.state import TrainingState
 from volumen.training.step import StepResult
 from volumen.training.validate import Validation
@@ -40,22 +40,22 @@ class SilentDisplay:
     def event(self, event: dict[str, Any]) -> None:
         """A warning is shown even here."""
         if event["kind"] == "warning":
-            Console(stderr=True).print(f"warning: {event['message']}", highlight=False, soft_wrap=True)
+            PlainConsole(stderr=True).print(f"warning: {event['message']}", soft_wrap=True)
 
 
 class TrainingDisplay:
     """A line an epoch, and in between a bar (terminal) or now and then a line (pipe)."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = PlainConsole(soft_wrap=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed}/{task.total}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -128,7 +128,7 @@ class TrainingDisplay:
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(line, markup=False)
+        self._console.print(line)
 
 
 def _short(value: object) -> str:

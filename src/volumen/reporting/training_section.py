@@ -4,12 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from volumen.reporting.curves import Mark, Point, Series, line_chart, short
+from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.records import RunRecords
 from volumen.reporting.words import words
 
@@ -31,10 +31,10 @@ Record = dict[str, Any]
 Get = Callable[[Record], float | None]
 
 
-def curves_section(run: RunRecords) -> str:
+def curves_section(run: RunRecords) -> Markup:
     """All charts, as HTML; a sentence where nothing was recorded."""
     if not run.records:
-        return "<p>No epoch has been recorded yet.</p>"
+        return html("<p>No epoch has been recorded yet.</p>")
     marks = _marks(run.events, run.records)
     train, validations = _train(run.records), _validations(run.records)
     charts = [
@@ -56,31 +56,41 @@ def curves_section(run: RunRecords) -> str:
     }
     note = f"Validated weights: {' and '.join(sorted(weights))}. " if weights else ""
     note += "A dotted line marks an event." if marks else ""
-    return f'<p class="note">{escape(note)}</p><div class="charts">{"".join(charts)}</div>'
+    return html('<p class="note">{}</p><div class="charts">{}</div>', note, joined(charts))
 
 
-def events_section(events: Sequence[Record], records: Sequence[Record]) -> str:
+def events_section(events: Sequence[Record], records: Sequence[Record]) -> Markup:
     """Table of events, newest last; the middle of a very long list is left out, and said so."""
     if not events:
-        return "<p>Nothing out of the ordinary was recorded.</p>"
+        return html("<p>Nothing out of the ordinary was recorded.</p>")
     shown, left_out = _without_repeats(events), 0
     if len(shown) > MOST_EVENTS:
         left_out = len(shown) - MOST_EVENTS
         shown = [*shown[: MOST_EVENTS // 2], *shown[-MOST_EVENTS // 2 :]]
-    rows = "".join(
-        f"<tr><td>{_when(event)}</td><td class='n'>{max(1, math.ceil(_when_in_epochs(event, records)))}</td>"
-        f"<td class='n'>{event.get('step', '')}</td><td>{escape(words(event['kind']))}</td>"
-        f"<td class='wrap'>{escape(_details(event))}</td></tr>"
+    row = "<tr><td>{}</td><td class='n'>{}</td><td class='n'>{}</td><td>{}</td><td class='wrap'>{}</td></tr>"
+    rows = joined(
+        html(
+            row,
+            _when(event),
+            max(1, math.ceil(_when_in_epochs(event, records))),
+            event["step"],
+            words(event["kind"]),
+            _details(event),
+        )
         for event in shown
     )
-    note = f'<p class="note">{left_out} events in the middle are left out.</p>' if left_out else ""
-    head = "<tr><th>time (UTC)</th><th class='n'>epoch</th><th class='n'>step</th><th>event</th><th>details</th></tr>"
-    return f'{note}<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+    note = html('<p class="note">{} events in the middle are left out.</p>', left_out) if left_out else NOTHING
+    return html(
+        "{}<div class=\"scroll\"><table><thead><tr><th>time (UTC)</th><th class='n'>epoch</th><th class='n'>step</th>"
+        "<th>event</th><th>details</th></tr></thead><tbody>{}</tbody></table></div>",
+        note,
+        rows,
+    )
 
 
 def _terms(
     run: RunRecords, train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]
-) -> list[str]:
+) -> list[Markup]:
     """What each term adds to the loss, then each term by itself."""
     names = sorted({name for record in run.records for name in record["terms"]})
     weighted = [
@@ -99,7 +109,7 @@ def _terms(
     return charts
 
 
-def _optimisation(run: RunRecords, train: Sequence[Record], marks: list[Mark]) -> list[str]:
+def _optimisation(run: RunRecords, train: Sequence[Record], marks: list[Mark]) -> list[Markup]:
     norm = [
         Series("mean", _points(train, lambda record: record["gradient_norm"]), 1),
         Series("largest", _points(train, lambda record: record["gradient_norm_maximum"]), 2, dashed=True),
@@ -113,7 +123,7 @@ def _optimisation(run: RunRecords, train: Sequence[Record], marks: list[Mark]) -
     ]
 
 
-def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[str]:
+def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[Markup]:
     """Selection scores and voxel overlap of the first kind of validation; others have a chart of their own."""
     charts = []
     for label, records in validations.items():
@@ -127,7 +137,7 @@ def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[str
     return charts
 
 
-def _shares(train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]) -> str:
+def _shares(train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]) -> Markup:
     lines = []
     for number, (label, records) in enumerate((("train", train), *validations.items())):
         for what, dashed in (("predicted", False), ("true", True)):
@@ -137,7 +147,7 @@ def _shares(train: Sequence[Record], validations: dict[str, list[Record]], marks
     return line_chart("Surface share", lines, marks=marks, note=note)
 
 
-def _time(train: Sequence[Record]) -> str:
+def _time(train: Sequence[Record]) -> Markup:
     lines = [
         Series("all steps", _points(train, lambda record: record["seconds"]), 1),
         Series("waiting for data", _points(train, lambda record: record["loader_seconds"]), 2),
@@ -196,10 +206,9 @@ def _when_in_epochs(event: Record, records: Sequence[Record]) -> float:
     The epoch in its record is that of the cursor, which has moved on already where the event follows a validation.
     """
     known = {0: 0.0} | {record["step"]: record["epoch"] + 1.0 for record in records if record["kind"] == "train"}
-    step = event.get("step", 0)
     if len(known) == 1:
-        return float(event.get("epoch", 0) + 1)
-    return float(np.interp(step, sorted(known), [known[at] for at in sorted(known)]))
+        return float(event["epoch"] + 1)
+    return float(np.interp(event["step"], sorted(known), [known[at] for at in sorted(known)]))
 
 
 def _without_repeats(events: Sequence[Record]) -> list[Record]:
@@ -207,14 +216,14 @@ def _without_repeats(events: Sequence[Record]) -> list[Record]:
     kept: list[Record] = []
     for event in events:
         if event["kind"] == REPLANNED and kept and kept[-1]["kind"] == REPLANNED:
-            event = {**event, "before": kept[-1]["before"], "times": kept[-1].get("times", 1) + 1}
+            event = {**event, "before": kept[-1].get("before"), "times": kept[-1].get("times", 1) + 1}
             kept.pop()
         kept.append(event)
     return kept
 
 
 def _when(event: Record) -> str:
-    return datetime.fromtimestamp(event["time"], UTC).strftime("%m-%d %H:%M:%S") if "time" in event else ""
+    return datetime.fromtimestamp(event["time"], UTC).strftime("%m-%d %H:%M:%S")
 
 
 def _details(event: Record) -> str:

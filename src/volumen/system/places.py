@@ -32,17 +32,16 @@ def writable_file(path: Path, fix: str = "choose another place, or make it writa
     Raises:
         UserError: It is a folder, its name is too long, or its folder cannot be written to.
     """
-    if os.path.isdir(path):
+    if os.path.isdir(path):  # which takes a name that is too long for none
         raise UserError(f"{path} is a folder, a file is to be written: {fix}")
     writable_folder(path.resolve().parent, fix)
     try:
         path.lstat()
-        exists = True
     except FileNotFoundError:
-        exists = False
+        return path
     except OSError as error:  # such as a name that is too long
         raise refusal(path, error, fix) from error
-    if exists and not os.access(path, os.W_OK):
+    if not os.access(path, os.W_OK):
         raise UserError(f"{path} cannot be written to: {fix}")
     return path
 

@@ -176,9 +176,13 @@ def typed(value: Any, kind: Any, name: object, fix: str) -> Any:
         place = ".".join(
             part if isinstance(part, str) and part.isidentifier() else shown(part) for part in first["loc"]
         )
-        raise DamagedError(
-            f"{name} is damaged ({place or 'it'}: {first['msg']}, got {shown(first.get('input'))}): {fix}"
-        ) from error
+        found = f"{_one_line(first['msg'], 300)}, got {shown(first.get('input'))}"
+        raise DamagedError(f"{name} is damaged ({place or 'it'}: {found}): {fix}") from error
+
+
+def _one_line(text: str, longest: int) -> str:
+    """Text that may quote a record, for an error: printable, short."""
+    return text.encode("unicode_escape").decode()[:longest]
 
 
 @cache
@@ -281,7 +285,9 @@ def read_log(path: Path, *, owner: str = "") -> Log:
             continue
         last = number
         records.append(record)
-    if torn and _record_of(torn, owner) is not None:  # whole, but for its end of line
+    if torn and _record_of(torn, owner) is None:
+        damaged += 1  # a crash left it, or the file was cut
+    elif torn:  # whole, but for its end of line
         records.append({key: value for key, value in json.loads(torn).items() if key not in (LINE, CHECK)})
         last += 1
     return Log(tuple(records), damaged, missing, last)
@@ -334,5 +340,8 @@ def _record_of(line: bytes, owner: str) -> dict[str, Any] | None:
     body = line[:-_ENDING] + b"}"
     if line[-_ENDING:] != f',"{CHECK}":"{_line_check(body, owner)}"}}'.encode():
         return None
-    record = parse_json(body, "a line", "")
+    try:
+        record = parse_json(body, "a line", "")
+    except DamagedError:
+        return None
     return record if isinstance(record, dict) and type(record.get(LINE)) is int else None
