@@ -1,5 +1,6 @@
 """Run folders made by hand, with sealed records as a training and an evaluation leave them."""
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def new_run(folder: Path, *overrides: str) -> Path:
     """A run that has just begun."""
     folder.mkdir(parents=True)
     config = load_config("preset:default", ["data.dataset=somewhere", "name=tale-1", *overrides]).config
-    RunFolder(folder).write_config(config)
+    RunFolder(folder, secrets.token_hex(8)).write_config(config)
     return folder
 
 

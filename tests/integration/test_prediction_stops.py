@@ -1,4 +1,4 @@
-"""Predicting in several processes is ended by any signal, in seconds, without a traceback and without a process left."""
+"""Predicting in several processes ends at any signal, in seconds, without a traceback and without a process left."""
 
 import os
 import signal

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
@@ -14,16 +15,17 @@ from torch import nn
 
 from volumen.config import load_config
 from volumen.config.experiment import Criterion
-from volumen.config.schema import Config
 from volumen.data import PreparedDataset
-from volumen.data.folds import make_folds, save_folds
+from volumen.data.folds import load_folds, make_folds, save_folds
 from volumen.data.prepare import prepare
 from volumen.errors import UserError
 from volumen.experiments import evaluate
 from volumen.experiments.evaluate import evaluate_run
 from volumen.experiments.evaluation_file import load_evaluation, read_pictures
 from volumen.system.records import write_record
+from volumen.training.checkpoint import Trained
 from volumen.training.run_folder import RunFolder, run_owner
+from volumen.training.saved import TrainedOn
 
 IDS = ("11", "12", "21", "22")
 
@@ -74,13 +76,17 @@ def run(tmp_path, prepared, monkeypatch) -> Path:
         ],
     ).config
 
-    RunFolder(tmp_path).write_config(config)
+    RunFolder(tmp_path, "0123456789abcdef").write_config(config)
 
-    def load(folder: Path, which: str = "best", overrides: Sequence[str] = ()) -> tuple[nn.Module, Config]:
+    dataset = PreparedDataset.open(prepared)
+    fold = load_folds(None, dataset).fold(0)
+    data = TrainedOn(dataset.identity, 0, fold.train, fold.validation)
+
+    def load(folder: Path, which: str = "best", overrides: Sequence[str] = ()) -> Trained:
         assert folder == tmp_path
-        return Bright(), config
+        return Trained(Bright(), config, data)
 
-    monkeypatch.setattr(evaluate, "load_for_inference", load)
+    monkeypatch.setattr(evaluate, "load_trained", load)
     return tmp_path
 
 
@@ -118,14 +124,44 @@ def test_another_fold_holds_cases_that_were_trained_on_and_says_so(run, prepared
     )
 
 
-def test_cases_by_id_need_no_folds(run, prepared, monkeypatch):
+def with_folds(monkeypatch, run: Path, file: Path | None = None, **data: object) -> None:
+    """The run as it is, but for the folds file of its configuration and for what it says of its data."""
+    trained = evaluate.load_trained(run)
+    config = trained.config.model_copy(
+        update={"data": trained.config.data.model_copy(update={"folds": None if file is None else str(file)})}
+    )
+    other = replace(trained, config=config, data=replace(trained.data, **data))
+    monkeypatch.setattr(evaluate, "load_trained", lambda folder, which, overrides: other)
+
+
+def test_a_run_that_lost_its_folds_still_knows_what_it_held_out(run, prepared, monkeypatch):
     evaluation = evaluate_run(run, cases=["21", "11", "21"])
     assert [case.id for case in evaluation.cases] == ["21", "11"]
-    model, config = evaluate.load_for_inference(run)
-    lost = config.model_copy(update={"data": config.data.model_copy(update={"folds": "gone.json"})})
-    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which, overrides: (model, lost))
-    (note,) = evaluate_run(run, cases=["21"]).notes
-    assert "may have been trained on these cases" in note
+    with_folds(monkeypatch, run, Path("gone.json"))
+    evaluation = evaluate_run(run)
+    assert [case.id for case in evaluation.cases] == held_out(prepared, 0)
+    (note,) = evaluation.notes
+    assert "The run's folds are not at hand" in note
+
+
+def test_folds_that_were_made_anew_change_no_score_and_are_said(run, prepared, monkeypatch, tmp_path_factory):
+    before = evaluate_run(run)
+    folds = load_folds(None, PreparedDataset.open(prepared))
+    other = tmp_path_factory.mktemp("folds") / "folds.json"
+    save_folds(replace(folds, folds=folds.folds[::-1]), other)
+    with_folds(monkeypatch, run, other)
+    after = evaluate_run(run)
+    assert [case.to_dict() for case in after.cases] == [case.to_dict() for case in before.cases]
+    (note,) = after.notes
+    assert note.startswith("The folds file divides otherwise since the run was trained: fold 0 holds out ")
+    trained_on = evaluate_run(run, fold=1).notes
+    assert not any("was trained on" in one and "say nothing" in one for one in trained_on)
+
+
+def test_another_data_set_is_not_evaluated_as_if_it_were_the_run_s(run, monkeypatch):
+    with_folds(monkeypatch, run, dataset="0" * 64)
+    with pytest.raises(UserError, match=r"is not the data set that .* was trained on"):
+        evaluate_run(run)
 
 
 def test_a_threshold_changes_the_masks_and_stands_in_the_record(run):
@@ -135,10 +171,11 @@ def test_a_threshold_changes_the_masks_and_stands_in_the_record(run):
 
 
 def test_what_a_run_promised_and_its_shares_are_judged(run, prepared, monkeypatch):
-    model, config = evaluate.load_for_inference(run)
+    trained = evaluate.load_trained(run)
     criteria = (Criterion(quantity="dice", at_least=0.9), Criterion(quantity="leaderboard", at_most=0.1))
-    promised = config.model_copy(update={"experiment": config.experiment.model_copy(update={"criteria": criteria})})
-    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which, overrides: (model, promised))
+    experiment = trained.config.experiment.model_copy(update={"criteria": criteria})
+    promised = replace(trained, config=trained.config.model_copy(update={"experiment": experiment}))
+    monkeypatch.setattr(evaluate, "load_trained", lambda folder, which, overrides: promised)
     evaluation = evaluate_run(run)
     dice, score, share = evaluation.verdicts
     assert (dice.reached, score.reached, share.reached) == (True, False, True)
@@ -168,8 +205,8 @@ def test_a_second_sigmoid_is_called_by_its_name(run, monkeypatch):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return torch.sigmoid(4 * images)
 
-    config = evaluate.load_for_inference(run)[1]
-    monkeypatch.setattr(evaluate, "load_for_inference", lambda folder, which, overrides: (Twice(), config))
+    twice = replace(evaluate.load_trained(run), model=Twice())
+    monkeypatch.setattr(evaluate, "load_trained", lambda folder, which, overrides: twice)
     warnings = evaluate_run(run).warnings
     assert any("a sigmoid was applied to what was already a probability" in warning for warning in warnings)
     assert any("every voxel was predicted to be surface" in warning for warning in warnings)
@@ -197,7 +234,7 @@ def test_the_whole_volume_is_scored_not_a_part_of_it(run, prepared):
 def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(run, arguments, said):
     with pytest.raises(UserError, match=said):
         evaluate_run(run, **arguments)
-    assert [path.name for path in run.iterdir()] == ["config.yaml"]
+    assert [path.name for path in run.iterdir()] == [".reserve", "config.yaml"]
 
 
 def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(run):
@@ -217,7 +254,7 @@ def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(run):
 def test_an_evaluation_belongs_to_its_run(run, tmp_path_factory):
     evaluate_run(run)
     other = tmp_path_factory.mktemp("other")
-    RunFolder(other).write_config(evaluate.load_for_inference(run)[1])
+    RunFolder(other, "another").write_config(evaluate.load_trained(run).config)
     (other / "evaluation.json").write_bytes((run / "evaluation.json").read_bytes())
     with pytest.raises(UserError, match="or it is of another run"):
         load_evaluation(other)

@@ -222,7 +222,7 @@ def test_places_that_do_not_do_are_known_before_anything_is_computed(made: Path,
         else:
             (out / at).mkdir()
         for wanted in (Wanted(True, overwrite=True), Wanted(True, resume=True)):
-            with pytest.raises(UserError, match="is a link|is no file"):
+            with pytest.raises(UserError, match=r"is a link|is no file"):
                 check_output(images, out, wanted)
     assert (victim / "file").read_text() == "mine"
     assert len(list(victim.iterdir())) == 1

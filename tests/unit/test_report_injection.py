@@ -22,6 +22,7 @@ from tests.run_folders import leave_evaluation, log, new_run, status, status_rec
 from tests.scored_sheets import HARMFUL, evaluation, pipeline
 
 from volumen.cli.main import run as volumen
+from volumen.config.stamp import read_stamp
 from volumen.doctor.autopsy import Autopsy, Optimum, Range
 from volumen.doctor.operating_point import OperatingPoint, population_of
 from volumen.errors import UserError
@@ -141,9 +142,9 @@ def allowed(clean, tmp_path_factory) -> set[tuple[str, str]]:
 
 def read_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Read the configuration of a run once, and not for every one of the many values; the owner of its records."""
-    config, owner, versions = run_folder.run_config(run), run_owner(run), {"torch": "2"}
+    config, owner, stamp = run_folder.run_config(run), run_owner(run), read_stamp(run / "config.yaml")
     monkeypatch.setattr(run_records, "run_config", lambda run: config)
-    monkeypatch.setattr(run_records, "_versions", lambda text: versions)
+    monkeypatch.setattr(run_records, "read_stamp", lambda path: stamp)
     for room in (run_folder, evaluation_file):
         monkeypatch.setattr(room, "run_owner", lambda run: owner)
     return owner

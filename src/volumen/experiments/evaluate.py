@@ -14,7 +14,7 @@ import numpy as np
 from volumen.config.postprocessing import Hysteresis, Postprocessing, Threshold
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
-from volumen.data.folds import Fold, load_folds
+from volumen.data.folds import load_folds
 from volumen.errors import UserError
 from volumen.experiments.distribution import Verdict, judge, judge_share
 from volumen.experiments.evaluation_file import (
@@ -24,6 +24,7 @@ from volumen.experiments.evaluation_file import (
     waiting_pictures,
     write_evaluation,
 )
+from volumen.experiments.own_data import changed_folds, open_data
 from volumen.experiments.predicting import predict_case, predictor_for
 from volumen.experiments.scoring import (
     CaseResult,
@@ -39,7 +40,7 @@ from volumen.postprocess import apply_pipeline
 from volumen.reporting.images import Places, case_panel, choose_slices, encode_png
 from volumen.system.locks import hold
 from volumen.system.places import writable_file, writable_folder
-from volumen.training.checkpoint import load_for_inference
+from volumen.training.checkpoint import Trained, load_trained
 from volumen.training.run_folder import run_owner
 
 
@@ -60,12 +61,12 @@ def evaluate_run(
 
     Args:
         run: Run folder.
-        which: Which weights, as in `load_for_inference`.
+        which: Which weights, as in `load_trained`.
         fold: Fold whose validation cases are evaluated; the run's own by default.
         cases: Case ids instead of a fold.
         threshold: Replaces the configured threshold.
         dataset: Prepared data set, where it has moved since the training.
-        overrides: `key=value` for other settings of prediction than the run's, as in `load_for_inference`.
+        overrides: `key=value` for other settings of prediction than the run's, as in `load_trained`.
         keep: False leaves the run's folder as it is.
         steps: False leaves out what each step of the post-processing does, at a leaderboard score a step and volume.
         progress: Told the case and how many of how many tiles are done.
@@ -77,11 +78,12 @@ def evaluate_run(
     """
     if fold is not None and cases is not None:
         raise UserError("--fold and --cases exclude each other: give the fold or the case ids")
-    model, config = load_for_inference(run, which, overrides)
+    trained = load_trained(run, which, overrides)
+    config = trained.config
     postprocessing = with_threshold(config.postprocessing, threshold)
-    prepared = PreparedDataset.open(dataset or Path(config.data.dataset))
-    own, chosen = choose_cases(config, prepared, fold, cases)
-    predictor = predictor_for(model, config)
+    prepared = open_data(trained, run, dataset)
+    chosen = choose_cases(trained, prepared, fold, cases)
+    predictor = predictor_for(trained.model, config)
     with _kept(run) if keep else nullcontext() as pictures:
         results, places = [], {}
         for name in chosen:
@@ -107,7 +109,7 @@ def evaluate_run(
         evaluation = Evaluation(
             tuple(results),
             settings,
-            _notes(own, chosen, predictor, prepared),
+            _notes(trained, chosen, predictor, prepared),
             label_range=(min(shares), max(shares)) if shares else None,
             pictures=pictures.hashes if pictures is not None else {},
         )
@@ -148,25 +150,23 @@ def with_threshold(settings: Postprocessing, threshold: float | None) -> Postpro
 
 
 def choose_cases(
-    config: Config, dataset: PreparedDataset, fold: int | None = None, cases: Sequence[str] | None = None
-) -> tuple[Fold | None, tuple[str, ...]]:
-    """The run's own fold where it is known, and the cases to evaluate.
+    trained: Trained, dataset: PreparedDataset, fold: int | None = None, cases: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The cases to evaluate: those that the run itself held out, those of another fold, or those that are named.
 
     Raises:
-        UserError: No folds, no such fold or case, or a case without a label.
+        UserError: No such fold or case, or a case without a label.
     """
     if cases is None:
-        folds = load_folds(config.data.folds, dataset)
-        return folds.fold(config.data.fold), folds.fold(config.data.fold if fold is None else fold).validation
+        if fold is None or fold == trained.data.fold:
+            return trained.data.validation
+        return load_folds(trained.config.data.folds, dataset).fold(fold).validation
     chosen = tuple(dict.fromkeys(cases))
     if not chosen:
         raise UserError("--cases names no case: give ids separated by commas")
     for case_id in chosen:
         dataset.label(case_id)  # every id exists and has a label, before anything is computed
-    try:
-        return load_folds(config.data.folds, dataset).fold(config.data.fold), chosen
-    except UserError:  # then nobody can tell what the run was trained on, and the notes say just that
-        return None, chosen
+    return chosen
 
 
 def _evaluate_case(
@@ -205,13 +205,11 @@ def _verdicts(evaluation: Evaluation, config: Config, shares: Sequence[float]) -
     return (*criteria, *judge_share(predicted, shares)) if shares else criteria
 
 
-def _notes(own: Fold | None, chosen: Sequence[str], predictor: Predictor, dataset: PreparedDataset) -> tuple[str, ...]:
-    notes = []
-    seen = [name for name in chosen if own is not None and name in own.train]
+def _notes(trained: Trained, chosen: Sequence[str], predictor: Predictor, dataset: PreparedDataset) -> tuple[str, ...]:
+    notes = list(changed_folds(trained, dataset))
+    seen = [name for name in chosen if name in trained.data.train]
     if seen:
         notes.append(f"The run was trained on {', '.join(seen)}: those scores say nothing about new volumes.")
-    if own is None:
-        notes.append("The run's folds are not at hand: it may have been trained on these cases.")
     padded = [name for name in chosen if predictor.plan(dataset.case(name).shape).is_padded]
     if padded:
         notes.append(f"Smaller than the tile and padded by mirroring: {', '.join(padded)}.")

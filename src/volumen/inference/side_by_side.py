@@ -72,8 +72,8 @@ def _told(which: str, exit_code: int | None) -> str:
         with suppress(ValueError):
             how = f"was killed by {signal.Signals(-exit_code).name}"
     return (
-        f"the process {which} {how}, most likely for want of memory: use a smaller --parallel; with --resume it goes on "
-        "behind the volumes that are done"
+        f"the process {which} {how}, most likely for want of memory: use a smaller --parallel; with --resume it goes "
+        "on behind the volumes that are done"
     )
 
 

@@ -250,9 +250,12 @@ def read_run_logs(run: Path) -> RunLogs:
     logs = {name: read_log(run / name, owner=owner) for name in (METRICS, EVENTS, FINDINGS)}
     for name, log in logs.items():
         faults += log.faults(name, lines.get(name))
-    by_key = {(record.get("step"), record.get("kind")): record for record in logs[METRICS].records}
+    keyed = [record for record in logs[METRICS].records if type(record.get("step")) is int]
+    if len(keyed) < len(logs[METRICS].records):
+        faults.append(f"{METRICS}: {len(logs[METRICS].records) - len(keyed)} records are of no step and left out")
+    by_key = {(record["step"], str(record.get("kind"))): record for record in keyed}
     return RunLogs(
-        tuple(by_key[key] for key in sorted(by_key, key=lambda key: (key[0] or 0, str(key[1])))),
+        tuple(by_key[key] for key in sorted(by_key)),
         logs[EVENTS].records,
         logs[FINDINGS].records if (run / FINDINGS).is_file() else None,
         tuple(faults),
