@@ -53,6 +53,9 @@ def variant(folder: Path, name: str, changes: dict[str, dict[str, object]]) -> N
     for section, values in changes.items():
         config[section] |= values
     state |= {"config": json.dumps(config), "swa": None}
+    data = state["data"]
+    if config["data"]["fold"] != data["fold"]:  # of two folds, each holds out what the other learns from
+        state["data"] = {**data, "fold": 1, "train": data["validation"], "validation": data["train"]}
     state["model"] = {key: tensor * 0.9 for key, tensor in state["model"].items()}
     CheckpointStore(folder / name / "checkpoints").save(state, step=1, epoch=1, best=True)
 
