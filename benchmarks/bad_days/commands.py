@@ -4,8 +4,12 @@ All paths are relative to the world's folder. `new/` is for results of one comma
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
+
+Run = Callable[[list[str]], int]
+"""`volumen.cli.main.run`: a command line without `volumen`, and its exit code."""
 
 TINY = """base: base.yaml
 name: tiny

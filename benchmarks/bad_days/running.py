@@ -13,13 +13,12 @@ import signal
 import sys
 import time
 import zipfile
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bad_days.commands import Command
+from bad_days.commands import Command, Run
 
 SHORTEST_LIMIT = 12.0
 """Seconds; ten times what the command usually takes are added."""
@@ -44,7 +43,7 @@ class Outcome:
     """All that a person reads of it, normalised: what it printed, and the pages it made."""
 
 
-def warm() -> Callable[[list[str]], int]:
+def warm() -> Run:
     """Import what commands import, with one thread; returns `volumen.cli.main.run`."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["COLUMNS"] = "200"
@@ -56,7 +55,7 @@ def warm() -> Callable[[list[str]], int]:
     return run
 
 
-def run_here(run: Callable[[list[str]], int], command: Command, world: Path) -> None:
+def run_here(run: Run, command: Command, world: Path) -> None:
     """Run a command in this process, so that those that are forked from it find all imported and compiled."""
     before = Path.cwd()
     os.chdir(world)
@@ -67,9 +66,17 @@ def run_here(run: Callable[[list[str]], int], command: Command, world: Path) -> 
         os.chdir(before)
 
 
-def run_forked(run: Callable[[list[str]], int], command: Command, world: Path, limit: float) -> Outcome:
-    """Run a command in the world and look at what it left there; whatever it started is ended."""
-    scratch = world.parent.parent.parent / "scratch"
+def run_forked(run: Run, command: Command, world: Path, limit: float, scratch: Path | None = None) -> Outcome:
+    """Run a command in the world and look at what it left there; whatever it started is ended.
+
+    Args:
+        run: `volumen.cli.main.run`.
+        command: What to run.
+        world: Where.
+        limit: Seconds.
+        scratch: Folder for what it prints; beside the room otherwise.
+    """
+    scratch = scratch or world.parent.parent.parent / "scratch"
     scratch.mkdir(exist_ok=True)
     began = time.monotonic()
     process = os.fork()
@@ -105,7 +112,7 @@ def _wait(process: int, until: float) -> int | None:
     return None
 
 
-def _be_the_command(run: Callable[[list[str]], int], command: Command, world: Path, scratch: Path) -> None:
+def _be_the_command(run: Run, command: Command, world: Path, scratch: Path) -> None:
     """Never returns: the rest of a forked process."""
     code = 99
     try:
@@ -130,7 +137,7 @@ def _be_the_command(run: Callable[[list[str]], int], command: Command, world: Pa
         os._exit(code)
 
 
-def exit_code_of(run: Callable[[list[str]], int], command: Command) -> int:
+def exit_code_of(run: Run, command: Command) -> int:
     """The exit code that a shell would see."""
     try:
         return run(shlex.split(command.line)) or 0
@@ -158,6 +165,8 @@ def result_of(command: Command, world: Path, out: str) -> tuple[dict[str, str], 
             result[part] = _hash(texts[-1])
         elif kind == "weights":
             result[part] = _weights(world / place)
+        elif kind == "identity":
+            result[part] = _identity(world / place)
         elif kind == "zip":
             with zipfile.ZipFile(world / place) as archive:
                 result[part] = _hash("".join(f"{name} {_hash(archive.read(name))}\n" for name in archive.namelist()))
@@ -190,6 +199,12 @@ def _voxels(path: Path) -> str:
         return _hash(tifffile.imread(path).tobytes())
     except Exception:  # a mask that nobody can read is another one than before
         return _hash(path.read_bytes())
+
+
+def _identity(bundle: Path) -> str:
+    from volumen.inference.bundle import read_bundle
+
+    return str(read_bundle(bundle).identity)
 
 
 def _weights(run: Path) -> str:

@@ -12,13 +12,12 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
 
-from bad_days.commands import BASE, BUILD, TINY, TRAIN_STOPPED
+from bad_days.commands import BASE, BUILD, TINY, TRAIN_STOPPED, Run
 
 CANARIES = tuple(f"victim{ending}" for ending in ("", ".json", ".tif", ".npy", ".pt", ".png", ".yaml", ".csv"))
 Mark = tuple[int, int, int]
@@ -125,7 +124,7 @@ def code_identity() -> str:
     return digest.hexdigest()[:12]
 
 
-def open_room(folder: Path, number: int, run: Callable[[list[str]], int]) -> Room:
+def open_room(folder: Path, number: int, run: Run) -> Room:
     """The room of a lane, built where there is none of this code yet.
 
     Args:
@@ -146,7 +145,7 @@ def open_room(folder: Path, number: int, run: Callable[[list[str]], int]) -> Roo
     return room
 
 
-def build(world: Path, run: Callable[[list[str]], int]) -> None:
+def build(world: Path, run: Run) -> None:
     """Make the world by the commands a person types, in this process.
 
     Raises:
@@ -169,7 +168,7 @@ def build(world: Path, run: Callable[[list[str]], int]) -> None:
         os.chdir(before)
 
 
-def _run(run: Callable[[list[str]], int], line: str) -> None:
+def _run(run: Run, line: str) -> None:
     code = run(shlex.split(line))
     if code not in (0, None):
         log = Path.cwd().parents[2] / "log"  # beside the room
@@ -187,7 +186,7 @@ def _compress_differently() -> None:
             tifffile.imwrite(path, array, compression=kinds[number % 3], photometric="minisblack")
 
 
-def _train_and_stop(run: Callable[[list[str]], int]) -> None:
+def _train_and_stop(run: Run) -> None:
     """A training that was asked to stop after its first checkpoint."""
     finished = threading.Event()
 
