@@ -23,10 +23,11 @@ from typing import Any
 
 from bad_days import damages
 from bad_days.commands import COMMANDS, kind_of, readers_of
-from bad_days.judging import BAD, EXPLAINED, GOOD, Case, judge
+from bad_days.judging import BAD, BROKEN, EXPLAINED, GOOD, Case, judge
 from bad_days.running import SHORTEST_LIMIT, Outcome, run_forked, run_here, warm
 from bad_days.world import Room, open_room
 
+LOOKING_SHARE = 0.3
 TRIES = 1000  # until a damage fits the file that was drawn
 
 
@@ -75,10 +76,10 @@ class Lane:
         self.run = warm()
         self.room: Room = open_room(folder, number, self.run)
         self.only = only
-        self.kinds: dict[str, list[str]] = defaultdict(list)
+        self.kinds: dict[str, list[str]] = {}
         for path in self.room.files():
             if any(readers_of(path)):
-                self.kinds[kind_of(path)].append(path)
+                self.kinds.setdefault(kind_of(path), []).append(path)
         self.before: dict[str, Outcome] = {}
 
     def whole(self, name: str) -> Outcome:
@@ -88,11 +89,23 @@ class Lane:
             self.room.restore()
             outcome = run_forked(self.run, COMMANDS[name], self.room.world, 300)
             self.room.restore()
-            if outcome.code != 0:
-                line, error = COMMANDS[name].line, outcome.error[-600:]
-                raise RuntimeError(f"the undamaged world fails: `volumen {line}` ({outcome.code}): {error}")
             self.before[name] = outcome
         return self.before[name]
+
+    def learn(self) -> list[Found]:
+        """Run every command in the undisturbed world; those that fail there, which are tried no more."""
+        broken = []
+        for name in COMMANDS:
+            outcome = self.whole(name)
+            if outcome.code != 0:
+                said = f"exit code {outcome.code} {outcome.ended_by}: {outcome.error.strip()[-400:]}"
+                broken.append(Found(-1, "undisturbed", "", "none", name, BROKEN, said, outcome.seconds))
+                del self.before[name]
+        self.kinds = {kind: paths for kind, paths in self.kinds.items() if self._known(paths[0])}
+        return broken
+
+    def _known(self, path: str) -> bool:
+        return any(name in self.before for names in readers_of(path) for name in names)
 
     def draw(self, seed: int, number: int) -> Drawn:
         """The damage of a number."""
@@ -115,11 +128,17 @@ class Lane:
         raise SystemExit(f"no damage fits --only {self.only}: name a kind of file or of damage")
 
     def _commands(self, path: str, random: Any) -> tuple[str, ...]:
-        """All quick readers, and one of the dear ones."""
+        """All quick commands that open the file, one of the dear ones; at times one that may only look at it."""
         knowing, unknowing = readers_of(path)
-        quick = [name for name in (*knowing, *unknowing) if not COMMANDS[name].dear]
-        dear = [name for name in (*knowing, *unknowing) if COMMANDS[name].dear]
-        return (*quick, *([dear[random.integers(len(dear))]] if dear else []))
+        names = [name for name in (*knowing, *unknowing) if name in self.before]
+        opening = [name for name in names if path in self.before[name].opened]
+        looking = [name for name in names if name not in opening]
+        quick = [name for name in opening if not COMMANDS[name].dear]
+        dear = [name for name in opening if COMMANDS[name].dear]
+        chosen = [*quick, *([dear[random.integers(len(dear))]] if dear else [])]
+        if looking and (not chosen or random.random() < LOOKING_SHARE):
+            chosen.append(looking[random.integers(len(looking))])
+        return tuple(chosen)
 
     def case(self, seed: int, number: int) -> list[Found]:
         """Do a damage and see what every command that reads the file says of it."""
@@ -153,18 +172,23 @@ class Lane:
 def work(options: argparse.Namespace, number: int) -> int:
     """A lane's cases, one line of JSON for each that is judged."""
     lane = Lane(options.folder, number, options.only)
+    broken = lane.learn()
     if options.replay:
         seed, _, case = options.replay.partition(":")
         lane.replay(int(seed), int(case), options.command)
         return 0
-    began, case = time.monotonic(), number
+    began, case, before = time.monotonic(), number, sum(os.times()[2:4])
     with (options.folder / f"found-{number}.jsonl").open("w") as stream:
+        for found in broken if number == 0 else ():
+            stream.write(json.dumps(asdict(found)) + "\n")
         while case < options.cases and time.monotonic() - began < options.seconds:
             for found in lane.case(options.seed, case):
                 stream.write(json.dumps(asdict(found)) + "\n")
             stream.flush()
             case += options.jobs
-    print(f"lane {number}: {len(range(number, case, options.jobs))} damages in {time.monotonic() - began:.0f} s")
+    seconds, done = time.monotonic() - began, len(range(number, case, options.jobs))
+    used = sum(os.times()[2:4]) - before  # by the commands; other lanes and programs want processors as well
+    print(f"lane {number}: {done} damages in {seconds:.0f} s, {used:.0f} s of a processor", flush=True)
     return 0
 
 
@@ -183,10 +207,14 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def print_report(found: list[dict[str, Any]], options: argparse.Namespace) -> int:
     """The table, and every bad case with a command that does it again; the number of bad cases."""
-    damaged = len({one["number"] for one in found})
+    damaged = len({one["number"] for one in found} - {-1})
     print(f"\n{damaged} damages, {len(found)} commands, seed {options.seed}\n\n{EXPLAINED}\n\n{table(found)}\n")
     bad = [one for one in found if one["outcome"] in BAD]
-    for one in sorted(bad, key=lambda one: (BAD.index(one["outcome"]), one["kind"], one["number"])):
+    for one in bad:
+        if one["outcome"] == BROKEN:
+            print(f"{BROKEN}  volumen {COMMANDS[one['command']].line}\n    {one['detail']}")
+    replayed = [one for one in bad if one["outcome"] != BROKEN]
+    for one in sorted(replayed, key=lambda one: (BAD.index(one["outcome"]), one["kind"], one["number"])):
         print(f"{one['outcome']}  {one['path']}: {one['damage']}; volumen {COMMANDS[one['command']].line}")
         print(f"    {one['detail']}")
         jobs = f" --jobs {options.jobs}" if options.jobs != 2 else ""

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bad_days.chores import CHORES, Chore, go_on, partial_files, status_of
-from bad_days.running import Outcome, run_forked, run_here, warm
+from bad_days.chores import CHORES, BrokenError, Chore, go_on, partial_files, status_of, undisturbed
+from bad_days.running import Outcome, run_forked, warm
 from bad_days.world import Room, open_room
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ BAD = {
     "STUCK": "with room again it was refused, or did not end",
     "FAILED": "with room again it failed",
     "DIFFERENT": "with room again it made something else than on an empty disk",
+    "BROKEN": "it fails where there is room",
 }
 SENTENCE = "failed: the disk is full"
 
@@ -112,22 +113,19 @@ class Bench:
         self.room.begin()
         self.usual: dict[str, Outcome] = {}
 
-    def undisturbed(self, name: str) -> Outcome:
+    def usually(self, name: str) -> Outcome:
         """What a command makes where there is room."""
         if name not in self.usual:
-            chore = CHORES[name]
-            run_here(self.run, chore.command(), self.room.world)
-            self.room.restore()
-            self.usual[name] = run_forked(self.run, chore.command(), self.room.world, 600, self.scratch)
-            self.room.restore()
-            if self.usual[name].code != 0:
-                error = self.usual[name].error[-600:]
-                raise RuntimeError(f"with room, `volumen {chore.line}` fails: {error}")
+            self.usual[name] = undisturbed(self.run, CHORES[name], self.room, self.scratch)
         return self.usual[name]
 
     def trial(self, name: str, kilobytes: int) -> Try:
         """A command with so much room, and again with plenty."""
-        usual, chore = self.undisturbed(name), CHORES[name]
+        chore = CHORES[name]
+        try:
+            usual = self.usually(name)
+        except BrokenError as error:
+            return Try(name, kilobytes, "BROKEN", str(error))
         limit = 60 + 10 * usual.seconds
         self.disk.leave(kilobytes)
         outcome = run_forked(self.run, chore.command(), self.room.world, limit, self.scratch)

@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bad_days.chores import CHORES, Chore, go_on, partial_files
-from bad_days.running import Outcome, run_forked, run_here, warm
+from bad_days.chores import CHORES, BrokenError, Chore, go_on, partial_files, undisturbed
+from bad_days.running import Outcome, warm
 from bad_days.world import Room, open_room
 
 MARK = "VOLUMEN_BENCH_KILL"
@@ -39,6 +39,7 @@ BAD = {
     "FAILED": "taken up, it failed",
     "DIFFERENT": "taken up, it made something else than an undisturbed one",
     "PARTIAL": "something half-written was left after that",
+    "BROKEN": "it fails where nothing disturbs it",
 }
 
 
@@ -73,16 +74,11 @@ class Bench:
         self.room: Room = open_room(folder, 0, self.run)
         self.usual: dict[str, Usual] = {}
 
-    def undisturbed(self, name: str) -> Usual:
+    def usually(self, name: str) -> Usual:
         """Result and times of a command, measured once."""
         if name not in self.usual:
             chore = CHORES[name]
-            run_here(self.run, chore.command(), self.room.world)
-            self.room.restore()
-            outcome = run_forked(self.run, chore.command(), self.room.world, 600)
-            self.room.restore()
-            if outcome.code != 0:
-                raise RuntimeError(f"undisturbed, `volumen {chore.line}` fails: {outcome.error[-600:]}")
+            outcome = undisturbed(self.run, chore, self.room)
             process, began = self.start(chore, "undisturbed"), time.monotonic()
             first = self.wait_for_change(process, began)
             error = process.communicate()[1]
@@ -118,7 +114,11 @@ class Bench:
         random = np.random.default_rng([seed, number])
         names = [name for name in CHORES if only in name]
         name = names[int(random.integers(len(names)))]
-        usual, sent = self.undisturbed(name), SIGNALS[int(random.integers(len(SIGNALS)))]
+        sent = SIGNALS[int(random.integers(len(SIGNALS)))]
+        try:
+            usual = self.usually(name)
+        except BrokenError as error:
+            return Kill(number, name, "undisturbed", 0.0, "BROKEN", str(error))
         process, began = self.start(CHORES[name], f"{os.getpid()}-{number}"), time.monotonic()
         if random.random() < 0.6:  # the instants at which something is being written are few
             self.wait_for_change(process, began)

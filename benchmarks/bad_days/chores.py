@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bad_days.commands import Command, Run
-from bad_days.running import Outcome, run_forked
+from bad_days.running import Outcome, run_forked, run_here
 from bad_days.world import Room
 
 SHORT = "-o training.epochs=3"
@@ -21,6 +21,8 @@ class Chore:
     """Command lines that go on after it was cut short, tried in order; the same line where there are none."""
     training: str = ""
     """The run folder of a training."""
+    processes: bool = False
+    """It starts processes of its own, of which a fork of this process must know nothing."""
 
     def command(self, line: str = "") -> Command:
         """The command, or another line with the same result."""
@@ -29,12 +31,13 @@ class Chore:
 
 def _training(workers: int) -> Chore:
     line = f"train config.yaml --out new/run --fold 0 --quiet {SHORT} -o data.workers={workers}"
-    return Chore(line, ("weights:new/run",), ("train new/run --resume --quiet", line), "new/run")
+    return Chore(line, ("weights:new/run",), ("train new/run --resume --quiet", line), "new/run", workers > 0)
 
 
 def _with(line: str, result: str, *options: str) -> Chore:
     """A chore that may be gone on with under other options, or the same ones."""
-    return Chore(line, (result,), (*(f"{line} {option}".strip() for option in options),))
+    ways = tuple(f"{line} {option}".strip() for option in options)
+    return Chore(line, (result,), ways, processes="--parallel" in line)
 
 
 CHORES = {
@@ -49,7 +52,7 @@ CHORES = {
     "select": Chore("select run0 --out new/selection.json --json", ("out",)),
     "report": Chore("report run0 --out new/report.html", ("text:new/report.html",)),
     "tune, 1 worker": Chore("tune run0 run1 --out new/tuned --trials 4 --json", ("out",)),
-    "tune, 2 workers": Chore("tune run0 run1 --out new/tuned --trials 4 --json --workers 2", ("out",)),
+    "tune, 2 workers": Chore("tune run0 run1 --out new/tuned --trials 4 --json --workers 2", ("out",), processes=True),
     "ensemble": _with(
         "ensemble run0 run1 --out new/e.volumen --work new/work", "identity:new/e.volumen", "", "--overwrite"
     ),
@@ -65,6 +68,26 @@ CHORES = {
     "import": Chore("import Dataset001_Phantom new/imported", ("tree:new",)),
     "score --csv": Chore("score trained raw/train_labels --csv new/table.csv --workers 2", ("text:new/table.csv",)),
 }
+
+
+class BrokenError(Exception):
+    """A command fails where nothing disturbs it."""
+
+
+def undisturbed(run: Run, chore: Chore, room: Room, scratch: Path | None = None) -> Outcome:
+    """What a chore makes of the whole world; this process has then imported and compiled what it needs.
+
+    Raises:
+        BrokenError: It fails.
+    """
+    if not chore.processes:
+        run_here(run, chore.command(), room.world)
+        room.restore()
+    outcome = run_forked(run, chore.command(), room.world, 600, scratch)
+    room.restore()
+    if outcome.code != 0:
+        raise BrokenError(f"exit code {outcome.code} {outcome.ended_by}: {outcome.error.strip()[-400:]}")
+    return outcome
 
 
 def go_on(run: Run, chore: Chore, room: Room, limit: float, scratch: Path | None = None) -> tuple[str, Outcome]:

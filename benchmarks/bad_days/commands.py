@@ -136,7 +136,7 @@ READERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 
 def readers_of(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the commands that read a file: those that can tell a change, and those that cannot."""
+    """Names of the commands that may read a file: those that can tell a change, and those that cannot."""
     for pattern, knowing, unknowing in READERS:
         if fnmatch(path, pattern):
             return knowing, unknowing

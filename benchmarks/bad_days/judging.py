@@ -10,8 +10,9 @@ from bad_days.running import Outcome
 SAME, TOLD, VAGUE, REPAIRED = "ok-same", "told", "told-vaguely", "repaired"
 UNKNOWING, ABSENT, FORGED = "stranger", "absent", "forged"
 SILENT, TRACEBACK, HANG, MEMORY, ESCAPE = "SILENT", "TRACEBACK", "HANG", "MEMORY", "ESCAPE"
+BROKEN = "BROKEN"
 GOOD = (SAME, TOLD, VAGUE, REPAIRED, UNKNOWING, ABSENT, FORGED)
-BAD = (SILENT, TRACEBACK, HANG, MEMORY, ESCAPE)
+BAD = (SILENT, TRACEBACK, HANG, MEMORY, ESCAPE, BROKEN)
 EXPLAINED = f"""{SAME}: nothing changed, nothing said
 {TOLD}: exit code 2, or a warning, that names the file; {VAGUE}: exit code 2 that does not name it
 {REPAIRED}: the same numbers, and something said
@@ -19,7 +20,8 @@ EXPLAINED = f"""{SAME}: nothing changed, nothing said
 {ABSENT}: a file removed whole, and a report without what was in it
 {FORGED}: other numbers from a file whose check was made anew after the change
 {SILENT}: other numbers, nothing said; {TRACEBACK}: an error that no user made; {HANG}, {MEMORY}: past the limits
-{ESCAPE}: something outside of the command's folders was made, changed or removed"""
+{ESCAPE}: something outside of the command's folders was made, changed or removed
+{BROKEN}: a command that fails in the undamaged world"""
 _SAYS = re.compile(
     r"(?i)damaged|missing|is gone|cannot be read|left out|passed over|not what was written|(has|have|was|were) changed"
 )

@@ -41,6 +41,8 @@ class Outcome:
     """Hash by name of what counts as a number."""
     text: str = ""
     """All that a person reads of it, normalised: what it printed, and the pages it made."""
+    opened: frozenset[str] = frozenset()
+    """Files of the world that its Python code opened, copied or linked; not those that its workers did."""
 
 
 def warm() -> Run:
@@ -93,7 +95,8 @@ def run_forked(run: Run, command: Command, world: Path, limit: float, scratch: P
         return Outcome(None, signal.Signals(os.WTERMSIG(status)).name, out, error, seconds)
     found = json.loads((scratch / "result").read_text())
     text = "\n".join((normalised(out, world), normalised(error, world), *found["texts"]))
-    return Outcome(os.waitstatus_to_exitcode(status), "", out, error, seconds, found["result"], text)
+    code, opened = os.waitstatus_to_exitcode(status), frozenset(found["opened"])
+    return Outcome(code, "", out, error, seconds, found["result"], text, opened)
 
 
 def _wait(process: int, until: float) -> int | None:
@@ -121,13 +124,15 @@ def _be_the_command(run: Run, command: Command, world: Path, scratch: Path) -> N
             flags = os.O_RDONLY if number == 0 else os.O_CREAT | os.O_TRUNC | os.O_WRONLY
             os.dup2(os.open(name, flags, 0o644), number)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        (scratch / "result").write_text('{"result": {}, "texts": []}')
+        (scratch / "result").write_text('{"result": {}, "texts": [], "opened": []}')
         os.chdir(world)
         limit_memory()
+        opened = note_opened(world)
         code = exit_code_of(run, command)
         sys.stdout.flush()
+        read = sorted(opened)
         found = result_of(command, world, (scratch / "out").read_text(errors="replace")) if code == 0 else ({}, [])
-        (scratch / "result").write_text(json.dumps({"result": found[0], "texts": found[1]}))
+        (scratch / "result").write_text(json.dumps({"result": found[0], "texts": found[1], "opened": read}))
     except BaseException:
         import traceback
 
@@ -135,6 +140,21 @@ def _be_the_command(run: Run, command: Command, world: Path, scratch: Path) -> N
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def note_opened(world: Path) -> set[str]:
+    """From now on, the paths below the world that this process opens, copies or links."""
+    opened: set[str] = set()
+    root = os.path.realpath(world) + os.sep
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("open", "os.link", "shutil.copyfile") and isinstance(arguments[0], str | os.PathLike):
+            path = os.path.realpath(os.fspath(arguments[0]))
+            if isinstance(path, str) and path.startswith(root):
+                opened.add(path.removeprefix(root))
+
+    sys.addaudithook(note)
+    return opened
 
 
 def exit_code_of(run: Run, command: Command) -> int:

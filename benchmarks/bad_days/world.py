@@ -200,7 +200,7 @@ def _train_and_stop(run: Run) -> None:
     watcher = threading.Thread(target=stop)
     watcher.start()
     try:
-        code = run([*shlex.split(TRAIN_STOPPED), "-o", "training.epochs=4"])
+        code = run([*shlex.split(TRAIN_STOPPED), "-o", "training.epochs=3"])
     finally:
         finished.set()
         watcher.join()
