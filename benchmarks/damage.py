@@ -12,6 +12,7 @@ error that no user made, a hang, more memory than a few gigabytes, or a file cha
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -253,12 +254,17 @@ def main() -> int:
         return work(options, options.lane)
     for old in options.folder.glob("found-*.jsonl"):
         old.unlink()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(options.folder)}
     lanes = [
         subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--lane", str(number)], env=environment)
         for number in range(options.jobs)
     ]
-    codes = [lane.wait() for lane in lanes]
+    try:
+        codes = [lane.wait() for lane in lanes]
+    finally:
+        for lane in lanes:
+            lane.terminate()
     found = []
     for path in sorted(options.folder.glob("found-*.jsonl")):
         found += [json.loads(line) for line in path.read_text().splitlines()]

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,23 +81,26 @@ class Disk:
 def mounted(place: Path) -> "Iterator[Disk]":
     """A tmpfs at a folder, gone afterwards."""
     place.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={LARGE}", "tmpfs", str(place)], check=True)
     try:
         yield Disk(place)
     finally:
         subprocess.run(["umount", "-l", str(place)], check=False)
+        place.rmdir()
 
 
 def obstacle(folder: Path) -> str:
     """Why no tmpfs can be mounted here; empty where one can."""
     if not shutil.which("mount"):
         return "there is no mount command"
-    place = folder / "trial"
+    place = folder / f"trial-{os.getpid()}"
     place.mkdir(parents=True, exist_ok=True)
     found = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, text=True)
     if found.returncode:
         return found.stderr.strip()
     subprocess.run(["umount", str(place)], check=False)
+    place.rmdir()
     return ""
 
 

@@ -1,10 +1,10 @@
 """Every command that writes, how one goes on after it was cut short, and what it has to have made in the end."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bad_days.commands import Command, Run
-from bad_days.running import Outcome, run_forked, run_here
+from bad_days.running import Outcome, result_of, run_forked, run_here
 from bad_days.world import Room
 
 SHORT = "-o training.epochs=3"
@@ -91,12 +91,21 @@ def undisturbed(run: Run, chore: Chore, room: Room, scratch: Path | None = None)
 
 
 def go_on(run: Run, chore: Chore, room: Room, limit: float, scratch: Path | None = None) -> tuple[str, Outcome]:
-    """Take up a chore that was cut short; the way that worked, or the last one tried, and its outcome."""
+    """Take up a chore that was cut short; the way that worked, or the last one tried, and its outcome.
+
+    Where it is refused since its result is there, whole, it had been done before it was cut short.
+    """
     for line in chore.ways or (chore.line,):
         outcome = run_forked(run, chore.command(line), room.world, limit, scratch)
         if outcome.code != 2:  # done, or worse than refused
-            break
-    return line, outcome
+            return line, outcome
+    if "out" in chore.result:
+        return line, outcome
+    try:
+        result, _ = result_of(chore.command(), room.world, "")
+    except Exception:  # it is not there, or not whole
+        return line, outcome
+    return line, replace(outcome, code=0, result=result)
 
 
 def partial_files(room: Room) -> list[str]:

@@ -46,7 +46,11 @@ class Outcome:
 
 
 def warm() -> Run:
-    """Import what commands import, with one thread; returns `volumen.cli.main.run`."""
+    """Import what commands import, with one thread; returns `volumen.cli.main.run`.
+
+    SIGTERM ends this process by an exception from now on, so that it leaves nothing behind.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["COLUMNS"] = "200"
     import torch
@@ -84,9 +88,11 @@ def run_forked(run: Run, command: Command, world: Path, limit: float, scratch: P
     process = os.fork()
     if process == 0:
         _be_the_command(run, command, world, scratch)
-    status = _wait(process, began + limit)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process, signal.SIGKILL)
+    try:
+        status = _wait(process, began + limit)
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process, signal.SIGKILL)
     seconds = time.monotonic() - began
     out, error = ((scratch / name).read_text(errors="replace") for name in ("out", "error"))
     if status is None:
@@ -120,6 +126,7 @@ def _be_the_command(run: Run, command: Command, world: Path, scratch: Path) -> N
     code = 99
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for number, name in ((0, os.devnull), (1, scratch / "out"), (2, scratch / "error")):
             flags = os.O_RDONLY if number == 0 else os.O_CREAT | os.O_TRUNC | os.O_WRONLY
             os.dup2(os.open(name, flags, 0o644), number)
