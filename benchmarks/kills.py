@@ -104,7 +104,7 @@ class Bench:
     def wait_for_change(self, process: subprocess.Popen[str], began: float) -> float:
         """Seconds until the command changed a file, or ended."""
         while process.poll() is None and self.room.now() == self.room.marks:
-            time.sleep(0.005)
+            time.sleep(0.01)
         return time.monotonic() - began
 
     def kill(self, number: int, seed: int, only: str) -> Kill:

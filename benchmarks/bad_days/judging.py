@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bad_days.commands import Command
-from bad_days.running import Outcome
+from bad_days.running import Outcome, is_remark
 
 SAME, TOLD, VAGUE, REPAIRED = "ok-same", "told", "told-vaguely", "repaired"
 UNKNOWING, ABSENT, FORGED = "stranger", "absent", "forged"
@@ -108,7 +108,7 @@ def said_newly(before: Outcome, after: Outcome, path: str) -> str:
         if line in known or len(line) > 100_000:
             continue
         for piece in _pieces(line):
-            about = Path(path).name in piece or _SAYS.search(piece)
+            about = is_remark(piece) or Path(path).name in piece or _SAYS.search(piece)
             if about and not any(piece in other for other in known):
                 return piece.strip()[:200]
     return ""

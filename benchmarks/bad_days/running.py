@@ -186,7 +186,7 @@ def result_of(command: Command, world: Path, out: str) -> tuple[dict[str, str], 
     for part in command.result:
         kind, _, place = part.partition(":")
         if kind == "out":
-            result[part] = _hash(normalised(out, world))
+            result[part] = _hash("\n".join(line for line in normalised(out, world).splitlines() if not is_remark(line)))
         elif kind == "text":
             texts.append(normalised((world / place).read_text(errors="replace"), world))
             result[part] = _hash(texts[-1])
@@ -200,6 +200,11 @@ def result_of(command: Command, world: Path, out: str) -> tuple[dict[str, str], 
         else:
             result[part] = _hash("".join(_tree(world, world / place, masks=kind == "masks")))
     return result, texts
+
+
+def is_remark(line: str) -> bool:
+    """Whether a line says something of the numbers and is none of them."""
+    return line.lstrip().startswith(("note:", "warning:"))
 
 
 def _tree(world: Path, folder: Path, *, masks: bool) -> list[str]:
