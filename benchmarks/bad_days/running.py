@@ -22,6 +22,8 @@ from bad_days.commands import Command, Run
 
 SHORTEST_LIMIT = 12.0
 """Seconds; ten times what the command usually takes are added."""
+NO_RESULT = ("victim", ".partial-", ".lock-")
+"""Beginnings of the names of files that are no result: canaries, what is looked for on its own, locks."""
 MEMORY_BYTES = 3 * 2**30
 """Of addresses, beyond what the process has before the command."""
 
@@ -210,9 +212,7 @@ def is_remark(line: str) -> bool:
 def _tree(world: Path, folder: Path, *, masks: bool) -> list[str]:
     """Name and hash of each file in a folder; of masks, their voxels alone."""
     lines = []
-    for path in sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name.startswith("victim") is False
-    ):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(NO_RESULT)):
         name = path.relative_to(folder)
         if masks:
             if path.suffix == ".tif":
