@@ -151,7 +151,7 @@ class Lane:
         drawn.do()
         damaged = self.room.now()
         after = run_forked(self.run, COMMANDS[name], self.room.world, SHORTEST_LIMIT + 10 * before.seconds)
-        changes = self.room.changes(damaged)
+        changes = self.room.harmed(damaged)
         if not leave:
             self.room.restore()
         case = Case(path, drawn.words, name in readers_of(path)[1], path in damages.FORGED)

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from bad_days.commands import kind_of
 from bad_days.containers import CONTAINERS
-from bad_days.world import CANARIES, Room, remove
+from bad_days.world import CANARIES, Room
 
 TEXTS = (".json", ".jsonl", ".yaml", ".csv", ".log", ".html")
 
@@ -291,6 +291,7 @@ def do(name: str, target: Target, random: Generator) -> str:
         The damage in words; empty where it cannot be done to that file.
     """
     FORGED.discard(target.path)
+    target.room.suspect(target.path)
     times = target.file.stat()
     keep = random.random() < 0.3
     if not DAMAGES[name](target, random):
@@ -301,9 +302,3 @@ def do(name: str, target: Target, random: Generator) -> str:
         os.utime(target.file, ns=(times.st_atime_ns, times.st_mtime_ns))
         return f"{name}, time kept"
     return name
-
-
-def undo(target: Target) -> None:
-    """Put the file back where the damage was no use."""
-    if os.path.lexists(target.file):
-        remove(target.file)

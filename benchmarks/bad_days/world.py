@@ -53,8 +53,13 @@ class Room:
         """What was made, changed or removed since then, relative to the room."""
         now = self.now()
         changed = {name: "changed" if name in since else "made" for name in now if since.get(name) != now[name]}
-        changed = {name: what for name, what in changed.items() if what == "made" or not self._is_whole(name)}
         return changed | {name: "removed" for name in since if name not in now}
+
+    def harmed(self, since: dict[str, Mark]) -> dict[str, str]:
+        """Those of the changes that are more than a hard link or another mode."""
+        return {
+            name: what for name, what in self.changes(since).items() if what != "changed" or not self._is_whole(name)
+        }
 
     def _is_whole(self, name: str) -> bool:
         """A hard link to a file, or its mode, changes its ctime and not its content."""
@@ -81,6 +86,10 @@ class Room:
                 self.marks[name] = mark_of(room / name)
             else:
                 self.marks.pop(name, None)
+
+    def suspect(self, path: str) -> None:
+        """Have a file of the world restored, whatever its marks say: ctime goes in steps of some milliseconds."""
+        self.marks[f"around/world/{path}"] = (-2, -2, -2)
 
     def begin(self) -> None:
         """Lay the room out anew from the copy."""
