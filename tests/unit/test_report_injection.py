@@ -36,7 +36,7 @@ from volumen.reporting.html import build_report, write_report
 from volumen.reporting.records import read_run
 from volumen.reporting.tables import print_evaluation
 from volumen.reporting.terminal import SilentDisplay
-from volumen.reporting.words import printable
+from volumen.system.names import printable
 from volumen.system.records import append_record, read_log, read_record, write_record
 from volumen.training import run_folder
 from volumen.training.run_folder import run_owner

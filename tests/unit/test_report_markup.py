@@ -17,7 +17,7 @@ from volumen.reporting.curves import WIDTH, Axes, Series, drawable, histogram_ch
 from volumen.reporting.images import LEGEND
 from volumen.reporting.markup import Markup, html, joined, style
 from volumen.reporting.page import page
-from volumen.reporting.words import printable
+from volumen.system.names import printable
 
 MODULES = sorted(Path(volumen.reporting.__file__).parent.glob("*.py"))
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.none()

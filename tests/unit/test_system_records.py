@@ -132,7 +132,7 @@ def test_lines_that_are_gone_twice_or_exchanged_are_counted(log: Path) -> None:
         (whole[:3], [0, 1, 2], ("3 lines are missing",)),
         (whole[:2] + whole[1:], [0, 1, 2, 3, 4, 5], ("1 line is damaged and left out",)),
         ([whole[1], whole[0], *whole[2:]], [1, 2, 3, 4, 5], ("1 line is damaged and left out", "1 line is missing")),
-        ([*whole[:5], whole[5][:-5]], [0, 1, 2, 3, 4], ("1 line is missing",)),
+        ([*whole[:5], whole[5][:-5]], [0, 1, 2, 3, 4], ("1 line is damaged and left out",)),
     ):
         log.write_bytes(b"".join(lines))
         found = read_log(log, owner="run")

@@ -14,7 +14,24 @@ import typer
 from volumen import __version__
 from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
+from volumen.system.names import printable
 from volumen.system.stopping import InterruptedBySignal, interruptible
+
+FIXES = {
+    errno.EISDIR: "a folder stands where a file belongs: move it away",
+    errno.ENOTDIR: "a file stands where a folder belongs: move it away",
+    errno.EEXIST: "something stands there already: move it away, or choose another place",
+    errno.ENOTEMPTY: "a folder stands there that is not empty: move it away, or choose another place",
+    errno.ENOENT: "it was removed or moved meanwhile: put it back and start again",
+    errno.EACCES: "make it readable and writable for you, or choose another place",
+    errno.EPERM: "make it readable and writable for you, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "its links run in a circle: remove one",
+    errno.EIO: "the disk reports a fault: copy what is on it, and go on elsewhere",
+    errno.ESTALE: "the network file system lost it: mount it again and start again",
+}
+"""What to do about faults of files and folders that no room has words of its own for."""
 
 app = typer.Typer(
     name="volumen",
@@ -57,30 +74,43 @@ def run(arguments: Sequence[str]) -> int:
         with interruptible():
             result = app(list(arguments), standalone_mode=False)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return _say(f"error: {error}", EXIT_USER_ERROR)
     except InterruptedBySignal as signal:
-        print(f"interrupted by {signal.name}: what is whole is kept, nothing half-written is left", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _say(
+            f"interrupted by {signal.name}: what is whole is kept, nothing half-written is left", EXIT_INTERRUPTED
+        )
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted at once: what was saved before stands", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _say("interrupted at once: what was saved before stands", EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _failure(error)
-        place = f" ({error.filename})" if error.filename else ""
-        print(
-            f"failed: the disk is full{place}: nothing half-written is left; make room and start again (predict: "
-            "--resume, train: --resume, tune and submit: the same command)",
-            file=sys.stderr,
-        )
-        return EXIT_FAILURE
+        return _of_the_machine(error)
     except Exception as error:
         return _failure(error)
     return result if isinstance(result, int) else 0
+
+
+def _say(text: str, code: int) -> int:
+    """A message on standard error; whatever a file's name or content has put into it, a terminal gets text only."""
+    print("\n".join(printable(line) for line in text.splitlines()), file=sys.stderr)
+    return code
+
+
+def _of_the_machine(error: OSError) -> int:
+    """A fault of disk, folder or permission, with what to do about it."""
+    place = error.filename2 or error.filename
+    where = f" ({place})" if place else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _say(
+            f"failed: the disk is full{where}: nothing half-written is left; make room and start again (predict: "
+            "--resume, train: --resume, tune and submit: the same command)",
+            EXIT_FAILURE,
+        )
+    fix = FIXES.get(error.errno or 0)
+    if fix is None or not place or os.environ.get("VOLUMEN_TRACEBACK") == "1":
+        return _failure(error)
+    return _say(f"error: {place}: {error.strerror}: {fix}", EXIT_USER_ERROR)
 
 
 def _failure(error: Exception) -> int:
@@ -91,8 +121,7 @@ def _failure(error: Exception) -> int:
         return int(getattr(error, "exit_code", EXIT_USER_ERROR))
     if os.environ.get("VOLUMEN_TRACEBACK") == "1":
         raise error
-    print(f"failed: {type(error).__name__}: {error} (VOLUMEN_TRACEBACK=1 shows where)", file=sys.stderr)
-    return EXIT_FAILURE
+    return _say(f"failed: {type(error).__name__}: {error} (VOLUMEN_TRACEBACK=1 shows where)", EXIT_FAILURE)
 
 
 def main() -> None:

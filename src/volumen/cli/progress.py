@@ -10,7 +10,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[str, int, int], No
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from volumen.reporting.console import PlainConsole
-    from volumen.reporting.words import printable
+    from volumen.system.names import printable
 
     console = PlainConsole(stderr=True)
     counts = TextColumn(f"{{task.completed}}/{{task.total}} {unit}")

@@ -30,7 +30,7 @@ from volumen.inference.weights import WeightsError, check_header, header_bytes, 
 from volumen.models import build_model
 from volumen.models.shapes import without_pretraining
 from volumen.system.memory import available_bytes
-from volumen.system.names import printable
+from volumen.system.names import one_line
 from volumen.system.places import writable_file
 from volumen.system.records import open_record, sealed, typed
 
@@ -187,7 +187,7 @@ def _read(path: Path, name: Path) -> Bundle:
             for record, config in zip(index.members, configs, strict=True):
                 _check_weights_of(stream, spans[record.file], record, config)
             members = tuple(
-                Member(printable(record.name), config, _weights(stream, spans[record.file], record), record.share)
+                Member(one_line(record.name), config, _weights(stream, spans[record.file], record), record.share)
                 for record, config in zip(index.members, configs, strict=True)
             )
     except ContainerError as error:
@@ -210,7 +210,7 @@ def _index(stream: BinaryIO, spans: Mapping[str, Span], name: Path) -> tuple[_In
         raise ContainerError(f"needs a {INDEX}, and has {what}")
     record = open_record(read_span(stream, span), f"{name} is no bundle, or its {INDEX}", _FIX)
     if record.get("format") != FORMAT_VERSION:
-        said = [printable(str(record.get(key)))[:40] for key in ("format", "volumen")]
+        said = [one_line(str(record.get(key)), 40) for key in ("format", "volumen")]
         raise UserError(
             f"{name} is a bundle of format {said[0]}, this volumen reads {FORMAT_VERSION}: bundle "
             f"the runs again, or use volumen {said[1]}"

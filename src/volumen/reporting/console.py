@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from volumen.reporting.words import printable
+from volumen.system.names import printable
 
 PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
 TEXT_COLUMNS = ("scroll", "shape z y x", "what")

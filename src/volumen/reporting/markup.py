@@ -9,7 +9,7 @@ from functools import cache
 from html import escape
 from string import Formatter
 
-from volumen.reporting.words import printable
+from volumen.system.names import printable
 
 
 class Markup(str):

@@ -1,7 +1,5 @@
 """How names, texts and spans of time in the records are said to people, the same everywhere."""
 
-import re
-
 SAID = {
     "dice": "Dice",
     "cldice": "clDice",
@@ -11,18 +9,6 @@ SAID = {
     "resenc": "ResEnc",
     "adamw": "AdamW",
 }
-# Controls (of terminals too), halves of characters, and what turns or hides the text around it.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff\U000e0000-\U000e007f]"
-)
-
-
-def printable(text: str) -> str:
-    """A text that neither drives a terminal nor turns a line around: what would is said by its number, as `\\x1b`.
-
-    Ends of lines and tabs stay.
-    """
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def words(name: str) -> str:

@@ -10,6 +10,10 @@ from volumen.errors import UserError
 
 LONGEST_BYTES = 200
 """File systems take 255; endings and prefixes are added to a name."""
+# Controls (of terminals too), halves of characters, and what turns or hides the text around it.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff\U000e0000-\U000e007f]"
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
@@ -73,6 +77,8 @@ def csv_text(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text of somebody else's as it can be shown on a terminal: on one line, without control characters, short."""
-    safe = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-    return safe if len(safe) <= LONGEST_BYTES else f"{safe[: LONGEST_BYTES - 3]}..."
+    """A text that neither drives a terminal nor turns a line around: what would is said by its number, as `\\x1b`.
+
+    Ends of lines and tabs stay.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)

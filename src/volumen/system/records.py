@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from volumen.errors import UserError
 from volumen.files import append_line, strict_json, write_atomically
-from volumen.system.names import shown
+from volumen.system.names import one_line, shown
 
 CHECK, LINE = "check", "line"
 CHECK_DIGITS = 32
@@ -176,13 +176,8 @@ def typed(value: Any, kind: Any, name: object, fix: str) -> Any:
         place = ".".join(
             part if isinstance(part, str) and part.isidentifier() else shown(part) for part in first["loc"]
         )
-        found = f"{_one_line(first['msg'], 300)}, got {shown(first.get('input'))}"
+        found = f"{one_line(first['msg'], 300)}, got {shown(first.get('input'))}"
         raise DamagedError(f"{name} is damaged ({place or 'it'}: {found}): {fix}") from error
-
-
-def _one_line(text: str, longest: int) -> str:
-    """Text that may quote a record, for an error: printable, short."""
-    return text.encode("unicode_escape").decode()[:longest]
 
 
 @cache
