@@ -281,7 +281,7 @@ def read_log(path: Path, *, owner: str = "") -> Log:
         last = number
         records.append(record)
     if torn and _record_of(torn, owner) is None:
-        damaged += 1  # a crash left it, or the file was cut
+        damaged, last = damaged + 1, last + 1  # a crash left it, or the file was cut
     elif torn:  # whole, but for its end of line
         records.append({key: value for key, value in json.loads(torn).items() if key not in (LINE, CHECK)})
         last += 1
