@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,6 +230,9 @@ def _outcome(pair: Pair, future: "Future[LeaderboardScore | str]") -> ScoredCase
         found = future.result()
     except ProcessExpired as death:
         return FailedCase(pair.id, _cause_of(death.exitcode), False)
+    except BrokenProcessPool:
+        what = "the process that was to score it ended before it began, most likely for want of memory"
+        return FailedCase(pair.id, f"{what}: use fewer --workers, or close other programs", False)
     except Exception as error:
         return FailedCase(pair.id, one_line(f"{type(error).__name__}: {error}", _LONGEST), False)
     return (
