@@ -20,8 +20,9 @@ from volumen.cli.main import run as volumen
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
 from volumen.experiments import kept_predictions
-from volumen.inference import files, pace
+from volumen.inference import files, pace, submission
 from volumen.inference.bundle import Member, read_bundle, write_bundle
+from volumen.system.locks import hold
 from volumen.system.records import read_record
 from volumen.training import CheckpointStore
 
@@ -301,6 +302,86 @@ def test_killed_and_started_again_it_goes_on(place, tmp_path):
     assert first.stat().st_mtime_ns == stamp
     with zipfile.ZipFile(archive) as file:
         assert len(file.namelist()) == 3
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_masks_that_changed_since_they_were_made_are_made_anew_and_the_zip_is_the_same(place, bundle, tmp_path, capsys):
+    archive, work = tmp_path / "submission.zip", tmp_path / "submission.masks"
+    assert submit(bundle, place, archive) == 0
+    whole = archive.read_bytes()
+    first, second, third = sorted(work.glob("*.tif"))
+    swapped = second.read_bytes()
+    for happens in (
+        lambda: flip(first),
+        lambda: first.write_bytes(first.read_bytes()[:-9]),
+        lambda: (second.write_bytes(third.read_bytes()), third.write_bytes(swapped)),
+        lambda: first.unlink(),
+    ):
+        happens()
+        capsys.readouterr()
+        assert submit(bundle, place, archive, "--overwrite") == 0
+        assert "is predicted again" in capsys.readouterr().err
+        assert archive.read_bytes() == whole
+    flip(work / "prediction.json")
+    assert submit(bundle, place, archive) == 2  # the zip is there
+    assert submit(bundle, place, archive, "--overwrite") == 0  # and without a record all is made anew
+    assert archive.read_bytes() == whole
+
+
+def test_a_mask_that_changes_while_it_is_zipped_is_not_submitted(place, bundle, tmp_path, monkeypatch, capsys):
+    archive = tmp_path / "submission.zip"
+    write = submission.write_archive
+
+    def late(archive, masks, *rest):
+        flip(next(iter(masks.values())))
+        write(archive, masks, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(submission, "write_archive", late)
+        assert submit(bundle, place, archive) != 0
+    assert "is not what was predicted any more" in capsys.readouterr().err
+    assert not archive.exists()
+    assert submit(bundle, place, archive) == 0
+
+
+def test_an_image_that_changes_is_predicted_again_and_an_image_that_changes_meanwhile_is_told(
+    place, bundle, tmp_path, monkeypatch, capsys
+):
+    images = tmp_path / "images"
+    shutil.copytree(place / "raw" / "test_images", images)
+    archive = tmp_path / "submission.zip"
+    command = ["submit", str(bundle), str(images), str(archive), "--overwrite"]
+    assert volumen(command) == 0
+    one = sorted(images.iterdir())[0]
+    tifffile.imwrite(one, tifffile.imread(one)[::-1], photometric="minisblack")
+    capsys.readouterr()
+    assert volumen(command) == 0
+    assert f"{one.name} is predicted again: the image is not the one" in capsys.readouterr().err
+
+    predict = submission.predict_files
+
+    def late(*arguments, **named):
+        tifffile.imwrite(one, tifffile.imread(one)[:, ::-1], photometric="minisblack")
+        return predict(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(submission, "predict_files", late)
+        assert volumen(command) == 2
+    assert "was changed while the images were predicted" in capsys.readouterr().err
+
+
+def test_one_submission_at_a_time(place, bundle, tmp_path, capsys):
+    archive = tmp_path / "submission.zip"
+    for kind in ("submit", "predict"):
+        with hold(tmp_path / "submission.masks", kind):
+            assert submit(bundle, place, archive) == 2
+            assert "is in use by" in capsys.readouterr().err
+    assert not archive.exists()
 
 
 @pytest.mark.parametrize("where", ["masks", "zip"])

@@ -34,10 +34,7 @@ def check_tile(predictor: Predictor, processes: int = 1) -> None:
     Raises:
         UserError: The tile needs more than is available; names the largest one that does not.
     """
-    available = _available(predictor.device)
-    if available is None:
-        return
-    room = available // processes
+    room = _available(predictor.device) // processes
     quick = _FLOAT * predictor.batch * math.prod(predictor.tile) * (2 + _ALIVE * _width(predictor.model))
     if quick <= room:
         return  # far from it: the network need not be followed
