@@ -10,6 +10,7 @@ from volumen.config import diff_configs, override_config
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.models import build_model
+from volumen.models.shapes import difference, tensors_of, without_pretraining
 from volumen.training.run_folder import open_run
 from volumen.training.saved import TrainedOn, checked_state
 from volumen.training.store import BEST, BEST_LOSS
@@ -80,12 +81,18 @@ def load_trained(run: Path, which: str = "best", overrides: Sequence[str] = ()) 
         raise UserError("; ".join(skipped) + ": name `--which best` or train again")
     name = f"{run}/checkpoints"
     config, data = checked_state(state, name)
-    model = build_model(config.model)
+    found = {
+        key: (tuple(tensor.shape), tensor.dtype) for key, tensor in state["model"].items() if isinstance(tensor, Tensor)
+    }
+    differing = difference(tensors_of(config.model, len(found)), found)
+    if differing:  # before a network is built that the file does not hold
+        raise UserError(f"{name} is a checkpoint of another model: {differing}; use the configuration it was made with")
+    model = build_model(without_pretraining(config.model))
     load_weights(model, state["model"], name)
     chosen = state["validated_weights"] if marked or which == "last" else which
     if chosen != "plain":
         average = state.get(chosen)
-        if not isinstance(average, dict) or average.get("count") == 0:
+        if not isinstance(average, dict) or not average.get("count"):
             raise UserError(f"{run} keeps no {chosen} weights: use --which best, last or plain")
         load_weights(model, {**state["model"], **average["weights"], **average["buffers"]}, name)
     model.eval()
@@ -104,7 +111,7 @@ def override_prediction(config: Config, overrides: Sequence[str], source: str) -
         UserError: An override that cannot be read, or one of what was trained.
     """
     changed = override_config(config, overrides, source).config
-    keys = [difference.key for difference in diff_configs(config, changed)]
+    keys = [each.key for each in diff_configs(config, changed)]
     fixed = [key for key in keys if key.split(".")[0] not in OVERRIDABLE]
     if fixed:
         raise UserError(
