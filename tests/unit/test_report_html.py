@@ -13,11 +13,12 @@ from volumen.errors import UserError
 from volumen.experiments.scoring import LabelledCase, score_case
 from volumen.reporting.curves import Axes, Mark, Series, histogram_chart, line_chart, nice_ticks, thin
 from volumen.reporting.evaluation_section import pick
-from volumen.reporting.html import build_report, write_report
+from volumen.reporting.html import build_report, verdict, write_report
 from volumen.reporting.records import read_run
 from volumen.reporting.tables import print_evaluation
 from volumen.reporting.training_section import _marks, events_section
 from volumen.reporting.words import duration, words
+from volumen.system.locks import hold
 
 
 class Checker(HTMLParser):
@@ -98,6 +99,13 @@ def test_a_run_that_has_just_begun_has_a_report_too(run):
     checked(page)
     for text in ("may not have begun", "No epoch has been recorded", "Not evaluated yet: run <code>volumen evaluate"):
         assert text in page
+
+
+def test_a_run_whose_process_is_gone_is_not_called_running(run):
+    status(run, status_record(state="running", seconds_left=60.0))
+    with hold(run, "train"):
+        assert "Still running when this report was made" in verdict(read_run(run))
+    assert "Broken off (its process is gone without a word; it can be resumed)" in verdict(read_run(run))
 
 
 def test_a_failed_run_says_why(run):

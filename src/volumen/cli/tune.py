@@ -21,7 +21,7 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Pipelines that each search tries.")] = 60,
     workers: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
     which: Annotated[str, typer.Option(help="Weights: best, best_loss, last, plain, average or swa.")] = "best",
-    seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the searches.")] = 0,
     override: Annotated[
         list[str] | None,
         typer.Option("--override", "-o", help="Other settings of prediction: -o inference.mirror=true"),

@@ -32,6 +32,7 @@ STATES = {
     "out_of_time": "Ended with its time budget",
     "stopped": "Stopped; it can be resumed",
     "failed": "Failed",
+    "broken_off": "Broken off (its process is gone without a word; it can be resumed)",
 }
 GOOD, WAITING = {"finished", "early_stopping", "out_of_time"}, {"running", "stopped"}
 

@@ -90,7 +90,7 @@ class BestRecord(TypedDict):
     epoch: Count
 
 
-State = Literal["running", "finished", "early_stopping", "out_of_time", "stopped", "failed"]
+State = Literal["running", "finished", "early_stopping", "out_of_time", "stopped", "failed", "broken_off"]
 
 
 class StatusRecord(TypedDict):

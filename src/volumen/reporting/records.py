@@ -20,8 +20,9 @@ from volumen.reporting.record_types import (
     MetricRecord,
     StatusRecord,
 )
+from volumen.system.locks import is_held
 from volumen.system.records import DamagedError, typed
-from volumen.training.run_folder import FINDINGS, read_run_logs, read_status, run_config
+from volumen.training.run_folder import FINDINGS, WORK, read_run_logs, read_status, run_config
 
 Record = dict[str, Any]
 
@@ -111,5 +112,7 @@ def _missing_findings(events: Sequence[Record], found: int) -> list[str]:
 
 def _status(run: Path) -> StatusRecord | None:
     plain = read_status(run)
+    if plain is not None and plain.get("state") == "running" and not is_held(run, WORK):
+        plain["state"] = "broken_off"
     fix = "remove it, the report does without"
     return None if plain is None else typed(plain, StatusRecord, run / "status.json", fix)
