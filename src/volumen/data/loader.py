@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from volumen.data.sampling import PatchDataset, Sample, SampleError
 from volumen.errors import UserError
-from volumen.system.processes import end_with_parent
+from volumen.system.processes import deaf_children, end_with_parent
 
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
@@ -127,7 +127,9 @@ class PatchLoader:
         while self._loader is not None:
             self._keys.epoch, self._keys.start_batch = epoch, batch
             try:
-                for made in self._loader:
+                with deaf_children():  # which starts them, where they are not there yet
+                    batches = iter(self._loader)
+                for made in batches:
                     batch += 1
                     yield made
                 return
@@ -147,7 +149,7 @@ class PatchLoader:
         for worker in workers if is_connection else ():
             worker.join(DYING_SECONDS)  # its connection breaks before it is known to be dead
         codes = [worker.exitcode for worker in workers if not worker.is_alive()]
-        if not workers or not (codes or is_connection):
+        if not self.workers or not (codes or is_connection):
             return None
         if not codes:
             return "cut off from this one"
