@@ -49,7 +49,7 @@ CHORES = {
     "train, 2 workers": _training(2),
     "train --resume": Chore("train stopped --resume --quiet", ("weights:stopped",), training="stopped"),
     "evaluate": Chore("evaluate run0 --json", ("out",)),
-    "select": Chore("select run0 --out new/selection.json --json", ("out",)),
+    "select": Chore("select run0 --out new/selection.json", ("text:new/selection.json",)),
     "report": Chore("report run0 --out new/report.html", ("text:new/report.html",)),
     "tune, 1 worker": Chore("tune run0 run1 --out new/tuned --trials 4 --json", ("out",)),
     "tune, 2 workers": Chore("tune run0 run1 --out new/tuned --trials 4 --json --workers 2", ("out",), processes=True),

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from typing import Any
 from pebble import ProcessPool
 
 from volumen.system.stopping import SIGNALS
+
+
+_QUIET = "ignore:resource_tracker"  # of warnings; the tracker takes them over when it starts
 
 
 @contextmanager
@@ -67,11 +71,20 @@ def deaf_children() -> Iterator[None]:
     unheard = [number for number in SIGNALS if number != signal.SIGTERM]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, unheard)
     try:
-        resource_tracker.ensure_running()  # whichever thread starts it, and the children of that, hear signals again
+        _start_tracker()  # whichever thread starts it, and the children of that, hear signals again
         signal.pthread_sigmask(signal.SIG_BLOCK, unheard)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start Python's process that gives back the semaphores of processes that were killed, and let it do so quietly."""
+    sys.warnoptions.append(_QUIET)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(_QUIET)
 
 
 def end_with_parent() -> None:
