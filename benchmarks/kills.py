@@ -88,10 +88,9 @@ class Bench:
 
     def start(self, chore: Chore, mark: str) -> subprocess.Popen[str]:
         """The command as a shell would start it, findable by a mark in its environment."""
-        code = "from volumen.cli.main import main; main()"
         environment = {**os.environ, MARK: mark, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [sys.executable, "-c", code, *shlex.split(chore.line)],
+            [sys.executable, "-m", "volumen", *shlex.split(chore.line)],
             cwd=self.room.world,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Bad days in small: a minute of damages, a handful of kills, a few sizes of a full disk; none of them does harm.
+"""Bad days in small: sixty damages, a handful of kills, a few sizes of a full disk; none of them does harm.
 
 What is counted as harm, and every command that is tried, stands in `benchmarks/damage.py`, `kills.py`, `full_disk.py`.
 """
@@ -32,8 +32,8 @@ def bench(name: str, folder: Path, *options: str) -> tuple[int, str, list[dict[s
     return done.returncode, done.stdout + done.stderr, json.loads(found.read_text()) if found.is_file() else []
 
 
-def test_a_minute_of_damages_changes_no_number_in_silence(folder):
-    code, said, found = bench("damage", folder, "--seconds", "60", "--jobs", "1", "--seed", "1")
+def test_sixty_damages_change_no_number_in_silence(folder):
+    code, said, found = bench("damage", folder, "--cases", "60", "--seconds", "600", "--jobs", "1", "--seed", "1")
     assert found, said
     assert code == 0, said
 

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `volumen --help` answers a
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,7 +16,7 @@ from volumen import __version__
 from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from volumen.system.names import printable
-from volumen.system.stopping import InterruptedBySignal, interruptible
+from volumen.system.stopping import SIGNALS, InterruptedBySignal, interruptible
 
 FIXES = {
     errno.EISDIR: "a folder stands where a file belongs: move it away",
@@ -75,9 +76,9 @@ def run(arguments: Sequence[str]) -> int:
             result = app(list(arguments), standalone_mode=False)
     except UserError as error:
         return _say(f"error: {error}", EXIT_USER_ERROR)
-    except InterruptedBySignal as signal:
+    except InterruptedBySignal as ended:
         return _say(
-            f"interrupted by {signal.name}: what is whole is kept, nothing half-written is left", EXIT_INTERRUPTED
+            f"interrupted by {ended.name}: what is whole is kept, nothing half-written is left", EXIT_INTERRUPTED
         )
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,5 +126,8 @@ def _failure(error: Exception) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    sys.exit(run(sys.argv[1:]))
+    """Run this process's command line and end it; a signal from then on ends it without a word."""
+    code = run(sys.argv[1:])
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    sys.exit(code)

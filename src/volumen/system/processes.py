@@ -16,7 +16,6 @@ from pebble import ProcessPool
 
 from volumen.system.stopping import SIGNALS
 
-
 _QUIET = "ignore:resource_tracker"  # of warnings; the tracker takes them over when it starts
 
 
