@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from volumen.cli.main import run as volumen
 from volumen.config.dump import canonical
@@ -33,6 +34,15 @@ sys.exit(code)
 """
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are counted in /proc")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the commands below: the last bit of a prediction depends on how many threads made it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
