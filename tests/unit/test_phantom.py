@@ -20,6 +20,7 @@ from volumen.data.phantom_imaging import ScanSettings, material_density
 from volumen.data.phantom_labels import annotate
 from volumen.data.randomness import generator
 from volumen.errors import UserError
+from volumen.system.locks import folder_in_the_making
 
 SHAPE = (64, 64, 64)
 DIGEST_SCRIPT = """
@@ -273,3 +274,22 @@ def test_a_place_that_cannot_be_written_is_told_and_nothing_is_left(tmp_path) ->
         with pytest.raises(UserError, match=r"cannot be written to|is not an empty folder"):
             write_phantom_dataset(place, volumes=1, shape=(32, 32, 32), scrolls=1, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed_by_whoever_makes_it_again(tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, signal; from volumen.system.locks import folder_in_the_making\n"
+        f"with folder_in_the_making(pathlib.Path({str(tmp_path / 'set')!r})) as making:\n"
+        "    (making / 'half').write_bytes(b'x'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with folder_in_the_making(tmp_path / "another") as making:
+        (making / "whole").write_bytes(b"x")
+        assert len(list(tmp_path.iterdir())) == 2  # what is another folder's stays
+    with folder_in_the_making(tmp_path / "set") as making:
+        (making / "whole").write_bytes(b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "set"]
+    with pytest.raises(ValueError, match="no"), folder_in_the_making(tmp_path / "third"):
+        raise ValueError("no")
+    assert len(list(tmp_path.iterdir())) == 2

@@ -15,7 +15,7 @@ import typer
 from volumen import __version__
 from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
-from volumen.system.names import printable
+from volumen.system.names import one_line, printable
 from volumen.system.stopping import SIGNALS, InterruptedBySignal, interruptible
 
 FIXES = {
@@ -122,7 +122,8 @@ def _failure(error: Exception) -> int:
         return int(getattr(error, "exit_code", EXIT_USER_ERROR))
     if os.environ.get("VOLUMEN_TRACEBACK") == "1":
         raise error
-    return _say(f"failed: {type(error).__name__}: {error} (VOLUMEN_TRACEBACK=1 shows where)", EXIT_FAILURE)
+    what = one_line(f"{type(error).__name__}: {error}", 600)
+    return _say(f"failed: {what} (VOLUMEN_TRACEBACK=1 shows where)", EXIT_FAILURE)
 
 
 def main() -> None:

@@ -10,9 +10,6 @@ It is a phantom: a score on it says that the machinery works, not how well a mod
 import csv
 import io
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +26,7 @@ from volumen.data.phantom_imaging import ScanSettings, scan
 from volumen.data.phantom_labels import annotate
 from volumen.data.randomness import generator
 from volumen.errors import UserError
-from volumen.files import PARTIAL
+from volumen.system.locks import folder_in_the_making
 from volumen.system.memory import does_not_fit
 from volumen.system.places import refusal, writable_folder
 
@@ -148,8 +145,7 @@ def write_phantom_dataset(
     except OSError as error:  # such as a name that is too long
         raise refusal(folder, error, "choose another place") from error
     writable_folder(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{os.getpid()}-", dir=folder.parent))
-    try:
+    with folder_in_the_making(folder) as making:
         rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
         for number in range(volumes + test_volumes):
             part = "train" if number < volumes else "test"
@@ -158,18 +154,14 @@ def write_phantom_dataset(
             volume_seed = int(generator(seed, 0, number, "phantom volume").integers(2**62))
             made = phantom(volume_seed, shape, scroll=scroll, difficulty=difficulty)
             rows[part].append((name, scroll_id))
-            _write_tiff(temporary / f"{part}_images" / f"{name}.tif", made.image)
+            _write_tiff(making / f"{part}_images" / f"{name}.tif", made.image)
             if part == "train":
-                _write_tiff(temporary / "train_labels" / f"{name}.tif", made.label)
+                _write_tiff(making / "train_labels" / f"{name}.tif", made.label)
         for part, entries in rows.items():
             if entries:
-                (temporary / f"{part}.csv").write_text(_table(entries), encoding="utf-8", newline="")
-        with open(temporary / "dataset.yaml", "w", encoding="utf-8") as stream:
+                (making / f"{part}.csv").write_text(_table(entries), encoding="utf-8", newline="")
+        with open(making / "dataset.yaml", "w", encoding="utf-8") as stream:
             YAML().dump(_meanings(volumes, shape, scrolls, seed, difficulty), stream)
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        os.replace(temporary, folder)  # an empty folder gives way
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

@@ -6,9 +6,12 @@ alive on the machine that it names.
 """
 
 import errno
+import hashlib
 import json
 import os
 import platform
+import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -97,10 +100,37 @@ def _lock_of(folder: Path, work: str) -> Path:
 def sweep(folder: Path) -> None:
     """Remove what dead processes of this machine had not finished writing in a folder and directly below it."""
     for path in [*folder.glob(f"{PARTIAL}*"), *folder.glob(f"*/{PARTIAL}*")]:
-        process = path.name.removeprefix(PARTIAL).partition("-")[0]
-        if process.isdigit() and len(process) < 10 and not _is_alive(int(process)):
+        if _is_of_the_dead(path):
             with suppress(OSError):
                 path.unlink()
+
+
+@contextmanager
+def folder_in_the_making(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, which gets that name where the block succeeds, and is removed where it raises.
+
+    What a process that was killed left of the same folder is removed first.
+
+    Raises:
+        OSError: it cannot be made, or `folder` exists and is not empty.
+    """
+    kind = f"-{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}"  # as short for any name
+    for left in folder.parent.glob(f"{PARTIAL}*"):
+        if left.name.endswith(kind) and _is_of_the_dead(left):
+            shutil.rmtree(left, ignore_errors=True)
+    making = folder.with_name(f"{PARTIAL}{os.getpid()}-{secrets.token_hex(4)}{kind}")
+    making.mkdir()
+    try:
+        yield making
+        os.replace(making, folder)  # an empty folder gives way
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+def _is_of_the_dead(path: Path) -> bool:
+    process = path.name.removeprefix(PARTIAL).partition("-")[0]
+    return process.isdigit() and len(process) < 10 and not _is_alive(int(process))
 
 
 def _take(descriptor: int, path: Path) -> bool:

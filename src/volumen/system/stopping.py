@@ -71,15 +71,20 @@ def raise_if_wanted() -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """A context in which the signals raise `InterruptedBySignal` in the main thread."""
+    """A context in which the signals raise `InterruptedBySignal` in the main thread.
+
+    Whatever error a library makes of it on its way out (compilers report everything as theirs), it leaves as itself.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    sent: list[InterruptedBySignal] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in SIGNALS:  # on the way out nothing is interrupted again, but by SIGKILL
             signal.signal(other, signal.SIG_IGN)
-        raise InterruptedBySignal(signal.Signals(number).name)
+        sent.append(InterruptedBySignal(signal.Signals(number).name))
+        raise sent[0]
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
@@ -87,6 +92,10 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, interrupt)
     try:
         yield
+    except Exception as error:
+        if sent:
+            raise sent[0] from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
