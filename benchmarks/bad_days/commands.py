@@ -121,6 +121,7 @@ READERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("run0/*", (*FROM_RUN, "tune", "ensemble"), ()),
     ("run1/*", ("tune", "tune further", "ensemble"), ()),
     ("stopped/*", ("train --resume", "report stopped"), ()),
+    ("tuned/postprocessing.yaml", ("tune", "tune further"), ("bundle tuned",)),  # a configuration, for people to edit
     ("tuned/*", ("tune", "tune further", "bundle tuned"), ()),
     ("ensemble.predictions/*", ("ensemble",), ()),
     ("ensemble.volumen", ("predict ensemble",), ()),

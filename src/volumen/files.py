@@ -84,8 +84,28 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_regular_file(path: Path | str) -> bool:
+    """Whether a file is there that can be read to its end.
+
+    Raises:
+        UserError: Something else has its name: a folder, a pipe, which would be waited for, a device.
+    """
+    place = Path(path)
+    if place.is_file():
+        return True
+    if place.exists():
+        raise UserError(f"{path} cannot be read (it is a folder, a pipe or a device, expected a file): remove it")
+    return False
+
+
 def sha256_of(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, read in pieces."""
+    """SHA-256 of a file's bytes, hexadecimal, read in pieces.
+
+    Raises:
+        UserError: It is no regular file.
+        OSError: It is not there, or cannot be read.
+    """
+    is_regular_file(path)
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -105,7 +125,9 @@ def append_line(
 
     Raises:
         OSError: The line could not be written; the log is as it was.
+        UserError: The log is no regular file.
     """
+    is_regular_file(path)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     try:
         _lock(descriptor)

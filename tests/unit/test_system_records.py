@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -16,12 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from volumen.errors import UserError
+from volumen.files import sha256_of
 from volumen.system.records import (
     DamagedError,
     append_record,
     open_record,
     parse_json,
     read_log,
+    read_log_from,
     read_record,
     sealed,
     write_record,
@@ -289,3 +293,27 @@ def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
     second.join(timeout=60)
     assert read_log(log).last == 2
     assert read_log(log).records[-1] == {"step": 2}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        sha256_of,
+        read_log,
+        lambda path: read_log_from(path, 0),
+        lambda path: append_record(path, {"a": 1}),
+        lambda path: read_record(path, dict[str, Any], "write it again"),
+    ],
+    ids=["hash", "log", "log from", "append", "record"],
+)
+def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path: Path, kind: str, read: Any) -> None:
+    path = tmp_path / "odd"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path = Path("/dev/zero")
+    with pytest.raises(UserError, match="expected a file"):
+        read(path)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from volumen import __version__
+from volumen.config.dump import dump_config
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
 from volumen.experiments.scoring import Evaluation
@@ -171,7 +172,7 @@ def _facts(run: RunRecords) -> Markup:
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items()) or "not recorded"),
     ]  # fmt: skip
     cells = joined(html("<dt>{}</dt><dd>{}</dd>", name, value) for name, value in rows)
-    whole = html("<details><summary>config.yaml, whole</summary><pre>{}</pre></details>", run.config_text)
+    whole = html("<details><summary>config.yaml, whole</summary><pre>{}</pre></details>", dump_config(config))
     return html("<dl class='facts'>{}</dl>{}", cells, whole)
 
 

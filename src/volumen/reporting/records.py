@@ -33,7 +33,6 @@ class RunRecords:
 
     path: Path
     config: Config
-    config_text: str
     versions: dict[str, str]
     """Of volumen, Python and the libraries when the run began."""
     records: tuple[Record, ...]
@@ -60,7 +59,6 @@ def read_run(run: Path, config: Config | None = None) -> RunRecords:
         UserError: It is none, or its configuration, status or evaluation is damaged.
     """
     config = config or run_config(run)
-    text = (run / "config.yaml").read_text(encoding="utf-8")
     logs = read_run_logs(run)
     faults = [*logs.faults]
     metrics: list[Record] = _typed_lines(logs.metrics, (MetricRecord,), "metrics.jsonl", faults)
@@ -73,7 +71,6 @@ def read_run(run: Path, config: Config | None = None) -> RunRecords:
     return RunRecords(
         path=run,
         config=config,
-        config_text=text,
         versions={name: str(version) for name, version in read_stamp(run / "config.yaml").versions.items()},
         records=tuple(once[key] for key in sorted(once)),
         events=tuple(events),

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from volumen.errors import UserError
-from volumen.files import append_line, strict_json, write_atomically
+from volumen.files import append_line, is_regular_file, strict_json, write_atomically
 from volumen.system.names import one_line, shown
 
 CHECK, LINE = "check", "line"
@@ -43,6 +43,7 @@ def read_bounded(path: Path, fix: str, most_bytes: int = MOST_BYTES) -> bytes:
         DamagedError: It cannot be read, or is larger.
     """
     try:
+        is_regular_file(path)
         size = path.stat().st_size
         if size > most_bytes:
             raise DamagedError(f"{path} is damaged: it has {size} bytes, at most {most_bytes} are expected: {fix}")
@@ -262,7 +263,7 @@ def read_log(path: Path, *, owner: str = "") -> Log:
     Raises:
         DamagedError: It cannot be read.
     """
-    if not path.is_file():
+    if not is_regular_file(path):
         return Log((), 0, 0, 0)
     *lines, torn = read_bounded(path, _WITHOUT).split(b"\n")
     records: list[dict[str, Any]] = []
@@ -319,6 +320,7 @@ def read_log_from(path: Path, offset: int, *, owner: str = "") -> tuple[list[dic
         DamagedError: It cannot be read.
     """
     try:
+        is_regular_file(path)
         with path.open("rb") as file:
             start = file.seek(offset if offset <= path.stat().st_size else 0)
             content = file.read(MOST_BYTES)

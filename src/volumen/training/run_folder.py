@@ -20,8 +20,8 @@ from volumen.config.compare import Difference
 from volumen.config.schema import Config
 from volumen.config.stamp import read_stamp
 from volumen.errors import UserError
-from volumen.files import write_atomically
-from volumen.system.records import append_record, read_log, read_record, write_record
+from volumen.files import is_regular_file, write_atomically
+from volumen.system.records import Log, append_record, read_log, read_record, write_record
 from volumen.training.progress import FILE as SCALES
 from volumen.training.progress import ProgressScales
 from volumen.training.saved import checked_state
@@ -247,7 +247,7 @@ def read_run_logs(run: Path) -> RunLogs:
         lines = (read_status(run) or {}).get("lines", {})
     except UserError as error:
         faults.append(str(error))
-    logs = {name: read_log(run / name, owner=owner) for name in (METRICS, EVENTS, FINDINGS)}
+    logs = {name: _log_of(run / name, owner, faults) for name in (METRICS, EVENTS, FINDINGS)}
     for name, log in logs.items():
         faults += log.faults(name, lines.get(name))
     keyed = [record for record in logs[METRICS].records if type(record.get("step")) is int]
@@ -257,9 +257,18 @@ def read_run_logs(run: Path) -> RunLogs:
     return RunLogs(
         tuple(by_key[key] for key in sorted(by_key)),
         logs[EVENTS].records,
-        logs[FINDINGS].records if (run / FINDINGS).is_file() else None,
+        logs[FINDINGS].records if (run / FINDINGS).exists() else None,
         tuple(faults),
     )
+
+
+def _log_of(path: Path, owner: str, faults: list[str]) -> Log:
+    """A log; one that cannot be read at all is empty, and a fault."""
+    try:
+        return read_log(path, owner=owner)
+    except UserError as error:
+        faults.append(str(error))
+        return Log((), 0, 0, 0)
 
 
 def read_status(run: Path) -> dict[str, Any] | None:
@@ -269,7 +278,7 @@ def read_status(run: Path) -> dict[str, Any] | None:
         UserError: It is damaged, or of another run.
     """
     path = run / STATUS
-    if not path.is_file():
+    if not is_regular_file(path):
         return None
     status: dict[str, Any] = read_record(path, dict[str, Any], "remove it, a report does without", owner=run_owner(run))
     return status
