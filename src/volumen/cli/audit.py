@@ -7,6 +7,7 @@ import typer
 
 from volumen.cli.audit_subjects import SUBJECTS, SubjectOptions
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 if TYPE_CHECKING:
     from volumen.doctor.audit import Context
@@ -77,7 +78,7 @@ def audit(
     from volumen.reporting.console import console_for
 
     if as_json:
-        typer.echo(json.dumps([finding.to_dict() for finding in report.findings], indent=2))
+        say(json.dumps([finding.to_dict() for finding in report.findings], indent=2))
     else:
         print_findings(report, console_for())
     return EXIT_USER_ERROR if report.refusals(tuple(accept or ())) else 0

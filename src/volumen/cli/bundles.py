@@ -8,6 +8,7 @@ import typer
 
 from volumen.cli.options import Override, Pipeline, Which, tune_process
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 
 class Mean(StrEnum):
@@ -55,8 +56,8 @@ def bundle(
     sources = [Source(run, which) for run in runs]
     made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides)
     print_bundle(made, out, console_for())
-    typer.echo(f"written: {out}")
-    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+    say(f"written: {out}")
+    say(f"next: volumen submit {out} TEST_IMAGES submission.zip")
 
 
 def ensemble(
@@ -99,7 +100,7 @@ def ensemble(
             place,
             overrides=overrides,
             progress=progress,
-            warn=lambda sentence: typer.echo(f"note: {sentence}", err=True),
+            warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
         config = override_prediction(found.configs[sources[0].name], overrides, f"of {sources[0].run}")
         families = families_of(sources, found.configs)
@@ -107,8 +108,8 @@ def ensemble(
         made = bundle_runs(sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides)
     print_weighed(weighed, console_for())
     print_bundle(made, out, console_for())
-    typer.echo(f"written: {out}")
-    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+    say(f"written: {out}")
+    say(f"next: volumen submit {out} TEST_IMAGES submission.zip")
 
 
 def _refuse_place(out: Path, overwrite: bool) -> None:
@@ -160,7 +161,7 @@ def select(
         choice = select_checkpoints(runs, dataset=dataset, overrides=override or (), progress=progress)
     write_record(target, choice.record)
     if as_json:
-        typer.echo(json.dumps(choice.to_dict(), indent=2))
+        say(json.dumps(choice.to_dict(), indent=2))
         return
     print_choice(choice, console_for())
-    typer.echo(f"written: {target}")
+    say(f"written: {target}")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volumen.system.output import say
+
 if TYPE_CHECKING:
     from volumen.config.load import LoadedConfig
     from volumen.config.schema import Config
@@ -69,15 +71,15 @@ def train(
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
     best = f"best {settings.training.selection_metric} {outcome.best_metric:.4f} in epoch {outcome.best_epoch + 1}"
-    typer.echo(
+    say(
         f"{outcome.state} after {outcome.epochs} epoch{'s' * (outcome.epochs != 1)}; "
         + (best if outcome.best_epoch >= 0 else "not validated yet")
     )
     if outcome.state == "stopped":
-        typer.echo(f"go on with: volumen train {folder} --resume")
+        say(f"go on with: volumen train {folder} --resume")
         return EXIT_INTERRUPTED
-    typer.echo(f"run folder: {folder}")
-    typer.echo(f"next: volumen evaluate {folder}")
+    say(f"run folder: {folder}")
+    say(f"next: volumen evaluate {folder}")
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -52,11 +53,11 @@ def tune(
             seed=seed,
             predicting=progress,
             searching=lambda name, done, of: progress(f"searches ({name} done)", done, of),
-            warn=lambda sentence: typer.echo(f"note: {sentence}", err=True),
+            warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+        say(json.dumps(report.to_dict(), indent=2))
         return
     print_tuning(report, console_for())
-    typer.echo(f"written: {out / PIPELINE}, {out / RESULT}")
-    typer.echo(f"next: volumen bundle {' '.join(map(str, runs))} --out model.volumen --postprocessing {out / PIPELINE}")
+    say(f"written: {out / PIPELINE}, {out / RESULT}")
+    say(f"next: volumen bundle {' '.join(map(str, runs))} --out model.volumen --postprocessing {out / PIPELINE}")

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from volumen.system.compiled import compiled
 
 __all__ = [
     "Volume",
@@ -37,7 +38,7 @@ Compiled = TypeVar("Compiled", bound=Callable[..., None] | Callable[..., Volume]
 
 def _compiled(function: Compiled) -> Compiled:
     """Compile on first use for each dtype and keep the machine code on disk; the GIL is released while it runs."""
-    return cast(Compiled, njit(cache=True, nogil=True)(function))
+    return cast(Compiled, compiled(function))
 
 
 @_compiled

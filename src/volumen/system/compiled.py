@@ -1,0 +1,57 @@
+"""Kernels compiled by Numba: kept for the next process where a folder can be written to, compiled anew elsewhere."""
+
+import sys
+from collections.abc import Callable
+from multiprocessing import parent_process
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache
+
+_said = False
+
+
+class _Kept(FunctionCache):  # type: ignore[misc]
+    """What Numba keeps on the disk; a file that is damaged or does not fit there costs time and nothing else."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled kernel; None where there is none, or none that can be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # the files are pickles: damaged ones raise what they like
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled kernel, where it can be written."""
+        try:
+            super().save_overload(sig, data)
+        except Exception:  # the same, of the list that is read before it is written
+            _say_once()
+
+
+def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Compile a function to machine code that runs without the interpreter's lock; a decorator.
+
+    Args:
+        function: In Numba's subset of Python.
+        options: Others of `numba.njit`, such as `inline`.
+    """
+    if function is None:
+        return lambda given: compiled(given, **options)
+    kernel = njit(nogil=True, **options)(function)
+    try:
+        kernel._cache = _Kept(function)
+    except RuntimeError:  # no folder to keep it in: not the package's, nor one of the user's
+        _say_once()
+    return kernel
+
+
+def _say_once() -> None:
+    global _said
+    if not _said and parent_process() is None:
+        print(
+            "note: compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
+            "compiles them anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR",
+            file=sys.stderr,
+        )
+    _said = True
