@@ -30,7 +30,7 @@ def resample_affine(
     out_image = np.empty(shape, dtype=np.float32)
     out_label = np.empty(shape, dtype=np.uint8)
     start = (np.asarray(image.shape) - 1) / 2 - matrix @ ((np.asarray(shape) - 1) / 2)
-    _resample(np.ascontiguousarray(image), np.ascontiguousarray(label), matrix, start, out_image, out_label, IGNORE)
+    _resample(np.ascontiguousarray(image), np.ascontiguousarray(label), matrix, start, out_image, out_label, IGNORE)  # type: ignore[no-untyped-call]
     return out_image, out_label
 
 

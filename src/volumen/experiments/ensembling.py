@@ -68,7 +68,7 @@ class Weighed:
 
 
 def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tuple[Family, ...]:
-    """Put together what differs by fold, name and seed only.
+    """Put together what differs by fold, name, seed and initial weights only.
 
     Args:
         sources: Of the ensemble.
@@ -78,7 +78,8 @@ def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tup
     for source in sources:
         config = configs[source.name]
         data = config.data.model_copy(update={"fold": 0, "folds": None, "workers": 0})
-        alike = config.model_copy(update={"data": data, "name": "family", "seed": 0})
+        model = config.model.model_copy(update={"initial_weights": None})
+        alike = config.model_copy(update={"data": data, "model": model, "name": "family", "seed": 0})
         found.setdefault((config_hash(alike), source.which), []).append(source)
     return tuple(Family(members[0].name, tuple(one.name for one in members)) for members in found.values())
 

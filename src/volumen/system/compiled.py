@@ -3,32 +3,37 @@
 import sys
 from collections.abc import Callable
 from multiprocessing import parent_process
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from numba import njit
 from numba.core.caching import FunctionCache
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 _said = False
 
 
-class _Kept(FunctionCache):  # type: ignore[misc]
+class _Kept(FunctionCache):
     """What Numba keeps on the disk; a file that is damaged or does not fit there costs time and nothing else."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled kernel; None where there is none, or none that can be read."""
         try:
-            return super().load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except Exception:  # the files are pickles: damaged ones raise what they like
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled kernel, where it can be written."""
         try:
-            super().save_overload(sig, data)
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
         except Exception:  # the same, of the list that is read before it is written
             _say_once()
 
 
+@overload
+def compiled(function: Function) -> Function: ...
+@overload
+def compiled(**options: Any) -> Callable[[Function], Function]: ...
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Compile a function to machine code that runs without the interpreter's lock; a decorator.
 
@@ -40,7 +45,7 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         return lambda given: compiled(given, **options)
     kernel = njit(nogil=True, **options)(function)
     try:
-        kernel._cache = _Kept(function)
+        kernel._cache = _Kept(function)  # type: ignore[no-untyped-call]
     except RuntimeError:  # no folder to keep it in: not the package's, nor one of the user's
         _say_once()
     return kernel

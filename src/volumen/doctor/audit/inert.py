@@ -23,6 +23,7 @@ from volumen.doctor.variations import default_of, variations
 
 EXCLUDED: dict[str, str] = {
     "name": "names the run",
+    "model.initial_weights": "a network of the full size has them alone",
     "experiment.*": "says what the run is for",
     "loss.curriculum.*.name": "names a phase",
     "data.dataset": "a place: another data set is another run",
