@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from volumen.cli.options import Override, Pipeline, Which, tune_process
+from volumen.cli.options import Dataset, Override, Pipeline, Which, tune_process
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
@@ -33,6 +33,7 @@ def bundle(
     weights: Annotated[
         str | None, typer.Option(help="Weight of each run, separated by commas: 0.5,0.5. All alike otherwise.")
     ] = None,
+    dataset: Dataset = None,
     postprocessing: Pipeline = None,
     override: Override = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
@@ -54,7 +55,7 @@ def bundle(
     shares = None if weights is None else numbers(weights, "--weights")
     overrides = (*postprocessing_override(postprocessing), *(override or ()))
     sources = [Source(run, which) for run in runs]
-    made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides)
+    made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides, dataset=dataset)
     print_bundle(made, out, console_for())
     say(f"written: {out}")
     say(f"next: volumen submit {out} TEST_IMAGES submission.zip")
@@ -67,6 +68,7 @@ def ensemble(
     work: Annotated[
         Path | None, typer.Option(help="Folder for held-out predictions; otherwise beside the bundle.")
     ] = None,
+    dataset: Dataset = None,
     postprocessing: Pipeline = None,
     override: Override = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
@@ -98,6 +100,7 @@ def ensemble(
         found = predict_out_of_fold(
             sources,
             place,
+            dataset=dataset,
             overrides=overrides,
             progress=progress,
             warn=lambda sentence: say(f"note: {sentence}", aside=True),
@@ -105,7 +108,9 @@ def ensemble(
         config = override_prediction(found.configs[sources[0].name], overrides, f"of {sources[0].run}")
         families = families_of(sources, found.configs)
         weighed = weigh(found.cases, families, config.postprocessing, mean=mean.value, progress=progress)
-        made = bundle_runs(sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides)
+        made = bundle_runs(
+            sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides, dataset=dataset
+        )
     print_weighed(weighed, console_for())
     print_bundle(made, out, console_for())
     say(f"written: {out}")
@@ -130,7 +135,7 @@ def select(
     out: Annotated[
         Path | None, typer.Option(help="File for the result; selection.json in the first run otherwise.")
     ] = None,
-    dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    dataset: Dataset = None,
     override: Override = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volumen.cli.progress import progress_bar
-from volumen.system.output import say
+from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
     from volumen.data.dataset import PreparedDataset
@@ -62,7 +62,10 @@ def prepare(
         if messages:
             listed = "\n".join(f"  {number}. {message}" for number, message in enumerate(messages, start=1))
             raise UserError(f"{out} and {dataset} differ from what was recorded:\n{listed}")
-        say(f"{len(prepared.cases)} cases: every file is as it was recorded (identity {prepared.identity[:12]})")
+        say(
+            f"{counted(len(prepared.cases), 'case')}: every file is as it was recorded (identity "
+            f"{prepared.identity[:12]})"
+        )
         return
     from volumen.data.prepare import prepare as run
 
@@ -128,8 +131,8 @@ def phantom(
         difficulty=difficulty,
     )
     say(
-        f"{volumes} labelled and {test_volumes} test volumes of {size} x {size} x {size} "
-        f"from {scrolls} scroll{'s' * (scrolls != 1)}: {folder}"
+        f"{volumes} labelled and {counted(test_volumes, 'test volume')} of {size} x {size} x {size} "
+        f"from {counted(scrolls, 'scroll')}: {folder}"
     )
 
 
@@ -168,7 +171,7 @@ def _print_summary(prepared: "PreparedDataset") -> None:
     say(f"labels: {prepared.meanings.written}")
     for note in prepared.notes:
         say(f"note: {note}")
-    say(f"{len(prepared.cases)} cases in {prepared.root} (identity {prepared.identity[:12]})")
+    say(f"{counted(len(prepared.cases), 'case')} in {prepared.root} (identity {prepared.identity[:12]})")
 
 
 def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
@@ -190,7 +193,7 @@ def import_(
     from volumen.data.nnunet import import_nnunet
 
     count = import_nnunet(folder, out, surface=surface or ())
-    say(f"written: {out} ({count} cases)")
+    say(f"written: {out} ({counted(count, 'case')})")
     say(f"next: volumen prepare {out} --out prepared/{out.name}")
 
 
@@ -204,4 +207,4 @@ def export(
 
     with progress_bar("writing", "cases") as progress:
         count = export_nnunet(PreparedDataset.open(prepared), out, progress)
-    say(f"written: {out} ({count} cases)")
+    say(f"written: {out} ({counted(count, 'case')})")

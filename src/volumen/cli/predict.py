@@ -8,7 +8,7 @@ import typer
 from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, Source, Tile, Which, tune_process
 from volumen.cli.parse import box, three_whole_numbers
 from volumen.cli.progress import progress_bar
-from volumen.system.output import say
+from volumen.system.output import counted, say
 
 
 def register(app: typer.Typer) -> None:
@@ -81,6 +81,6 @@ def predict(
             side_by_side=Processes(parallel, partial(predictor_of, make)) if parallel > 1 else None,
         )
     print_predictions(predictions, console_for())
-    say(f"written: {out} ({len(predictions)} masks, and what made them in prediction.json)")
+    say(f"written: {out} ({counted(len(predictions), 'mask')}, and what made them in prediction.json)")
     if probabilities:
         say(f"written: {out / 'probabilities'} (uint8: 255 times the probability, rounded)")

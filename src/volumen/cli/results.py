@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from volumen.cli.options import Override, Pipeline, Run, Which, tune_process
+from volumen.cli.options import Dataset, Override, Pipeline, Run, Which, tune_process
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
@@ -23,7 +23,7 @@ def evaluate(
     fold: Annotated[int | None, typer.Option(help="Fold to evaluate; the run's own otherwise.")] = None,
     cases: Annotated[str | None, typer.Option(help="Case ids, separated by commas, instead of a fold.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
-    dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    dataset: Dataset = None,
     postprocessing: Pipeline = None,
     override: Override = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,

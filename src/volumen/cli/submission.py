@@ -8,7 +8,7 @@ import typer
 from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, Source, Tile, Which, tune_process
 from volumen.cli.parse import three_whole_numbers
 from volumen.cli.progress import progress_bar
-from volumen.system.output import say
+from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
     from volumen.inference.submission import Submission
@@ -104,10 +104,13 @@ def _report(made: "Submission", work: Path) -> None:
     if made.empty_images:
         say(f"note: nothing but zeros, so their masks are empty: {', '.join(made.empty_images)}")
     if made.symptoms:
-        say(f"warning: accepted on demand, and recorded: {len(made.symptoms)} signs that predictions say nothing")
+        say(
+            f"warning: accepted on demand, and recorded: {counted(len(made.symptoms), 'sign')} that predictions "
+            "say nothing"
+        )
     size = decimal(made.archive.stat().st_size)
     say(
-        f"written: {made.archive} ({len(made.predictions)} masks, {size}, read back and checked: names, "
+        f"written: {made.archive} ({counted(len(made.predictions), 'mask')}, {size}, read back and checked: names, "
         "checksums, uint8, 0 and 1 only, shapes of the images)"
     )
     say(f"masks and record: {work}")
@@ -144,7 +147,7 @@ def wheels(
             extras=extra or (),
             progress=progress,
         )
-    say(f"written: {folder} ({made.fetched} wheels fetched, {made.kept} kept, {made.megabytes:.1f} MB)")
+    say(f"written: {folder} ({counted(made.fetched, 'wheel')} fetched, {made.kept} kept, {made.megabytes:.1f} MB)")
     if made.without:
         say(f"not in it, the other machine has to have: {', '.join(made.without)}")
     command = ["pip", "install", "--no-index", "--find-links", str(folder), "-r", str(folder / "requirements.txt")]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from volumen.cli.options import Dataset
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
@@ -22,6 +23,7 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Pipelines that each search tries.")] = 60,
     workers: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
     which: Annotated[str, typer.Option(help="Weights: best, best_loss, last, plain, average or swa.")] = "best",
+    dataset: Dataset = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the searches.")] = 0,
     override: Annotated[
         list[str] | None,
@@ -47,6 +49,7 @@ def tune(
             runs,
             out,
             which=which,
+            dataset=dataset,
             overrides=override or (),
             trials=trials,
             workers=workers,

@@ -22,6 +22,7 @@ from volumen.experiments.tuning import mean_and_noise
 from volumen.inference.ensemble import Mean
 from volumen.metrics import leaderboard
 from volumen.postprocess import apply_pipeline
+from volumen.system.output import counted
 
 ROUNDS = 10
 """Members that the greedy selection draws, with replacement: weights are tenths."""
@@ -119,7 +120,12 @@ def weigh(
     if len(families) == 1:
         verdict = "all alike: the runs differ by their fold only, and no volume tells one from another"
     elif len(common) < FEWEST:
-        verdict = f"all alike: {len(common)} common held-out volumes are too few to fit weights and to test them"
+        verdict = (
+            "all alike: "
+            f"{counted(len(common), 'common held-out volume is', 'common held-out volumes are')} too few to fit "
+            "weights "
+            "and to test them"
+        )
     else:
         gain, noise = _gain(score, names, ids, equal, progress)
         said = f"they gain {gain:+.4f} ± {noise:.4f} on volumes they were not fitted to"

@@ -9,6 +9,7 @@ from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import picture_source
 from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column, statistic
 from volumen.reporting.words import words
+from volumen.system.output import counted
 
 MOST_PICTURES = 9
 
@@ -38,7 +39,7 @@ def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> Marku
         return html("<p>The evaluation left no slices.</p>")
     note = "Worst score first."
     if len(shown) < len(slices):
-        note = f"{len(shown)} of {len(slices)} cases: the worst, the middle and the best, worst first."
+        note = f"{len(shown)} of {counted(len(slices), 'case')}: the worst, the middle and the best, worst first."
     keys = joined(
         html('<span title="{}"><i class="painted-{}"></i>{}: {}</span>', what, number, name, what)
         for number, (name, _, what) in enumerate(LEGEND, 1)

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from volumen.experiments.score_files import FileScores
 from volumen.reporting.console import plain_table
+from volumen.system.output import counted
 
 HEADINGS = {
     "score": "score",
@@ -37,7 +38,9 @@ def print_scores(scores: FileScores, console: Console) -> None:
         console.print(table)
     if scores.failures:
         total = len(scores.cases) + len(scores.failures)
-        console.print(f"{len(scores.cases)} of {total} cases have a score; the means leave the others out")
+        console.print(
+            f"{len(scores.cases)} of {counted(total, 'case has', 'cases have')} a score; the means leave the others out"
+        )
 
 
 def _texts(values: Mapping[str, float | None]) -> list[str]:

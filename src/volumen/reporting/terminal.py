@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from volumen.config.schema import Config
 from volumen.reporting.console import PlainConsole
+from volumen.system.output import counted
 from volumen.training.state import TrainingState
 from volumen.training.step import StepResult
 from volumen.training.validate import Validation
@@ -78,9 +79,10 @@ class TrainingDisplay:
         self._print(f"model      {config.model.kind}, {facts['parameters']:,} parameters, {facts['precision']} on {facts['device']}")  # fmt: skip  # noqa: E501
         self._print(f"objective  {objective}" + (" (then by curriculum)" if config.loss.curriculum else ""))
         self._print(
-            f"data       {facts['training_cases']} volumes to train on, {facts['validation_cases']} held out "
+            f"data       {counted(facts['training_cases'], 'volume')} to train on, {facts['validation_cases']} "
+            "held out "
             f"(fold {config.data.fold}); patch {'x'.join(map(str, config.data.patch))}, batch {config.data.batch}, "
-            f"{facts['steps_per_epoch']} steps an epoch"
+            f"{counted(facts['steps_per_epoch'], 'step')} an epoch"
         )
         for note in facts["notes"]:
             self._print(f"note       {note}")

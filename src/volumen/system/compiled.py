@@ -1,11 +1,14 @@
 """Kernels compiled by Numba: kept for the next process where a folder can be written to, compiled anew elsewhere."""
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
-from multiprocessing import parent_process
 from typing import Any, TypeVar, overload
 
-from numba import njit
+from numba import config, njit
 from numba.core.caching import FunctionCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -48,12 +51,27 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         kernel._cache = _Kept(function)  # type: ignore[no-untyped-call]
     except RuntimeError:  # no folder to keep it in: not the package's, nor one of the user's
         _say_once()
+        if _keep_meanwhile():
+            kernel._cache = _Kept(function)  # type: ignore[no-untyped-call]
     return kernel
+
+
+def _keep_meanwhile() -> bool:
+    """Let this process and its workers share what they compile, in a folder that goes when it ends."""
+    if config.CACHE_DIR:
+        return False
+    try:
+        place = tempfile.mkdtemp(prefix="volumen-")
+    except OSError:
+        return False
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = place
+    return True
 
 
 def _say_once() -> None:
     global _said
-    if not _said and parent_process() is None:
+    if not _said:
         print(
             "note: compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
             "compiles them anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR",

@@ -72,3 +72,21 @@ def say(text: str, *, aside: bool = False, end: str = "\n") -> None:
         end: Behind it.
     """
     print(printable(text), file=sys.stderr if aside else sys.stdout, end=end)
+
+
+def counted(count: int, noun: str, several: str = "") -> str:
+    """A number and its noun: `1 mask`, `2 masks`, `3 searches`.
+
+    Args:
+        count: How many.
+        noun: For one; the last of several words.
+        several: For more, where the rule does not give it, as with a verb: `mask is`, `masks are`.
+    """
+    return f"{count} {noun if count == 1 else several or plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """A regular noun for several: `patches`, `probabilities`, `days`."""
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "z", "ch", "sh")) else f"{noun}s"

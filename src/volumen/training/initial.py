@@ -11,6 +11,7 @@ from volumen.errors import UserError
 from volumen.inference.bundle import read_bundle
 from volumen.inference.predictor import weights_identity
 from volumen.models.shapes import difference, tensors_of
+from volumen.system.output import counted
 from volumen.training.checkpoint import load_trained
 from volumen.training.saved import TrainedOn
 
@@ -73,7 +74,8 @@ def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
     bundle = read_bundle(place)
     if len(bundle.members) != 1:
         raise UserError(
-            f"model.initial_weights: {place} holds {len(bundle.members)} networks, a training begins with one: give "
+            f"model.initial_weights: {place} holds {counted(len(bundle.members), 'network')}, a training begins "
+            "with one: give "
             "a run folder, or a bundle of one run"
         )
     return bundle.model(), None

@@ -24,6 +24,7 @@ from volumen.doctor.first_steps import (
 from volumen.doctor.stages import LARGER_VOLUME, alone
 from volumen.inference.accumulator import merge
 from volumen.inference.tiles import CoverageError, Tiles
+from volumen.system.output import counted
 from volumen.training.step import NonFiniteError
 
 LARGEST_ERROR = 1e-3
@@ -139,15 +140,30 @@ def _network(context: Context, board: Board) -> Iterator[Finding]:
     model, where = fresh(context).model, context.where("model")
     found = gradients(model, board)
     for severity, names, what, remedy in (
-        (Severity.stop, found.not_finite, "weights have a gradient that is not finite", "precision: fp32"),
-        (Severity.stop, found.unreached, "weights get no gradient", "see that they take part in the logits"),
-        (Severity.warn, found.frozen, "parameters are frozen", "let them learn, or leave them out"),
+        (
+            Severity.stop,
+            found.not_finite,
+            ("weight has a gradient that is not finite", "weights have a gradient that is not finite"),
+            "precision: fp32",
+        ),
+        (
+            Severity.stop,
+            found.unreached,
+            ("weight gets no gradient", "weights get no gradient"),
+            "see that they take part in the logits",
+        ),
+        (
+            Severity.warn,
+            found.frozen,
+            ("parameter is frozen", "parameters are frozen"),
+            "let them learn, or leave them out",
+        ),
     ):
         if names:
             yield Finding(
                 code="P8",
                 severity=severity,
-                title=f"{len(names)} {what}",
+                title=counted(len(names), *what),
                 evidence=f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''} at the first step",
                 causes=("a part of the network that is detached, frozen or not used",),
                 remedies=(remedy,),
