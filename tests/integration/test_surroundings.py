@@ -89,6 +89,7 @@ def bare(folder: Path) -> tuple[dict[str, str | None], Path]:
     return {"PYTHONPATH": os.pathsep.join((str(folder / "hidden"), str(source)))}, folder
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("surroundings", [letters, read_only, bare])
 def test_the_whole_way_is_gone(surroundings, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("s")

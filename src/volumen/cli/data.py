@@ -167,7 +167,7 @@ def _print_summary(prepared: "PreparedDataset") -> None:
         surface = sum(case.surface_voxels for case in cases)
         shares = [f"{surface / valid:.1%}", f"{1 - valid / voxels:.1%}"] if labelled and valid else ["-", "-"]
         rows.append([scroll, "labelled" if labelled else "test", str(len(ids)), shown, *shares])
-    _print_table(["scroll", "part", "cases", "shapes", "surface of valid", "ignored"], rows)
+    _print_table(["scroll", "part", "cases", "shapes", "surface (of labelled)", "ignored (of all)"], rows)
     say(f"labels: {prepared.meanings.written}")
     for note in prepared.notes:
         say(f"note: {note}")
@@ -181,7 +181,7 @@ def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
         surface = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
         scrolls = " ".join(sorted({case.scroll_id for case in cases}))
         rows.append([str(number), str(len(fold.train)), str(len(fold.validation)), f"{surface:.1%}", scrolls])
-    _print_table(["fold", "train", "validation", "surface of valid", "scrolls held out"], rows)
+    _print_table(["fold", "train", "validation", "surface (of labelled)", "scrolls held out"], rows)
 
 
 def import_(

@@ -7,7 +7,16 @@ from volumen.postprocess import describe
 from volumen.reporting.images import LEGEND
 from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import picture_source
-from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column, statistic
+from volumen.reporting.tables import (
+    LEADERBOARD,
+    LEADERBOARD_LEGEND,
+    OVERLAP,
+    OVERLAP_LEGEND,
+    STATISTICS,
+    SUMMARY,
+    Column,
+    statistic,
+)
 from volumen.reporting.words import words
 from volumen.system.output import counted
 
@@ -23,8 +32,10 @@ def evaluation_section(evaluation: Evaluation) -> Markup:
         html_list("note", evaluation.notes),
         html("<h3>Leaderboard</h3>"),
         _cases_table(LEADERBOARD, evaluation),
+        html('<p class="note">{}</p>', LEADERBOARD_LEGEND),
         html("<h3>Overlap on labelled voxels</h3>"),
         _cases_table(OVERLAP, evaluation),
+        html('<p class="note">{}</p>', OVERLAP_LEGEND),
         html('<p class="note">Predicting surface everywhere would give Dice {:.3f} on average.</p>', constant),
     ]
     if len(evaluation.cases) > 1:

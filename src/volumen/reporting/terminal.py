@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from volumen.config.schema import Config
 from volumen.reporting.console import PlainConsole
+from volumen.reporting.words import PROGRESS
 from volumen.system.output import counted
 from volumen.training.state import TrainingState
 from volumen.training.step import StepResult
@@ -63,6 +64,7 @@ class TrainingDisplay:
         )
         self._task = self._progress.add_task("", total=None, note="")
         self._last_line = time.monotonic()
+        self._explained = False
 
     def __enter__(self) -> "TrainingDisplay":
         self._progress.start()
@@ -120,6 +122,9 @@ class TrainingDisplay:
             ]
         parts += [f"rate {record['learning_rate']:.1e}", f"{seconds:.0f} s", f"{record['memory_gb']:.1f} GB"]
         self._print("  ".join(part for part in parts if part))
+        if read and not self._explained:
+            self._explained = True
+            self._print(f"  ({PROGRESS})")
 
     def event(self, event: dict[str, Any]) -> None:
         """Everything that is not the ordinary course of training."""

@@ -86,7 +86,8 @@ def counted(count: int, noun: str, several: str = "") -> str:
 
 
 def plural(noun: str) -> str:
-    """A regular noun for several: `patches`, `probabilities`, `days`."""
+    """A noun for several: `patches`, `probabilities`, `days`, `epochs`."""
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("s", "x", "z", "ch", "sh")) else f"{noun}s"
+    hisses = noun.endswith(("s", "x", "z", "ch", "sh")) and not noun.endswith("och")
+    return f"{noun}es" if hisses else f"{noun}s"
