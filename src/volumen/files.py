@@ -18,8 +18,10 @@ from typing import Any
 
 from volumen.errors import UserError
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 NON_FINITE = "non_finite"
 """Key under which a record lists its own keys whose value was NaN or infinite and stands as null."""
@@ -147,7 +149,7 @@ def append_line(
 
 def _lock(descriptor: int) -> None:
     """Wait for the other writers, where the file system has locks; without them a file has one writer."""
-    if sys.platform == "win32":
+    if fcntl is None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 
 from volumen.errors import UserError
+from volumen.system.output import counted
 
 # mallopt's parameters, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -105,7 +106,7 @@ def cpu_description() -> str:
     amx = "AMX present" if "amx_bf16" in flags else "AMX absent"
     wide = "AVX512-BF16 present" if "avx512_bf16" in flags else "AVX512-BF16 absent"
     return (
-        f"{physical_cores()} physical cores, {torch.get_num_threads()} threads, PyTorch uses "
+        f"{counted(physical_cores(), 'physical core')}, {counted(torch.get_num_threads(), 'thread')}, PyTorch uses "
         f"{torch.backends.cpu.get_cpu_capability()}; {amx}, {wide}"
     )
 

@@ -230,7 +230,7 @@ def test_tables_are_whole_in_a_pipe(run, tmp_path):
     text = (tmp_path / "out.txt").read_text()
     assert "\x1b" not in text
     assert "…" not in text
-    for part in ("c<1>", "surface Dice", "over pp", "mean of 2", "std", "warning: c2: every voxel"):
+    for part in ("c<1>", "surface Dice", "surface - true", "mean of 2", "std", "warning: c2: every voxel"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 120
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volumen.cli.audit_subjects import SUBJECTS, SubjectOptions
+from volumen.cli.options import overrides_of
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 if TYPE_CHECKING:
     from volumen.doctor.audit import Context
@@ -26,7 +28,10 @@ def audit(
         ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Prepared data set, or one to prepare first; otherwise the configuration's.")
+        Path | None,
+        typer.Option(
+            "--dataset", "--data", help="Prepared data set, or one to prepare first; otherwise the configuration's."
+        ),
     ] = None,
     meanings: Annotated[Path | None, typer.Option(help="What the label values of an unprepared data set mean.")] = None,
     fold: Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")] = None,
@@ -63,7 +68,7 @@ def audit(
     if len(sources) != 1:
         choice = "|".join(SUBJECTS)
         raise UserError(f"volumen audit takes one configuration, got {sources}: volumen audit [{choice}] CONFIG")
-    overrides = [*(override or []), *([] if fold is None else [f"data.fold={fold}"])]
+    overrides = overrides_of(override, fold, None)
     with progress_bar("reading", "checks") as show:
         context = _context(sources[0], overrides, data, meanings, as_run)
         if shown:
@@ -77,7 +82,7 @@ def audit(
     from volumen.reporting.console import console_for
 
     if as_json:
-        typer.echo(json.dumps([finding.to_dict() for finding in report.findings], indent=2))
+        say(json.dumps([finding.to_dict() for finding in report.findings], indent=2))
     else:
         print_findings(report, console_for())
     return EXIT_USER_ERROR if report.refusals(tuple(accept or ())) else 0
@@ -101,5 +106,5 @@ def _context(source: str, overrides: list[str], data: Path | None, meanings: Pat
         prepare(folder, made, meanings_file=meanings, accept_proposal=meanings is None)
         folder = made
     if folder is not None:
-        overrides = [*overrides, f"data.dataset={folder}"]
+        overrides = overrides_of(overrides, None, folder)
     return open_context(load_config(source, overrides), as_run=as_run)

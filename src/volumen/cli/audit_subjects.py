@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from volumen.system.output import say
 
 if TYPE_CHECKING:
     from volumen.doctor.audit import Context
@@ -35,9 +35,9 @@ def _loss(context: "Context", options: SubjectOptions) -> int:
         writable_file(options.page, "choose another file with --page")
         parts = (context.autopsies, context.operating_points, context.image_patches, context.label_patches)
         write_atomically(options.page, autopsy_page(context.config.name, *parts))
-        typer.echo(f"written: {options.page}", err=options.as_json)
+        say(f"written: {options.page}", aside=options.as_json)
     if options.as_json:
-        typer.echo(json.dumps({phase: found.to_dict() for phase, found in context.autopsies.items()}, indent=2))
+        say(json.dumps({phase: found.to_dict() for phase, found in context.autopsies.items()}, indent=2))
         return 0
     for phase, found in context.autopsies.items():
         print_autopsy(phase, found, context.operating_points[phase], console_for())
@@ -51,7 +51,7 @@ def _noise(context: "Context", options: SubjectOptions) -> int:
     from volumen.reporting.noise_table import print_noise
 
     if options.as_json:
-        typer.echo(json.dumps(strict_json(asdict(context.noise)), indent=2))
+        say(json.dumps(strict_json(asdict(context.noise)), indent=2))
     else:
         print_noise(context.noise, console_for())
     return 0
@@ -65,7 +65,7 @@ def _liveness(context: "Context", options: SubjectOptions) -> int:
 
     examination = examine_settings(context)
     if options.as_json:
-        typer.echo(json.dumps([trial.to_dict() for trial in examination.trials], indent=2))
+        say(json.dumps([trial.to_dict() for trial in examination.trials], indent=2))
     else:
         print_liveness(examination, console_for())
     return 0
@@ -80,7 +80,7 @@ def _rate(context: "Context", options: SubjectOptions) -> int:
 
     found = measure_rates(context)
     if options.as_json:
-        typer.echo(json.dumps(strict_json(asdict(found)), indent=2))
+        say(json.dumps(strict_json(asdict(found)), indent=2))
     else:
         print_rates(found, console_for())
     return 0
@@ -95,7 +95,7 @@ def _cost(context: "Context", options: SubjectOptions) -> int:
 
     cost = measure_cost(context, batch=options.batch)
     if options.as_json:
-        typer.echo(json.dumps(strict_json(cost.to_dict()), indent=2))
+        say(json.dumps(strict_json(cost.to_dict()), indent=2))
     else:
         print_cost(cost, console_for())
     return 0

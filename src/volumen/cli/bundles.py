@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from volumen.cli.options import Override, Pipeline, Which, tune_process
+from volumen.cli.options import Dataset, Override, Pipeline, Which, tune_process
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 
 class Mean(StrEnum):
@@ -32,6 +33,7 @@ def bundle(
     weights: Annotated[
         str | None, typer.Option(help="Weight of each run, separated by commas: 0.5,0.5. All alike otherwise.")
     ] = None,
+    dataset: Dataset = None,
     postprocessing: Pipeline = None,
     override: Override = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
@@ -53,10 +55,10 @@ def bundle(
     shares = None if weights is None else numbers(weights, "--weights")
     overrides = (*postprocessing_override(postprocessing), *(override or ()))
     sources = [Source(run, which) for run in runs]
-    made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides)
+    made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides, dataset=dataset)
     print_bundle(made, out, console_for())
-    typer.echo(f"written: {out}")
-    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+    say(f"written: {out}")
+    say(f"next: volumen submit {out} TEST_IMAGES submission.zip")
 
 
 def ensemble(
@@ -66,6 +68,7 @@ def ensemble(
     work: Annotated[
         Path | None, typer.Option(help="Folder for held-out predictions; otherwise beside the bundle.")
     ] = None,
+    dataset: Dataset = None,
     postprocessing: Pipeline = None,
     override: Override = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
@@ -97,18 +100,21 @@ def ensemble(
         found = predict_out_of_fold(
             sources,
             place,
+            dataset=dataset,
             overrides=overrides,
             progress=progress,
-            warn=lambda sentence: typer.echo(f"note: {sentence}", err=True),
+            warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
         config = override_prediction(found.configs[sources[0].name], overrides, f"of {sources[0].run}")
         families = families_of(sources, found.configs)
         weighed = weigh(found.cases, families, config.postprocessing, mean=mean.value, progress=progress)
-        made = bundle_runs(sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides)
+        made = bundle_runs(
+            sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides, dataset=dataset
+        )
     print_weighed(weighed, console_for())
     print_bundle(made, out, console_for())
-    typer.echo(f"written: {out}")
-    typer.echo(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+    say(f"written: {out}")
+    say(f"next: volumen submit {out} TEST_IMAGES submission.zip")
 
 
 def _refuse_place(out: Path, overwrite: bool) -> None:
@@ -129,7 +135,7 @@ def select(
     out: Annotated[
         Path | None, typer.Option(help="File for the result; selection.json in the first run otherwise.")
     ] = None,
-    dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    dataset: Dataset = None,
     override: Override = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -160,7 +166,7 @@ def select(
         choice = select_checkpoints(runs, dataset=dataset, overrides=override or (), progress=progress)
     write_record(target, choice.record)
     if as_json:
-        typer.echo(json.dumps(choice.to_dict(), indent=2))
+        say(json.dumps(choice.to_dict(), indent=2))
         return
     print_choice(choice, console_for())
-    typer.echo(f"written: {target}")
+    say(f"written: {target}")

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from volumen.system.output import say
+
 app = typer.Typer(
     help="Show, check, compare and explain configurations.",
     no_args_is_help=True,
@@ -47,7 +49,7 @@ def show(
         rows = [(key, value_text(value), loaded.origins[key]) for key, value in flat.items()]
         _print_table(("key", "value", "from"), rows)
     else:
-        typer.echo(dump_config(loaded.config, comments=comments), nl=False)
+        say(dump_config(loaded.config, comments=comments), end="")
 
 
 @app.command()
@@ -56,7 +58,7 @@ def check(source: Source, override: Override = None) -> None:
     from volumen.config import load_config
 
     loaded = load_config(source, override or ())
-    typer.echo(f"OK {source} {loaded.hash}")
+    say(f"OK {source} {loaded.hash}")
 
 
 @app.command()
@@ -77,7 +79,7 @@ def diff(
         _print_json([strict_json(difference.as_dictionary()) for difference in differences])
         return
     if not differences:
-        typer.echo("no differences")
+        say("no differences")
         return
 
     def cell(value: Any) -> str:
@@ -106,7 +108,7 @@ def schema(
 
 
 def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    say(json.dumps(document, indent=2, allow_nan=False))
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -115,15 +117,15 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
         for line in (header, *lines):
-            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+            say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
         return
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
+
+    from volumen.reporting.console import PlainConsole
 
     table = Table()
     for name in header:
         table.add_column(name, overflow="fold")
     for line in lines:
-        table.add_row(*map(Text, line))  # Text: square brackets of lists are no markup
-    Console().print(table)
+        table.add_row(*line)
+    PlainConsole().print(table)

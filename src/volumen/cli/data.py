@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volumen.cli.progress import progress_bar
+from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
     from volumen.data.dataset import PreparedDataset
@@ -61,7 +62,10 @@ def prepare(
         if messages:
             listed = "\n".join(f"  {number}. {message}" for number, message in enumerate(messages, start=1))
             raise UserError(f"{out} and {dataset} differ from what was recorded:\n{listed}")
-        typer.echo(f"{len(prepared.cases)} cases: every file is as it was recorded (identity {prepared.identity[:12]})")
+        say(
+            f"{counted(len(prepared.cases), 'case')}: every file is as it was recorded (identity "
+            f"{prepared.identity[:12]})"
+        )
         return
     from volumen.data.prepare import prepare as run
 
@@ -100,9 +104,9 @@ def folds(
     target = out or prepared / FILE
     save_folds(made, writable_file(target), overwrite=overwrite)
     for statement in statements:
-        typer.echo(statement)
+        say(statement)
     _print_folds(dataset, made)
-    typer.echo(f"written to {target}")
+    say(f"written to {target}")
 
 
 def phantom(
@@ -126,9 +130,9 @@ def phantom(
         test_volumes=test_volumes,
         difficulty=difficulty,
     )
-    typer.echo(
-        f"{volumes} labelled and {test_volumes} test volumes of {size} x {size} x {size} "
-        f"from {scrolls} scroll{'s' * (scrolls != 1)}: {folder}"
+    say(
+        f"{volumes} labelled and {counted(test_volumes, 'test volume')} of {size} x {size} x {size} "
+        f"from {counted(scrolls, 'scroll')}: {folder}"
     )
 
 
@@ -163,11 +167,11 @@ def _print_summary(prepared: "PreparedDataset") -> None:
         surface = sum(case.surface_voxels for case in cases)
         shares = [f"{surface / valid:.1%}", f"{1 - valid / voxels:.1%}"] if labelled and valid else ["-", "-"]
         rows.append([scroll, "labelled" if labelled else "test", str(len(ids)), shown, *shares])
-    _print_table(["scroll", "part", "cases", "shapes", "surface of valid", "ignored"], rows)
-    typer.echo(f"labels: {prepared.meanings.written}")
+    _print_table(["scroll", "part", "cases", "shapes", "surface (of labelled)", "ignored (of all)"], rows)
+    say(f"labels: {prepared.meanings.written}")
     for note in prepared.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"{len(prepared.cases)} cases in {prepared.root} (identity {prepared.identity[:12]})")
+        say(f"note: {note}")
+    say(f"{counted(len(prepared.cases), 'case')} in {prepared.root} (identity {prepared.identity[:12]})")
 
 
 def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
@@ -177,7 +181,7 @@ def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
         surface = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
         scrolls = " ".join(sorted({case.scroll_id for case in cases}))
         rows.append([str(number), str(len(fold.train)), str(len(fold.validation)), f"{surface:.1%}", scrolls])
-    _print_table(["fold", "train", "validation", "surface of valid", "scrolls held out"], rows)
+    _print_table(["fold", "train", "validation", "surface (of labelled)", "scrolls held out"], rows)
 
 
 def import_(
@@ -189,8 +193,8 @@ def import_(
     from volumen.data.nnunet import import_nnunet
 
     count = import_nnunet(folder, out, surface=surface or ())
-    typer.echo(f"written: {out} ({count} cases)")
-    typer.echo(f"next: volumen prepare {out} --out prepared/{out.name}")
+    say(f"written: {out} ({counted(count, 'case')})")
+    say(f"next: volumen prepare {out} --out prepared/{out.name}")
 
 
 def export(
@@ -203,4 +207,4 @@ def export(
 
     with progress_bar("writing", "cases") as progress:
         count = export_nnunet(PreparedDataset.open(prepared), out, progress)
-    typer.echo(f"written: {out} ({count} cases)")
+    say(f"written: {out} ({counted(count, 'case')})")

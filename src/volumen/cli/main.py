@@ -15,7 +15,8 @@ import typer
 from volumen import __version__
 from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
-from volumen.system.names import one_line, printable
+from volumen.system.names import one_line
+from volumen.system.output import open_output, say
 from volumen.system.stopping import SIGNALS, InterruptedBySignal, interruptible
 
 FIXES = {
@@ -56,7 +57,7 @@ tune.register(app)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"volumen {__version__}")
+        say(f"volumen {__version__}")
         raise typer.Exit
 
 
@@ -80,9 +81,6 @@ def run(arguments: Sequence[str]) -> int:
         return _say(
             f"interrupted by {ended.name}: what is whole is kept, nothing half-written is left", EXIT_INTERRUPTED
         )
-    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted at once: what was saved before stands", EXIT_INTERRUPTED)
     except OSError as error:
@@ -93,8 +91,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    """A message on standard error; whatever a file's name or content has put into it, a terminal gets text only."""
-    print("\n".join(printable(line) for line in text.splitlines()), file=sys.stderr)
+    say(text, aside=True)
     return code
 
 
@@ -128,6 +125,7 @@ def _failure(error: Exception) -> int:
 
 def main() -> None:
     """Run this process's command line and end it; a signal from then on ends it without a word."""
+    open_output()
     code = run(sys.argv[1:])
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Arguments that several commands have, and what each of them does first."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
 Source = Annotated[Path, typer.Argument(help="Run folder, or a bundle (model.volumen), which needs nothing beside it.")]
 Which = Annotated[str, typer.Option(help="Weights of a run: best, best_loss, last, plain, average or swa.")]
+
+Dataset = Annotated[Path | None, typer.Option(help="Prepared data set, where it lies now.")]
 
 Override = Annotated[
     list[str] | None,
@@ -30,3 +33,10 @@ def tune_process() -> None:
     from volumen.runtime import tune_allocator
 
     tune_allocator()  # before torch allocates anything
+
+
+def overrides_of(given: list[str] | None, fold: int | None, dataset: Path | None) -> list[str]:
+    """The overrides of a configuration, with those that have an option of their own."""
+    own = [] if fold is None else [f"data.fold={fold}"]
+    own += [] if dataset is None else [f"data.dataset={json.dumps(str(dataset))}"]  # a path may look like a number
+    return [*(given or []), *own]

@@ -8,6 +8,7 @@ import typer
 from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, Source, Tile, Which, tune_process
 from volumen.cli.parse import box, three_whole_numbers
 from volumen.cli.progress import progress_bar
+from volumen.system.output import counted, say
 
 
 def register(app: typer.Typer) -> None:
@@ -75,11 +76,11 @@ def predict(
             normalisation=opened.config.data.normalisation,
             postprocessing=with_threshold(opened.config.postprocessing, threshold),
             origin=opened.origin,
-            say=lambda text: typer.echo(f"note: {text}", err=True),
+            say=lambda text: say(f"note: {text}", aside=True),
             progress=progress,
             side_by_side=Processes(parallel, partial(predictor_of, make)) if parallel > 1 else None,
         )
     print_predictions(predictions, console_for())
-    typer.echo(f"written: {out} ({len(predictions)} masks, and what made them in prediction.json)")
+    say(f"written: {out} ({counted(len(predictions), 'mask')}, and what made them in prediction.json)")
     if probabilities:
-        typer.echo(f"written: {out / 'probabilities'} (uint8: 255 times the probability, rounded)")
+        say(f"written: {out / 'probabilities'} (uint8: 255 times the probability, rounded)")

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from volumen.cli.options import Override, Pipeline, Run, Which, tune_process
+from volumen.cli.options import Dataset, Override, Pipeline, Run, Which, tune_process
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +23,7 @@ def evaluate(
     fold: Annotated[int | None, typer.Option(help="Fold to evaluate; the run's own otherwise.")] = None,
     cases: Annotated[str | None, typer.Option(help="Case ids, separated by commas, instead of a fold.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Probability above which a voxel is surface.")] = None,
-    dataset: Annotated[Path | None, typer.Option(help="Prepared data set, where it has moved.")] = None,
+    dataset: Dataset = None,
     postprocessing: Pipeline = None,
     override: Override = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
@@ -52,11 +53,11 @@ def evaluate(
             progress=progress,
         )
     if as_json:
-        typer.echo(json.dumps(evaluation.to_dict(), indent=2))
+        say(json.dumps(evaluation.to_dict(), indent=2))
         return
     print_evaluation(evaluation, console_for())
-    typer.echo(f"written: {run / 'evaluation.json'}, {run / 'evaluation' / 'slices'}")
-    typer.echo(f"next: volumen report {run}")
+    say(f"written: {run / 'evaluation.json'}, {run / 'evaluation' / 'slices'}")
+    say(f"next: volumen report {run}")
 
 
 def report(
@@ -69,4 +70,4 @@ def report(
     page, faults = write_report(run, out)
     for fault in faults:
         console_for(sys.stderr).print(f"warning: {fault}", style="yellow", soft_wrap=True)
-    typer.echo(f"report: {page}")
+    say(f"report: {page}")

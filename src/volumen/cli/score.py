@@ -7,6 +7,7 @@ import typer
 
 from volumen.cli.parse import three_numbers, three_whole_numbers
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 if TYPE_CHECKING:
     from volumen.experiments.score_files import FileScores
@@ -97,15 +98,15 @@ def _report(scores: "FileScores", as_json: bool, csv: Path | None) -> int:
     from volumen.reporting.score_table import print_scores
 
     if as_json:
-        typer.echo(json.dumps(scores.to_dict(), indent=2))
+        say(json.dumps(scores.to_dict(), indent=2))
     else:
         print_scores(scores, console_for())
     for failure in scores.failures:
-        typer.echo(f"error: case {failure.id}: {failure.message}", err=True)
+        say(f"error: case {failure.id}: {failure.message}", aside=True)
     if csv is not None:  # last: a disk that is full by now takes nothing away
         write_atomically(csv, scores.to_csv())
         if not as_json:
-            typer.echo(f"written: {csv}")
+            say(f"written: {csv}")
     if not scores.failures:
         return 0
     return EXIT_USER_ERROR if all(failure.is_user_error for failure in scores.failures) else EXIT_FAILURE

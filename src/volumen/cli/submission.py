@@ -8,6 +8,7 @@ import typer
 from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, Source, Tile, Which, tune_process
 from volumen.cli.parse import three_whole_numbers
 from volumen.cli.progress import progress_bar
+from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
     from volumen.inference.submission import Submission
@@ -77,15 +78,15 @@ def submit(
                 overwrite=overwrite,
                 accept_degenerate=accept_degenerate,
                 budget_seconds=budget,
-                say=lambda text: typer.echo(f"warning: {text}", err=True),
+                say=lambda text: say(f"warning: {text}", aside=True),
                 progress=progress,
             )
     except OutOfTimeError as end:
-        typer.echo(f"stopped: {end}", err=True)
-        typer.echo(
+        say(f"stopped: {end}", aside=True)
+        say(
             f"the masks that are done are kept in {folder}: run the same command again to go on; with other settings "
             "it begins anew (--overwrite, or another --work)",
-            err=True,
+            aside=True,
         )
         return EXIT_FAILURE
     _report(made, folder)
@@ -101,17 +102,18 @@ def _report(made: "Submission", work: Path) -> None:
 
     print_predictions(made.predictions, console_for())
     if made.empty_images:
-        typer.echo(f"note: nothing but zeros, so their masks are empty: {', '.join(made.empty_images)}")
+        say(f"note: nothing but zeros, so their masks are empty: {', '.join(made.empty_images)}")
     if made.symptoms:
-        typer.echo(
-            f"warning: accepted on demand, and recorded: {len(made.symptoms)} signs that predictions say nothing"
+        say(
+            f"warning: accepted on demand, and recorded: {counted(len(made.symptoms), 'sign')} that predictions "
+            "say nothing"
         )
     size = decimal(made.archive.stat().st_size)
-    typer.echo(
-        f"written: {made.archive} ({len(made.predictions)} masks, {size}, read back and checked: names, "
+    say(
+        f"written: {made.archive} ({counted(len(made.predictions), 'mask')}, {size}, read back and checked: names, "
         "checksums, uint8, 0 and 1 only, shapes of the images)"
     )
-    typer.echo(f"masks and record: {work}")
+    say(f"masks and record: {work}")
 
 
 def wheels(
@@ -145,8 +147,8 @@ def wheels(
             extras=extra or (),
             progress=progress,
         )
-    typer.echo(f"written: {folder} ({made.fetched} wheels fetched, {made.kept} kept, {made.megabytes:.1f} MB)")
+    say(f"written: {folder} ({counted(made.fetched, 'wheel')} fetched, {made.kept} kept, {made.megabytes:.1f} MB)")
     if made.without:
-        typer.echo(f"not in it, the other machine has to have: {', '.join(made.without)}")
+        say(f"not in it, the other machine has to have: {', '.join(made.without)}")
     command = ["pip", "install", "--no-index", "--find-links", str(folder), "-r", str(folder / "requirements.txt")]
-    typer.echo(f"install with: {shlex.join(command)}")
+    say(f"install with: {shlex.join(command)}")

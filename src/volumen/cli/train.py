@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volumen.cli.options import Dataset, overrides_of
+from volumen.system.output import counted, say
+
 if TYPE_CHECKING:
     from volumen.config.load import LoadedConfig
     from volumen.config.schema import Config
@@ -22,6 +25,7 @@ def train(
         list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
     ] = None,
     fold: Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")] = None,
+    dataset: Dataset = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; otherwise runs/NAME-foldK after the configuration's name.")
     ] = None,
@@ -52,7 +56,7 @@ def train(
     in_place = source.is_dir()
     if in_place and not resume:
         raise UserError(f"{config} is a folder: give a YAML file or preset:NAME, or --resume to go on with that run")
-    overrides = [*(override or []), *([] if fold is None else [f"data.fold={fold}"])]
+    overrides = overrides_of(override, fold, dataset)
     loaded = load_config(source / "config.yaml" if in_place else config, overrides)
     settings = loaded.config
     folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
@@ -69,15 +73,15 @@ def train(
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
     best = f"best {settings.training.selection_metric} {outcome.best_metric:.4f} in epoch {outcome.best_epoch + 1}"
-    typer.echo(
-        f"{outcome.state} after {outcome.epochs} epoch{'s' * (outcome.epochs != 1)}; "
+    say(
+        f"{outcome.state} after {counted(outcome.epochs, 'epoch')}; "
         + (best if outcome.best_epoch >= 0 else "not validated yet")
     )
     if outcome.state == "stopped":
-        typer.echo(f"go on with: volumen train {folder} --resume")
+        say(f"go on with: volumen train {folder} --resume")
         return EXIT_INTERRUPTED
-    typer.echo(f"run folder: {folder}")
-    typer.echo(f"next: volumen evaluate {folder}")
+    say(f"run folder: {folder}")
+    say(f"next: volumen evaluate {folder}")
     return 0
 
 

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from volumen.cli.options import Dataset
 from volumen.cli.progress import progress_bar
+from volumen.system.output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +23,7 @@ def tune(
     trials: Annotated[int, typer.Option(min=1, help="Pipelines that each search tries.")] = 60,
     workers: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
     which: Annotated[str, typer.Option(help="Weights: best, best_loss, last, plain, average or swa.")] = "best",
+    dataset: Dataset = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the searches.")] = 0,
     override: Annotated[
         list[str] | None,
@@ -46,17 +49,18 @@ def tune(
             runs,
             out,
             which=which,
+            dataset=dataset,
             overrides=override or (),
             trials=trials,
             workers=workers,
             seed=seed,
             predicting=progress,
             searching=lambda name, done, of: progress(f"searches ({name} done)", done, of),
-            warn=lambda sentence: typer.echo(f"note: {sentence}", err=True),
+            warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+        say(json.dumps(report.to_dict(), indent=2))
         return
     print_tuning(report, console_for())
-    typer.echo(f"written: {out / PIPELINE}, {out / RESULT}")
-    typer.echo(f"next: volumen bundle {' '.join(map(str, runs))} --out model.volumen --postprocessing {out / PIPELINE}")
+    say(f"written: {out / PIPELINE}, {out / RESULT}")
+    say(f"next: volumen bundle {' '.join(map(str, runs))} --out model.volumen --postprocessing {out / PIPELINE}")

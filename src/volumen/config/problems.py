@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from volumen.errors import UserError
 from volumen.system.names import one_line
+from volumen.system.output import counted
 
 DEFAULT = "default"  # origin of a value that nobody wrote
 OVERRIDE = "override"  # origin of a value from the command line's -o
@@ -38,7 +39,7 @@ class ConfigError(UserError):
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         self.source = source
         self.problems = sorted(dict.fromkeys(problems), key=_reading_order)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = counted(len(self.problems), "problem")
         listed = [f"  {problem}" for problem in self.problems[: self.MOST]]
         if len(self.problems) > self.MOST:
             listed.append(f"  and {len(self.problems) - self.MOST} more; mend these first")

@@ -273,8 +273,8 @@ def _read_manifest(root: Path) -> _Manifest:
     path = root / MANIFEST
     if not path.is_file():
         raise UserError(
-            f"{root} is not a prepared data set: it has no {MANIFEST}. "
-            f"Run `volumen prepare DATASET --out {root}` first, and let it finish"
+            f"{root} is not a prepared data set: it has no {MANIFEST}. Where it was moved, name its new place with "
+            f"--dataset; otherwise run `volumen prepare DATASET --out {root}` first, and let it finish"
         )
     content = read_bounded(path, AGAIN)
     plain = parse_json(content, path, AGAIN)

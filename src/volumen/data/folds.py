@@ -17,6 +17,7 @@ from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.randomness import generator
 from volumen.errors import UserError
 from volumen.system.names import checked_name
+from volumen.system.output import counted
 from volumen.system.records import open_record, parse_json, read_bounded, typed, write_record
 
 FILE = "folds.json"
@@ -95,7 +96,7 @@ def make_folds(
     chosen: By = ("scroll" if len(scrolls) > 1 else "volume") if by == "auto" else by
     statements = []
     if by == "auto":
-        statements.append(f"by {chosen}: the labelled cases come from {len(scrolls)} scroll{'s' * (len(scrolls) != 1)}")
+        statements.append(f"by {chosen}: the labelled cases come from {counted(len(scrolls), 'scroll')}")
     groups = [[case for case in cases if case.scroll_id == scroll] for scroll in scrolls]
     if chosen == "volume":
         groups = [[case] for case in cases]
@@ -108,8 +109,12 @@ def make_folds(
     if wanted > len(groups):
         if count is not None and by != "auto":
             fix = f"use --folds {len(groups)}" + (" or --by volume" if chosen == "scroll" else "")
-            raise UserError(f"{wanted} folds by {chosen} need {wanted} {chosen}s, there are {len(groups)}: {fix}")
-        statements.append(f"{len(groups)} folds instead of {wanted}: there are only {len(groups)} {chosen}s")
+            raise UserError(
+                f"{counted(wanted, 'fold')} by {chosen} need {counted(wanted, chosen)}, there are {len(groups)}: {fix}"
+            )
+        statements.append(
+            f"{counted(len(groups), 'fold')} instead of {wanted}: there are only {counted(len(groups), chosen)}"
+        )
         wanted = len(groups)
     parts = _deal(groups, wanted, seed, even=chosen == "volume")
     everyone = sorted(case.id for case in cases)

@@ -6,12 +6,13 @@ middle of an epoch from two integers.
 
 Workers start from a fork server: plain fork copies a process whose OpenMP and autograd threads do not come along (it
 can hang, and Python 3.12 warns about it), and spawn imports torch anew, about two seconds, for each worker. The server
-imports once and forks each worker from a process without threads.
+imports once and forks each worker from a process without threads. Systems without fork have spawn alone.
 
 A worker that dies - the system kills one where memory runs out - costs nothing but time, since its samples can be made
 again: the workers are replaced once, and where they die again the run goes on without them.
 """
 
+import math
 import multiprocessing
 import os
 import signal
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader
 
 from volumen.data.sampling import PatchDataset, Sample, SampleError
 from volumen.errors import UserError
-from volumen.system.processes import deaf_children, end_with_parent
+from volumen.system.processes import deaf_children, end_with_parent, make_sockets_fit
 
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
@@ -84,8 +85,7 @@ class PatchLoader:
             )
         self.dataset, self.workers, self._died = dataset, workers, died
         self._keys, self._pin_memory, self._deaths = _EpochKeys(dataset, batch), pin_memory, 0
-        if workers:
-            _check_shared_memory(dataset, batch, workers)
+        check_workers(workers, dataset.patch, batch, len(dataset.precompute))
         self._loader: DataLoader[Sample] | None = self._make()
 
     def _make(self) -> "DataLoader[Sample]":
@@ -153,7 +153,7 @@ class PatchLoader:
             return None
         if not codes:
             return "cut off from this one"
-        killed = any(code in (-signal.SIGKILL, 255) for code in codes)
+        killed = any(code in (-9, 255) for code in codes)  # by SIGKILL, which Windows has no name for
         return "killed, most likely by the system for want of memory" if killed else f"ended with exit code {codes[0]}"
 
     def _replace_workers(self, cause: str) -> None:
@@ -205,6 +205,8 @@ def _plain(error: Exception) -> Exception:
 
 
 def _context() -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["volumen.data.sampling"])
     return context
@@ -223,16 +225,29 @@ def _let_the_next_one_through(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _check_shared_memory(dataset: PatchDataset, batch: int, workers: int) -> None:
-    """Batches travel through shared memory; a container's default of 64 MB ends in a bus error in mid-run."""
-    if not os.path.isdir(SHARED_MEMORY):
+def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets: int = 0) -> None:
+    """Whether worker processes can do their work on this machine; asked before anybody waits for it.
+
+    Batches travel through shared memory; a container's default of 64 MB ends in a bus error in mid-run.
+
+    Args:
+        workers: `data.workers`; where it is 0 there is nothing to ask.
+        patch: Size in voxels, z y x.
+        batch: Patches per batch.
+        targets: Precomputed targets of a patch.
+
+    Raises:
+        UserError: There is too little shared memory, or no folder for their sockets.
+    """
+    if workers:
+        make_sockets_fit()
+    if not workers or not os.path.isdir(SHARED_MEMORY):
         return
     if not os.access(SHARED_MEMORY, os.W_OK):
         raise UserError(
             f"{workers} workers need shared memory, and {SHARED_MEMORY} cannot be written to: set data.workers to 0"
         )
-    voxels = dataset.patch[0] * dataset.patch[1] * dataset.patch[2]
-    needed = workers * PREFETCH * batch * voxels * (6 + 4 * len(dataset.precompute))
+    needed = workers * PREFETCH * batch * math.prod(patch) * (6 + 4 * targets)
     status = os.statvfs(SHARED_MEMORY)
     free = status.f_bavail * status.f_frsize
     if needed > free:

@@ -15,6 +15,7 @@ from volumen.config.documents import read_tree
 from volumen.config.problems import Problem
 from volumen.data.labels import CODES, NAMES, LabelMeanings
 from volumen.errors import UserError
+from volumen.system.output import counted
 
 FILE = "dataset.yaml"
 PROPOSAL = "dataset.yaml.proposed"
@@ -110,7 +111,7 @@ def propose(values: Mapping[int, int]) -> tuple[LabelMeanings | None, str]:
         reason = "the values are exactly 0, 1 and 2, as in the Surface Detection competition, where 2 is unlabelled"
         return LabelMeanings({value: value for value in sorted(NAMES)}), reason
     listed = ", ".join(map(str, sorted(values)[:_MOST])) + (
-        f", ... ({len(values)} values)" if len(values) > _MOST else ""
+        f", ... ({counted(len(values), 'value')})" if len(values) > _MOST else ""
     )
     return None, f"the values {listed} are no convention known here: say what each of them means"
 

@@ -20,6 +20,7 @@ from volumen.data.pack import OUTDATED, RECORDS, Examined, changed_sources, pack
 from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
 from volumen.system.locks import hold
+from volumen.system.output import counted
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, write_record
 
@@ -34,7 +35,7 @@ class DatasetProblems(UserError):
 
     def __init__(self, dataset: Path, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = counted(len(problems), "problem")
         listed = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
         super().__init__(f"{count} in the data set {dataset}:\n{listed}")
 
@@ -205,7 +206,8 @@ def _proposed_meanings(
     fix += ", or pass --accept-proposal" if proposal is not None else ""
     refused = " (--accept-proposal cannot help: there is no proposal)" if accept else ""
     message = (
-        f"{dataset / FILE} is missing: it declares what the label values mean. Found over {len(found)} label files:\n"
+        f"{dataset / FILE} is missing: it declares what the label values mean. Found over "
+        f"{counted(len(found), 'label file')}:\n"
         f"{_histogram(values)}\n  {reason}{refused}.\n  Written to {target}:\n{_indented(text)}\n  To go on: {fix}"
     )
     raise DatasetProblems(dataset, [*problems, message])
@@ -227,7 +229,7 @@ def _across(cases: Sequence[Case]) -> list[str]:
         return []
     usual = kinds.most_common(1)[0][0]
     return [
-        f"{case.image_source} holds {case.dtype}, {kinds[usual]} of {len(cases)} images hold {usual}: "
+        f"{case.image_source} holds {case.dtype}, {kinds[usual]} of {counted(len(cases), 'image')} hold {usual}: "
         f"convert it to {usual} on the same scale"
         for case in cases
         if case.dtype != usual

@@ -3,11 +3,11 @@
 SciPy needs two passes and 86 ms for the image of 128^3 alone. Here one loop computes each coordinate once for both.
 """
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from volumen.data.labels import IGNORE
+from volumen.system.compiled import compiled
 
 
 def resample_affine(
@@ -30,11 +30,11 @@ def resample_affine(
     out_image = np.empty(shape, dtype=np.float32)
     out_label = np.empty(shape, dtype=np.uint8)
     start = (np.asarray(image.shape) - 1) / 2 - matrix @ ((np.asarray(shape) - 1) / 2)
-    _resample(np.ascontiguousarray(image), np.ascontiguousarray(label), matrix, start, out_image, out_label, IGNORE)
+    _resample(np.ascontiguousarray(image), np.ascontiguousarray(label), matrix, start, out_image, out_label, IGNORE)  # type: ignore[no-untyped-call]
     return out_image, out_label
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _resample(image, label, matrix, start, out_image, out_label, outside):  # type: ignore[no-untyped-def]
     depth, height, width = image.shape
     slack = 1e-6  # coordinates that should be whole are not, by rounding

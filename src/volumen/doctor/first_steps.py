@@ -90,7 +90,8 @@ def fresh(context: "Context", *, small: bool = False) -> TrainingState:
     """The run's state before its first step, whole or with the miniature's network."""
     config = miniature(context.config) if small else context.config
     prior = surface_share(context.dataset, context.training)
-    return context.parts.state(config, CPU, PRECISION, steps_per_epoch=1, prior=prior)
+    initial = None if small else context.initial
+    return context.parts.state(config, CPU, PRECISION, steps_per_epoch=1, prior=prior, initial=initial)
 
 
 def finest(logits: Tensor | list[Tensor]) -> Tensor:

@@ -28,7 +28,7 @@ def miniature(config: Config) -> Config:
     Sides of patch and tile that are equal stay equal and others stay different, because quarter turns look at that.
     MONAI's networks are left as they are: nothing is known of their arguments.
     """
-    model: Any = config.model
+    model: Any = config.model.model_copy(update={"initial_weights": None})
     if isinstance(model, UNetModel):
         model = model.model_copy(update={"filters": min(model.filters, FILTERS), "depth": min(model.depth, DEPTH)})
     elif isinstance(model, ResEncModel):

@@ -72,7 +72,7 @@ def overfit(context: "Context", *, steps: int = STEPS, seconds: float = SECONDS)
     precision, board = precision_of(config), board_of(context, PATCHES)
     total = autopsy(board.probe.objective, board.labels).total
     prior = surface_share(context.dataset, context.training)
-    state = context.parts.state(config, CPU, precision, steps_per_epoch=1, prior=prior)
+    state = context.parts.state(config, CPU, precision, steps_per_epoch=1, prior=prior, initial=context.initial)
     peak, epochs = highest_rate_epoch(state), config.training.epochs
 
     def progress_now(images: Tensor | None = None, *, training: bool = False) -> float:

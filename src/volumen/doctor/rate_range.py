@@ -73,7 +73,9 @@ def measure_rates(context: "Context", *, steps: int = STEPS, seconds: float = SE
     config = context.config
     board = board_of(context, 4)
     prior = surface_share(context.dataset, context.training)
-    state = context.parts.state(config, CPU, precision_of(config), steps_per_epoch=1, prior=prior)
+    state = context.parts.state(
+        config, CPU, precision_of(config), steps_per_epoch=1, prior=prior, initial=context.initial
+    )
     return sweep(state, board, next(iter(context.autopsies.values())).total, steps=steps, seconds=seconds)
 
 

@@ -8,8 +8,10 @@ from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.out_of_fold import Source
+from volumen.experiments.own_data import open_data
 from volumen.inference.bundle import Bundle, Member, write_bundle
 from volumen.inference.ensemble import Mean, check_weights
+from volumen.system.output import counted
 from volumen.system.places import writable_file
 from volumen.training.checkpoint import Trained, load_trained
 
@@ -23,6 +25,7 @@ def bundle_runs(
     shares: Sequence[float] | None = None,
     mean: Mean = "probability",
     overrides: Sequence[str] = (),
+    dataset: Path | None = None,
 ) -> Bundle:
     """Write the networks of runs into one file with all that a prediction needs.
 
@@ -32,6 +35,7 @@ def bundle_runs(
         shares: Weight of each in the mean; all alike by default.
         mean: Of probabilities or of logits.
         overrides: `key=value` of prediction, such as a tuned post-processing, for all of them.
+        dataset: Where the data set is, if it has moved since the trainings; the labels' meanings are taken from it.
 
     Raises:
         UserError: A run or checkpoint that does not exist, differing ways to predict that no override settles, label
@@ -39,7 +43,7 @@ def bundle_runs(
     """
     writable_file(out)
     if shares is not None and len(shares) != len(runs):
-        raise UserError(f"{len(runs)} runs need as many weights, got {len(shares)}")
+        raise UserError(f"{counted(len(runs), 'run needs', 'runs need')} as many weights, got {len(shares)}")
     if shares is not None:
         check_weights(shares)
     members, labels = [], []
@@ -48,7 +52,7 @@ def bundle_runs(
         config = trained.config
         share = 1.0 / len(runs) if shares is None else shares[number]
         members.append(Member(f"{run.run.name} ({run.which})", config, dict(trained.model.state_dict()), share))
-        labels.append(_labels(trained))
+        labels.append(_labels(trained, run.run, dataset))
     known = [meaning for meaning in labels if meaning]
     if any(meaning != known[0] for meaning in known):
         raise UserError(
@@ -78,10 +82,12 @@ def _refuse_different(members: Sequence[Member]) -> None:
             )
 
 
-def _labels(trained: Trained) -> dict[str, object]:
+def _labels(trained: Trained, run: Path, dataset: Path | None) -> dict[str, object]:
     """Meanings of the labels that a run was trained on, where its data set is still there."""
+    if dataset is not None:
+        return open_data(trained, run, dataset).meanings.to_json()
     place = Path(trained.config.data.dataset)
     if not place.exists():
         return {}
-    dataset = PreparedDataset.open(place)
-    return dataset.meanings.to_json() if dataset.identity == trained.data.dataset else {}
+    prepared = PreparedDataset.open(place)
+    return prepared.meanings.to_json() if prepared.identity == trained.data.dataset else {}

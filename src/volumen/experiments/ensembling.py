@@ -22,6 +22,7 @@ from volumen.experiments.tuning import mean_and_noise
 from volumen.inference.ensemble import Mean
 from volumen.metrics import leaderboard
 from volumen.postprocess import apply_pipeline
+from volumen.system.output import counted
 
 ROUNDS = 10
 """Members that the greedy selection draws, with replacement: weights are tenths."""
@@ -68,7 +69,7 @@ class Weighed:
 
 
 def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tuple[Family, ...]:
-    """Put together what differs by fold, name and seed only.
+    """Put together what differs by fold, name, seed and initial weights only.
 
     Args:
         sources: Of the ensemble.
@@ -78,7 +79,8 @@ def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tup
     for source in sources:
         config = configs[source.name]
         data = config.data.model_copy(update={"fold": 0, "folds": None, "workers": 0})
-        alike = config.model_copy(update={"data": data, "name": "family", "seed": 0})
+        model = config.model.model_copy(update={"initial_weights": None})
+        alike = config.model_copy(update={"data": data, "model": model, "name": "family", "seed": 0})
         found.setdefault((config_hash(alike), source.which), []).append(source)
     return tuple(Family(members[0].name, tuple(one.name for one in members)) for members in found.values())
 
@@ -118,7 +120,12 @@ def weigh(
     if len(families) == 1:
         verdict = "all alike: the runs differ by their fold only, and no volume tells one from another"
     elif len(common) < FEWEST:
-        verdict = f"all alike: {len(common)} common held-out volumes are too few to fit weights and to test them"
+        verdict = (
+            "all alike: "
+            f"{counted(len(common), 'common held-out volume is', 'common held-out volumes are')} too few to fit "
+            "weights "
+            "and to test them"
+        )
     else:
         gain, noise = _gain(score, names, ids, equal, progress)
         said = f"they gain {gain:+.4f} ± {noise:.4f} on volumes they were not fitted to"

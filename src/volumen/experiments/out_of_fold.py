@@ -64,6 +64,7 @@ def predict_out_of_fold(
     sources: Sequence[Source],
     folder: Path,
     *,
+    dataset: Path | None = None,
     overrides: Sequence[str] = (),
     progress: Progress = lambda name, done, of: None,
     warn: Warn = lambda sentence: None,
@@ -73,6 +74,7 @@ def predict_out_of_fold(
     Args:
         sources: Weights of runs that were trained on folds of one prepared data set.
         folder: Where the probabilities go.
+        dataset: Where the data set is, if it has moved since the trainings.
         overrides: Other settings of prediction.
         progress: Told the source and case, and how many of how many tiles are done.
         warn: Told which predictions are damaged and are made again.
@@ -87,16 +89,16 @@ def predict_out_of_fold(
     for source in sources:
         trained = load_trained(source.run, source.which)
         config = configs[source.name] = trained.config
-        dataset = open_data(trained, source.run)
-        for sentence in changed_folds(trained, dataset):
+        prepared = open_data(trained, source.run, dataset)
+        for sentence in changed_folds(trained, prepared):
             warn(f"{source.name}: {sentence}")
-        if known is not None and dataset.identity != known.identity:
+        if known is not None and prepared.identity != known.identity:
             raise UserError("the runs were trained on different prepared data sets: take them apart")
-        known = dataset
+        known = prepared
         changed = override_prediction(config, overrides, f"of {source.run}") if overrides else config
         place = folder / source.folder
-        shapes = {case_id: dataset.case(case_id).shape for case_id in own_fold(trained).validation}
-        kept_cases = _predict_run(trained.model, changed, dataset, shapes, place, source.name, progress, warn)
+        shapes = {case_id: prepared.case(case_id).shape for case_id in own_fold(trained).validation}
+        kept_cases = _predict_run(trained.model, changed, prepared, shapes, place, source.name, progress, warn)
         for case_id, kept in kept_cases.items():
             found.setdefault(case_id, {})[source.name] = kept
     assert known is not None  # there is a source

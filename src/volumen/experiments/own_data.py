@@ -23,7 +23,10 @@ def open_data(trained: Trained, run: Path, dataset: Path | None = None) -> Prepa
     Raises:
         UserError: It is not there, or another one is.
     """
-    prepared = PreparedDataset.open(dataset or Path(trained.config.data.dataset))
+    place = dataset or Path(trained.config.data.dataset)
+    if dataset is None and not place.exists():
+        raise UserError(f"{place}, the data set that {run} was trained on, is gone: name its new place with --dataset")
+    prepared = PreparedDataset.open(place)
     if prepared.identity != trained.data.dataset:
         raise UserError(
             f"{prepared.root} is not the data set that {run} was trained on (identity {prepared.identity[:12]}, the "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from volumen.config.postprocessing import Postprocessing
 from volumen.experiments.search_space import starting_points, suggest
+from volumen.system.output import counted
 from volumen.system.records import DamagedError, append_record, mend_log, typed
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ class TrialLog:
                     found[trial.number] = trial
             except (DamagedError, ValueError):  # of another search space
                 strange += 1
-        faults = [*log.faults(str(self.path)), *([f"{self.path}: {strange} trials of another search"] * bool(strange))]
+        faults = [
+            *log.faults(str(self.path)),
+            *([f"{self.path}: {counted(strange, 'trial')} of another search"] * bool(strange)),
+        ]
         if faults:
             warn(f"{'; '.join(faults)}: these trials are done again")
         return found

@@ -119,7 +119,7 @@ def select_checkpoints(
         {one.name: tuple(one.same) for one in candidates},
         missing,
         (min(shares), max(shares)),
-        _command(selection, {one.name: one for one in candidates}, overrides),
+        _command(selection, {one.name: one for one in candidates}, overrides, dataset),
     )
 
 
@@ -159,9 +159,12 @@ def _refuse_different(held_out: dict[str, tuple[str, tuple[str, ...], int]]) -> 
         )
 
 
-def _command(selection: Selection, candidates: dict[str, _Weights], overrides: Sequence[str]) -> str:
+def _command(
+    selection: Selection, candidates: dict[str, _Weights], overrides: Sequence[str], dataset: Path | None
+) -> str:
     """The command that makes a bundle of the chosen weights."""
     one = candidates[selection.chosen.name]
     words = ["volumen", "bundle", str(one.run), "--which", one.which]
     words += [word for override in overrides for word in ("-o", override)]
+    words += [] if dataset is None else ["--dataset", str(dataset)]
     return shlex.join([*words, "--out", "model.volumen"])

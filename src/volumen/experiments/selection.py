@@ -14,6 +14,7 @@ from volumen.errors import UserError
 from volumen.experiments.distribution import Verdict, judge_share
 from volumen.experiments.scoring import Evaluation
 from volumen.metrics import standard_error
+from volumen.system.output import counted
 
 SCORE = "leaderboard"
 
@@ -76,7 +77,7 @@ def select(evaluations: Mapping[str, Evaluation], label_shares: Sequence[float])
     chosen = evaluations[order[0]]
     ranked = tuple(_candidate(name, evaluations[name], chosen, reasons[name]) for name in order)
     alike = [one.name for one in ranked[1:] if one.within_noise and one.sound == ranked[0].sound]
-    note = f"not told apart from it on {len(first)} volumes: {', '.join(alike)}" if alike else ""
+    note = f"not told apart from it on {counted(len(first), 'volume')}: {', '.join(alike)}" if alike else ""
     if reasons[order[0]]:
         note = "none of them is sound; " + (note or "the best score stands first")
     return Selection(ranked, note)

@@ -18,6 +18,7 @@ from volumen.metrics import LeaderboardScore, standard_error
 from volumen.metrics.leaderboard import Definition, Truth, analyse_truth, score_masks
 from volumen.metrics.masks import binarise
 from volumen.postprocess import Counts, StepReport, walk_masks
+from volumen.system.output import counted
 
 FEATURES = ("components", "tunnels", "cavities")
 NOISE_ERRORS = 2.0
@@ -123,7 +124,7 @@ class StepEffect:
         if math.isnan(self.noise):
             return f"{said} on the one held-out volume: one volume does not tell whether that is noise"
         meant = "within the noise" if self.within_noise else "leave it out"
-        return f"{said} ± {self.noise:.4f} over {self.volumes} held-out volumes: {meant}"
+        return f"{said} ± {self.noise:.4f} over {counted(self.volumes, 'held-out volume')}: {meant}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with what follows from them."""

@@ -14,6 +14,7 @@ from volumen.experiments.pipeline_scores import Warn
 from volumen.experiments.tuning import SEARCHES, Tell, Tuned, check_search, mean_and_noise, origin_of, tune
 from volumen.files import strict_json, write_atomically
 from volumen.system.locks import hold
+from volumen.system.output import counted
 from volumen.system.places import writable_folder
 from volumen.system.records import DamagedError, read_log, read_record, write_record
 
@@ -63,6 +64,7 @@ def tune_runs(
     out: Path,
     *,
     which: str = "best",
+    dataset: Path | None = None,
     overrides: Sequence[str] = (),
     trials: int = 60,
     workers: int = 1,
@@ -77,6 +79,7 @@ def tune_runs(
         runs: Run folders of one data set.
         out: The folder; what was begun there goes on.
         which: Which weights, as in `load_for_inference`.
+        dataset: Where the data set is, if it has moved since the training.
         overrides: Other settings of prediction.
         trials: Of each search.
         workers: Processes.
@@ -96,13 +99,15 @@ def tune_runs(
     writable_folder(out, "choose another --out, or make it writable")
     with hold(out, "tune"):
         predicted = predict_out_of_fold(
-            sources, out / "predictions", overrides=overrides, progress=predicting, warn=warn
+            sources, out / "predictions", dataset=dataset, overrides=overrides, progress=predicting, warn=warn
         )
         cases = predicted.cases
         _same_origin(out, origin_of(cases, seed), warn)
         tuned = tune(cases, out, trials=trials, workers=workers, seed=seed, tell=searching, warn=warn)
         report = TuningReport(tuned, ablation(tuned, cases, out), cases)
-        header = f"# Tuned on {len(cases)} held-out volumes; what it gains on unseen ones stands in {RESULT}.\n"
+        header = (
+            f"# Tuned on {counted(len(cases), 'held-out volume')}; what it gains on unseen ones stands in {RESULT}.\n"
+        )
         write_atomically(out / PIPELINE, header + dump_yaml({"postprocessing": config_values(tuned.final.pipeline)}))
         write_record(out / RESULT, report.record)
     return report

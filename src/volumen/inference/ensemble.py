@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from volumen.errors import UserError
+from volumen.system.output import counted
 
 Mean = Literal["probability", "logit"]
 LEAST_PROBABILITY = 1e-7  # a mean of exactly 0 or 1 has no finite logit
@@ -47,7 +48,9 @@ class Ensemble(nn.Module):
             raise UserError("an ensemble needs at least one network")
         given = [1.0] * len(members) if weights is None else list(weights)
         if len(given) != len(members):
-            raise UserError(f"an ensemble of {len(members)} networks needs as many weights, got {len(given)}")
+            raise UserError(
+                f"an ensemble of {counted(len(members), 'network')} needs as many weights, got {len(given)}"
+            )
         check_weights(given)
         self.members = nn.ModuleList(members)
         self.weights = tuple(weight / sum(given) for weight in given)

@@ -8,6 +8,7 @@ from volumen.inference.ensemble import Ensemble
 from volumen.inference.predictor import Predictor
 from volumen.inference.tiles import plan_tiles
 from volumen.inference.views import views
+from volumen.system.output import counted
 
 SAFETY = 0.01  # share of the budget that is never planned with
 TELLING = 0.1  # share of a volume below which its pace tells nothing: the first tiles include warming up
@@ -108,7 +109,8 @@ class Pace:
         spent = shown(now - self._started)
         return (
             f"the time budget of {shown(self._budget or 0.0)} does not hold the next volume; {spent} are spent, "
-            f"{self._total - len(self._left)} of {self._total} volumes are predicted, {rest}{self._advice()}"
+            f"{self._total - len(self._left)} of {counted(self._total, 'volume is', 'volumes are')} predicted, "
+            f"{rest}{self._advice()}"
         )
 
     def _advice(self) -> str:
@@ -140,7 +142,9 @@ def ways_to_be_faster(predictor: Predictor, shapes: Sequence[tuple[int, ...]]) -
             continue
         then = sum(len(plan_tiles((shape[0], shape[1], shape[2]), predictor.tile, overlap)) for shape in shapes)
         if then < now:
-            ways.append(f"--overlap {overlap:g}, {now / then:.1f} times as fast ({then} tiles instead of {now})")
+            ways.append(
+                f"--overlap {overlap:g}, {now / then:.1f} times as fast ({counted(then, 'tile')} instead of {now})"
+            )
     if isinstance(predictor.model, Ensemble) and len(predictor.model.members) > 1:
         ways.append(f"one network of the {len(predictor.model.members)}, as many times as fast")
     return tuple(ways)

@@ -17,6 +17,7 @@ from volumen.inference.files import Job, Progress
 from volumen.inference.prediction_record import FilePrediction
 from volumen.inference.predictor import Predictor
 from volumen.runtime import physical_cores, tune_allocator
+from volumen.system.output import counted
 from volumen.system.processes import pool_of
 
 _make: Callable[[], Predictor] | None = None  # of this process, where it is one of several
@@ -63,7 +64,7 @@ class Processes:
                 except BrokenProcessPool as death:  # one that had not begun with an image yet
                     raise UserError(_told("that was to predict", None)) from death
                 keep(prediction)
-                progress(f"{self.count} volumes side by side", number, len(paths))
+                progress(f"{counted(self.count, 'volume')} side by side", number, len(paths))
 
 
 def _told(which: str, exit_code: int | None) -> str:

@@ -19,6 +19,7 @@ from volumen.errors import UserError
 from volumen.inference.predictor import Predictor
 from volumen.inference.tiles import Triple
 from volumen.system.memory import available_bytes
+from volumen.system.output import counted
 
 _FLOAT = 4
 _ALIVE = 8  # tensors of that width and the tile's size that are alive at once: no network here comes near
@@ -43,7 +44,7 @@ def check_tile(predictor: Predictor, processes: int = 1) -> None:
         return
     largest = _largest(predictor, room)
     fits = ",".join(str(side) for side in largest) if largest else "none, not even the smallest tile"
-    among = f" for each of {processes} processes" if processes > 1 else ""
+    among = f" for each of {counted(processes, 'process')}" if processes > 1 else ""
     raise UserError(
         f"tiles of {list(predictor.tile)} voxels need about {_said(needed)} with this network, {_said(room)} are "
         f"available{among}: the largest that fits is {fits} (--tile, or inference.tile)"

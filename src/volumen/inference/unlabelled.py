@@ -7,6 +7,7 @@ from pathlib import Path
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
 from volumen.inference.files import find_images
+from volumen.system.output import counted
 
 FOLDER = "test_images"
 
@@ -62,5 +63,5 @@ def read_images(
         images.append(Image(path, volume.array.shape, volume.sha256, not volume.array.any()))
     if problems:
         listed = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
-        raise UserError(f"{len(problems)} of {len(paths)} test images cannot be used:\n{listed}")
+        raise UserError(f"{len(problems)} of {counted(len(paths), 'test image')} cannot be used:\n{listed}")
     return tuple(images)

@@ -12,12 +12,12 @@ Two habits need a word. Rows beyond the volume are stood in for by a row of +inf
 never wins. Float literals would promote float32 to float64, so constants are made from the arrays' own type.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from volumen.system.compiled import compiled
 
 __all__ = [
     "Volume",
@@ -32,15 +32,8 @@ __all__ = [
 
 Volume: TypeAlias = NDArray[Any]  # [Z, Y, X] or a plane or row of one, C-contiguous, float32 or float64
 
-Compiled = TypeVar("Compiled", bound=Callable[..., None] | Callable[..., Volume])
 
-
-def _compiled(function: Compiled) -> Compiled:
-    """Compile on first use for each dtype and keep the machine code on disk; the GIL is released while it runs."""
-    return cast(Compiled, njit(cache=True, nogil=True)(function))
-
-
-@_compiled
+@compiled
 def _row(volume: Volume, z: int, y: int, border: Volume) -> Volume:
     """Row (z, y) of a volume, or the border row where there is none."""
     if z < 0 or y < 0 or z >= volume.shape[0] or y >= volume.shape[1]:
@@ -49,7 +42,7 @@ def _row(volume: Volume, z: int, y: int, border: Volume) -> Volume:
     return row
 
 
-@_compiled
+@compiled
 def _share_among_three(first: Volume, middle: Volume, last: Volume, value: Volume, share: Volume) -> None:
     """Divide each pooled voxel's gradient by the number of its three sources that attain its value."""
     for x in range(value.size):
@@ -57,7 +50,7 @@ def _share_among_three(first: Volume, middle: Volume, last: Volume, value: Volum
         share[x] /= share.dtype.type(count)
 
 
-@_compiled
+@compiled
 def _collect(source: Volume, value: Volume, share: Volume, gradient: Volume) -> None:
     """Add to each source voxel of a row its share of the pooled voxels whose value it attains."""
     zero = gradient.dtype.type(0)
@@ -65,7 +58,7 @@ def _collect(source: Volume, value: Volume, share: Volume, gradient: Volume) -> 
         gradient[x] += share[x] if source[x] == value[x] else zero
 
 
-@_compiled
+@compiled
 def _count_along_row(source: Volume, value: Volume, count: NDArray[np.int32]) -> None:
     """Add, for each pooled voxel, how many of its two neighbours in the row attain its value."""
     earlier, later = source[:-1], source[1:]
@@ -77,7 +70,7 @@ def _count_along_row(source: Volume, value: Volume, count: NDArray[np.int32]) ->
         count_before[x] += np.int32(later[x] == value_before[x])
 
 
-@_compiled
+@compiled
 def _collect_along_row(source: Volume, value: Volume, share: Volume, gradient: Volume) -> None:
     """Add the shares of the pooled voxels at, before and after each source voxel of the row."""
     _collect(source, value, share, gradient)
@@ -85,7 +78,7 @@ def _collect_along_row(source: Volume, value: Volume, share: Volume, gradient: V
     _collect(source[1:], value[:-1], share[:-1], gradient[1:])
 
 
-@_compiled
+@compiled
 def erode(source: Volume, eroded: Volume) -> None:
     """Write the minimum over each voxel and its 6 face neighbours of `source` [Z, Y, X] to `eroded`."""
     depth, height, width = source.shape
@@ -107,7 +100,7 @@ def erode(source: Volume, eroded: Volume) -> None:
                 before[x] = later[x] if later[x] < before[x] else before[x]
 
 
-@_compiled
+@compiled
 def erode_backward(source: Volume, eroded: Volume, eroded_gradient: Volume, gradient: Volume) -> None:
     """Add the gradient of `erode` to `gradient`; `eroded_gradient` is overwritten with each tied voxel's share."""
     depth, height, width = source.shape
@@ -134,14 +127,14 @@ def erode_backward(source: Volume, eroded: Volume, eroded_gradient: Volume, grad
                     _collect(centre, eroded[near_z, near_y], eroded_gradient[near_z, near_y], output)
 
 
-@_compiled
+@compiled
 def _largest_of_three(first: Volume, middle: Volume, last: Volume, output: Volume) -> None:
     for x in range(output.size):
         largest = first[x] if first[x] > last[x] else last[x]
         output[x] = largest if largest > middle[x] else middle[x]
 
 
-@_compiled
+@compiled
 def _dilate_plane(source: Volume, z: int, planes: Volume, border: Volume) -> None:
     """Dilate plane z of `source`; planes[0], [1], [2] receive the maximum along z, then also y, then also x."""
     height, width = source.shape[1:]
@@ -158,7 +151,7 @@ def _dilate_plane(source: Volume, z: int, planes: Volume, border: Volume) -> Non
             before[x] = later[x] if later[x] > before[x] else before[x]
 
 
-@_compiled
+@compiled
 def _dilate_plane_backward(
     source: Volume, z: int, planes: Volume, plane_gradients: Volume, gradient: Volume, border: Volume
 ) -> None:
@@ -190,7 +183,7 @@ def _dilate_plane_backward(
             _collect(source[near, y], planes[0, y], plane_gradients[0, y], gradient[near, y])
 
 
-@_compiled
+@compiled
 def dilate(source: Volume, dilated: Volume) -> None:
     """Write the maximum over each voxel's 3x3x3 neighbourhood of `source` [Z, Y, X] to `dilated`."""
     depth, height, width = source.shape
@@ -201,7 +194,7 @@ def dilate(source: Volume, dilated: Volume) -> None:
         dilated[z] = planes[2]
 
 
-@_compiled
+@compiled
 def dilate_backward(source: Volume, dilated_gradient: Volume, gradient: Volume) -> None:
     """Add the gradient of `dilate` to `gradient`."""
     depth, height, width = source.shape
@@ -214,7 +207,7 @@ def dilate_backward(source: Volume, dilated_gradient: Volume, gradient: Volume) 
         _dilate_plane_backward(source, z, planes, plane_gradients, gradient, border)
 
 
-@_compiled
+@compiled
 def skeleton_forward_level(level: Volume, eroded: Volume, skeleton: Volume, updated: Volume) -> None:
     """One iteration of the soft skeleton: updated = skeleton + residue (1 - skeleton).
 
@@ -234,7 +227,7 @@ def skeleton_forward_level(level: Volume, eroded: Volume, skeleton: Volume, upda
                 after[x] = before[x] + residue * (one - before[x])
 
 
-@_compiled
+@compiled
 def skeleton_backward_level(
     level: Volume,
     eroded: Volume,
@@ -269,7 +262,7 @@ def skeleton_backward_level(
         _dilate_plane_backward(eroded, z, planes, plane_gradients, eroded_gradient, border)
 
 
-@_compiled
+@compiled
 def ridge(distance: Volume, dilated: Volume, largest_slope: float, output: NDArray[np.uint8]) -> None:
     """Write 1 where `distance` stops rising: a local maximum, or a slope whose square is below `largest_slope`.
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import cc3d
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from volumen.metrics.cells import DROPPED, INSIDE, Array, Shape, grown, square, unite
+from volumen.system.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _label_plane(
     flags: Array, z: int, shape: Shape, bit: int, mark: bool, behind: Array, labels: Array, parent: Array, count: int
 ) -> tuple[Array, int]:
@@ -67,7 +67,7 @@ def _label_plane(
     return parent, count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _undecided(flags: Array, line: int, width: int, plane: int, row: int, found: Array) -> Any:
     """Mark in `found` where a square across axis 1 or 2 is outside a set though its edge in the next plane is inside.
 
@@ -86,7 +86,7 @@ def _undecided(flags: Array, line: int, width: int, plane: int, row: int, found:
     return some
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def dual_forest(flags: Array, shape: Shape, bit: int, mark: bool) -> tuple[int, Array]:
     """Grow the dual spanning forest of the complement of the set `bit` of a tile.
 

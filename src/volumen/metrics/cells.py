@@ -12,8 +12,9 @@ grow in the order (z, y, x, type) on which the ties of the matching rest.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from volumen.system.compiled import compiled
 
 PREDICTED = 1
 TRUE = 2
@@ -25,7 +26,7 @@ Array = NDArray[Any]
 Shape = tuple[int, int, int]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def tile_flags(prediction: Array, truth: Array, start: Shape, stop: Shape) -> Array:
     """Copy a box of the two masks [Z,Y,X] (0 or 1, uint8) into the flat padded byte array of a tile."""
     depth, height, width = stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]
@@ -39,7 +40,7 @@ def tile_flags(prediction: Array, truth: Array, start: Shape, stop: Shape) -> Ar
     return flags.reshape(-1)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def square(flags: Array, base: int, normal: int, plane: int, row: int) -> Any:
     """The *and* of the four corner bytes of a square; `plane` and `row` are the strides of z and y."""
     if normal == 0:
@@ -49,7 +50,7 @@ def square(flags: Array, base: int, normal: int, plane: int, row: int) -> Any:
     return flags[base] & flags[base + plane] & flags[base + row] & flags[base + plane + row]
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def coface(edge: int, which: int, plane: int, row: int) -> int:
     """The square number `which` (0..3, in ascending order) of the four that hold an edge; it may not exist."""
     voxel = edge // 3
@@ -73,7 +74,7 @@ def coface(edge: int, which: int, plane: int, row: int) -> int:
     return 3 * voxel + (0 if which == 2 else 1)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def face(square_number: int, which: int, plane: int, row: int) -> int:
     """The edge number `which` (0..3) of a square, in the order in which edges may claim it as their partner."""
     base = square_number // 3
@@ -97,7 +98,7 @@ def face(square_number: int, which: int, plane: int, row: int) -> int:
     return 3 * base + (1 if which == 2 else 2)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find(parent: Array, node: int) -> Any:
     """The root of `node` in a union-find forest, halving the path on the way."""
     while parent[node] != node:
@@ -106,7 +107,7 @@ def find(parent: Array, node: int) -> Any:
     return node
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def unite(parent: Array, first: int, second: int) -> bool:
     """Join two trees under the smaller root; return whether they were apart."""
     first, second = find(parent, first), find(parent, second)
@@ -119,7 +120,7 @@ def unite(parent: Array, first: int, second: int) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def grown(array: Array) -> Array:
     """A copy of a one-dimensional array with twice the room."""
     larger = np.empty(2 * len(array), array.dtype)
@@ -127,7 +128,7 @@ def grown(array: Array) -> Array:
     return larger
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def euler_characteristics(flags: Array, shape: Shape) -> Array:
     """V - E + F - C on the voxel grid of prediction, truth and their union, as three integers."""
     plane, row = (shape[1] + 2) * (shape[2] + 2), shape[2] + 2

@@ -5,12 +5,12 @@ voxel, and only two planes of labels are ever in memory.
 """
 
 import numpy as np
-from numba import njit
 
 from volumen.metrics.cells import PREDICTED, TRUE, Array, Shape, find, grown, unite
+from volumen.system.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def first_touch(z: int, y: int, x: int, height: int, width: int) -> int:
     """Rank of the first edge, in the order (z, y, x, type), that touches a voxel; -1 for the very first voxel."""
     if z > 0:
@@ -20,7 +20,7 @@ def first_touch(z: int, y: int, x: int, height: int, width: int) -> int:
     return 3 * (x - 1) + 2 if x > 0 else -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def components(flags: Array, shape: Shape, bit: int) -> tuple[int, Array, Array, Array]:
     """Label the runs of the set `bit` of a tile.
 
@@ -62,7 +62,7 @@ def components(flags: Array, shape: Shape, bit: int) -> tuple[int, Array, Array,
     return count - merged, parent[:count], seen[:count], touch[:count]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def matched_components(parent: Array, seen: Array, touch: Array) -> int:
     """m0 of a tile from the runs of the union, as `components` returns them.
 

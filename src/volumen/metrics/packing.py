@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from volumen.metrics.cells import Array
+from volumen.system.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def packed_rows(mask: Array, margin: int = 1) -> Array:
     """Pack a mask [Z,Y,X] of 0 and 1 into words [Z+2,Y+2,words], with a margin of one empty voxel on every side.
 
@@ -27,7 +27,7 @@ def packed_rows(mask: Array, margin: int = 1) -> Array:
     return packed
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def unpacked_rows(packed: Array, width: int) -> Array:
     """The first `width` bits of every row [Z,Y,words] as a mask [Z,Y,width] of 0 and 1 (uint8)."""
     mask = np.empty((packed.shape[0], packed.shape[1], width), np.uint8)
@@ -48,7 +48,7 @@ def _bit_positions() -> Array:
 _POSITIONS = _bit_positions()
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def bit_position(bit: int) -> Any:
     """The position of the only set bit of a 64-bit word: 2^k modulo 67 differs for every k."""
     return _POSITIONS[bit % np.uint64(67)]

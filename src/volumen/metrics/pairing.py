@@ -12,12 +12,12 @@ Two sets, named by their flags, bound the edges in question: those in `outer` (a
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from volumen.metrics.cells import DROPPED, INSIDE, UNION, Array, Shape, coface, face, grown, square, unite
+from volumen.system.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def square_level(flags: Array, number: int, plane: int, row: int) -> int:
     """0 if a square does not exist or is dropped, 1 if it lies in the union, 2 if outside it."""
     base = number // 3
@@ -28,7 +28,7 @@ def square_level(flags: Array, number: int, plane: int, row: int) -> int:
     return 1 if corners & UNION else 2
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def first_square(flags: Array, edge: int, plane: int, row: int) -> int:
     """The first square of an edge's coboundary (squares of the union first, then by number); -1 if none is kept."""
     fallback = -1
@@ -42,7 +42,7 @@ def first_square(flags: Array, edge: int, plane: int, row: int) -> int:
     return fallback
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def claimed_by(flags: Array, number: int, inner: int, outer: int, plane: int, row: int) -> int:
     """The edge of `outer` minus `inner` that pairs at sight with a square of `outer`, or -1.
 
@@ -63,7 +63,7 @@ def claimed_by(flags: Array, number: int, inner: int, outer: int, plane: int, ro
     return -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _paired(flags: Array, edge: int, inner: int, outer: int, plane: int, row: int) -> bool:
     """Whether an edge of `outer` minus `inner` is a pair at sight."""
     number = first_square(flags, edge, plane, row)
@@ -75,7 +75,7 @@ def _paired(flags: Array, edge: int, inner: int, outer: int, plane: int, row: in
     return claimed_by(flags, number, inner, outer, plane, row) == edge
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _busy(flags: Array, line: int, width: int, plane: int, row: int, inner: int, outer: int, busy: Array) -> Any:
     """Mark the voxels of a row at which `columns` has anything to do: not the depths of either set."""
     own = flags[line : line + width + 1]
@@ -91,7 +91,7 @@ def _busy(flags: Array, line: int, width: int, plane: int, row: int, inner: int,
     return some
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _top_paired(flags: Array, voxel: int, plane: int, row: int, inner: int, outer: int) -> bool:
     """Whether the edge along axis 0 that ends in `voxel`, the first voxel of a run of `inner`, is a pair at sight."""
     beside = flags[voxel - row]
@@ -101,7 +101,7 @@ def _top_paired(flags: Array, voxel: int, plane: int, row: int, inner: int, oute
     return _paired(flags, 3 * (voxel - plane), inner, outer, plane, row)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def columns(flags: Array, shape: Shape, inner: int, outer: int) -> Array:
     """The edges of `outer` minus `inner` whose columns must be built: no pairs at sight, not in the spanning forest."""
     depth, height, width = shape

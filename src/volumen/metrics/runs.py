@@ -7,11 +7,11 @@ a 320^3 volume fit into a few megabytes.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from volumen.metrics.cells import Array, find, grown, unite
 from volumen.metrics.packing import bit_position, packed_rows
+from volumen.system.compiled import compiled
 
 
 class Runs(NamedTuple):
@@ -28,7 +28,7 @@ class Runs(NamedTuple):
     components: int
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _find_runs(packed: Array) -> tuple[Array, Array, Array]:
     """The runs of a packed mask: first run of each row, start and stop of each run."""
     depth, height = packed.shape[0] - 2, packed.shape[1] - 2
@@ -53,7 +53,7 @@ def _find_runs(packed: Array) -> tuple[Array, Array, Array]:
     return rows, places[:count:2].copy(), places[1:count:2].copy()
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _join_rows(rows: Array, starts: Array, stops: Array, first: int, second: int, parent: Array) -> None:
     """Unite the runs of two rows that touch by a face, an edge or a corner."""
     i, j = rows[first], rows[second]
@@ -66,7 +66,7 @@ def _join_rows(rows: Array, starts: Array, stops: Array, first: int, second: int
             j += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _label_runs(rows: Array, starts: Array, stops: Array, depth: int, height: int) -> tuple[Array, int]:
     parent = np.arange(len(starts)).astype(np.int32)
     for z in range(depth):

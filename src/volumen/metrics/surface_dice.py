@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import edt
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from volumen.errors import UserError
@@ -20,6 +19,7 @@ from volumen.metrics.cells import Array
 from volumen.metrics.masks import binarise
 from volumen.metrics.packing import packed_rows, unpacked_rows
 from volumen.metrics.surface_elements import UNIT, Spacing, element_areas, surface_elements
+from volumen.system.compiled import compiled
 
 LARGEST_BALL = 16
 """Radius in voxels up to which a dilation is quicker than a distance transform."""
@@ -27,7 +27,7 @@ _ROUNDING = 1e-6
 """Relative: distances that equal the tolerance but for rounding (`edt` computes in float32) are within it."""
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _widened(source: Array) -> Array:
     """The words [Z,Y,words] with each bit also set on both its neighbours along x."""
     wider = np.empty_like(source)
@@ -42,7 +42,7 @@ def _widened(source: Array) -> Array:
     return wider
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _dilated(surface: Array, squared_tolerance: float) -> Array:
     """All positions within the tolerance of a surface element: a dilation with the digital ball."""
     depth, height, words = surface.shape
@@ -67,7 +67,7 @@ def _dilated(surface: Array, squared_tolerance: float) -> Array:
     return result
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_patterns(packed: Array, surface: Array, near: Array) -> tuple[Array, Array]:
     """How often each pattern occurs on a surface, [256], and how often near the other surface, [256]."""
     total = np.zeros(256, np.int64)

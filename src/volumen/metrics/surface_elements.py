@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from volumen.metrics.cells import Array
+from volumen.system.compiled import compiled
 
 Spacing = tuple[float, float, float]
 Patch = tuple[float, float, float]
@@ -84,7 +84,7 @@ def element_areas(spacing: Spacing = UNIT) -> NDArray[np.float64]:
     return areas
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def surface_elements(packed: Array) -> Array:
     """The surface elements [Z+1, Y+1, words]: element (z, y, x) spans padded voxels z..z+1, y..y+1, x..x+1."""
     depth, height, words = packed.shape[0] - 1, packed.shape[1] - 1, packed.shape[2]

@@ -21,15 +21,15 @@ persistent (co)homology" (2011); Bauer, Schmahl, "Efficient computation of image
 from typing import Any, TypeAlias
 
 import numpy as np
-from numba import njit
 
 from volumen.metrics.cells import INSIDE, PREDICTED, TRUE, UNION, Array, Shape, coface, grown
 from volumen.metrics.pairing import claimed_by, columns, square_level
+from volumen.system.compiled import compiled
 
 Store: TypeAlias = tuple[Array, Array, Array, Array, int]  # table keys, table values, column starts, entries, columns
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _push(heap: Array, size: int, key: int) -> Array:
     """Add a key to a binary min-heap; returns the heap, perhaps moved to a larger array."""
     if size == len(heap):
@@ -45,7 +45,7 @@ def _push(heap: Array, size: int, key: int) -> Array:
     return heap
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sift(heap: Array, size: int) -> None:
     """Remove the least key of a min-heap of `size` keys; the caller counts one fewer afterwards."""
     last = heap[size - 1]
@@ -64,7 +64,7 @@ def _sift(heap: Array, size: int) -> None:
     heap[place] = last
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _pop_pivot(heap: Array, size: int) -> Any:
     """Take the least key that occurs an odd number of times; -1 when all cancel. Returns key and remaining size."""
     while size > 0:
@@ -79,7 +79,7 @@ def _pop_pivot(heap: Array, size: int) -> Any:
     return np.int64(-1), size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _slot(table_keys: Array, key: int) -> Any:
     """Where a key is, or belongs, in an open-addressing table whose length is a power of two (-1: empty)."""
     mask = len(table_keys) - 1
@@ -89,7 +89,7 @@ def _slot(table_keys: Array, key: int) -> Any:
     return place
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _push_coboundary(
     flags: Array, edge: int, skip: int, plane: int, row: int, heap: Array, size: int
 ) -> tuple[Array, int]:
@@ -106,7 +106,7 @@ def _push_coboundary(
     return heap, size
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _with_room(store: Store, more: int) -> Store:
     """A copy of a store whose table and list of starts have room for `more` columns."""
     old_keys, old_values, old_starts, old_entries, count = store
@@ -128,7 +128,7 @@ def _with_room(store: Store, more: int) -> Store:
     return keys, values, starts, entries, count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _partner(flags: Array, pivot: int, plane: int, row: int, inner: int) -> Any:
     """The edge that pairs at sight with the square of a key, or -1."""
     outside = 3 * len(flags)
@@ -139,7 +139,7 @@ def _partner(flags: Array, pivot: int, plane: int, row: int, inner: int) -> Any:
     return -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _reduce(flags: Array, plane: int, row: int, edges: Array, inner: int, store: Store) -> Store:
     """Reduce the columns of `edges` against each other, the pairs at sight and the columns in `store`.
 
@@ -180,7 +180,7 @@ def _reduce(flags: Array, plane: int, row: int, edges: Array, inner: int, store:
     return keys, values, starts, entries, count
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _deaths(cycles: Array, keys: Array, outside: int) -> Array:
     """The squares of `cycles` that are no pivot."""
     deaths = np.empty(len(cycles), np.int64)
@@ -192,7 +192,7 @@ def _deaths(cycles: Array, keys: Array, outside: int) -> Array:
     return deaths[:count]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def matched_tunnels(flags: Array, shape: Shape, cycles: Array) -> tuple[int, int]:
     """m1 of a tile.
 

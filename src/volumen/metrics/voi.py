@@ -7,13 +7,13 @@ stayed whole (split).
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from volumen.errors import UserError
 from volumen.metrics.cells import Array
 from volumen.metrics.masks import binarise
 from volumen.metrics.runs import Runs, labelled_runs
+from volumen.system.compiled import compiled
 
 _BEYOND = np.int32(2**31 - 1)  # larger than any position in a row
 
@@ -33,7 +33,7 @@ class VoiScore:
         return asdict(self)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _segments(prediction: Runs, truth: Runs) -> tuple[Array, Array]:
     """Cut every row where either labelling changes; returns the two labels as one key, and the voxels, of each piece.
 

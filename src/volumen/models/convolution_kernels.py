@@ -12,11 +12,12 @@ share one activation.
 
 from typing import Any
 
-import numba
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.core.extending import intrinsic
+
+from volumen.system.compiled import compiled
 
 LANES = 8  # floats in one AVX2 register
 # Rows worked on together keep both operands of the weight gradient in the innermost cache: more pays only when rows
@@ -108,7 +109,7 @@ def _accumulate_tile(
 _accumulate: Any = _accumulate_tile  # its first argument is numba's own, which no caller passes
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _tap(
     values: Any, left_at: int, left_row: int, gradient: Any, right_at: int, right_row: int, out: Any, tap: int,
     channels: tuple[int, int], count: int, rows: int,
@@ -137,7 +138,7 @@ def _tap(
             lane += 1
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def weight_gradient_planes(
     values: Any, gradient: Any, out: Any, size: tuple[int, int, int], channels: tuple[int, int], first: int, last: int
 ) -> None:

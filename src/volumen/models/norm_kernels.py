@@ -18,11 +18,12 @@ the input is kept, because a scale near zero cannot be inverted.
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core.extending import intrinsic
+
+from volumen.system.compiled import compiled
 
 BLOCK_VOXELS = 128
 _INT32 = ir.IntType(32)
@@ -63,7 +64,7 @@ _widen: Any = _widen_number
 _narrow: Any = _narrow_number
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def add_moments(values: Any, start: int, stop: int, count: int, mean: Any, squares: Any) -> None:
     """Merge voxels start..stop of one sample [voxels, channels] into running moments.
 
@@ -106,7 +107,7 @@ def add_moments(values: Any, start: int, stop: int, count: int, mean: Any, squar
         count = total
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def normalise(values: Any, out: Any, mean: Any, scale: Any, shift: Any, slope: Any, start: int, stop: int) -> None:
     """out = leaky_relu((values - mean) * scale + shift) for voxels start..stop; `out` may be `values` itself."""
     channels = values.shape[1]
@@ -116,7 +117,7 @@ def normalise(values: Any, out: Any, mean: Any, scale: Any, shift: Any, slope: A
             out[voxel, channel] = _narrow(value if value > 0 else value * slope, out[voxel, channel])
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def add_sums_from_output(gradient: Any, out: Any, slope: Any, start: int, stop: int, total: Any, product: Any) -> None:
     """Add sum(g) and sum(g * normal), g before the activation, over voxels start..stop to float64 [channels]."""
     channels = out.shape[1]
@@ -136,7 +137,7 @@ def add_sums_from_output(gradient: Any, out: Any, slope: Any, start: int, stop: 
             product[channel] += block_product[channel]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def gradient_from_output(
     gradient: Any, out: Any, result: Any, scale: Any, mean_gradient: Any, mean_product: Any, slope: Any,
     start: int, stop: int,
@@ -156,7 +157,7 @@ def gradient_from_output(
             result[voxel, channel] = _narrow(value, result[voxel, channel])
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def add_sums_from_input(
     gradient: Any, values: Any, mean: Any, deviation: Any, weight: Any, shift: Any, slope: Any,
     start: int, stop: int, total: Any, product: Any,
@@ -180,7 +181,7 @@ def add_sums_from_input(
             product[channel] += block_product[channel]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def gradient_from_input(
     gradient: Any, values: Any, result: Any, mean: Any, deviation: Any, weight: Any, shift: Any,
     mean_gradient: Any, mean_product: Any, slope: Any, start: int, stop: int,

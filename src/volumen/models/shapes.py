@@ -6,6 +6,7 @@ device, whose tensors have shapes and no memory, and given up as soon as it has 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -57,17 +58,20 @@ def without_pretraining(config: Model) -> Model:
     return config
 
 
-def difference(wanted: Mapping[str, Kind], found: Mapping[str, Kind]) -> str:
-    """The first thing in which weights are not a network's, in words; empty where they are."""
+def difference(wanted: Mapping[str, Kind], found: Mapping[str, Kind], most: int = 1) -> str:
+    """The first things in which weights are not a network's, in words; empty where they are."""
+    return "; ".join(islice(_differences(wanted, found), most))
+
+
+def _differences(wanted: Mapping[str, Kind], found: Mapping[str, Kind]) -> Iterator[str]:
     for name in sorted({*wanted, *found}):
         if name not in found:
-            return f"{name} is missing"
-        if name not in wanted:
-            return f"it has {name:.100} besides"
-        if wanted[name] != found[name]:
+            yield f"{name} is missing"
+        elif name not in wanted:
+            yield f"it has {name:.100} besides"
+        elif wanted[name] != found[name]:
             (shape, kind), (other, other_kind) = wanted[name], found[name]
-            return f"{name} is {other_kind} {list(other)}, expected {kind} {list(shape)}"
-    return ""
+            yield f"{name} is {other_kind} {list(other)}, expected {kind} {list(shape)}"
 
 
 def _check_arguments(config: Model) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import cc3d
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from volumen.errors import UserError
 from volumen.metrics.cells import Array
+from volumen.system.compiled import compiled
 
 Box = tuple[slice, slice, slice]
 
@@ -43,7 +43,7 @@ def pieces_of(block: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], int]:
     return np.asarray(labels, np.uint32), int(count)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def column_counts(labels: Array, pieces: int) -> tuple[Array, Array]:
     """How many lines along each axis meet each piece, and how many of them in more than one run.
 

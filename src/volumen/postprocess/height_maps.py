@@ -7,15 +7,15 @@ A height map is two arrays, int64 [first axis, second axis]: where the run of ea
 import math
 
 import numpy as np
-from numba import njit
 
 from volumen.metrics.cells import Array
+from volumen.system.compiled import compiled
 
 LARGEST_WIDENING = 4  # voxels that a run may grow by to overlap its neighbours: two, at either end
 PRECISION = 1e-3  # voxels
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def height_map(labels: Array, piece: int) -> tuple[Array, Array]:
     """The longest run of a piece in each column of labels [normal axis, first, second]; the first of equal ones."""
     depth, height, width = labels.shape
@@ -33,7 +33,7 @@ def height_map(labels: Array, piece: int) -> tuple[Array, Array]:
     return starts, stops
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_holes(starts: Array, stops: Array) -> tuple[Array, Array]:
     """The 8-connected empty regions of a shadow that do not reach its edge.
 
@@ -69,7 +69,7 @@ def find_holes(starts: Array, stops: Array) -> tuple[Array, Array]:
     return cells[:used].copy(), ends[:holes].copy()
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def with_rim(starts: Array, stops: Array, hole: Array) -> Array:
     """The cells of a hole, int64 [cells, 2], and after them the columns around it that are not at the map's edge."""
     height, width = starts.shape
@@ -87,7 +87,7 @@ def with_rim(starts: Array, stops: Array, hole: Array) -> Array:
     return cells[:count].copy()
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def interpolate(starts: Array, stops: Array, cells: Array, size: int) -> bool:
     """Give the columns of a hole their runs, in place; False where the rim is too rough for a sheet.
 
@@ -111,7 +111,7 @@ def interpolate(starts: Array, stops: Array, cells: Array, size: int) -> bool:
     return _overlap(starts, stops, cells, size)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _start_from_rim(middles: Array, starts: Array, stops: Array, hole: Array) -> int:
     """Set the middles over a hole to the mean of its rim; returns the rim's median thickness."""
     thicknesses = np.empty(8 * len(hole), np.int64)
@@ -129,7 +129,7 @@ def _start_from_rim(middles: Array, starts: Array, stops: Array, hole: Array) ->
     return int(np.median(thicknesses[:rim]))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _solve(middles: Array, hole: Array) -> None:
     """Laplace's equation over a hole by successive over-relaxation."""
     side = math.sqrt(len(hole)) + 1
@@ -146,7 +146,7 @@ def _solve(middles: Array, hole: Array) -> None:
             break
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _overlap(starts: Array, stops: Array, cells: Array, size: int) -> bool:
     """Grow the runs of hole and rim until each overlaps its eight neighbours among them.
 

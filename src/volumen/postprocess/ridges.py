@@ -15,12 +15,12 @@ thickness 2 sigma has a norm of 0.48.
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from volumen.errors import UserError
 from volumen.metrics.cells import Array
+from volumen.system.compiled import compiled
 
 ALPHA = 0.5
 GAMMA = 0.125
@@ -64,7 +64,7 @@ def sharpen_ridges(probabilities: NDArray[np.float32], scale_voxels: float, weig
     return result
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sharpen(probabilities: Array, smooth: Array, factor: float, weight: float, result: Array) -> None:
     """The formula of `sharpen_ridges`, voxel by voxel; `factor` normalises the second derivatives."""
     depth, height, width = probabilities.shape
@@ -91,7 +91,7 @@ def _sharpen(probabilities: Array, smooth: Array, factor: float, weight: float, 
                 result[z, y, x] = min(max(p + weight * p * gain, 0.0), 1.0)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _signed_plate(zz: float, yy: float, xx: float, zy: float, zx: float, yx: float) -> float:
     """The plate measure of a symmetric matrix: positive on ridges, negative in valleys.
 

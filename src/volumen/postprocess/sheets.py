@@ -13,13 +13,13 @@ has the last word: a patch that does not raise it is taken back.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from volumen.errors import UserError
 from volumen.metrics.cells import Array
 from volumen.postprocess.columns import blocks, column_counts, largest_shadow, pieces_of
 from volumen.postprocess.height_maps import find_holes, height_map, interpolate, with_rim
+from volumen.system.compiled import compiled
 
 SMALLEST_RING = 8  # columns around the smallest hole
 
@@ -76,7 +76,7 @@ def patch_sheets(
     return result
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _bounding_boxes(labels: Array, pieces: int) -> Array:
     """First and last position of each piece, int64 [pieces + 1, 3 axes, (first, last)]."""
     boxes = np.empty((pieces + 1, 3, 2), np.int64)
@@ -126,7 +126,7 @@ def _patch_piece(
     return patched
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _fits(
     labels: Array,
     piece: int,
@@ -161,7 +161,7 @@ def _fits(
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _longest_free(labels: Array, piece: int, i: int, j: int, start: int, stop: int) -> tuple[int, int]:
     """The longest stretch of a column between `start` and `stop` that touches no other piece."""
     longest, longest_stop, run = 0, start, 0
@@ -175,7 +175,7 @@ def _longest_free(labels: Array, piece: int, i: int, j: int, start: int, stop: i
     return longest_stop - longest, longest_stop
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _write(labels: Array, piece: int, starts: Array, stops: Array, cells: Array) -> bool:
     """Write a patch into the labels; False, and nothing changed, where the Euler characteristic does not grow."""
     first, last, voxels = labels.shape[0], 0, 0
@@ -204,7 +204,7 @@ def _write(labels: Array, piece: int, starts: Array, stops: Array, cells: Array)
     return False
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _euler_characteristic(labels: Array, piece: int) -> int:
     """Vertices - edges + squares - cubes of a piece; voxels are vertices, and a cell exists when all its voxels do."""
     depth, height, width = labels.shape

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import cc3d
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from volumen.errors import UserError
 from volumen.metrics.cells import Array, grown
 from volumen.postprocess.columns import blocks, column_counts, largest_shadow, pieces_of
+from volumen.system.compiled import compiled
 
 BLOCK_VOXELS = 64
 MINIMUM_COLUMNS = 64  # a smaller scrap of a component at the edge of a block says nothing about its shape
@@ -147,7 +147,7 @@ def _cut_parts(
     return result
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _grow(parts: Array) -> None:
     """Grow the parts, labelled from 1, through the voxels marked INSIDE, breadth first and 26-connected, in place.
 
@@ -184,7 +184,7 @@ def _grow(parts: Array) -> None:
                     size += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _touches_another(parts: Array, z: int, y: int, x: int, part: int) -> bool:
     """Whether a voxel has a 26-neighbour in another part than `part`."""
     depth, height, width = parts.shape

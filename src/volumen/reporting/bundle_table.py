@@ -11,6 +11,7 @@ from volumen.inference.views import views
 from volumen.models import build_model
 from volumen.postprocess import describe
 from volumen.reporting.console import plain_table
+from volumen.system.output import counted, plural
 
 
 def print_bundle(bundle: Bundle, path: Path, console: Console) -> None:
@@ -21,7 +22,7 @@ def print_bundle(bundle: Bundle, path: Path, console: Console) -> None:
         parameters = sum(parameter.numel() for parameter in build_model(member.config.model).parameters())
         table.add_row(member.name, member.config.model.kind, f"{parameters:,}", f"{100 * member.share / total:.1f} %")
     console.print(table)
-    several = f", mean of {bundle.mean}s" if len(bundle.members) > 1 else ""
+    several = f", mean of {plural(bundle.mean)}" if len(bundle.members) > 1 else ""
     inference = bundle.config.inference
     labels = bundle.labels.get("labels")
     meanings = ", ".join(f"{value} {name}" for value, name in labels.items()) if labels else "not known"
@@ -40,7 +41,7 @@ def print_bundle(bundle: Bundle, path: Path, console: Console) -> None:
 
 def print_weighed(weighed: Weighed, console: Console) -> None:
     """Print what each family of runs reaches alone and together, and which weights are used."""
-    heading = f"Leaderboard score on {weighed.volumes} held-out volumes"
+    heading = f"Leaderboard score on {counted(weighed.volumes, 'held-out volume')}"
     table = plain_table(heading, ("", "runs", "score", "weight"))
     for family in weighed.families:
         score, weight = weighed.single[family.name], weighed.weights[family.name]

@@ -5,6 +5,7 @@ from rich.console import Console
 from volumen.doctor.cost.plan import Cost, Plan
 from volumen.reporting.console import plain_table
 from volumen.reporting.words import duration, words
+from volumen.system.output import counted
 
 
 def print_cost(cost: Cost, console: Console) -> None:
@@ -12,11 +13,12 @@ def print_cost(cost: Cost, console: Console) -> None:
     _print_step(cost, console)
     before, validation = cost.before, cost.validation
     lines = [
-        f"an epoch: {before.steps_per_epoch} steps of {before.step_seconds:.2f} s with the loader beside them, "
+        f"an epoch: {counted(before.steps_per_epoch, 'step')} of {before.step_seconds:.2f} s with the loader "
+        "beside them, "
         f"{duration(before.epoch_seconds)} with its share of the validations",
-        f"a validation, estimated: {duration(validation.seconds)}: {validation.tiles} tiles of "
+        f"a validation, estimated: {duration(validation.seconds)}: {counted(validation.tiles, 'tile')} of "
         f"{validation.tile_seconds:.2f} s and {validation.scoring_seconds:.1f} s of scoring; {cost.validations} in all",
-        f"all {cost.epochs} epochs: {duration(before.total_seconds)}",
+        f"all {counted(cost.epochs, 'epoch')}: {duration(before.total_seconds)}",
         f"memory of a step: {_memory(before)} of {cost.available_bytes / 1e9:.1f} GB available",
         largest_text(cost),
     ]
@@ -44,7 +46,7 @@ def _print_step(cost: Cost, console: Console) -> None:
         shown = f"loss: {words(name)}" if name in profile.terms else name
         table.add_row(shown, f"{part.seconds:.4f}", f"{part.seconds / profile.step_seconds:.1%}")
     table.add_row("all", f"{profile.step_seconds:.4f}", "100.0%", style="bold")
-    table.add_row(f"loader ({profile.workers} workers beside it)", f"{profile.loader_seconds:.4f}", "")
+    table.add_row(f"loader ({counted(profile.workers, 'worker')} beside it)", f"{profile.loader_seconds:.4f}", "")
     console.print(table)
     if profile.scale != 1:
         size = " x ".join(map(str, profile.measured))

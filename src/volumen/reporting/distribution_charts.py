@@ -24,6 +24,7 @@ from volumen.reporting.curves import (
     short,
 )
 from volumen.reporting.markup import NOTHING, Markup, html, joined
+from volumen.system.output import counted
 
 HEIGHT, BOTTOM = 340, 46  # of the charts that are as good as square
 LEAST_ROW, MOST_ROW, NAMES = 22, 56, 118  # pixels of a bar's row, and of the names beside the bars
@@ -142,7 +143,7 @@ def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note
     ranked = sorted(bars, key=lambda one: -one.value)
     if len(ranked) > MOST_BARS:
         ranked = [*ranked[: MOST_BARS // 2], *ranked[-MOST_BARS // 2 :]]
-        note = f"{note}; the {MOST_BARS} extremes of {len(bars)} cases"
+        note = f"{note}; the {MOST_BARS} extremes of {counted(len(bars), 'case')}"
     low, high = min(-least, ranked[-1].value), max(least, ranked[0].value)
     room = 0.2 * (high - low)  # for the numbers at the bars' ends
     low, high = low - room, high + room

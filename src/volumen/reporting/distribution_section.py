@@ -15,7 +15,13 @@ from volumen.reporting.distribution_charts import (
     reliability_chart,
     scatter_chart,
 )
-from volumen.reporting.distribution_table import change_text, mean_text, no_operating_point, score_text
+from volumen.reporting.distribution_table import (
+    calibration_line,
+    change_text,
+    mean_text,
+    no_operating_point,
+    score_text,
+)
 from volumen.reporting.evaluation_section import html_list, html_table, shown_cases, slices_anchor
 from volumen.reporting.markup import NOTHING, Markup, html, joined
 
@@ -54,7 +60,7 @@ def _operating_points(evaluation: Evaluation) -> Markup:
     missing = no_operating_point(evaluation)
     note = f"{missing[0].upper()}{missing[1:]}. " if used is None else ""
     note += "Labelled voxels of all cases together, by the threshold alone, to the nearest hundredth. "
-    note += f"Expected calibration error {counts.calibration_error:.3f}."
+    note += f"Expected {calibration_line(counts.calibration_error)}."
     headings = ("operating point", "threshold", "precision", "recall", "Dice", "surface %")
     return html('<h3>Operating point</h3>{}<p class="note">{}</p>', html_table(headings, rows, texts=1), note)
 

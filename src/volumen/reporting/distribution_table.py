@@ -32,12 +32,19 @@ def distribution_lines(evaluation: Evaluation) -> list[str]:
         return []
     used = evaluation.operating_point
     first = no_operating_point(evaluation) if used is None else operating_line("threshold in use", used)
-    error = counts.calibration_error
     return [
         first,
         operating_line("threshold of best Dice", counts.best_dice),
-        f"calibration error {error:.3f}: probabilities are {100 * error:.1f} percentage points off on average",
+        calibration_line(counts.calibration_error),
     ]
+
+
+def calibration_line(error: float) -> str:
+    """How far probabilities are from what they say, in words."""
+    return (
+        f"calibration error {error:.3f}: where the network says 70 %, the share of surface is "
+        f"another by {100 * error:.1f} percentage points, on average over all it says"
+    )
 
 
 def operating_line(name: str, point: Operating) -> str:

@@ -7,8 +7,18 @@ from volumen.postprocess import describe
 from volumen.reporting.images import LEGEND
 from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import picture_source
-from volumen.reporting.tables import LEADERBOARD, OVERLAP, STATISTICS, SUMMARY, Column, statistic
+from volumen.reporting.tables import (
+    LEADERBOARD,
+    LEADERBOARD_LEGEND,
+    OVERLAP,
+    OVERLAP_LEGEND,
+    STATISTICS,
+    SUMMARY,
+    Column,
+    statistic,
+)
 from volumen.reporting.words import words
+from volumen.system.output import counted
 
 MOST_PICTURES = 9
 
@@ -22,8 +32,10 @@ def evaluation_section(evaluation: Evaluation) -> Markup:
         html_list("note", evaluation.notes),
         html("<h3>Leaderboard</h3>"),
         _cases_table(LEADERBOARD, evaluation),
+        html('<p class="note">{}</p>', LEADERBOARD_LEGEND),
         html("<h3>Overlap on labelled voxels</h3>"),
         _cases_table(OVERLAP, evaluation),
+        html('<p class="note">{}</p>', OVERLAP_LEGEND),
         html('<p class="note">Predicting surface everywhere would give Dice {:.3f} on average.</p>', constant),
     ]
     if len(evaluation.cases) > 1:
@@ -38,7 +50,7 @@ def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> Marku
         return html("<p>The evaluation left no slices.</p>")
     note = "Worst score first."
     if len(shown) < len(slices):
-        note = f"{len(shown)} of {len(slices)} cases: the worst, the middle and the best, worst first."
+        note = f"{len(shown)} of {counted(len(slices), 'case')}: the worst, the middle and the best, worst first."
     keys = joined(
         html('<span title="{}"><i class="painted-{}"></i>{}: {}</span>', what, number, name, what)
         for number, (name, _, what) in enumerate(LEGEND, 1)

@@ -23,6 +23,7 @@ from volumen.reporting.page import page
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_section import curves_section, events_section
 from volumen.reporting.words import duration, words
+from volumen.system.output import counted
 from volumen.system.places import writable_file
 from volumen.training.run_folder import run_config
 
@@ -81,7 +82,7 @@ def verdict(run: RunRecords) -> str:
     status = run.status
     if status is None:
         return "The run left no status: it may not have begun."
-    sentences = [f"{STATES[status['state']]} after {status['epoch']} of {status['planned_epochs']} epochs."]
+    sentences = [f"{STATES[status['state']]} after {status['epoch']} of {counted(status['planned_epochs'], 'epoch')}."]
     if "reason" in status:
         sentences.append(f"{status['reason']}.")
     best = status["best"]
@@ -93,7 +94,7 @@ def verdict(run: RunRecords) -> str:
     else:
         mean, count = run.evaluation.mean, len(run.evaluation.cases)
         sentences.append(
-            f"On {count} held-out volume{'s' * (count != 1)}: leaderboard score {mean['leaderboard']:.3f}, "
+            f"On {counted(count, 'held-out volume')}: leaderboard score {mean['leaderboard']:.3f}, "
             f"Dice {mean['dice']:.3f}; surface {100 * mean['predicted_share']:.1f} % predicted, "
             f"{100 * mean['true_share']:.1f} % true."
         )
@@ -123,12 +124,13 @@ def _notice(evaluation: Evaluation) -> Markup:
     missed = sum(one.reached is False for one in evaluation.verdicts)
     said = []
     if looks:
-        said.append(html("{} warning{} about its <a href='#held-out'>predictions</a>.", looks, "s" * (looks != 1)))
+        said.append(html("{} about its <a href='#held-out'>predictions</a>.", counted(looks, "warning")))
     if missed:
-        said.append(html("{} <a href='#distribution'>verdict{}</a>: missed.", missed, "s" * (missed != 1)))
+        said.append(html("<a href='#distribution'>{}</a>: missed.", counted(missed, "verdict")))
     if steps:
-        line = "{} step{} of the <a href='#distribution'>post-processing</a> lower{} the score."
-        said.append(html(line, steps, "s" * (steps != 1), "s" * (steps == 1)))
+        lowers = "lowers" if steps == 1 else "lower"
+        line = "{} of the <a href='#distribution'>post-processing</a> {} the score."
+        said.append(html(line, counted(steps, "step"), lowers))
     spaced = joined(html(" {}" if number else "{}", one) for number, one in enumerate(said))
     return html("<p class='bad'>{}</p>", spaced) if said else NOTHING
 
@@ -194,7 +196,7 @@ def _model(config: Config) -> str:
 
 def _schedule(config: Config) -> str:
     warmup = getattr(config.schedule, "warmup_epochs", 0)
-    return words(config.schedule.kind) + (f", {warmup} epochs of warm-up" if warmup else "")
+    return words(config.schedule.kind) + (f", {counted(warmup, 'epoch')} of warm-up" if warmup else "")
 
 
 def _size(sides: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from rich.console import Console
 from volumen.config.describe import value_text
 from volumen.doctor.audit.inert import Examination, Trial, Verdict
 from volumen.reporting.console import plain_table
+from volumen.system.output import counted
 
 STYLES = {Verdict.ignored: "bold red", Verdict.inert: "yellow", Verdict.dead: "yellow"}
 LONGEST = 20  # characters of a value that are shown
@@ -34,7 +35,8 @@ def print_liveness(examination: Examination, console: Console) -> None:
     counts = {verdict: sum(trial.verdict == verdict for trial in examination.trials) for verdict in Verdict}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     console.print(
-        f"{told}; {examination.defaults} values stand at their defaults; {len(examination.parts)} parts compared",
+        f"{told}; {examination.defaults} values stand at their defaults; "
+        f"{counted(len(examination.parts), 'part')} compared",
         markup=False,
         soft_wrap=True,
     )

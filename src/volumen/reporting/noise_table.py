@@ -6,13 +6,15 @@ from rich.console import Console
 
 from volumen.doctor.protocol_noise import ProtocolNoise
 from volumen.reporting.console import plain_table
+from volumen.system.output import counted
 
 
 def print_noise(noise: ProtocolNoise, console: Console) -> None:
     """Print the noise of every quantity and what follows from it."""
     headings = ("quantity", "stand-in", "one validation", "volumes", "two epochs", "two runs")
     title = (
-        f"One validation sees {noise.seen_share:.1%} of {noise.held_out} held-out volumes ({noise.looked_at} looked at)"
+        f"One validation sees {noise.seen_share:.1%} of {counted(noise.held_out, 'held-out volume')} "
+        f"({noise.looked_at} looked at)"
     )
     table = plain_table(title, headings)
     for one in noise.quantities:

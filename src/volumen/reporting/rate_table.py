@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from volumen.doctor.rate_range import RateRange
+from volumen.reporting.words import PROGRESS
 
 ROWS = 24
 WIDTH = 40
@@ -11,7 +12,7 @@ WIDTH = 40
 
 def print_rates(found: RateRange, console: Console) -> None:
     """The curve as bars of progress, and where the run's rate lies on it."""
-    table = Table(title="Progress r after a step at each rate (1: best constant, 0: best attainable)")
+    table = Table(title=f"Progress after a step at each rate ({PROGRESS})")
     table.add_column("rate", justify="right")
     table.add_column("r", justify="right")
     table.add_column("")

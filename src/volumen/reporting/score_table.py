@@ -6,6 +6,8 @@ from rich.console import Console
 
 from volumen.experiments.score_files import FileScores
 from volumen.reporting.console import plain_table
+from volumen.reporting.tables import LEADERBOARD_LEGEND, print_legend
+from volumen.system.output import counted
 
 HEADINGS = {
     "score": "score",
@@ -35,9 +37,12 @@ def print_scores(scores: FileScores, console: Console) -> None:
         table.add_row(*name, *_texts(scores.mean), style="bold")
     if scores.cases:
         console.print(table)
+        print_legend(LEADERBOARD_LEGEND, console)
     if scores.failures:
         total = len(scores.cases) + len(scores.failures)
-        console.print(f"{len(scores.cases)} of {total} cases have a score; the means leave the others out")
+        console.print(
+            f"{len(scores.cases)} of {counted(total, 'case has', 'cases have')} a score; the means leave the others out"
+        )
 
 
 def _texts(values: Mapping[str, float | None]) -> list[str]:

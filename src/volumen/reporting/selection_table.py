@@ -6,12 +6,13 @@ from rich.console import Console
 
 from volumen.experiments.selecting import Choice
 from volumen.reporting.console import plain_table
+from volumen.system.output import counted
 
 
 def print_choice(choice: Choice, console: Console) -> None:
     """Print the ranking with its noise, what is not sound and why, what is not there, and the command to go on with."""
     table = plain_table(
-        f"Weights on {len(choice.cases)} whole held-out volumes",
+        f"Weights on {counted(len(choice.cases), 'whole held-out volume')}",
         ("weights", "score", "Dice", "surface %", "sound", "difference"),
     )
     for one in choice.selection.candidates:

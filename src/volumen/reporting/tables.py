@@ -10,6 +10,7 @@ from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings
 from volumen.inference.prediction_record import FilePrediction
 from volumen.metrics import Summary
+from volumen.metrics.leaderboard import WEIGHTS
 from volumen.reporting.console import plain_table
 from volumen.reporting.distribution_table import print_distribution
 
@@ -38,8 +39,8 @@ LEADERBOARD = (
     Column("topo", "topo"),
     Column("surface_dice", "surface Dice"),
     Column("voi", "VOI"),
-    Column("voi_split", "split bits"),
-    Column("voi_merge", "merge bits"),
+    Column("voi_split", "split"),
+    Column("voi_merge", "merge"),
 )
 OVERLAP = (
     Column("accuracy", "accuracy"),
@@ -49,18 +50,27 @@ OVERLAP = (
     Column("iou", "IoU"),
     Column("predicted_share", "surface %", 2, percent=True),
     Column("true_share", "true %", 2, percent=True),
-    Column("overestimation_points", "over pp", 2),
+    Column("overestimation_points", "surface - true", 2),
 )
 SUMMARY = (*LEADERBOARD[:4], *OVERLAP)
+LEADERBOARD_LEGEND = (
+    "score: {:.2f} topo + {:.2f} surface Dice + {:.2f} VOI, 1 is best; topo: matched components, tunnels, cavities; "
+    "surface Dice: surface within two voxels of the other one; VOI falls with split and merge, the bits of information "
+    "lost where sheets fall to pieces and where they are joined"
+).format(*WEIGHTS)
+OVERLAP_LEGEND = "surface - true: predicted less true share of surface, in percentage points"
 STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation: leaderboard and overlap per case and per scroll, distribution, what to beware of."""
     console.print(_per_case("Leaderboard", LEADERBOARD, evaluation))
+    print_legend(LEADERBOARD_LEGEND, console)
     console.print(_per_case("Overlap on labelled voxels", OVERLAP, evaluation))
+    print_legend(OVERLAP_LEGEND, console)
     if len(evaluation.cases) > 1:
         console.print(_statistics(evaluation))
+        print_legend("cases from minimum to maximum: how many in each of ten equal steps", console)
     print_distribution(evaluation, console)
     _print_foot(evaluation.warnings, evaluation.remarks, console)
 
@@ -78,6 +88,11 @@ def print_predictions(predictions: Sequence[FilePrediction], console: Console) -
     _print_foot(degenerate_warnings([one.appearance for one in predictions]), notes, console)
 
 
+def print_legend(text: str, console: Console) -> None:
+    """What a table's headings mean, below it."""
+    console.print(f"{text}\n", style="dim")
+
+
 def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> Table:
     table = plain_table(title, ("case", "scroll", *(column.heading for column in columns)))
     for case in evaluation.cases:
@@ -92,7 +107,7 @@ def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> 
 
 
 def _statistics(evaluation: Evaluation) -> Table:
-    table = plain_table("Over the cases", ("metric", *STATISTICS, "histogram, least to most"))
+    table = plain_table("Over the cases", ("metric", *STATISTICS, "cases from minimum to maximum"))
     for column in SUMMARY:
         summary = evaluation.summary[column.metric]
         numbers = [statistic(column, summary, name) for name in STATISTICS]

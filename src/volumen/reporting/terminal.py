@@ -8,6 +8,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from volumen.config.schema import Config
 from volumen.reporting.console import PlainConsole
+from volumen.reporting.words import PROGRESS
+from volumen.system.output import counted
 from volumen.training.state import TrainingState
 from volumen.training.step import StepResult
 from volumen.training.validate import Validation
@@ -62,6 +64,7 @@ class TrainingDisplay:
         )
         self._task = self._progress.add_task("", total=None, note="")
         self._last_line = time.monotonic()
+        self._explained = False
 
     def __enter__(self) -> "TrainingDisplay":
         self._progress.start()
@@ -78,9 +81,10 @@ class TrainingDisplay:
         self._print(f"model      {config.model.kind}, {facts['parameters']:,} parameters, {facts['precision']} on {facts['device']}")  # fmt: skip  # noqa: E501
         self._print(f"objective  {objective}" + (" (then by curriculum)" if config.loss.curriculum else ""))
         self._print(
-            f"data       {facts['training_cases']} volumes to train on, {facts['validation_cases']} held out "
+            f"data       {counted(facts['training_cases'], 'volume')} to train on, {facts['validation_cases']} "
+            "held out "
             f"(fold {config.data.fold}); patch {'x'.join(map(str, config.data.patch))}, batch {config.data.batch}, "
-            f"{facts['steps_per_epoch']} steps an epoch"
+            f"{counted(facts['steps_per_epoch'], 'step')} an epoch"
         )
         for note in facts["notes"]:
             self._print(f"note       {note}")
@@ -118,6 +122,9 @@ class TrainingDisplay:
             ]
         parts += [f"rate {record['learning_rate']:.1e}", f"{seconds:.0f} s", f"{record['memory_gb']:.1f} GB"]
         self._print("  ".join(part for part in parts if part))
+        if read and not self._explained:
+            self._explained = True
+            self._print(f"  ({PROGRESS})")
 
     def event(self, event: dict[str, Any]) -> None:
         """Everything that is not the ordinary course of training."""

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from volumen.experiments.tuned_files import TuningReport
 from volumen.postprocess import describe
+from volumen.system.output import counted
 
 METHODS = {"raw": "threshold 0.5", "threshold": "best threshold", "tuned": "tuned pipeline"}
 
@@ -20,7 +21,7 @@ def print_tuning(report: TuningReport, console: Console) -> None:
         table.add_column(name, justify="right")
     for scroll in (*scrolls, None):
         count = sum(scroll in (None, case.scroll_id) for case in report.cases)
-        name = f"all {count} volumes" if scroll is None else f"scroll {scroll} ({count})"
+        name = f"all {counted(count, 'volume')}" if scroll is None else f"scroll {scroll} ({count})"
         table.add_row(name, *(_cell(report, method, scroll) for method in METHODS), end_section=scroll == scrolls[-1])
     console.print(table)
     console.print("gain over threshold 0.5, plus or minus its standard error over the volumes")

@@ -10,6 +10,9 @@ SAID = {
     "adamw": "AdamW",
 }
 
+PROGRESS = "r: 1 is what the best constant answer reaches, 0 the best that the objective allows"
+"""How losses are read."""
+
 
 def words(name: str) -> str:
     """A key as words: `surface_dice` is surface Dice."""

@@ -22,8 +22,10 @@ from volumen.errors import UserError
 from volumen.files import PARTIAL
 from volumen.system.places import refusal
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 
@@ -143,6 +145,8 @@ def _take(descriptor: int, path: Path) -> bool:
         except OSError:
             return False
         return True
+    if fcntl is None:
+        return not _named_holder_lives(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -160,7 +164,7 @@ def _take(descriptor: int, path: Path) -> bool:
 def _write_holder(descriptor: int, work: str) -> None:
     holder = {"work": work, "process": os.getpid(), "machine": platform.node(), "since": time.time()}
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(holder).encode(), 0) if hasattr(os, "pwrite") else None
+    os.write(descriptor, json.dumps(holder).encode())
 
 
 def _read_holder(path: Path) -> tuple[str, int, str, float]:

@@ -2,8 +2,14 @@
 
 import os
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _LIMITS = (  # of a container: what it may hold, and what it holds
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -32,6 +38,20 @@ def available_bytes() -> int:
             limit, used = int(Path(most).read_text()), int(Path(held).read_text())
             free = min(free, limit - used if used < limit / 2 else limit // 2)
     return free if free > 0 else _UNKNOWN
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held so far; 0 where the system does not say."""
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def limit_growth(most_bytes: int) -> None:
+    """Let this process hold no more data than so many bytes, where the system can see to that."""
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
 
 
 def does_not_fit(wanted_bytes: int) -> str:

@@ -2,20 +2,25 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import process, resource_tracker, util
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from typing import Any
 
 from pebble import ProcessPool
 
+from volumen.errors import UserError
 from volumen.system.stopping import SIGNALS
 
+_LONGEST_PLACE = 60  # bytes; a socket's path may have 104 (macOS) or 108, and two names of ours are added
+_SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 _QUIET = "ignore:resource_tracker"  # of warnings; the tracker takes them over when it starts
 
 
@@ -84,6 +89,36 @@ def _start_tracker() -> None:
         resource_tracker.ensure_running()
     finally:
         sys.warnoptions.remove(_QUIET)
+
+
+def make_sockets_fit() -> None:
+    """Let worker processes meet where the path of a socket fits: a scheduler's temporary folder may be too long.
+
+    Raises:
+        UserError: There is no folder for it that can be written to.
+    """
+    settings = process.current_process()._config  # type: ignore[attr-defined]
+    if sys.platform == "win32" or settings.get("tempdir"):
+        return
+    try:
+        place = tempfile.gettempdir()
+    except FileNotFoundError:
+        place = ""
+    if place and len(os.fsencode(place)) <= _LONGEST_PLACE:
+        return
+    for short in _SHORT_PLACES:
+        try:
+            made = tempfile.mkdtemp(prefix="volumen-", dir=short)
+        except OSError:
+            continue
+        util.Finalize(None, shutil.rmtree, (made, True), exitpriority=-100)
+        settings["tempdir"] = made
+        return
+    said = f"the temporary folder {place} has a path of {len(place)} characters" if place else "there is none"
+    raise UserError(
+        f"worker processes need a temporary folder with a path of at most {_LONGEST_PLACE} characters that can be "
+        f"written to; {said}: set TMPDIR to one, or data.workers to 0"
+    )
 
 
 def end_with_parent() -> None:

@@ -4,7 +4,6 @@ Read `run_training` top to bottom; all that it does to the weights is in `step.p
 all that it decides after a validation in `watch.py`, and the learning rate is written in `schedule.py` only.
 """
 
-import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -25,9 +24,11 @@ from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.system.locks import hold
+from volumen.system.memory import peak_bytes
 from volumen.system.stopping import InterruptedBySignal, StopRequest, StopWanted
 from volumen.training.averaging import Average, averaged_model
 from volumen.training.budget import affordable_steps
+from volumen.training.initial import initial_weights
 from volumen.training.listener import Listener, Outcome
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
@@ -73,12 +74,14 @@ def run_training(
     """
     with _held(folder, resume), StopRequest() as stop:
         run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
-        trainer = _Trainer(config, run, listener, time_budget_seconds)
+        trainer = _Trainer(config, run, listener, time_budget_seconds, begins=not resume)
         with closing(trainer.loader), closing(trainer.verification):
             if resume:
                 trainer.resume()
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
+                if trainer.initial is not None:
+                    trainer.tell.event({"kind": "initial_weights", **trainer.initial.record})
                 if audited is not None:
                     trainer.tell.event(run.write_audit(audited))
             trainer.scales = ProgressScales.load(folder, run.owner)
@@ -111,7 +114,9 @@ def _held(folder: Path, resume: bool) -> Iterator[None]:
 class _Trainer:
     """What the parts of one run share. Its `run` is the loop."""
 
-    def __init__(self, config: Config, run: RunFolder, listener: Listener, budget: float | None) -> None:
+    def __init__(
+        self, config: Config, run: RunFolder, listener: Listener, budget: float | None, *, begins: bool
+    ) -> None:
         self.config, self.run_folder, self.listener, self.budget = config, run, listener, budget
         self.device = choose_device(config.device)
         self.precision: Precision = choose_precision(config.precision, self.device)
@@ -128,13 +133,21 @@ class _Trainer:
             workers=config.data.workers,
             died=lambda text: self.tell.warning(text),
         )
+        self.initial = initial_weights(config.model) if begins else None
         self.state = fresh_state(
             config,
             self.device,
             self.precision,
             steps_per_epoch=self.loader.batches_per_epoch,
             prior=surface_share(self.dataset, fold.train),
-            data=TrainedOn(self.dataset.identity, config.data.fold, fold.train, fold.validation),
+            data=TrainedOn(
+                self.dataset.identity,
+                config.data.fold,
+                fold.train,
+                fold.validation,
+                self.initial.seen if self.initial else (),
+            ),
+            initial=self.initial,
         )
         self.state.run = run.owner
         self.tell = Telling(config, run, listener, self.state)
@@ -251,7 +264,7 @@ class _Trainer:
             StopWanted: A signal asked to stop during the validation; the state is as before it.
         """
         state, epoch, began = self.state, self.state.cursor.epoch, time.perf_counter()
-        record = {**state.totals.record(), "learning_rate": state.rate.value, "memory_gb": _peak_memory_gb()}
+        record = {**state.totals.record(), "learning_rate": state.rate.value, "memory_gb": peak_bytes() / 2**30}
         record["progress"] = self._progress(TRAIN, record["total"], record["terms"])
         self._gradient_norm = record["gradient_norm"]
         if not state.ended_epoch:
@@ -391,7 +404,3 @@ class _Trainer:
             "steps_per_epoch": self.loader.batches_per_epoch,
             "notes": list(self.patches.notes),
         }
-
-
-def _peak_memory_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2

@@ -24,10 +24,17 @@ class TrainedOn:
     """Ids of the cases that it learns from."""
     validation: tuple[str, ...]
     """Ids of the cases that it holds out."""
+    before: tuple[str, ...] = ()
+    """Ids of the cases that its initial weights had learned from already."""
 
     def to_state(self) -> dict[str, Any]:
         """Primitives for a checkpoint."""
-        return {**asdict(self), "train": list(self.train), "validation": list(self.validation)}
+        return {
+            **asdict(self),
+            "train": list(self.train),
+            "validation": list(self.validation),
+            "before": list(self.before),
+        }
 
 
 NO_DATA = TrainedOn("", 0, (), ())

@@ -3,7 +3,7 @@
 If something here could change the next step and were not saved, resuming would differ from never having stopped.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from volumen.models import build_model
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
 from volumen.training.checkpoint import load_weights
+from volumen.training.initial import InitialWeights
 from volumen.training.saved import FORMAT, NO_DATA, TrainedOn, checked_state
 from volumen.training.schedule import LearningRate
 from volumen.training.totals import EpochTotals
@@ -98,7 +99,9 @@ class TrainingState:
         Raises:
             UserError: It is no whole checkpoint of this model, or of other data than the run's.
         """
-        _refuse_other_data(checked_state(state, origin)[1], self.data, origin)
+        saved = checked_state(state, origin)[1]
+        _refuse_other_data(saved, self.data, origin)
+        self.data = replace(self.data, before=saved.before)
         self.restore(state, origin)
         self.watch.load_state_dict(state["watch"])
         self.cursor = Cursor(**state["cursor"])
@@ -166,8 +169,9 @@ def fresh_state(
     steps_per_epoch: int,
     prior: float,
     data: TrainedOn = NO_DATA,
+    initial: InitialWeights | None = None,
 ) -> TrainingState:
-    """The state before the first step; the initial weights are a function of the seed.
+    """The state before the first step; where it is not told other weights, they are a function of the seed.
 
     Args:
         config: The run.
@@ -176,9 +180,12 @@ def fresh_state(
         steps_per_epoch: Of the loader.
         prior: Surface share of the training labels, at which the first logits start.
         data: Data set and cases, which every checkpoint names.
+        initial: What the run begins with; see `training.initial`.
     """
     torch.manual_seed(config.seed)
     model = build_model(config.model, prior=prior)
+    if initial is not None:
+        model.load_state_dict(initial.weights)
     model = model.to(device=device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     optimiser = build_optimiser(model, config.optimiser)
     training = config.training

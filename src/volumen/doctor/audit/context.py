@@ -22,6 +22,7 @@ from volumen.doctor.operating_point import OperatingPoint, Population, operating
 from volumen.doctor.protocol_noise import ProtocolNoise, measure_noise
 from volumen.errors import UserError
 from volumen.losses import CompositeLoss
+from volumen.training.initial import InitialWeights, initial_weights
 
 PATCHES = 4
 PATCH_VOXELS = 32  # side of the label patches of the autopsy
@@ -56,6 +57,11 @@ class Context:
     def patches(self) -> PatchDataset:
         """The run's own patches."""
         return PatchDataset(self.dataset, self.training, self.config.data, self.config.seed)
+
+    @cached_property
+    def initial(self) -> InitialWeights | None:
+        """The weights that the run begins with, where they are another's."""
+        return initial_weights(self.config.model)
 
     @cached_property
     def phases(self) -> tuple[tuple[str, int], ...]:

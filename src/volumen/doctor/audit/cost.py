@@ -8,6 +8,7 @@ from volumen.doctor.autopsy import SMALL, Range
 from volumen.doctor.cost.plan import Cost, measure_cost
 from volumen.doctor.cost.profile import profile_step
 from volumen.doctor.findings import Finding, Severity
+from volumen.system.output import counted
 
 LARGEST_TIME_SHARE = 0.1
 """Of network and terms; measured: the default's own terms 0.005 each, soft clDice with 10 iterations 0.2."""
@@ -71,7 +72,8 @@ def check_cost(context: Context) -> Iterator[Finding]:
         severity=Severity.note,
         title=f"an epoch takes about {plan.epoch_seconds / 60:.1f} min, the run {plan.total_seconds / 3600:.1f} h",
         evidence=(
-            f"{plan.steps_per_epoch} steps of {plan.step_seconds:.2f} s; {cost.validations} validations of "
+            f"{counted(plan.steps_per_epoch, 'step')} of {plan.step_seconds:.2f} s; "
+            f"{counted(cost.validations, 'validation')} of "
             f"{cost.validation.seconds:.0f} s; largest batch that fits: {limit}"
         ),
         causes=("network, patch, batch and this machine",),
@@ -106,7 +108,7 @@ def _loader(context: Context, cost: Cost) -> Iterator[Finding]:
         title=f"a step waits {share:.0%} of its time for patches",
         evidence=(
             f"a batch takes one worker {profile.loader_seconds:.2f} s, the step {profile.step_seconds:.2f} s, "
-            f"and there are {profile.workers} workers"
+            f"and there are {counted(profile.workers, 'worker')}"
         ),
         causes=("too few workers", "costly augmentation or precomputed targets"),
         remedies=(f"data.workers: {profile.workers + 1} or more, where there are cores for them",),

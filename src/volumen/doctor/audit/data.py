@@ -9,6 +9,7 @@ from volumen.doctor.alignment import measure_alignment
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.findings import Finding, Severity
+from volumen.system.output import counted
 
 ALIKE = 0.995  # correlation of block means above which two volumes are one
 BLOCKS = 8
@@ -35,7 +36,7 @@ def _constant_volumes(context: Context) -> Iterator[Finding]:
         yield Finding(
             code="P7",
             severity=Severity.stop,
-            title=f"{len(flat)} volumes are constant",
+            title=counted(len(flat), "volume is constant", "volumes are constant"),
             evidence=f"standard deviation 0: {', '.join(flat[:5])}{' ...' if len(flat) > 5 else ''}",
             causes=("an export or conversion failed",),
             remedies=("export them again, or remove them",),
@@ -51,7 +52,9 @@ def _alignment(context: Context) -> Iterator[Finding]:
     if found is None:
         return
     best, here = found.best, found.here
-    measured = f"over {found.volumes} volumes the image's local shape explains {here:.3f} of the labels' variance"
+    measured = (
+        f"over {counted(found.volumes, 'volume')} the image's local shape explains {here:.3f} of the labels' variance"
+    )
     if found.explained[best] > max(SHIFTED * here + SMALL_GAIN, RELATED):
         yield Finding(
             code="P7",

@@ -20,9 +20,11 @@ from volumen.doctor.audit.parts import Parts
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.rehearsal import Rehearsals
 from volumen.doctor.variations import default_of, variations
+from volumen.system.output import counted
 
 EXCLUDED: dict[str, str] = {
     "name": "names the run",
+    "model.initial_weights": "a network of the full size has them alone",
     "experiment.*": "says what the run is for",
     "loss.curriculum.*.name": "names a phase",
     "data.dataset": "a place: another data set is another run",
@@ -180,7 +182,7 @@ def findings_of(context: Context, examination: Examination) -> Iterator[Finding]
             remedies=("mend what the message names",),
             where=context.config.name,
         )
-    compared = f"{len(examination.parts)} parts of a rehearsal compared"
+    compared = f"{counted(len(examination.parts), 'part')} of a rehearsal compared"
     for trial in examination.trials:
         if trial.verdict == Verdict.ignored:
             yield _ignored(context, trial, compared)

@@ -13,6 +13,7 @@ from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.findings import Finding, Severity
 from volumen.losses import CompositeLoss
+from volumen.system.output import counted
 
 DEEP_VOXELS = 6
 """Farther than this from all background, a voxel is in a block and in no sheet."""
@@ -104,7 +105,8 @@ def check_sheets(context: Context) -> Iterator[Finding]:
         severity=Severity.stop,
         title="what is labelled surface is no sheet",
         evidence=(
-            f"median over {len(deep)} volumes: {float(np.median(deep)):.0%} of the surface voxels lie more than "
+            f"median over {counted(len(deep), 'volume')}: {float(np.median(deep)):.0%} of the surface voxels "
+            "lie more than "
             f"{DEEP_VOXELS} voxels inside it; surface is {surface / max(valid, 1):.1%} of the labelled and "
             f"{surface / voxels:.1%} of all voxels; declared: {context.dataset.meanings.written}"
         ),

@@ -12,6 +12,7 @@ from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.effective import check_effective
 from volumen.doctor.audit.inert import Examination, examine, findings_of
 from volumen.doctor.findings import Finding, Severity
+from volumen.system.output import counted
 
 WEIGHTS = ("loss.terms.*.weight", "loss.curriculum.*.weights.*")
 
@@ -92,14 +93,14 @@ def _training(config: Config) -> Iterator[Dead]:
     if stopping is not None and stopping.patience >= validations:
         yield Dead(
             "training.early_stopping.patience",
-            f"it waits for {stopping.patience} validations without progress; the run has {validations}",
+            f"it waits for {counted(stopping.patience, 'validation')} without progress; the run has {validations}",
             f"a patience below {validations}, or early_stopping: null",
             covers=("training.early_stopping.*",),
         )
     if training.degradation.epochs >= validations and (training.intervention is not None):
         yield Dead(
             "training.degradation.epochs",
-            f"{training.degradation.epochs} validations in a row; the run has {validations}",
+            f"{counted(training.degradation.epochs, 'validation')} in a row; the run has {validations}",
             "fewer epochs, or more validations",
             covers=("training.intervention.*",),
         )
@@ -120,7 +121,7 @@ def _schedule(config: Config) -> Iterator[Dead]:
     if warmup >= epochs:
         yield Dead(
             "schedule.kind",
-            f"warm-up takes {warmup} of {epochs} epochs",
+            f"warm-up takes {warmup} of {counted(epochs, 'epoch')}",
             "shorten schedule.warmup_epochs",
             covers=tuple(f"schedule.{name}" for name in type(schedule).model_fields if name != "warmup_epochs"),
         )
@@ -134,7 +135,7 @@ def _schedule(config: Config) -> Iterator[Dead]:
     if isinstance(schedule, Plateau) and schedule.patience >= validations:
         yield Dead(
             "schedule.patience",
-            f"it waits for {schedule.patience} validations without progress; the run has {validations}",
+            f"it waits for {counted(schedule.patience, 'validation')} without progress; the run has {validations}",
             "a smaller patience, or schedule.kind: constant, which says what is meant",
             covers=("schedule.factor", "schedule.threshold", "schedule.minimum_rate"),
         )

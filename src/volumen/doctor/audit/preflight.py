@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 
 from volumen.config.load import LoadedConfig
 from volumen.config.schema import Config
-from volumen.doctor.audit.run import AuditReport, run_audit
+from volumen.data.loader import check_workers
+from volumen.doctor.audit.run import AuditReport, check_codes, run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Finding
 from volumen.doctor.progress_scale import measure_scales
 from volumen.errors import UserError
+from volumen.runtime import choose_device, choose_precision
+from volumen.training.objective import precomputed_targets
 from volumen.training.run_folder import Audited
 
 
@@ -35,6 +38,8 @@ def audit_first(
 ) -> Audited:
     """The quick audit of a run, and the scale on which its losses will be read.
 
+    What the machine cannot do, or what is not there, is refused before it.
+
     Args:
         loaded: The run's configuration.
         accepted: Codes of findings that would stop it and are accepted.
@@ -42,10 +47,16 @@ def audit_first(
         report: Shown what was found, before anything is refused.
 
     Raises:
-        UserError: The data set or fold does not exist, or a code is unknown.
+        UserError: The data set, fold or initial weights do not exist, device, precision or worker processes are not to
+            be had here, or a code is unknown.
         RefusedError: A finding stops the run.
     """
+    check_codes(tuple(accepted))
+    config = loaded.config
+    choose_precision(config.precision, choose_device(config.device))
+    check_workers(config.data.workers, config.data.patch, config.data.batch, len(precomputed_targets(config.loss)))
     context = open_context(loaded, needs_folds=True)
+    _ = context.initial  # read before anybody waits
     found = run_audit(context, progress=progress)
     report(found)
     refusals = found.refusals(tuple(accepted))

@@ -9,6 +9,7 @@ from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.protocol_noise import TOTAL, Noise, ProtocolNoise, false_alarms
+from volumen.system.output import counted
 from volumen.training.objective import CLASS_WEIGHTED
 
 LARGEST_CHANCE = 0.05  # of a rollback or intervention on a run whose loss does not change
@@ -34,7 +35,8 @@ def _fresh_crops(context: Context, noise: ProtocolNoise) -> Iterator[Finding]:
         severity=Severity.warn,
         title="every validation looks at other voxels",
         evidence=(
-            f"one validation sees {noise.seen_share:.1%} of {noise.held_out} held-out volumes, drawn anew each time: "
+            f"one validation sees {noise.seen_share:.1%} of {counted(noise.held_out, 'held-out volume')}, drawn "
+            "anew each time: "
             f"at fixed weights (a stand-in with {metric.quantity} {metric.value:.3f}) {metric.quantity} scatters by "
             f"{metric.protocol:.4f}, so two epochs differ by up to {metric.between_epochs:.4f} for no reason"
         ),
@@ -89,7 +91,8 @@ def _degradation(context: Context, noise: ProtocolNoise) -> Iterator[Finding]:
             title="noise alone counts as degradation",
             evidence=(
                 f"{chance:.0%} of simulated runs whose loss never changes ({loss.value:.3f}, scatter "
-                f"{loss.protocol:.4f}) are rolled back or intervened in within {validations} validations, by "
+                f"{loss.protocol:.4f}) are rolled back or intervened in within "
+                f"{counted(validations, 'validation')}, by "
                 f"{rule.epochs} in a row above the best or {rule.catastrophic_share:.0%} above it"
             ),
             causes=("the best of many noisy values is a lucky one: the next ones lie above it",),

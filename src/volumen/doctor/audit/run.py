@@ -41,7 +41,7 @@ class AuditReport:
         Raises:
             UserError: an accepted code does not exist.
         """
-        _known(accepted)
+        check_codes(accepted)
         return tuple(finding for finding in self.of(Severity.stop) if finding.code not in accepted)
 
 
@@ -63,7 +63,7 @@ def run_audit(
     Raises:
         UserError: A code that does not exist.
     """
-    _known(only)
+    check_codes(only)
     checks = [check for check in CHECKS.values() if not only or check.code in only]
     jobs = [(check, check.run) for check in checks if check.run is not None]
     if full:
@@ -78,7 +78,12 @@ def run_audit(
     return AuditReport(gravest_first(findings), seconds)
 
 
-def _known(codes: tuple[str, ...]) -> None:
+def check_codes(codes: tuple[str, ...]) -> None:
+    """Refuse codes that no check has.
+
+    Raises:
+        UserError: Names them, and those that there are.
+    """
     unknown = sorted(set(codes) - set(CHECKS))
     if unknown:
         raise UserError(f"there is no check {', '.join(unknown)}: the codes are {', '.join(CHECKS)}")

@@ -24,6 +24,7 @@ from volumen.doctor.first_steps import (
 from volumen.doctor.stages import LARGER_VOLUME, alone
 from volumen.inference.accumulator import merge
 from volumen.inference.tiles import CoverageError, Tiles
+from volumen.system.output import counted
 from volumen.training.step import NonFiniteError
 
 LARGEST_ERROR = 1e-3
@@ -34,6 +35,7 @@ HIGH_START = 0.5
 
 def check_start(context: Context) -> Iterator[Finding]:
     """P8, what takes seconds."""
+    yield from _seen(context)
     with alone():
         yield from _tiles(context)
         board = board_of(context, 2)
@@ -48,6 +50,31 @@ def check_start(context: Context) -> Iterator[Finding]:
                     ("find the term with volumen audit loss", "another patch, or precision: fp32"),
                     context.where("loss.terms"),
                 )
+
+
+def _seen(context: Context) -> Iterator[Finding]:
+    """Initial weights that have learned from what the run is to be judged by."""
+    initial = context.initial
+    if initial is None:
+        return
+    both = sorted({*initial.seen} & {*context.validation})
+    known = initial.trained_on
+    if known is None or both:
+        same = known is not None and known.dataset == context.dataset.identity
+        yield Finding(
+            code="P8",
+            severity=Severity.stop if both and same else Severity.warn,
+            title="the initial weights may have learned from the volumes that are held out",
+            evidence=(
+                f"{initial.source} was trained on {', '.join(both[:5])}{' ...' if len(both) > 5 else ''}"
+                + ("" if same else " of another data set, by their names")
+                if known is not None
+                else f"{initial.source} does not say which volumes its network was trained on"
+            ),
+            causes=("weights of another fold", "folds that were divided anew"),
+            remedies=("begin with the run that held out the same fold", "leave model.initial_weights out"),
+            where=context.where("model.initial_weights"),
+        )
 
 
 def _tiles(context: Context) -> Iterator[Finding]:
@@ -113,15 +140,30 @@ def _network(context: Context, board: Board) -> Iterator[Finding]:
     model, where = fresh(context).model, context.where("model")
     found = gradients(model, board)
     for severity, names, what, remedy in (
-        (Severity.stop, found.not_finite, "weights have a gradient that is not finite", "precision: fp32"),
-        (Severity.stop, found.unreached, "weights get no gradient", "see that they take part in the logits"),
-        (Severity.warn, found.frozen, "parameters are frozen", "let them learn, or leave them out"),
+        (
+            Severity.stop,
+            found.not_finite,
+            ("weight has a gradient that is not finite", "weights have a gradient that is not finite"),
+            "precision: fp32",
+        ),
+        (
+            Severity.stop,
+            found.unreached,
+            ("weight gets no gradient", "weights get no gradient"),
+            "see that they take part in the logits",
+        ),
+        (
+            Severity.warn,
+            found.frozen,
+            ("parameter is frozen", "parameters are frozen"),
+            "let them learn, or leave them out",
+        ),
     ):
         if names:
             yield Finding(
                 code="P8",
                 severity=severity,
-                title=f"{len(names)} {what}",
+                title=counted(len(names), *what),
                 evidence=f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''} at the first step",
                 causes=("a part of the network that is detached, frozen or not used",),
                 remedies=(remedy,),
@@ -191,7 +233,8 @@ START = Check(
         "Tiles of every shape of volume must cover it, and a network that gives its input back must give back the "
         "volume. The network's outputs are pushed down and up: logits follow, an activation's stay within 0 and 1. A "
         "step after saving and loading must equal the one without. Each weight gets a gradient, no answer depends on "
-        "the batch, every answer depends on the image, and the first loss is near that of a constant. The full audit "
+        "the batch, every answer depends on the image, and the first loss is near that of a constant. Initial weights "
+        "of another run must not have learned from the volumes that this one holds out. The full audit "
         "also lets the run's own network, optimiser and highest rate learn two patches of training volumes by heart: "
         "progress r must come below 0.1 (a healthy run reaches 0.05) within 400 steps, while empty and exchanged "
         "images stay above 0.5."

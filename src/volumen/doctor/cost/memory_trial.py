@@ -8,7 +8,6 @@ neither. The parts are the package's own.
 """
 
 import json
-import resource
 import sys
 import time
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from volumen.config.schema import Config
 from volumen.losses import PRECOMPUTE
 from volumen.runtime import choose_device, choose_precision, proc_status, tune_allocator
+from volumen.system.memory import limit_growth, peak_bytes
 from volumen.training.objective import build_objective
 from volumen.training.state import fresh_state
 from volumen.training.step import training_step
@@ -67,8 +67,7 @@ def _limit(room_bytes: int) -> None:
     """
     sizes = proc_status("VmData", "VmRSS")
     if sizes:
-        most = sizes["VmData"] + max(room_bytes - sizes["VmRSS"], 0)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        limit_growth(sizes["VmData"] + max(room_bytes - sizes["VmRSS"], 0))
 
 
 def _steps(config: Config, batch: int, share: float, device: torch.device) -> dict[str, Any]:
@@ -109,7 +108,7 @@ def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     status = proc_status("VmHWM")  # unlike ru_maxrss it does not know the parent's peak
-    return status.get("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return status.get("VmHWM") or peak_bytes()
 
 
 if __name__ == "__main__":

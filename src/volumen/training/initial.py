@@ -1,0 +1,81 @@
+"""A training that begins with the weights of another run or of a bundle (`model.initial_weights`)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from volumen.config.model import Model
+from volumen.errors import UserError
+from volumen.inference.bundle import read_bundle
+from volumen.inference.predictor import weights_identity
+from volumen.models.shapes import difference, tensors_of
+from volumen.system.output import counted
+from volumen.training.checkpoint import load_trained
+from volumen.training.saved import TrainedOn
+
+_MOST_DIFFERENCES = 3
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights, where they are from, and what they have learned from."""
+
+    weights: dict[str, Tensor]
+    source: str
+    sha256: str
+    trained_on: TrainedOn | None
+    """None where the source does not say, as bundles do not."""
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Ids of all cases that are known to have shaped them."""
+        known = self.trained_on
+        return () if known is None else tuple(sorted({*known.train, *known.before}))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run writes down of them."""
+        return {"source": self.source, "sha256": self.sha256, "learned_from": list(self.seen)}
+
+
+def initial_weights(config: Model) -> InitialWeights | None:
+    """The weights that a run begins with; None where they are drawn by its seed.
+
+    Args:
+        config: `config.model` of the run. Of a run folder the weights of the best checkpoint are taken.
+
+    Raises:
+        UserError: Neither a run nor a bundle of one network, a damaged one, or weights of another network; names the
+            first layers that differ.
+    """
+    source = config.initial_weights
+    if source is None:
+        return None
+    place = Path(source)
+    if not place.exists():
+        raise UserError(f"model.initial_weights: there is no {place}: give a run folder or a bundle")
+    model, trained_on = _network(place)
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
+    differing = difference(tensors_of(config), found, _MOST_DIFFERENCES)
+    if differing:
+        raise UserError(
+            f"model.initial_weights: {place} is another network than the configuration's model: {differing}; use the "
+            "model settings that it was trained with, or leave initial_weights out"
+        )
+    return InitialWeights(dict(model.state_dict()), source, weights_identity(model), trained_on)
+
+
+def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
+    if place.is_dir():
+        trained = load_trained(place)
+        return trained.model, trained.data
+    bundle = read_bundle(place)
+    if len(bundle.members) != 1:
+        raise UserError(
+            f"model.initial_weights: {place} holds {counted(len(bundle.members), 'network')}, a training begins "
+            "with one: give "
+            "a run folder, or a bundle of one run"
+        )
+    return bundle.model(), None
