@@ -4,8 +4,7 @@ These are the numbers a training log needs: counted over labelled voxels only, w
 model predicts too much or too little.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,12 +135,3 @@ def summarise(values: Iterable[float], bins: int = 10) -> Summary:
         counts=tuple(int(count) for count in counts),
         edges=tuple(float(edge) for edge in edges),
     )
-
-
-def standard_error(values: Sequence[float]) -> float:
-    """Standard error of the mean of one number per case; NaN with one case, which says nothing about its noise.
-
-    Of paired differences it is the noise of a comparison on the same cases.
-    """
-    numbers = np.array(values, np.float64)
-    return float(numbers.std(ddof=1) / math.sqrt(numbers.size)) if numbers.size > 1 else math.nan
