@@ -46,6 +46,7 @@ def train(
     from volumen.config import load_config
     from volumen.errors import EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
+    from volumen.reporting.words import number
     from volumen.training import parse_duration, run_training
 
     source = Path(config)
@@ -68,7 +69,8 @@ def train(
             audited=audited,
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
-    best = f"best {settings.training.selection_metric} {outcome.best_metric:.4f} in epoch {outcome.best_epoch + 1}"
+    metric, value = settings.training.selection_metric, number(outcome.best_metric, ".4f")
+    best = f"best {metric} {value} in epoch {outcome.best_epoch + 1}"
     typer.echo(
         f"{outcome.state} after {outcome.epochs} epoch{'s' * (outcome.epochs != 1)}; "
         + (best if outcome.best_epoch >= 0 else "not validated yet")

@@ -89,6 +89,7 @@ def measure_noise(
         held_out: Ids of the held-out cases; up to three are looked at.
         objective: For the noise of the validation loss; None leaves it out, for terms that cost seconds.
     """
+    held_out = [name for name in held_out if dataset.case(name).surface_voxels] or held_out
     picks = np.unique(np.linspace(0, len(held_out) - 1, CASES).round().astype(int)).tolist()
     protocol = config.training.validation
     repeats = REPEATS if isinstance(protocol, CropValidation) and protocol.fresh else 1

@@ -9,6 +9,7 @@ from volumen.metrics.leaderboard import (
     leaderboard_without_matching_tunnels,
 )
 from volumen.metrics.overlap import Overlap, Summary, overlap, summarise
+from volumen.metrics.ratios import mean_of_known, ratio
 from volumen.metrics.surface_dice import surface_dice
 from volumen.metrics.topology import TopoScore, topo_score
 from volumen.metrics.voi import VoiScore, voi_score
@@ -27,7 +28,9 @@ __all__ = [
     "leaderboard_curve",
     "leaderboard_without_matching_tunnels",
     "mean_and_noise",
+    "mean_of_known",
     "overlap",
+    "ratio",
     "standard_error",
     "summarise",
     "surface_dice",

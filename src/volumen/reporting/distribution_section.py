@@ -18,6 +18,7 @@ from volumen.reporting.distribution_charts import (
 from volumen.reporting.distribution_table import change_text, mean_text, no_operating_point, score_text
 from volumen.reporting.evaluation_section import html_list, html_table, shown_cases, slices_anchor
 from volumen.reporting.markup import NOTHING, Markup, html, joined
+from volumen.reporting.words import number
 
 LEAST_POINTS = 2.0  # the scale of over- and underestimation reaches so far at least: less is not to look like much
 
@@ -54,7 +55,7 @@ def _operating_points(evaluation: Evaluation) -> Markup:
     missing = no_operating_point(evaluation)
     note = f"{missing[0].upper()}{missing[1:]}. " if used is None else ""
     note += "Labelled voxels of all cases together, by the threshold alone, to the nearest hundredth. "
-    note += f"Expected calibration error {counts.calibration_error:.3f}."
+    note += f"Expected calibration error {number(counts.calibration_error)}."
     headings = ("operating point", "threshold", "precision", "recall", "Dice", "surface %")
     return html('<h3>Operating point</h3>{}<p class="note">{}</p>', html_table(headings, rows, texts=1), note)
 
@@ -62,16 +63,17 @@ def _operating_points(evaluation: Evaluation) -> Markup:
 def _operating(name: str, point: Operating) -> Markup:
     values = (
         f"{point.threshold:.2f}",
-        f"{point.precision:.3f}",
-        f"{point.recall:.3f}",
-        f"{point.dice:.3f}",
-        f"{100 * point.predicted_share:.2f}",
+        number(point.precision),
+        number(point.recall),
+        number(point.dice),
+        number(100 * point.predicted_share, ".2f"),
     )
     return html("<tr><td>{}</td>{}</tr>", name, joined(html("<td class='n'>{}</td>", value) for value in values))
 
 
 def _charts(evaluation: Evaluation, slices: Collection[str]) -> Markup:
-    cases, counts, span = evaluation.cases, evaluation.probability_counts, evaluation.label_range
+    counts, span = evaluation.probability_counts, evaluation.label_range
+    cases = [case for case in evaluation.cases if not math.isnan(case.values["true_share"])]  # something is labelled
     predicted, true = ([100 * case.values[name] for case in cases] for name in ("predicted_share", "true_share"))
     shown = {case.id for case in shown_cases(evaluation, slices)}
     charts = [

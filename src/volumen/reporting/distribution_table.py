@@ -10,6 +10,7 @@ from volumen.experiments.distribution import Operating
 from volumen.experiments.scoring import Evaluation
 from volumen.experiments.step_scores import FEATURES, StepEffect
 from volumen.reporting.console import plain_table
+from volumen.reporting.words import number
 
 STEP_HEADINGS = ("step", "added", "removed", *FEATURES, "score")
 
@@ -36,15 +37,15 @@ def distribution_lines(evaluation: Evaluation) -> list[str]:
     return [
         first,
         operating_line("threshold of best Dice", counts.best_dice),
-        f"calibration error {error:.3f}: probabilities are {100 * error:.1f} percentage points off on average",
+        f"calibration error {number(error)}: probabilities are off by {number(100 * error, '.1f')} points on average",
     ]
 
 
 def operating_line(name: str, point: Operating) -> str:
     """A threshold and what it gives on the voxels of all cases together."""
     return (
-        f"{name} {point.threshold:.2f}: precision {point.precision:.3f}, recall {point.recall:.3f}, "
-        f"Dice {point.dice:.3f}, surface {100 * point.predicted_share:.2f} %"
+        f"{name} {point.threshold:.2f}: precision {number(point.precision)}, recall {number(point.recall)}, "
+        f"Dice {number(point.dice)}, surface {number(100 * point.predicted_share, '.2f')} %"
     )
 
 

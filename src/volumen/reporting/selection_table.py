@@ -7,6 +7,7 @@ from rich.console import Console
 from volumen.experiments.selecting import Choice
 from volumen.metrics.comparison import NOISE_ERRORS
 from volumen.reporting.console import plain_table
+from volumen.reporting.words import number
 
 
 def print_choice(choice: Choice, console: Console) -> None:
@@ -18,8 +19,10 @@ def print_choice(choice: Choice, console: Console) -> None:
     for one in choice.selection.candidates:
         noise = "?" if math.isnan(one.noise) else f"{NOISE_ERRORS * one.noise:.4f}"
         difference = "chosen" if one is choice.selection.chosen else f"{one.difference:+.4f} ± {noise}"
-        share = f"{100 * one.predicted_share:.2f}"
-        table.add_row(one.name, f"{one.score:.4f}", f"{one.dice:.4f}", share, "yes" if one.sound else "no", difference)
+        share = number(100 * one.predicted_share, ".2f")
+        table.add_row(
+            one.name, f"{one.score:.4f}", number(one.dice, ".4f"), share, "yes" if one.sound else "no", difference
+        )
     console.print(table)
     for line in _lines(choice):
         console.print(line, markup=False, soft_wrap=True)
