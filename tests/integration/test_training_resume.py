@@ -180,8 +180,8 @@ def test_the_mistakes_of_starting_and_resuming(prepared, tmp_path):
     run_training(config, tmp_path / "run", SilentDisplay())
     with pytest.raises(UserError, match="exists already: go on with it by --resume"):
         run_training(config, tmp_path / "run", SilentDisplay())
-    with pytest.raises(UserError, match=r"another configuration \(training\.epochs 1 -> 2\)"):
-        run_training(configuration(prepared, "training.epochs=2"), tmp_path / "run", SilentDisplay(), resume=True)
+    with pytest.raises(UserError, match=r"another configuration \(seed 0 -> 2\)"):
+        run_training(configuration(prepared, "training.epochs=1", "seed=2"), tmp_path / "run", SilentDisplay(), resume=True)
     with pytest.raises(UserError, match="is not a run folder"):
         run_training(config, tmp_path / "elsewhere", SilentDisplay(), resume=True)
     with pytest.raises(UserError, match="fold 7 does not exist"):

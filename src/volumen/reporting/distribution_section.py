@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from itertools import compress
 
 from volumen.experiments.distribution import Operating, Verdict, tolerated_shares
 from volumen.experiments.scoring import Evaluation
@@ -73,7 +74,9 @@ def _operating(name: str, point: Operating) -> Markup:
 
 def _charts(evaluation: Evaluation, slices: Collection[str]) -> Markup:
     counts, span = evaluation.probability_counts, evaluation.label_range
-    cases = [case for case in evaluation.cases if not math.isnan(case.values["true_share"])]  # something is labelled
+    names = ("predicted_share", "true_share", "overestimation_points")
+    known = [not any(math.isnan(case.values[name]) for name in names) for case in evaluation.cases]
+    cases = [*compress(evaluation.cases, known)]  # those with labelled voxels
     predicted, true = ([100 * case.values[name] for case in cases] for name in ("predicted_share", "true_share"))
     shown = {case.id for case in shown_cases(evaluation, slices)}
     charts = [
