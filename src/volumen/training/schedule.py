@@ -60,7 +60,8 @@ def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: float, ste
         warmup = fitted_warmup(schedule, planned_epochs, steps_per_epoch)
         progress = min(max((epoch - warmup) / max(planned_epochs - warmup, 1e-9), 0.0), 1.0)
         return float((1.0 - progress) ** schedule.power)
-    rising = _whole(schedule.rising_share * planned_epochs, steps_per_epoch) / planned_epochs
+    room = max(planned_epochs - 2 / steps_per_epoch, 0.0)  # a step comes after the highest one
+    rising = _whole(min(schedule.rising_share * planned_epochs, room), steps_per_epoch) / planned_epochs
     return _one_cycle(schedule, rising, min(epoch / planned_epochs, 1.0))
 
 
