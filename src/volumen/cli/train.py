@@ -58,7 +58,7 @@ def train(
     settings = loaded.config
     folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
     budget = None if time_budget is None else parse_duration(time_budget)
-    audited = None if resume else _audit(loaded, folder, accept or [], quiet=quiet)
+    audited = None if resume else _audit(loaded, folder, accept or [], budget, quiet=quiet)
     with SilentDisplay() if quiet else TrainingDisplay() as display:
         outcome = run_training(
             settings,
@@ -78,12 +78,16 @@ def train(
     if outcome.state == "stopped":
         typer.echo(f"go on with: volumen train {folder} --resume")
         return EXIT_INTERRUPTED
+    if outcome.state == "out_of_time":
+        typer.echo(f"longer: volumen train {folder} --resume --time-budget MORE, earlier sittings included")
     typer.echo(f"run folder: {folder}")
     typer.echo(f"next: volumen evaluate {folder}")
     return 0
 
 
-def _audit(loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], *, quiet: bool) -> "Audited":
+def _audit(
+    loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], budget: float | None, *, quiet: bool
+) -> "Audited":
     """The quick audit of a new run; what it finds is printed, and what stops the run is refused."""
     from volumen.cli.progress import progress_bar
     from volumen.doctor.audit.preflight import audit_first
@@ -106,5 +110,5 @@ def _audit(loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], *,
         if not quiet:
             print_findings(report, console_for())
 
-    with progress_bar("audit", "checks") as progress:
-        return audit_first(loaded, accepted, progress=progress, report=show)
+    with progress_bar("audit", "checks", plain=not quiet) as progress:
+        return audit_first(loaded, accepted, budget_seconds=budget, progress=progress, report=show)

@@ -12,6 +12,7 @@ from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.effective import check_effective
 from volumen.doctor.audit.inert import Examination, examine, findings_of
 from volumen.doctor.findings import Finding, Severity
+from volumen.training.schedule import WARMUP_SHARE
 
 WEIGHTS = ("loss.terms.*.weight", "loss.curriculum.*.weights.*")
 
@@ -25,6 +26,7 @@ class Dead(NamedTuple):
     severity: Severity = Severity.warn
     covers: tuple[str, ...] = ()
     """Patterns of other keys that do nothing for the same reason."""
+    how: str = "can never act"
 
 
 def check_liveness(context: Context) -> Iterator[Finding]:
@@ -33,7 +35,7 @@ def check_liveness(context: Context) -> Iterator[Finding]:
         yield Finding(
             code="P6",
             severity=dead.severity,
-            title=f"{dead.key} can never act",
+            title=f"{dead.key} {dead.how}",
             evidence=dead.reason,
             causes=("another setting was changed since", "the setting belongs to something that is switched off"),
             remedies=(dead.remedy,),
@@ -117,17 +119,19 @@ def _training(config: Config) -> Iterator[Dead]:
 def _schedule(config: Config) -> Iterator[Dead]:
     schedule, epochs = config.schedule, config.training.epochs
     warmup = getattr(schedule, "warmup_epochs", 0)
-    if warmup >= epochs:
+    fitted = WARMUP_SHARE * epochs
+    if warmup > fitted:
         yield Dead(
-            "schedule.kind",
-            f"warm-up takes {warmup} of {epochs} epochs",
-            "shorten schedule.warmup_epochs",
-            covers=tuple(f"schedule.{name}" for name in type(schedule).model_fields if name != "warmup_epochs"),
+            "schedule.warmup_epochs",
+            f"{warmup} epochs of warm-up in a run of {epochs}: it takes a third of the run, {fitted:.2g}",
+            "shorten schedule.warmup_epochs, or plan more epochs",
+            Severity.note,
+            how="is shortened",
         )
     if isinstance(schedule, CosineWarmRestarts) and schedule.period_epochs + warmup >= epochs:
         yield Dead(
             "schedule.period_factor",
-            f"the first period of {schedule.period_epochs} epochs does not end within {epochs}",
+            f"the first period of {schedule.period_epochs} epochs does not end within {epochs}: it ends with the run",
             "a shorter period, or schedule.kind: polynomial",
         )
     validations = epochs // config.training.validate_every_epochs
@@ -188,4 +192,5 @@ LIVENESS = Check(
     ),
     remedy="Change the setting or leave it out; a term of weight 0 costs nothing and is only noted.",
     run=check_liveness,
+    seconds=10.0,
 )
