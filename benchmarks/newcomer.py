@@ -3,8 +3,8 @@
     ./run bench newcomer [--seed 0] [--budget 60s] [--data FOLDER] [--folder FOLDER]
 
 Six phantom volumes of 30 x 64 x 64 to 64 x 64 x 64 voxels, as people bring them: grey values, compression, label
-values, masked parts, tables and the files that systems leave are drawn by the seed; or a data set of your own. Three more
-volumes (with --data: the training volumes) are never shown to a training and are what IMAGES and TEST_IMAGES stand for.
+values, masked parts, tables and the files that systems leave are drawn by the seed; or a data set of your own. Three
+more volumes (with --data: the training volumes) are never shown to a training: IMAGES and TEST_IMAGES stand for them.
 Every command has to end with exit code 0 and one that recommends a post-processing is held against the run's own on the
 volumes held back. The commands' words are in FOLDER/transcript.txt, to be read. Exit code 1 where something is wrong.
 """

@@ -25,8 +25,8 @@ from volumen.experiments.bundles import bundle_runs
 from volumen.experiments.out_of_fold import Source
 from volumen.experiments.predicting import Opened, open_predictor, predict_case
 from volumen.experiments.tuned_files import tune_runs
-from volumen.experiments.tuning import RAW, mean_and_noise
-from volumen.metrics import leaderboard
+from volumen.experiments.tuning import RAW
+from volumen.metrics import leaderboard, mean_and_noise
 from volumen.postprocess import apply_pipeline, describe
 from volumen.runtime import cpu_description, tune_allocator
 

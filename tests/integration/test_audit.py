@@ -65,6 +65,17 @@ def test_a_healthy_run_on_real_volumes_is_left_in_peace(real, seed) -> None:
     assert grave(found) == [], [finding.evidence for finding in found]
 
 
+@pytest.mark.parametrize(
+    ("declared", "stops"),
+    [("2: ignore, 3: ignore", True), ("2-9: ignore", False), ("others: ignore", False)],
+)
+def test_many_values_of_one_meaning_are_declared_by_a_range(raw, tmp_path, declared, stops) -> None:
+    (tmp_path / "meanings.yaml").write_text(f"labels: {{0: background, 1: surface, {declared}}}\n")
+    out, meanings = tmp_path / "prepared", str(tmp_path / "meanings.yaml")
+    assert volumen(["prepare", str(raw), "--out", str(out), "--meanings", meanings]) == 0
+    assert ("P1" in [finding.code for finding in findings(out, only="P1")]) == stops
+
+
 def test_unlabelled_voxels_taken_for_surface_are_seen(raw, tmp_path) -> None:
     meanings = tmp_path / "wrong.yaml"
     meanings.write_text("labels: {0: background, 1: surface, 2: surface}\n")

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from volumen.data.phantom import write_phantom_dataset
 from volumen.errors import UserError
 from volumen.reporting.terminal import SilentDisplay
 from volumen.training import Outcome, load_for_inference, read_metrics, run_training
-from volumen.training.run_folder import open_run
+from volumen.training.run_folder import open_run, run_config
 
 TIMES = {"seconds", "loader_seconds", "memory_gb", "run", "trusted"}
 
@@ -180,8 +182,10 @@ def test_the_mistakes_of_starting_and_resuming(prepared, tmp_path):
     run_training(config, tmp_path / "run", SilentDisplay())
     with pytest.raises(UserError, match="exists already: go on with it by --resume"):
         run_training(config, tmp_path / "run", SilentDisplay())
-    with pytest.raises(UserError, match=r"another configuration \(training\.epochs 1 -> 2\)"):
-        run_training(configuration(prepared, "training.epochs=2"), tmp_path / "run", SilentDisplay(), resume=True)
+    with pytest.raises(UserError, match=r"another configuration \(seed 0 -> 2\)"):
+        run_training(
+            configuration(prepared, "training.epochs=1", "seed=2"), tmp_path / "run", SilentDisplay(), resume=True
+        )
     with pytest.raises(UserError, match="is not a run folder"):
         run_training(config, tmp_path / "elsewhere", SilentDisplay(), resume=True)
     with pytest.raises(UserError, match="fold 7 does not exist"):
@@ -196,3 +200,75 @@ def test_a_time_budget_plans_the_epochs_and_the_schedule_ends_with_them(prepared
     assert 1 <= outcome.epochs < 500
     last = [record for record in read_metrics(tmp_path / "run") if record["kind"] == "train"][-1]
     assert last["learning_rate"] < config.optimiser.learning_rate
+
+
+def events_of(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (run / "events.jsonl").read_text().splitlines()
+    return [event for line in lines if (event := json.loads(line))["kind"] == kind]
+
+
+CHANGES = {
+    "training.epochs=5": True,
+    "training.early_stopping={patience: 3}": True,
+    "device=cpu": True,
+    "precision=fp32": True,
+    "data.workers=1": True,
+    "name=other": True,
+    "experiment.hypothesis=longer is better": True,
+    "inference.engine=torch": True,
+    "seed=5": False,
+    "training.selection_metric=voi": False,
+    "optimiser.learning_rate=2e-3": False,
+    "schedule={kind: constant}": False,
+    "data.batch=1": False,
+    "postprocessing.steps=[{kind: threshold, level: 0.4}]": False,
+    "training.gradient_clip=3.0": False,
+}
+
+
+def test_what_changes_on_resume_is_applied_and_said_or_refused_by_name(prepared, tmp_path):
+    """Drawn: several changes at once are refused if one of them is, and that one is named."""
+    run, left = tmp_path / "run", dict(CHANGES)
+    run_training(configuration(prepared), run, StopAt(2))
+    random = np.random.default_rng(3)
+    while left:
+        drawn = [str(one) for one in random.choice(list(left), size=min(2, len(left)), replace=False)]
+        config = configuration(prepared, *drawn)
+        refused = [one.partition("=")[0].split(".steps")[0] for one in drawn if not CHANGES[one]]
+        if refused:
+            with pytest.raises(UserError, match=r"another configuration .* may change") as error:
+                run_training(config, run, SilentDisplay(), resume=True)
+            assert all(key in str(error.value) for key in refused)
+        else:
+            again = tmp_path / f"copy {len(left)}"
+            shutil.copytree(run, again)
+            assert run_training(config, again, SilentDisplay(), resume=True).state == "finished"
+            (said,) = events_of(again, "changed")
+            assert all(one.partition("=")[0].split(".early")[0] in str(said) for one in drawn)
+            assert run_config(again) == config
+        for one in drawn if all(CHANGES[one] for one in drawn) else [one for one in drawn if not CHANGES[one]]:
+            left.pop(one)
+
+
+def test_a_finished_run_goes_on_with_more_epochs_or_a_larger_budget(prepared, tmp_path):
+    run = tmp_path / "run"
+    run_training(configuration(prepared, "training.epochs=1"), run, SilentDisplay())
+    with pytest.raises(UserError, match="leaves room for no step"):
+        run_training(configuration(prepared, "training.epochs=3"), run, SilentDisplay(), resume=True,
+                     time_budget_seconds=1e-3)  # fmt: skip
+    longer = configuration(prepared, "training.epochs=3")
+    assert run_training(longer, run, SilentDisplay(), resume=True).epochs == 3
+    rates = [record["learning_rate"] for record in read_metrics(run) if record["kind"] == "train"]
+    assert len(rates) == 3
+    assert rates[1] > rates[2]
+    assert [event["planned"] for event in events_of(run, "planned_steps")] == [9]
+    with pytest.raises(UserError, match=r"has done 3 epochs, training\.epochs is 2"):
+        run_training(configuration(prepared, "training.epochs=2"), run, SilentDisplay(), resume=True)
+    endless = configuration(prepared, "training.epochs=500")
+    outcome = run_training(endless, run, SilentDisplay(), resume=True, time_budget_seconds=weights(run)["seconds"] + 3)
+    assert outcome.state == "out_of_time"
+    assert 3 < outcome.epochs < 500
+    assert weights(run)["budget_seconds"] is not None
+    more = run_training(endless, run, SilentDisplay(), resume=True, time_budget_seconds=weights(run)["seconds"] + 2)
+    assert more.epochs > outcome.epochs
+    assert run_config(run) == endless

@@ -91,6 +91,22 @@ def test_declared_values_become_their_codes(codes: np.ndarray, order: list[int],
     np.testing.assert_array_equal(to_canonical(stored, meanings), codes)
 
 
+@given(labels, st.lists(st.integers(2, 200), min_size=3, max_size=3, unique=True), st.booleans())
+def test_ranges_mean_what_their_values_mean_one_by_one(codes: np.ndarray, ends: list[int], rest: bool) -> None:
+    """A value by itself goes before a range, and a range before the others."""
+    low, alone, high = sorted(ends)
+    single = {0: 0, alone: 2} | ({} if rest else {value: 1 for value in range(low, high + 1) if value != alone})
+    ranges = {"others": 1} if rest else {f"{low}-{high}": 1}
+    meanings = LabelMeanings({0: 0, alone: 2}, ranges=ranges)
+    stored = np.choose(codes, [0, low, alone]).astype(np.uint8)
+    np.testing.assert_array_equal(to_canonical(stored, meanings), codes)
+    values = range(1, 201) if rest else range(low - 1, high + 2)
+    expected = {value: {0: 0, alone: 2}.get(value, 1) for value in values} if rest else single
+    assert {value: code for value in values if (code := meanings.code_of(value)) is not None} == {
+        value: code for value, code in expected.items() if value in values
+    }
+
+
 @given(labels)
 def test_an_undeclared_value_is_an_error(codes: np.ndarray) -> None:
     codes.flat[0] = 77

@@ -116,6 +116,21 @@ def test_meanings_from_elsewhere(dataset: Path, tmp_path: Path) -> None:
     assert result.code == 0
 
 
+@pytest.mark.parametrize("declared", ["1-40: surface", "others: surface"])
+def test_sheets_that_were_numbered_are_declared_by_a_range(dataset: Path, tmp_path: Path, declared: str) -> None:
+    """Instance labels 1 ... N are surface all of them, and the manifest says so again."""
+    label = volume(0)[1]
+    label[label == 1] = 1 + np.arange(np.count_nonzero(label == 1)) % 40
+    label[label == 2] = 7
+    save(dataset / "train_labels" / "11.tif", np.where(volume(0)[1] == 2, 99, label).astype(np.uint8))
+    (dataset / "dataset.yaml").write_text(f"labels: {{0: background, 99: ignore, {declared}, 2: ignore}}\n")
+    assert command("prepare", dataset, "--out", tmp_path / "prepared").code == 0
+    prepared = PreparedDataset.open(tmp_path / "prepared")
+    np.testing.assert_array_equal(np.asarray(prepared.label("11")) == 2, (label == 2) | (volume(0)[1] == 2))
+    assert declared.replace(":", "") in prepared.meanings.written
+    assert prepared.meanings.code_of(40) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -132,6 +147,9 @@ def test_meanings_from_elsewhere(dataset: Path, tmp_path: Path) -> None:
         ("labels: {0: [background], 1: surface}\n", "value 0 means ['background'], expected one of"),
         ("labels: {0: background, 1: surface}\nspacing_um: .inf\n", "spacing_um must be one positive number"),
         ("- 0\n", "expected a mapping"),
+        ("labels: {0: background, 40-1: surface}\n", "the range 40-1 ends before it begins"),
+        ("labels: {0: background, 1-40: surface, 30-50: ignore}\n", "the ranges 1-40 and 30-50 overlap"),
+        ("labels: {0: background, 1-: surface}\n", "'1-' is not a whole number that a label can hold, a range such as"),
     ],
 )
 def test_bad_meanings_are_refused(dataset: Path, text: str, message: str) -> None:

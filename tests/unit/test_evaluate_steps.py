@@ -85,8 +85,10 @@ def test_a_loss_within_two_standard_errors_is_called_noise() -> None:
     assert effects[1].sentence == "the step close lowers the leaderboard score by 0.0067 ± 0.0145 over 3 held-out " \
         "volumes: within the noise"  # fmt: skip
     assert effects[0].sentence == ""  # the step that decides has nothing before it
-    (_, sure) = step_effects([steps(0.5, 0.4), steps(0.6, 0.5)])
+    (_, sure) = step_effects([steps(0.5, 0.4), steps(0.6, 0.5), steps(0.7, 0.6)])
     assert not sure.within_noise
+    (_, chance) = step_effects([steps(0.5, 0.4), steps(0.6, 0.5)])
+    assert "2 volumes do not tell whether that is noise" in chance.sentence
     (_, single) = step_effects([steps(0.5, 0.4)])
     assert math.isnan(single.noise or 0.0)
     assert single.within_noise

@@ -135,7 +135,7 @@ def test_nothing_predicted_at_all_still_has_a_curve() -> None:
     counts = ProbabilityCounts((100, *[0] * 99), (20, *[0] * 99))
     chart = precision_recall_chart(counts.curve, counts.best_dice, counts.at(0.5))
     nested(chart)
-    assert "surface 0.0 %" in chart
+    assert "in use, finds nothing" in chart
     assert counts.at(0.0) == counts.curve[0]
     assert counts.at(1.0) == counts.curve[99]
 

@@ -81,8 +81,8 @@ def ensemble(
     tune_process()
 
     from volumen.config.fragments import postprocessing_override
-    from volumen.experiments.bundles import bundle_runs
-    from volumen.experiments.ensembling import families_of, weigh, work_folder_of
+    from volumen.experiments.bundles import bundle_runs, refuse_different
+    from volumen.experiments.ensembling import common_cases, families_of, weigh, work_folder_of
     from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
     from volumen.reporting.bundle_table import print_bundle, print_weighed
     from volumen.reporting.console import console_for
@@ -93,7 +93,12 @@ def ensemble(
     _refuse_place(out, overwrite)
     sources, place = [Source.of(text) for text in runs], work or work_folder_of(out)
     overrides = (*postprocessing_override(postprocessing), *(override or ()))
-    check_sources(sources)
+    known = check_sources(sources)
+    configs = {name: override_prediction(one.config, overrides, f"of {name}") for name, one in known.items()}
+    refuse_different(configs)
+    families = families_of(sources, {name: one.config for name, one in known.items()})
+    common_cases({name: one.data.validation for name, one in known.items()}, families)
+    del known
     writable_file(out, "choose another --out, or make it writable")
     writable_folder(place, "choose another --work, or make it writable")
     with hold(place, "ensemble"), progress_bar("reading", "done") as progress:
@@ -105,9 +110,8 @@ def ensemble(
             progress=progress,
             warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
-        config = override_prediction(found.configs[sources[0].name], overrides, f"of {sources[0].run}")
-        families = families_of(sources, found.configs)
-        weighed = weigh(found.cases, families, config.postprocessing, mean=mean.value, progress=progress)
+        settings = configs[sources[0].name].postprocessing
+        weighed = weigh(found.cases, families, settings, mean=mean.value, progress=progress)
         made = bundle_runs(
             sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides, dataset=dataset
         )

@@ -1,12 +1,21 @@
-"""A progress bar on a terminal's standard error; nothing in a pipe, where it would only be noise."""
+"""A progress bar on a terminal's standard error; in a pipe, where that would only be noise, a line now and then."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+PLAIN_EVERY_SECONDS = 10.0
+
 
 @contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar while the block runs; it is moved by calling what this yields with a name, what is done, the total."""
+def progress_bar(title: str, unit: str, *, plain: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar while the block runs; it is moved by calling what this yields with a name, what is done, the total.
+
+    Args:
+        title: What goes on.
+        unit: What is counted.
+        plain: In a pipe say every so many seconds what goes on.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from volumen.reporting.console import PlainConsole
@@ -18,7 +27,13 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[str, int, int], No
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
 
+        said = time.monotonic()
+
         def show(name: str, done: int, of: int) -> None:
+            nonlocal said
             bar.update(task, description=printable(name), completed=done, total=of)
+            if plain and not console.is_terminal and time.monotonic() - said > PLAIN_EVERY_SECONDS:
+                said = time.monotonic()
+                console.print(f"{title}: {printable(name)} ({done}/{of} {unit})", markup=False, soft_wrap=True)
 
         yield show

@@ -50,6 +50,7 @@ def train(
     from volumen.config import load_config
     from volumen.errors import EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
+    from volumen.reporting.words import number
     from volumen.training import parse_duration, run_training
 
     source = Path(config)
@@ -61,7 +62,7 @@ def train(
     settings = loaded.config
     folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
     budget = None if time_budget is None else parse_duration(time_budget)
-    audited = None if resume else _audit(loaded, folder, accept or [], quiet=quiet)
+    audited = None if resume else _audit(loaded, folder, accept or [], budget, quiet=quiet)
     with SilentDisplay() if quiet else TrainingDisplay() as display:
         outcome = run_training(
             settings,
@@ -72,7 +73,8 @@ def train(
             audited=audited,
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
-    best = f"best {settings.training.selection_metric} {outcome.best_metric:.4f} in epoch {outcome.best_epoch + 1}"
+    metric, value = settings.training.selection_metric, number(outcome.best_metric, ".4f")
+    best = f"best {metric} {value} in epoch {outcome.best_epoch + 1}"
     say(
         f"{outcome.state} after {counted(outcome.epochs, 'epoch')}; "
         + (best if outcome.best_epoch >= 0 else "not validated yet")
@@ -80,12 +82,16 @@ def train(
     if outcome.state == "stopped":
         say(f"go on with: volumen train {folder} --resume")
         return EXIT_INTERRUPTED
+    if outcome.state == "out_of_time":
+        say(f"longer: volumen train {folder} --resume --time-budget MORE, earlier sittings included")
     say(f"run folder: {folder}")
     say(f"next: volumen evaluate {folder}")
     return 0
 
 
-def _audit(loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], *, quiet: bool) -> "Audited":
+def _audit(
+    loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], budget: float | None, *, quiet: bool
+) -> "Audited":
     """The quick audit of a new run; what it finds is printed, and what stops the run is refused."""
     from volumen.cli.progress import progress_bar
     from volumen.doctor.audit.preflight import audit_first
@@ -108,5 +114,5 @@ def _audit(loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], *,
         if not quiet:
             print_findings(report, console_for())
 
-    with progress_bar("audit", "checks") as progress:
-        return audit_first(loaded, accepted, progress=progress, report=show)
+    with progress_bar("audit", "checks", plain=not quiet) as progress:
+        return audit_first(loaded, accepted, budget_seconds=budget, progress=progress, report=show)

@@ -33,7 +33,8 @@ def tune(
 ) -> None:
     """Search thresholds and post-processing by the leaderboard score, on volumes that each run never saw.
 
-    Reports what the search gains on volumes that it did not see either. Writes postprocessing.yaml and tuning.json.
+    Reports what the search gains on volumes that it did not see either, and recommends only what beats the run's own
+    post-processing there by more than twice the noise. Writes postprocessing.yaml and tuning.json.
     """
     from volumen.runtime import tune_allocator
 
@@ -63,4 +64,4 @@ def tune(
         return
     print_tuning(report, console_for())
     say(f"written: {out / PIPELINE}, {out / RESULT}")
-    say(f"next: volumen bundle {' '.join(map(str, runs))} --out model.volumen --postprocessing {out / PIPELINE}")
+    say(f"next: {report.command(runs, which, override or (), out / PIPELINE)}")

@@ -57,6 +57,26 @@ def diff_configs(left: LoadedConfig[Any] | BaseModel, right: LoadedConfig[Any] |
     ]
 
 
+MAY_CHANGE: dict[str, str] = {
+    "name": "a name",
+    "experiment": "what the run is for",
+    "data.dataset": "a place: the data in it are the run's own, or it is refused",
+    "data.folds": "a place: the cases are the run's own, or it is refused",
+    "data.workers": "changes no sample",
+    "training.epochs": "a longer or a shorter run: the schedule is planned anew",
+    "training.early_stopping": "how long to wait",
+    "device": "another machine",
+    "precision": "another machine",
+    "inference.engine": "computes predictions, and no validation of a training",
+}
+"""What may change where a run is gone on with, keys or sections, and why; everything else makes another run of it."""
+
+
+def may_change(key: str) -> bool:
+    """Whether a run may be gone on with under another value of this key."""
+    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
+
+
 def _values(config: LoadedConfig[Any] | BaseModel) -> dict[str, Any]:
     model = config.config if isinstance(config, LoadedConfig) else config
     return flat_values(model)

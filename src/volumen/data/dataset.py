@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, LabelMeanings
+from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, WHOLE, LabelMeanings, range_of
 from volumen.data.normalise import IntensityStatistics
 from volumen.data.packed import Packed, PackedArray, Volume
 from volumen.errors import UserError
@@ -146,12 +146,14 @@ class PreparedDataset:
         manifest, path = _read_manifest(root), root / MANIFEST
         described = manifest.meanings
         cases = tuple(Case.from_json(entry, path) for entry in manifest.cases)
+        known = {key: CODES[name] for key, name in described.labels.items() if name in CODES}
         meanings = LabelMeanings(
-            codes={value: CODES[name] for value, name in described.labels.items() if name in CODES},
+            codes={int(key): code for key, code in known.items() if WHOLE.fullmatch(key)},
             spacing_um=described.spacing_um,
             description=described.description,
+            ranges={key: code for key, code in known.items() if range_of(key)},
         )
-        if len({case.id for case in cases}) < len(cases) or len(meanings.codes) < len(described.labels):
+        if len({case.id for case in cases}) < len(cases) or len(meanings.to_json()["labels"]) < len(described.labels):
             raise UserError(f"{path} is damaged (a case or a label value stands in it twice): {AGAIN}")
         recorded, source, notes = manifest.identity, manifest.source, manifest.notes
         if identity_of(meanings, cases) != recorded:
@@ -251,7 +253,7 @@ class PreparedDataset:
 
 @dataclass(frozen=True)
 class _Meanings:
-    labels: Mapping[int, str]
+    labels: Mapping[str, str]
     spacing_um: tuple[float, float, float] | None
     description: str
 

@@ -5,8 +5,9 @@ below, so that no other part of the package ever sees a foreign value. A value t
 "unlabelled" for surface is how a run can train for weeks on the wrong task.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,20 @@ CODES: dict[str, int] = {"background": BACKGROUND, "surface": SURFACE, "ignore":
 NAMES: dict[int, str] = {code: name for name, code in CODES.items()}
 
 
+OTHERS = "others"
+"""Stands for every value that is not declared otherwise."""
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # fits into 64 bits
+_RANGE = re.compile(rf"({WHOLE.pattern}) ?- ?({WHOLE.pattern})")
+
+
+def range_of(text: str) -> tuple[int, int] | None:
+    """First and last value of a range such as `1-40`, or of `others`; None for any other text."""
+    if text == OTHERS:
+        return -(2**63), 2**64 - 1
+    found = _RANGE.fullmatch(text)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
 @dataclass(frozen=True)
 class LabelMeanings:
     """The declared meaning of each value found in a data set's label files, with what else the data set says."""
@@ -29,17 +44,31 @@ class LabelMeanings:
     spacing_um: tuple[float, float, float] | None = None
     """Size of a voxel in micrometres, z y x."""
     description: str = ""
+    ranges: Mapping[str, int] = field(default_factory=dict)
+    """Canonical code by range of values (see `range_of`), such as the sheets of a labelling by instance."""
+
+    @property
+    def _by_width(self) -> list[tuple[int, int, int]]:
+        """Ranges with their codes, the widest first: `others` gives way to a range, and that to a value by itself."""
+        found = [(*bounds, code) for text, code in self.ranges.items() if (bounds := range_of(text))]
+        return sorted(found, key=lambda one: one[0] - one[1])
+
+    def code_of(self, value: int) -> int | None:
+        """Canonical code of a value; None where it is not declared."""
+        ranges = [code for low, high, code in self._by_width if low <= value <= high]
+        return self.codes.get(value, ranges[-1] if ranges else None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain mapping `{labels: {value: name}, spacing_um, description}`, as in `dataset.yaml`."""
-        labels = {str(value): NAMES[code] for value, code in sorted(self.codes.items())}
+        declared = (*sorted(self.codes.items()), *sorted(self.ranges.items()))
+        labels = {str(value): NAMES[code] for value, code in declared}
         spacing = None if self.spacing_um is None else list(self.spacing_um)
         return {"labels": labels, "spacing_um": spacing, "description": self.description}
 
     @property
     def written(self) -> str:
         """The declared values in one line, such as `0 background, 1 surface, 2 ignore`."""
-        return ", ".join(f"{value} {NAMES[code]}" for value, code in sorted(self.codes.items()))
+        return ", ".join(f"{value} {name}" for value, name in self.to_json()["labels"].items())
 
 
 def count_values(array: NDArray[np.integer[Any]]) -> dict[int, int]:
@@ -65,9 +94,11 @@ def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> ND
         ValueError: a value is not declared. `prepare` looks for such values first and names the file and the fix.
     """
     canonical = np.full(label.shape, 255, dtype=np.uint8)
+    for low, high, code in meanings._by_width:
+        canonical[(label >= low) & (label <= high)] = code
     for value, code in meanings.codes.items():
         canonical[label == value] = code
     if np.any(canonical == 255):
-        strange = sorted(set(count_values(label)) - set(meanings.codes))
+        strange = sorted(value for value in count_values(label) if meanings.code_of(value) is None)
         raise ValueError(f"label values {strange} are not declared (declared: {meanings.written})")
     return canonical

@@ -5,15 +5,14 @@ the values found are shown with a proposal, and a human says yes.
 """
 
 import difflib
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from volumen.config.describe import short_text
 from volumen.config.documents import read_tree
 from volumen.config.problems import Problem
-from volumen.data.labels import CODES, NAMES, LabelMeanings
+from volumen.data.labels import CODES, NAMES, OTHERS, WHOLE, LabelMeanings, range_of
 from volumen.errors import UserError
 from volumen.system.output import counted
 
@@ -23,7 +22,6 @@ EXAMPLE = "labels: {0: background, 1: surface, 2: ignore}"
 KEYS = ("labels", "spacing_um", "description")
 LARGEST_SPACING_UM = 1e6
 """A voxel of a metre."""
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")  # fits into 64 bits
 _MOST = 20  # of anything, in a message
 _MOST_LINES = 256  # of a proposal
 
@@ -40,11 +38,11 @@ def read_meanings(path: Path) -> LabelMeanings:
     meanings = LabelMeanings({})
     if tree is not None and isinstance(record := tree.plain(), dict):
         problems += [_unknown_key(key) for key in record if key not in KEYS]
-        codes = _codes(record.get("labels"), problems)
+        codes, ranges = _codes(record.get("labels"), problems)
         description = record.get("description") or ""
         if not isinstance(description, str):
             problems.append(f"description must be text, got {short_text(description)}")
-        meanings = LabelMeanings(codes, _spacing(record.get("spacing_um"), problems), str(description))
+        meanings = LabelMeanings(codes, _spacing(record.get("spacing_um"), problems), str(description), ranges)
     elif tree is not None:
         problems.append(f"expected a mapping such as {EXAMPLE}, got {short_text(tree.plain())}")
     if problems:
@@ -60,24 +58,43 @@ def _unknown_key(key: str) -> str:
     )
 
 
-def _codes(labels: Any, problems: list[str]) -> dict[int, int]:
+def _codes(labels: Any, problems: list[str]) -> tuple[dict[int, int], dict[str, int]]:
+    """Codes by value, and by range."""
     if not isinstance(labels, dict) or not labels:
         problems.append(f"labels must map each value to its meaning, such as {EXAMPLE}")
-        return {}
+        return {}, {}
     codes: dict[int, int] = {}
+    ranges: dict[str, int] = {}
     for value, name in labels.items():
-        if not _WHOLE.fullmatch(value):
-            problems.append(f"labels: {short_text(value)} is not a whole number that a label can hold")
+        bounds = range_of(value)
+        if bounds is None and not WHOLE.fullmatch(value):
+            problems.append(
+                f"labels: {short_text(value)} is not a whole number that a label can hold, a range such as 1-40, or "
+                f"{OTHERS}"
+            )
         elif not isinstance(name, str) or name not in CODES:
             problems.append(f"labels: value {value} means {short_text(name)}, expected one of {', '.join(CODES)}")
-        else:
+        elif bounds is None:
             codes[int(value)] = CODES[name]
+        else:
+            ranges[value] = CODES[name]
+            problems += _range_problems(value, bounds, [other for other in ranges if other != value])
     problems.extend(
         f"labels: no value means {name}: declare one"
         for name in ("background", "surface")
         if name not in labels.values()
     )
-    return codes
+    return codes, ranges
+
+
+def _range_problems(text: str, bounds: tuple[int, int], others: list[str]) -> Iterator[str]:
+    low, high = bounds
+    if low > high:
+        yield f"labels: the range {text} ends before it begins"
+    for other in others:
+        first, last = range_of(other) or (0, -1)
+        if OTHERS not in (text, other) and low <= last and first <= high:
+            yield f"labels: the ranges {other} and {text} overlap"
 
 
 def _spacing(spacing: Any, problems: list[str]) -> tuple[float, float, float] | None:
@@ -131,5 +148,7 @@ def proposal_text(values: Mapping[int, int]) -> str:
         lines.append(f"  {value}: {meaning}{separator}{count / total:.2%} of all voxels")
     if len(values) > _MOST_LINES:
         lines.append(f"  # and {len(values) - _MOST_LINES} more: are these labels, or images?")
+    if proposal is None and len(values) > len(NAMES):
+        lines.append(f"  # sheets that were numbered: a range such as 1-40: surface, or {OTHERS}: surface")
     lines.append("# spacing_um: 7.91  # size of a voxel in micrometres, if known")
     return "\n".join(lines) + "\n"

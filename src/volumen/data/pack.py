@@ -121,9 +121,9 @@ def _label_problems(path: Path, values: Mapping[int, int], meanings: LabelMeanin
         f"{path} holds the value {value} in {count} voxels, declared are {meanings.written}: "
         f"declare it in dataset.yaml (labels: {{{value}: background | surface | ignore}}) or mend the file"
         for value, count in values.items()
-        if value not in meanings.codes
+        if meanings.code_of(value) is None
     ]
-    if not problems and all(meanings.codes[value] == IGNORE for value in values):
+    if not problems and all(meanings.code_of(value) == IGNORE for value in values):
         problems.append(f"{path}: every voxel is ignored, nothing can be learned from it: remove the case or label it")
     return problems
 

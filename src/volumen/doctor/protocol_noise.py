@@ -23,6 +23,7 @@ from volumen.data import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.experiments.edge_filters import hessian_sheetness
 from volumen.losses import CompositeLoss
+from volumen.metrics.comparison import NOISE_ERRORS
 from volumen.training.regions import Region, validation_regions
 from volumen.training.validate import loss_on_blocks, mask_metrics
 from volumen.training.watch import Watch
@@ -53,12 +54,12 @@ class Noise:
     @property
     def between_epochs(self) -> float:
         """The least difference of two validations of one run that is more than noise (two standard deviations)."""
-        return 2 * math.sqrt(2) * self.protocol
+        return NOISE_ERRORS * math.sqrt(2) * self.protocol
 
     @property
     def between_runs(self) -> float:
         """The least difference of two runs with the same held-out volumes that would be seen on other volumes too."""
-        return 2 * math.hypot(self.paired, math.sqrt(2) * self.protocol)
+        return NOISE_ERRORS * math.hypot(self.paired, math.sqrt(2) * self.protocol)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def measure_noise(
         held_out: Ids of the held-out cases; up to three are looked at.
         objective: For the noise of the validation loss; None leaves it out, for terms that cost seconds.
     """
+    held_out = [name for name in held_out if dataset.case(name).surface_voxels] or held_out
     picks = np.unique(np.linspace(0, len(held_out) - 1, CASES).round().astype(int)).tolist()
     protocol = config.training.validation
     repeats = REPEATS if isinstance(protocol, CropValidation) and protocol.fresh else 1

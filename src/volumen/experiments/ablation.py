@@ -7,7 +7,8 @@ from pathlib import Path
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.pipeline_scores import SCORES, Scorer
-from volumen.experiments.tuning import Tuned, groups_of, mean_and_noise
+from volumen.experiments.tuning import Tuned, groups_of
+from volumen.metrics import beats_noise, mean_and_noise
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,18 @@ class Ablation:
     """Mean score with the step less without it, over the cases of those searches."""
     noise: float
     """Standard error of the gain over the cases; NaN for one case."""
+    volumes: int
+    """Cases of those searches."""
 
     @property
     def harmful(self) -> bool:
         """The step lowers the score."""
         return self.gain < 0
+
+    @property
+    def within_noise(self) -> bool:
+        """Nothing can be said of the step."""
+        return not beats_noise(abs(self.gain), self.noise, self.volumes)
 
 
 def ablation(tuned: Tuned, cases: Sequence[HeldOut], folder: Path) -> tuple[Ablation, ...]:
@@ -41,7 +49,7 @@ def ablation(tuned: Tuned, cases: Sequence[HeldOut], folder: Path) -> tuple[Abla
                 scorer.score(search.pipeline, case_id) - scorer.score(without, case_id)
                 for case_id in groups[search.left_out]
             )
-    return tuple(Ablation(kind, searches[kind], *mean_and_noise(values)) for kind, values in gains.items())
+    return tuple(Ablation(kind, searches[kind], *mean_and_noise(values), len(values)) for kind, values in gains.items())
 
 
 def leave_out(settings: Postprocessing, number: int) -> Postprocessing:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
 from volumen.errors import UserError
 from volumen.experiments.edge_filters import gaussian_smoothing, gradient_magnitude, hessian_sheetness
-from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, overlap
+from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap
 
 Image = npt.NDArray[np.generic]
 Mask = npt.NDArray[np.uint8]
@@ -284,4 +284,4 @@ def _scored(
     cases: Sequence[Case],
 ) -> Baseline:
     per_case = {identity: score for (identity, _, _), score in zip(cases, scores, strict=True)}
-    return Baseline(name, objective, dict(parameters), mask_of, per_case, float(np.mean(scores)))
+    return Baseline(name, objective, dict(parameters), mask_of, per_case, mean_of_known(scores))

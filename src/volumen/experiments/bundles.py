@@ -1,6 +1,7 @@
 """From trained runs to a bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from volumen.config import diff_configs
@@ -59,27 +60,29 @@ def bundle_runs(
             "the runs were trained on data sets whose label values mean different things: bundle them apart"
         )
     config = members[0].config if members else Config.model_construct()
-    _refuse_different(members)
+    refuse_different({member.name: member.config for member in members})
     return write_bundle(out, members, mean=mean, config=config, labels=known[0] if known else {})
 
 
-def _refuse_different(members: Sequence[Member]) -> None:
-    """Members that would predict in different ways, which the bundle's one way would silently change."""
-    if not members:
-        return
-    config = members[0].config
-    for member in members[1:]:
-        if member.config.tile != config.tile:
+def refuse_different(configs: Mapping[str, Config]) -> None:
+    """Refuse members that would predict in different ways, which the bundle's one way would silently change.
+
+    Args:
+        configs: Of the members, by their names.
+
+    Raises:
+        UserError: They do; names the first difference and how to settle it.
+    """
+    for (first, config), (name, other) in product(list(configs.items())[:1], configs.items()):
+        if other.tile != config.tile:
             raise UserError(
-                f"{members[0].name} and {member.name} predict by different tiles, {list(config.tile)} and "
-                f"{list(member.config.tile)}: settle it with -o 'inference.tile={list(config.tile)}'"
+                f"{first} and {name} predict by different tiles, {list(config.tile)} and "
+                f"{list(other.tile)}: settle it with -o 'inference.tile={list(config.tile)}'"
             )
-        differing = [one for one in diff_configs(config, member.config) if one.key.split(".")[0] in HOW_TO_PREDICT]
+        differing = [one for one in diff_configs(config, other) if one.key.split(".")[0] in HOW_TO_PREDICT]
         if differing:
             keys = ", ".join(f"{one.key} ({one.left}, {one.right})" for one in differing)
-            raise UserError(
-                f"{members[0].name} and {member.name} predict differently: {keys}; settle it with -o KEY=VALUE"
-            )
+            raise UserError(f"{first} and {name} predict differently: {keys}; settle it with -o KEY=VALUE")
 
 
 def _labels(trained: Trained, run: Path, dataset: Path | None) -> dict[str, object]:

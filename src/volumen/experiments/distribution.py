@@ -4,6 +4,7 @@ A threshold is one point of a curve. The counts of voxels by predicted probabili
 give precision and recall at every threshold, the calibration of the probabilities and the share of surface at each.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from volumen.config.experiment import Criterion
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.experiments.evaluation_types import ByProbability, Judgement
+from volumen.metrics import mean_of_known, ratio
 
 BINS = 100
 CALIBRATION_BINS = 10
@@ -60,10 +62,10 @@ class ProbabilityCounts:
         return tuple(
             Operating(
                 threshold=number / BINS,
-                precision=_ratio(hit, hit + wrong),
-                recall=_ratio(hit, true),
-                dice=_ratio(2 * hit, hit + wrong + true),
-                predicted_share=_ratio(hit + wrong, valid),
+                precision=ratio(hit, hit + wrong),
+                recall=ratio(hit, true),
+                dice=ratio(2 * hit, hit + wrong + true),
+                predicted_share=ratio(hit + wrong, valid),
             )
             for number, (hit, wrong) in enumerate(zip(hits.tolist(), false.tolist(), strict=True))
         )
@@ -75,7 +77,7 @@ class ProbabilityCounts:
     @property
     def best_dice(self) -> "Operating":
         """The threshold with the best Dice of the pooled voxels."""
-        return max(self.curve, key=lambda point: point.dice)
+        return max(self.curve, key=lambda point: (not math.isnan(point.dice), point.dice))
 
     @cached_property
     def calibration(self) -> tuple["Reliability", ...]:
@@ -97,7 +99,7 @@ class ProbabilityCounts:
     def calibration_error(self) -> float:
         """Expected calibration error (Naeini et al. 2015): mean distance of predicted from observed, by voxels."""
         voxels = sum(one.voxels for one in self.calibration)
-        return sum(one.voxels * abs(one.predicted - one.observed) for one in self.calibration) / max(voxels, 1)
+        return ratio(sum(one.voxels * abs(one.predicted - one.observed) for one in self.calibration), voxels)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class Verdict:
         """The verdict for a person."""
         if self.value is None or self.reached is None:
             return f"{self.quantity} {self.target}: not a number of an evaluation; see the run's metrics"
+        if math.isnan(self.value):
+            return f"{self.quantity} {self.target}: missed, no volume gives it a value"
         value = f"{100 * self.value:.1f} %" if self.percent else f"{self.value:.3f}"
         return f"{self.quantity} {self.target}: {'reached' if self.reached else 'missed'}, {value}"
 
@@ -147,7 +151,9 @@ class Verdict:
     @classmethod
     def from_dict(cls, record: Judgement) -> "Verdict":
         """Inverse of `to_dict`."""
-        return cls(record["quantity"], record["target"], record["value"], record["reached"], record["percent"])
+        value, reached = record["value"], record["reached"]
+        value = math.nan if value is None and reached is not None else value  # which JSON cannot say
+        return cls(record["quantity"], record["target"], value, reached, record["percent"])
 
 
 def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Verdict, ...]:
@@ -181,8 +187,8 @@ def judge_share(shares: Mapping[str, float], labels: Sequence[float]) -> tuple[V
     """
     low, high = tolerated_shares(min(labels), max(labels))
     target = f"within {100 * low:.1f} to {100 * high:.1f} % (the labels' own range, a quarter wider)"
-    mean = float(np.mean(list(shares.values())))
-    outside = {case: share for case, share in shares.items() if not low <= share <= high}
+    mean = mean_of_known(shares.values())
+    outside = {case: share for case, share in shares.items() if share < low or share > high}
     return (
         Verdict("predicted_share", target, mean, low <= mean <= high, percent=True),
         *(Verdict(f"predicted_share of {case}", target, share, False, percent=True) for case, share in outside.items()),
@@ -197,7 +203,3 @@ def counts_to_json(counts: ProbabilityCounts) -> dict[str, Any]:
 def counts_from_json(record: ByProbability) -> ProbabilityCounts:
     """Inverse of `counts_to_json`."""
     return ProbabilityCounts(tuple(record["background"]), tuple(record["surface"]))
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else 1.0

@@ -18,16 +18,14 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.out_of_fold import Source
-from volumen.experiments.tuning import mean_and_noise
 from volumen.inference.ensemble import Mean
-from volumen.metrics import leaderboard
+from volumen.metrics import beats_noise, leaderboard, mean_and_noise
+from volumen.metrics.comparison import FEWEST_VOLUMES
 from volumen.postprocess import apply_pipeline
 from volumen.system.output import counted
 
 ROUNDS = 10
 """Members that the greedy selection draws, with replacement: weights are tenths."""
-FEWEST = 3
-"""Volumes on which weights are fitted at all."""
 Weights = tuple[tuple[str, float], ...]
 Score = Callable[[Weights, str], float]
 
@@ -85,6 +83,26 @@ def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tup
     return tuple(Family(members[0].name, tuple(one.name for one in members)) for members in found.values())
 
 
+def common_cases(held_out: Mapping[str, Sequence[str]], families: Sequence[Family]) -> set[str]:
+    """The cases that every family has an answer for from a source that never saw them.
+
+    Args:
+        held_out: Case ids by name of the source.
+        families: Of the sources.
+
+    Raises:
+        UserError: There is none.
+    """
+    common = set.intersection(*({case for name in one.sources for case in held_out.get(name, ())} for one in families))
+    if not common:
+        asked = ", ".join(family.name for family in families)
+        raise UserError(
+            f"no volume was held out by all of {asked}: train them on the same folds, or give weights by "
+            "`volumen bundle --weights`"
+        )
+    return common
+
+
 def weigh(
     cases: Sequence[HeldOut],
     families: Sequence[Family],
@@ -105,13 +123,9 @@ def weigh(
     Raises:
         UserError: No volume that every family predicted without having seen it.
     """
-    common = [case for case in cases if all(_answer_of(case, family) for family in families)]
-    if not common:
-        asked = ", ".join(family.name for family in families)
-        raise UserError(
-            f"no volume was held out by all of {asked}: train them on the same folds, or give weights by "
-            "`volumen bundle --weights`"
-        )
+    names = {name for case in cases for name in case.files}
+    known = common_cases({name: [case.id for case in cases if name in case.files] for name in names}, families)
+    common = [case for case in cases if case.id in known]
     score, ids = _scorer(common, families, settings, mean), [case.id for case in common]
     names = [family.name for family in families]
     equal: Weights = tuple((name, 1.0) for name in names)
@@ -119,18 +133,14 @@ def weigh(
     weights, gain, noise = dict.fromkeys(names, 1 / len(names)), 0.0, 0.0
     if len(families) == 1:
         verdict = "all alike: the runs differ by their fold only, and no volume tells one from another"
-    elif len(common) < FEWEST:
-        verdict = (
-            "all alike: "
-            f"{counted(len(common), 'common held-out volume is', 'common held-out volumes are')} too few to fit "
-            "weights "
-            "and to test them"
-        )
+    elif len(common) < FEWEST_VOLUMES:
+        few = counted(len(common), "common held-out volume is", "common held-out volumes are")
+        verdict = f"all alike: {few} too few to fit weights and to test them"
     else:
         gain, noise = _gain(score, names, ids, equal, progress)
         said = f"they gain {gain:+.4f} ± {noise:.4f} on volumes they were not fitted to"
         verdict = f"all alike: fitted ones are not clearly better ({said})"
-        if gain > 2 * noise:
+        if beats_noise(gain, noise, len(common)):
             verdict, best = f"fitted: {said}", dict(_greedy(score, names, ids))
             weights = {name: best.get(name, 0.0) / sum(best.values()) for name in names}
     return Weighed(
@@ -138,7 +148,7 @@ def weigh(
         volumes=len(common),
         single={name: _mean(score, ((name, 1.0),), ids) for name in names},
         equal=base,
-        fitted=base + gain if len(families) > 1 and len(common) >= FEWEST else None,
+        fitted=base + gain if len(families) > 1 and len(common) >= FEWEST_VOLUMES else None,
         gain=gain,
         noise=noise,
         weights=weights,

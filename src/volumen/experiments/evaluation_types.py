@@ -19,7 +19,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Values(TypedDict):
-    """The numbers of a case, under the names of `scoring.METRICS`."""
+    """The numbers of a case, under the names of `scoring.METRICS`; null where a ratio has no value."""
 
     leaderboard: Unit
     topo: Unit
@@ -27,15 +27,15 @@ class Values(TypedDict):
     voi: Unit
     voi_split: Bits
     voi_merge: Bits
-    accuracy: Unit
-    precision: Unit
-    recall: Unit
-    dice: Unit
-    iou: Unit
-    predicted_share: Unit
-    true_share: Unit
-    overestimation_points: Points
-    all_surface_dice: Unit
+    accuracy: Unit | None
+    precision: Unit | None
+    recall: Unit | None
+    dice: Unit | None
+    iou: Unit | None
+    predicted_share: Unit | None
+    true_share: Unit | None
+    overestimation_points: Points | None
+    all_surface_dice: Unit | None
 
 
 Dimension = Literal["0", "1", "2"]

@@ -20,7 +20,7 @@ from volumen.experiments.predicting import predict_case, predictor_for
 from volumen.inference.files import Progress
 from volumen.inference.predictor import weights_identity
 from volumen.system.names import checked_name
-from volumen.training.checkpoint import WHICH, load_trained, override_prediction
+from volumen.training.checkpoint import WHICH, Trained, load_trained, override_prediction
 
 Warn = Callable[[str], None]
 
@@ -82,18 +82,16 @@ def predict_out_of_fold(
     Raises:
         UserError: No source, other data sets, or two sources of one name.
     """
-    check_sources(sources)
+    runs = check_sources(sources)
     found: dict[str, dict[str, Kept]] = {}
     configs: dict[str, Config] = {}
     known: PreparedDataset | None = None
     for source in sources:
-        trained = load_trained(source.run, source.which)
+        trained = runs.pop(source.name)
         config = configs[source.name] = trained.config
         prepared = open_data(trained, source.run, dataset)
         for sentence in changed_folds(trained, prepared):
             warn(f"{source.name}: {sentence}")
-        if known is not None and prepared.identity != known.identity:
-            raise UserError("the runs were trained on different prepared data sets: take them apart")
         known = prepared
         changed = override_prediction(config, overrides, f"of {source.run}") if overrides else config
         place = folder / source.folder
@@ -106,11 +104,14 @@ def predict_out_of_fold(
     return OutOfFold(tuple(cases), configs)
 
 
-def check_sources(sources: Sequence[Source]) -> None:
+def check_sources(sources: Sequence[Source]) -> dict[str, Trained]:
     """Refuse, before anything is computed, what has no way to be predicted.
 
+    Returns:
+        What each source was trained on, by its name.
+
     Raises:
-        UserError: No source, one that is no run or names no weights, or two of one name.
+        UserError: No source, one that is no run or names no weights, two of one name, or different data sets.
     """
     if not sources:
         raise UserError("give at least one run")
@@ -126,6 +127,10 @@ def check_sources(sources: Sequence[Source]) -> None:
                 f"{source.run} is not a run folder (it has no config.yaml): give the folder that `volumen train` "
                 "printed"
             )
+    found = {source.name: load_trained(source.run, source.which) for source in sources}
+    if len({trained.data.dataset for trained in found.values()}) > 1:
+        raise UserError("the runs were trained on different prepared data sets: take them apart")
+    return found
 
 
 def _predict_run(

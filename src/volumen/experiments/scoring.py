@@ -5,6 +5,7 @@ get, 2 f / (1 + f) at a true share f: agreement with the truth means something o
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,7 +28,7 @@ from volumen.experiments.evaluation_types import Case, EvaluationRecord
 from volumen.experiments.step_scores import StepEffect, StepScore, step_effects
 from volumen.files import strict_json
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings
-from volumen.metrics import LeaderboardScore, Overlap, Summary, leaderboard, overlap, summarise
+from volumen.metrics import LeaderboardScore, Overlap, Summary, leaderboard, mean_of_known, overlap, summarise
 
 FORMAT_VERSION = 3
 # Every number of a case, in the order in which they are shown.
@@ -103,7 +104,7 @@ class CaseResult:
         return cls(
             record["id"],
             record["scroll_id"],
-            dict(cast(Mapping[str, float], record["values"])),
+            {name: math.nan if value is None else cast(float, value) for name, value in record["values"].items()},
             record["leaderboard"],
             look,
             None if counts is None else counts_from_json(counts),
@@ -143,7 +144,7 @@ class Evaluation:
         result = {}
         for scroll in sorted({case.scroll_id for case in self.cases}):
             rows = [case.values for case in self.cases if case.scroll_id == scroll]
-            means = {name: float(np.mean([row[name] for row in rows])) for name in METRICS}
+            means = {name: mean_of_known(row[name] for row in rows) for name in METRICS}
             result[scroll] = {"cases": float(len(rows)), **means}
         return result
 

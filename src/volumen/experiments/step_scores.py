@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from volumen.config.postprocessing import Postprocessing
 from volumen.experiments.evaluation_types import Step
-from volumen.metrics import LeaderboardScore, standard_error
+from volumen.metrics import LeaderboardScore, beats_noise, standard_error
+from volumen.metrics.comparison import unproven
 from volumen.metrics.leaderboard import Definition, Truth, analyse_truth, score_masks
 from volumen.metrics.masks import binarise
 from volumen.postprocess import Counts, StepReport, walk_masks
 from volumen.system.output import counted
 
 FEATURES = ("components", "tunnels", "cavities")
-NOISE_ERRORS = 2.0
-"""Standard errors up to which a difference is called noise."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +111,18 @@ class StepEffect:
 
     @property
     def within_noise(self) -> bool:
-        """Whether the difference is no more than two standard errors, or cannot be told, as with one volume."""
-        return self.noise is None or math.isnan(self.noise) or abs(self.difference) <= NOISE_ERRORS * self.noise
+        """Whether the difference is no more than noise, or cannot be told."""
+        return self.noise is None or not beats_noise(abs(self.difference), self.noise, self.volumes)
 
     @property
     def sentence(self) -> str:
         """What is to be said of a step that lowers the score; nothing of another."""
         if not self.lowers or self.noise is None:
             return ""
-        said = f"the step {self.name} lowers the leaderboard score by {-self.difference:.4f}"
-        if math.isnan(self.noise):
-            return f"{said} on the one held-out volume: one volume does not tell whether that is noise"
-        meant = "within the noise" if self.within_noise else "leave it out"
-        return f"{said} ± {self.noise:.4f} over {counted(self.volumes, 'held-out volume')}: {meant}"
+        noise = "" if math.isnan(self.noise) else f" ± {self.noise:.4f}"
+        said = f"the step {self.name} lowers the leaderboard score by {-self.difference:.4f}{noise}"
+        volumes = counted(self.volumes, "held-out volume")
+        return f"{said} over {volumes}: {unproven(self.volumes) if self.within_noise else 'leave it out'}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, with what follows from them."""

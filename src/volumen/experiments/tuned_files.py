@@ -1,22 +1,26 @@
 """Tune runs as a command does: predict, search, leave steps out, and write down what was found."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from volumen.config.dump import canonical, config_values, dump_yaml
+from volumen.config.postprocessing import Postprocessing
+from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.ablation import Ablation, ablation
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
 from volumen.experiments.pipeline_scores import Warn
-from volumen.experiments.tuning import SEARCHES, Tell, Tuned, check_search, mean_and_noise, origin_of, tune
+from volumen.experiments.tuning import OWN, SEARCHES, Tell, Tuned, check_search, check_volumes, origin_of, tune
 from volumen.files import strict_json, write_atomically
 from volumen.system.locks import hold
 from volumen.system.output import counted
 from volumen.system.places import writable_folder
 from volumen.system.records import DamagedError, read_log, read_record, write_record
+from volumen.training.checkpoint import override_prediction
 
 RESULT, PIPELINE, ORIGIN = "tuning.json", "postprocessing.yaml", "origin.json"
 
@@ -30,11 +34,16 @@ class TuningReport:
     cases: tuple[HeldOut, ...]
 
     def gain(self, method: str, scroll: str | None = None) -> tuple[float, float, float]:
-        """Mean score of a method on volumes its search never saw, gain over the raw threshold, and the gain's noise."""
+        """Mean score of a method on volumes its search never saw, gain over what there was, and the gain's noise."""
         chosen = [case.id for case in self.cases if scroll in (None, case.scroll_id)]
-        scores, raw = self.tuned.scores[method], self.tuned.scores["raw"]
-        gain, noise = mean_and_noise([scores[case_id] - raw[case_id] for case_id in chosen])
-        return sum(scores[case_id] for case_id in chosen) / len(chosen), gain, noise
+        scores = self.tuned.scores[method]
+        return sum(scores[case_id] for case_id in chosen) / len(chosen), *self.tuned.gain(method, chosen)
+
+    def command(self, runs: Sequence[Path], which: str, overrides: Sequence[str], pipeline: Path) -> str:
+        """What to run next; the tuned file is named only where it is to be used."""
+        words = ["volumen", "ensemble", *(str(run) if which == "best" else f"{run}:{which}" for run in runs)]
+        words += [word for override in overrides for word in ("-o", override)] + ["--out", "model.volumen"]
+        return shlex.join(words + ([] if self.tuned.advised == OWN else ["--postprocessing", str(pipeline)]))
 
     def to_dict(self) -> dict[str, Any]:
         """Strict JSON values."""
@@ -45,6 +54,8 @@ class TuningReport:
         """Plain values, NaN among them, for `tuning.json`."""
         searches = [self.tuned.final, *self.tuned.nested]
         return {
+            "advised": self.tuned.advised,
+            "to_use": self.tuned.to_use.model_dump(mode="json"),
             "searches": [
                 {
                     **asdict(one),
@@ -95,7 +106,7 @@ def tune_runs(
     """
     check_search(trials)
     sources = [Source(run, which) for run in runs]
-    check_sources(sources)
+    check_volumes(len({name for one in check_sources(sources).values() for name in one.data.validation}))
     writable_folder(out, "choose another --out, or make it writable")
     with hold(out, "tune"):
         predicted = predict_out_of_fold(
@@ -103,14 +114,24 @@ def tune_runs(
         )
         cases = predicted.cases
         _same_origin(out, origin_of(cases, seed), warn)
-        tuned = tune(cases, out, trials=trials, workers=workers, seed=seed, tell=searching, warn=warn)
+        own = _own_of(sources, predicted.configs, overrides, warn)
+        tuned = tune(cases, out, own=own, trials=trials, workers=workers, seed=seed, tell=searching, warn=warn)
         report = TuningReport(tuned, ablation(tuned, cases, out), cases)
-        header = (
-            f"# Tuned on {counted(len(cases), 'held-out volume')}; what it gains on unseen ones stands in {RESULT}.\n"
-        )
-        write_atomically(out / PIPELINE, header + dump_yaml({"postprocessing": config_values(tuned.final.pipeline)}))
+        what = "The run's own, which nothing beat" if tuned.advised == OWN else "Tuned"
+        header = f"# {what} on {counted(len(cases), 'held-out volume')}; the scores on unseen ones stand in {RESULT}.\n"
+        write_atomically(out / PIPELINE, header + dump_yaml({"postprocessing": config_values(tuned.to_use)}))
         write_record(out / RESULT, report.record)
     return report
+
+
+def _own_of(
+    sources: Sequence[Source], configs: Mapping[str, Config], overrides: Sequence[str], warn: Warn
+) -> Postprocessing:
+    """The post-processing that a tuned one has to beat: what the first run would be used with."""
+    first, *others = [override_prediction(configs[one.name], overrides, f"of {one.run}") for one in sources]
+    if any(one.postprocessing != first.postprocessing for one in others):
+        warn(f"the runs differ in their post-processing: that of {sources[0].name} is what has to be beaten")
+    return first.postprocessing
 
 
 def _same_origin(out: Path, origin: Mapping[str, Any], warn: Warn) -> None:

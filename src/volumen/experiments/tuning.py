@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pebble import ProcessExpired
 
 from volumen import __version__
@@ -25,13 +24,14 @@ from volumen.experiments.held_out import HeldOut, identity_of
 from volumen.experiments.pipeline_scores import SCORES, Scorer, Warn
 from volumen.experiments.search_space import starting_points
 from volumen.experiments.searching import TrialLog, best_of, search_trials
-from volumen.metrics import standard_error
+from volumen.metrics import beats_noise, mean_and_noise
 from volumen.system.processes import pool_of
 
 ALL = "all"
 SEARCHES = "searches"
 THRESHOLDS = tuple(round(0.1 + 0.05 * number, 2) for number in range(17))
 RAW = Postprocessing()
+OWN, THRESHOLD, TUNED = "own", "threshold", "tuned"
 Tell = Callable[[str, int, int], None]
 
 
@@ -57,6 +57,25 @@ class Tuned:
     nested: tuple[Search, ...]
     scores: Mapping[str, Mapping[str, float]] = field(repr=False)
     """By method and case; the pipelines of `nested` on the cases they never saw."""
+    own: Postprocessing = RAW
+    """What there was before, under the method `own`."""
+
+    def gain(self, method: str, ids: Sequence[str]) -> tuple[float, float]:
+        """What a method gains over what there was on these cases, which its search never saw, and the noise of that."""
+        return mean_and_noise([self.scores[method][name] - self.scores[OWN][name] for name in ids])
+
+    @property
+    def advised(self) -> str:
+        """The best method among those that beat what there was by more than noise; `own` where none does."""
+        ids = list(self.scores[OWN])
+        gains = {method: self.gain(method, ids) for method in (THRESHOLD, TUNED)}
+        better = [method for method, (gain, noise) in gains.items() if beats_noise(gain, noise, len(ids))]
+        return max(better, key=lambda method: gains[method][0], default=OWN)
+
+    @property
+    def to_use(self) -> Postprocessing:
+        """The post-processing to go on with."""
+        return {OWN: self.own, THRESHOLD: self.final.threshold, TUNED: self.final.pipeline}[self.advised]
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,19 @@ def check_search(trials: int) -> None:
         raise UserError(f"--trials must be at least {len(starting_points())}, the points it starts from, got {trials}")
 
 
+def check_volumes(count: int) -> None:
+    """Refuse to tune on volumes that cannot be divided.
+
+    Raises:
+        UserError: Fewer than two.
+    """
+    if count < 2:
+        raise UserError(
+            f"tuning needs two held-out volumes or more, to be scored on ones it did not see; got {count}: give more "
+            "runs, or runs of folds that hold out more"
+        )
+
+
 def origin_of(cases: Sequence[HeldOut], seed: int) -> dict[str, Any]:
     """All that the trials of a search depend on, as plain values."""
     versions = {"volumen": __version__, "optuna": version("optuna")}
@@ -99,6 +131,7 @@ def tune(
     cases: Sequence[HeldOut],
     folder: Path,
     *,
+    own: Postprocessing = RAW,
     trials: int = 60,
     workers: int = 1,
     seed: int = 0,
@@ -110,6 +143,7 @@ def tune(
     Args:
         cases: Held-out predictions of two groups or more; a single group is taken apart into its cases.
         folder: Trials and scores; searches that were begun there go on. One process at a time may do so.
+        own: What there was before, which a pipeline has to beat.
         trials: Of each search.
         workers: Processes; each does whole searches.
         seed: Of the searches.
@@ -129,7 +163,7 @@ def tune(
     jobs = [_Job(tuple(cases), folder, name, trials, seed, threads) for name in (*groups, ALL)]
     found = _searched(jobs, workers, tell, warn)
     final = found.pop(ALL)
-    return Tuned(final, tuple(found.values()), _scores(scorer, groups, found, final))
+    return Tuned(final, tuple(found.values()), _scores(scorer, groups, found, final, own), own)
 
 
 def _searched(jobs: Sequence[_Job], workers: int, tell: Tell, warn: Warn) -> dict[str, Search]:
@@ -162,19 +196,11 @@ def groups_of(cases: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: Fewer than two cases.
     """
-    if len(cases) < 2:
-        raise UserError(
-            f"tuning needs two held-out volumes or more, to be scored on ones it did not see; got {len(cases)}"
-        )
+    check_volumes(len(cases))
     names = sorted({case.group for case in cases})
     if len(names) == 1:
         return {case.id: (case.id,) for case in cases}
     return {name: tuple(case.id for case in cases if case.group == name) for name in names}
-
-
-def mean_and_noise(differences: Sequence[float]) -> tuple[float, float]:
-    """Mean of paired differences and its standard error."""
-    return float(np.mean(differences)), standard_error(differences)
 
 
 def _search_apart(job: _Job) -> tuple[Search, list[str]]:
@@ -198,14 +224,19 @@ def _search(job: _Job, warn: Warn) -> Search:
 
 
 def _scores(
-    scorer: Scorer, groups: Mapping[str, Sequence[str]], nested: Mapping[str, Search], final: Search
+    scorer: Scorer,
+    groups: Mapping[str, Sequence[str]],
+    nested: Mapping[str, Search],
+    final: Search,
+    own: Postprocessing,
 ) -> dict[str, dict[str, float]]:
     """What each method reaches on cases that its search never saw, and the final pipeline on all of them."""
-    rows: dict[str, dict[str, float]] = {"raw": {}, "threshold": {}, "tuned": {}, "final": {}}
+    rows: dict[str, dict[str, float]] = {name: {} for name in (OWN, "raw", THRESHOLD, TUNED, "final")}
     for group, ids in groups.items():
         for case_id in ids:
+            rows[OWN][case_id] = scorer.score(own, case_id)
             rows["raw"][case_id] = scorer.score(RAW, case_id)
-            rows["threshold"][case_id] = scorer.score(nested[group].threshold, case_id)
-            rows["tuned"][case_id] = scorer.score(nested[group].pipeline, case_id)
+            rows[THRESHOLD][case_id] = scorer.score(nested[group].threshold, case_id)
+            rows[TUNED][case_id] = scorer.score(nested[group].pipeline, case_id)
             rows["final"][case_id] = scorer.score(final.pipeline, case_id)
     return rows

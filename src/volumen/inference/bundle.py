@@ -82,7 +82,10 @@ class Bundle:
 
 
 class _Labels(Section):
-    labels: dict[Annotated[str, Field(pattern=r"^-?\d{1,20}$")], Literal["background", "surface", "ignore"]]
+    labels: dict[
+        Annotated[str, Field(pattern=r"^(others|-?\d{1,20}( ?- ?-?\d{1,20})?)$")],
+        Literal["background", "surface", "ignore"],
+    ]
     spacing_um: tuple[float, float, float] | None
     description: str
 

@@ -5,7 +5,7 @@ model predicts too much or too little.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from volumen.errors import UserError
 from volumen.metrics.masks import checked_pair
+from volumen.metrics.ratios import ratio
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,11 @@ class Overlap:
     tn: int
 
 
-def _share(part: int, whole: int, empty: float) -> float:
-    return part / whole if whole else empty
-
-
 def overlap(mask: ArrayLike, truth: ArrayLike, ignore_label: int = 2) -> Overlap:
     """Count the overlap of a mask with the truth where the truth is known.
 
-    Where a ratio has nothing to divide by: Dice and IoU are 1 (both empty); precision of an empty mask and recall of an
-    empty truth are 1 if the other one is empty as well, else 0; without any valid voxel accuracy is 1 and the shares
-    are 0, and `valid_voxels` says so.
+    A ratio that has nothing to divide by has no value (NaN, see `ratios`): Dice and IoU where both are empty, precision
+    of an empty mask, recall of an empty truth, and everything without any valid voxel.
 
     Args:
         mask: [Z,Y,X], foreground where not 0; NaN is background.
@@ -69,15 +65,13 @@ def overlap(mask: ArrayLike, truth: ArrayLike, ignore_label: int = 2) -> Overlap
         fn += int(np.count_nonzero(surface)) - hits
         valid += int(np.count_nonzero(known))
     tn = valid - tp - fp - fn
-    both_empty = 1.0 if tp + fp + fn == 0 else 0.0
-    predicted_share = _share(tp + fp, valid, 0.0)
-    true_share = _share(tp + fn, valid, 0.0)
+    predicted_share, true_share = ratio(tp + fp, valid), ratio(tp + fn, valid)
     return Overlap(
-        accuracy=_share(tp + tn, valid, 1.0),
-        precision=_share(tp, tp + fp, both_empty),
-        recall=_share(tp, tp + fn, both_empty),
-        dice=_share(2 * tp, 2 * tp + fp + fn, 1.0),
-        iou=_share(tp, tp + fp + fn, 1.0),
+        accuracy=ratio(tp + tn, valid),
+        precision=ratio(tp, tp + fp),
+        recall=ratio(tp, tp + fn),
+        dice=ratio(2 * tp, 2 * tp + fp + fn),
+        iou=ratio(tp, tp + fp + fn),
         predicted_share=predicted_share,
         true_share=true_share,
         overestimation_points=100.0 * (predicted_share - true_share),
@@ -91,7 +85,7 @@ def overlap(mask: ArrayLike, truth: ArrayLike, ignore_label: int = 2) -> Overlap
 
 @dataclass(frozen=True)
 class Summary:
-    """Location, spread and shape of some numbers; `std` is the population's (divided by n).
+    """Location, spread and shape of some numbers; `std` is the population's (divided by n); NaN where there are none.
 
     `counts[i]` numbers lie in [`edges[i]`, `edges[i + 1]`), the last bin being closed.
     """
@@ -109,20 +103,23 @@ def summarise(values: Iterable[float], bins: int = 10) -> Summary:
     """Summarise one number per case.
 
     Args:
-        values: at least one finite number.
+        values: one or more; those without a value (NaN, see `ratios`) are left out.
         bins: how many equal bins the histogram has between the least and the largest value.
 
     Raises:
-        UserError: no value, a value that is not finite, or no bin.
+        UserError: no case, an infinite value, or no bin.
     """
     numbers = np.array(list(values), np.float64)
     if numbers.size == 0:
         raise UserError("summarise got no values: it needs at least one, is the list of cases empty?")
-    if not np.isfinite(numbers).all():
-        where = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise UserError(f"summarise got {numbers[where]} at position {where}: leave cases without a value out")
+    if np.isinf(numbers).any():
+        where = int(np.flatnonzero(np.isinf(numbers))[0])
+        raise UserError(f"summarise got {numbers[where]} at position {where}: every value must be finite, or NaN")
     if bins < 1:
         raise UserError(f"bins must be 1 or more, got {bins}")
+    numbers = numbers[~np.isnan(numbers)]
+    if numbers.size == 0:
+        return Summary(*[math.nan] * 5, counts=(0,) * bins, edges=tuple(np.linspace(0.0, 1.0, bins + 1).tolist()))
     low, high = float(numbers.min()), float(numbers.max())
     if high - low < 1e-9 * max(1.0, abs(low), abs(high)):  # as good as one value: numpy finds no bins between them
         low, high = low - 0.5, high + 0.5
@@ -136,12 +133,3 @@ def summarise(values: Iterable[float], bins: int = 10) -> Summary:
         counts=tuple(int(count) for count in counts),
         edges=tuple(float(edge) for edge in edges),
     )
-
-
-def standard_error(values: Sequence[float]) -> float:
-    """Standard error of the mean of one number per case; NaN with one case, which says nothing about its noise.
-
-    Of paired differences it is the noise of a comparison on the same cases.
-    """
-    numbers = np.array(values, np.float64)
-    return float(numbers.std(ddof=1) / math.sqrt(numbers.size)) if numbers.size > 1 else math.nan

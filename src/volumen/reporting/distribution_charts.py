@@ -24,6 +24,7 @@ from volumen.reporting.curves import (
     short,
 )
 from volumen.reporting.markup import NOTHING, Markup, html, joined
+from volumen.reporting.words import number
 from volumen.system.output import counted
 
 HEIGHT, BOTTOM = 340, 46  # of the charts that are as good as square
@@ -82,7 +83,9 @@ def scatter_chart(
 
 def precision_recall_chart(curve: Sequence[Operating], best: Operating, used: Operating | None) -> Markup:
     """Precision against recall over all thresholds, with the threshold in use and the one of best Dice."""
-    shown = [one for one in curve if one.predicted_share > 0]  # where nothing is predicted there is no precision
+    shown = [one for one in curve if not math.isnan(one.precision + one.recall)]
+    if not shown:
+        return NOTHING
     axes = Axes((0.0, 1.0), (0.0, 1.0), height=HEIGHT, bottom=BOTTOM)
     path = " ".join(f"{axes.x(one.recall):.1f},{axes.y(one.precision):.1f}" for one in shown)
     body = [
@@ -92,8 +95,10 @@ def precision_recall_chart(curve: Sequence[Operating], best: Operating, used: Op
     ]
     keys = [_key(1, "thresholds 0 to 0.99")]
     if used is not None:
-        body.append(dot(axes.x(used.recall), axes.y(used.precision), 2, 5.5, f"in use: {_said(used)}"))
-        keys.append(_key(2, "in use ", html("<b>{:.2f}</b>", used.threshold)))
+        if used in shown:
+            body.append(dot(axes.x(used.recall), axes.y(used.precision), 2, 5.5, f"in use: {_said(used)}"))
+        said = "in use " if used in shown else "in use, finds nothing "
+        keys.append(_key(2, said, html("<b>{:.2f}</b>", used.threshold)))
     centre = html('cx="{:.1f}" cy="{:.1f}"', axes.x(best.recall), axes.y(best.precision))
     ring = '<circle class="ring" {} r="9" stroke="var(--series-3)"><title>best Dice: {}</title></circle>'
     body.append(html(ring, centre, _said(best)))
@@ -124,7 +129,7 @@ def reliability_chart(parts: Sequence[Reliability], error: float) -> Markup:
         text = f"predicted {one.predicted:.3f}, observed {one.observed:.3f}, {100 * share:.2g} % of the voxels"
         body.append(dot(axes.x(one.predicted), axes.y(one.observed), 1, 3 + 7 * math.sqrt(share), text))
     title = "Calibration"
-    note = f"above the diagonal: too cautious, below: too sure; calibration error {error:.3f}"
+    note = f"above the diagonal: too cautious, below: too sure; calibration error {number(error)}"
     return figure(title, remark(note), drawing(title, body, HEIGHT))
 
 
@@ -192,8 +197,8 @@ def _diagonal(axes: Axes) -> Markup:
 
 def _said(one: Operating) -> str:
     return (
-        f"threshold {one.threshold:.2f}: precision {one.precision:.3f}, recall {one.recall:.3f}, Dice {one.dice:.3f}, "
-        f"surface {100 * one.predicted_share:.1f} %"
+        f"threshold {one.threshold:.2f}: precision {number(one.precision)}, recall {number(one.recall)}, "
+        f"Dice {number(one.dice)}, surface {number(100 * one.predicted_share, '.1f')} %"
     )
 
 

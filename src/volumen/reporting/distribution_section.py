@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from itertools import compress
 
 from volumen.experiments.distribution import Operating, Verdict, tolerated_shares
 from volumen.experiments.scoring import Evaluation
@@ -24,6 +25,7 @@ from volumen.reporting.distribution_table import (
 )
 from volumen.reporting.evaluation_section import html_list, html_table, shown_cases, slices_anchor
 from volumen.reporting.markup import NOTHING, Markup, html, joined
+from volumen.reporting.words import number
 
 LEAST_POINTS = 2.0  # the scale of over- and underestimation reaches so far at least: less is not to look like much
 
@@ -68,16 +70,19 @@ def _operating_points(evaluation: Evaluation) -> Markup:
 def _operating(name: str, point: Operating) -> Markup:
     values = (
         f"{point.threshold:.2f}",
-        f"{point.precision:.3f}",
-        f"{point.recall:.3f}",
-        f"{point.dice:.3f}",
-        f"{100 * point.predicted_share:.2f}",
+        number(point.precision),
+        number(point.recall),
+        number(point.dice),
+        number(100 * point.predicted_share, ".2f"),
     )
     return html("<tr><td>{}</td>{}</tr>", name, joined(html("<td class='n'>{}</td>", value) for value in values))
 
 
 def _charts(evaluation: Evaluation, slices: Collection[str]) -> Markup:
-    cases, counts, span = evaluation.cases, evaluation.probability_counts, evaluation.label_range
+    counts, span = evaluation.probability_counts, evaluation.label_range
+    names = ("predicted_share", "true_share", "overestimation_points")
+    known = [not any(math.isnan(case.values[name]) for name in names) for case in evaluation.cases]
+    cases = [*compress(evaluation.cases, known)]  # those with labelled voxels
     predicted, true = ([100 * case.values[name] for case in cases] for name in ("predicted_share", "true_share"))
     shown = {case.id for case in shown_cases(evaluation, slices)}
     charts = [

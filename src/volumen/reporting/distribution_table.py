@@ -10,6 +10,7 @@ from volumen.experiments.distribution import Operating
 from volumen.experiments.scoring import Evaluation
 from volumen.experiments.step_scores import FEATURES, StepEffect
 from volumen.reporting.console import plain_table
+from volumen.reporting.words import number
 
 STEP_HEADINGS = ("step", "added", "removed", *FEATURES, "score")
 
@@ -42,16 +43,16 @@ def distribution_lines(evaluation: Evaluation) -> list[str]:
 def calibration_line(error: float) -> str:
     """How far probabilities are from what they say, in words."""
     return (
-        f"calibration error {error:.3f}: where the network says 70 %, the share of surface is "
-        f"another by {100 * error:.1f} percentage points, on average over all it says"
+        f"calibration error {number(error)}: where the network says 70 %, the share of surface is "
+        f"another by {number(100 * error, '.1f')} percentage points, on average over all it says"
     )
 
 
 def operating_line(name: str, point: Operating) -> str:
     """A threshold and what it gives on the voxels of all cases together."""
     return (
-        f"{name} {point.threshold:.2f}: precision {point.precision:.3f}, recall {point.recall:.3f}, "
-        f"Dice {point.dice:.3f}, surface {100 * point.predicted_share:.2f} %"
+        f"{name} {point.threshold:.2f}: precision {number(point.precision)}, recall {number(point.recall)}, "
+        f"Dice {number(point.dice)}, surface {number(100 * point.predicted_share, '.2f')} %"
     )
 
 

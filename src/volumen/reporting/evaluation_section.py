@@ -17,7 +17,7 @@ from volumen.reporting.tables import (
     Column,
     statistic,
 )
-from volumen.reporting.words import words
+from volumen.reporting.words import number, words
 from volumen.system.output import counted
 
 MOST_PICTURES = 9
@@ -52,8 +52,8 @@ def slices_section(evaluation: Evaluation, slices: Mapping[str, bytes]) -> Marku
     if len(shown) < len(slices):
         note = f"{len(shown)} of {counted(len(slices), 'case')}: the worst, the middle and the best, worst first."
     keys = joined(
-        html('<span title="{}"><i class="painted-{}"></i>{}: {}</span>', what, number, name, what)
-        for number, (name, _, what) in enumerate(LEGEND, 1)
+        html('<span title="{}"><i class="painted-{}"></i>{}: {}</span>', what, place, name, what)
+        for place, (name, _, what) in enumerate(LEGEND, 1)
     )
     figures = joined(_picture(case, slices[case.id], evaluation) for case in shown)
     return html('<p class="note">{}</p><div class="legend">{}</div>{}', note, keys, figures)
@@ -103,7 +103,7 @@ def _picture(case: CaseResult, png: bytes, evaluation: Evaluation) -> Markup:
     named = [f"{axis} {index}" for axis, index in zip("zyx", places, strict=True)] if places else []
     where = f"slices {', '.join(named)}" if named else ""
     score, dice = case.values["leaderboard"], case.values["dice"]
-    caption = f"{case.id} (scroll {case.scroll_id}): score {score:.3f}, Dice {dice:.3f}"
+    caption = f"{case.id} (scroll {case.scroll_id}): score {score:.3f}, Dice {number(dice)}"
     return html(
         "<figure class='slices' id='{anchor}'><figcaption><b>{caption}</b><span>{where}</span></figcaption>"
         "<div class='panels'><div class='heads'><span>image</span><span>truth</span><span>prediction</span></div>"
@@ -142,7 +142,7 @@ def _statistics_table(evaluation: Evaluation) -> Markup:
 
 def _bars(counts: Sequence[int]) -> Markup:
     """A histogram the size of a word, from the least to the greatest value."""
-    most = max(counts)
+    most = max(1, *counts)
     bars = joined(
         html(
             '<rect x="{}" y="{:.1f}" width="7" height="{:.1f}"/>', 8 * place, 18 - 18 * count / most, 18 * count / most

@@ -22,7 +22,7 @@ from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import page
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_section import curves_section, events_section
-from volumen.reporting.words import duration, words
+from volumen.reporting.words import duration, number, words
 from volumen.system.output import counted
 from volumen.system.places import writable_file
 from volumen.training.run_folder import run_config
@@ -95,8 +95,8 @@ def verdict(run: RunRecords) -> str:
         mean, count = run.evaluation.mean, len(run.evaluation.cases)
         sentences.append(
             f"On {counted(count, 'held-out volume')}: leaderboard score {mean['leaderboard']:.3f}, "
-            f"Dice {mean['dice']:.3f}; surface {100 * mean['predicted_share']:.1f} % predicted, "
-            f"{100 * mean['true_share']:.1f} % true."
+            f"Dice {number(mean['dice'])}; surface {number(100 * mean['predicted_share'], '.1f')} % predicted, "
+            f"{number(100 * mean['true_share'], '.1f')} % true."
         )
     return " ".join(sentences)
 
@@ -142,8 +142,8 @@ def _tiles(run: RunRecords) -> Markup:
         mean = run.evaluation.mean
         for name, metric in (("leaderboard", "leaderboard"), ("topo", "topo"), ("surface Dice", "surface_dice")):
             tiles.append((name, f"{mean[metric]:.3f}"))
-        tiles += [("VOI score", f"{mean['voi']:.3f}"), ("Dice", f"{mean['dice']:.3f}")]
-        tiles.append(("overestimation", f"{mean['overestimation_points']:+.2f} pp"))
+        tiles += [("VOI score", f"{mean['voi']:.3f}"), ("Dice", number(mean["dice"]))]
+        tiles.append(("overestimation", f"{number(mean['overestimation_points'], '+.2f')} pp"))
     if run.status is not None:
         tiles.append(("epochs", f"{run.status['epoch']} / {run.status['planned_epochs']}"))
         if run.status["seconds"]:

@@ -5,7 +5,9 @@ import math
 from rich.console import Console
 
 from volumen.experiments.selecting import Choice
+from volumen.metrics.comparison import NOISE_ERRORS
 from volumen.reporting.console import plain_table
+from volumen.reporting.words import number
 from volumen.system.output import counted
 
 
@@ -16,10 +18,12 @@ def print_choice(choice: Choice, console: Console) -> None:
         ("weights", "score", "Dice", "surface %", "sound", "difference"),
     )
     for one in choice.selection.candidates:
-        noise = "?" if math.isnan(one.noise) else f"{2 * one.noise:.4f}"
+        noise = "?" if math.isnan(one.noise) else f"{NOISE_ERRORS * one.noise:.4f}"
         difference = "chosen" if one is choice.selection.chosen else f"{one.difference:+.4f} ± {noise}"
-        share = f"{100 * one.predicted_share:.2f}"
-        table.add_row(one.name, f"{one.score:.4f}", f"{one.dice:.4f}", share, "yes" if one.sound else "no", difference)
+        share = number(100 * one.predicted_share, ".2f")
+        table.add_row(
+            one.name, f"{one.score:.4f}", number(one.dice, ".4f"), share, "yes" if one.sound else "no", difference
+        )
     console.print(table)
     for line in _lines(choice):
         console.print(line, markup=False, soft_wrap=True)
@@ -32,7 +36,9 @@ def _lines(choice: Choice) -> list[str]:
     lines += [f"the same weights as {name}: {', '.join(same)}" for name, same in choice.same.items() if same]
     lines += [f"not there: {name}: {reason}" for name, reason in choice.missing.items()]
     if len(choice.selection.candidates) > 1:
-        lines.append("± is two standard errors of the paired difference over the volumes")
+        lines.append(
+            "± is two standard errors of the paired difference over the volumes; within it nothing is preferred"
+        )
     if choice.selection.note:
         lines.append(f"note: {choice.selection.note}")
     if choice.selection.chosen.sound:

@@ -13,6 +13,7 @@ from volumen.metrics import Summary
 from volumen.metrics.leaderboard import WEIGHTS
 from volumen.reporting.console import plain_table
 from volumen.reporting.distribution_table import print_distribution
+from volumen.reporting.words import number
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Column:
 
     def text(self, value: float) -> str:
         """A value for people."""
-        return f"{100 * value if self.percent else value:{self.sign}.{self.decimals}f}"
+        return number(100 * value if self.percent else value, f"{self.sign}.{self.decimals}f")
 
     @property
     def sign(self) -> str:

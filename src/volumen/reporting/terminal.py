@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from volumen.config.schema import Config
 from volumen.reporting.console import PlainConsole
-from volumen.reporting.words import PROGRESS
+from volumen.reporting.words import PROGRESS, number
 from volumen.system.output import counted
 from volumen.training.state import TrainingState
 from volumen.training.step import StepResult
@@ -115,9 +115,11 @@ class TrainingDisplay:
             seconds += validation.seconds
             parts += [
                 f"validation {validation.total:.4f}",
-                f"dice {metrics['dice']:.4f}",
+                f"dice {number(metrics['dice'], '.4f')}",
                 f"{score.replace('_', ' ')} {metrics[score]:.4f}",
-                f"surface {100 * metrics['predicted_share']:.1f} % (true {100 * metrics['true_share']:.1f} %)",
+                "surface {} % (true {} %)".format(
+                    *(number(100 * metrics[f"{what}_share"], ".1f") for what in ("predicted", "true"))
+                ),
                 "best" if state.watch.best_epoch == state.cursor.epoch - 1 else "",
             ]
         parts += [f"rate {record['learning_rate']:.1e}", f"{seconds:.0f} s", f"{record['memory_gb']:.1f} GB"]

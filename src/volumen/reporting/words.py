@@ -1,5 +1,7 @@
 """How names, texts and spans of time in the records are said to people, the same everywhere."""
 
+import math
+
 SAID = {
     "dice": "Dice",
     "cldice": "clDice",
@@ -17,6 +19,11 @@ PROGRESS = "r: 1 is what the best constant answer reaches, 0 the best that the o
 def words(name: str) -> str:
     """A key as words: `surface_dice` is surface Dice."""
     return " ".join(SAID.get(part, part) for part in name.split("_"))
+
+
+def number(value: float, style: str = ".3f") -> str:
+    """A number for people; a dash where a ratio has no value."""
+    return "-" if math.isnan(value) else f"{value:{style}}"
 
 
 def duration(seconds: float) -> str:

@@ -24,6 +24,10 @@ class InterruptedBySignal(BaseException):  # like KeyboardInterrupt: nobody who 
         self.name = name
 
 
+class OutOfTime(BaseException):  # nobody who handles errors handles this
+    """A block had no more time."""
+
+
 class StopWanted(Exception):
     """Long work that may be left at any point was left, since somebody asked to stop."""
 
@@ -42,7 +46,7 @@ class StopRequest:
         self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
+        if _in_main_thread():
             for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._ask)
         StopRequest._current = self
@@ -75,7 +79,7 @@ def interruptible() -> Iterator[None]:
 
     Whatever error a library makes of it on its way out (compilers report everything as theirs), it leaves as itself.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     sent: list[InterruptedBySignal] = []
@@ -99,3 +103,32 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """A context that is left by `OutOfTime` after some seconds, as soon as Python's own code runs.
+
+    Only the main thread can be called by a clock, and not on every system: elsewhere a block that has begun is ended by
+    itself.
+    """
+    if seconds <= 0:
+        raise OutOfTime
+    if seconds == float("inf") or not hasattr(signal, "setitimer") or not _in_main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from volumen.config import diff_configs
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.folds import load_folds
@@ -27,14 +28,14 @@ from volumen.system.locks import hold
 from volumen.system.memory import peak_bytes
 from volumen.system.stopping import InterruptedBySignal, StopRequest, StopWanted
 from volumen.training.averaging import Average, averaged_model
-from volumen.training.budget import affordable_steps
+from volumen.training.budget import Planner
 from volumen.training.initial import initial_weights
 from volumen.training.listener import Listener, Outcome
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
 from volumen.training.progress import NO_SCALES, TRAIN, VALIDATION, ProgressScales
 from volumen.training.run_folder import WORK, Audited, RunFolder, run_owner
-from volumen.training.saved import TrainedOn
+from volumen.training.saved import TrainedOn, checked_state
 from volumen.training.state import fresh_state
 from volumen.training.step import NonFiniteError, training_step
 from volumen.training.telling import Telling
@@ -42,7 +43,6 @@ from volumen.training.totals import EpochTotals
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict, plan_scale
 
-FIRST_PLANS = (5, 20, 80, 320)  # steps of the first epoch after which a time budget is looked at already
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
 
 
@@ -63,13 +63,15 @@ def run_training(
         folder: Its folder: new, or with `resume` one that was stopped.
         listener: Shows progress.
         resume: Go on from the newest whole checkpoint; the result equals never having stopped.
-        time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sittings included.
+        time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sittings included. A run
+            that is gone on with keeps the budget it had, unless it gets another one or other epochs.
         audited: What an audit of a new run said, for its folder.
         meant: Keys of the configuration that the user set by name.
 
     Raises:
-        UserError: Wrong folder, data set, fold or checkpoint; another process trains there; or a file of the data is
-            not what `prepare` wrote, and the last checkpoint whose data were whole stands.
+        UserError: Wrong folder, data set, fold or checkpoint; another process trains there; a length that leaves a run
+            that is gone on with nothing to do; or a file of the data is not what `prepare` wrote, and the last
+            checkpoint whose data were whole stands.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
     with _held(folder, resume), StopRequest() as stop:
@@ -117,7 +119,7 @@ class _Trainer:
     def __init__(
         self, config: Config, run: RunFolder, listener: Listener, budget: float | None, *, begins: bool
     ) -> None:
-        self.config, self.run_folder, self.listener, self.budget = config, run, listener, budget
+        self.config, self.run_folder, self.listener = config, run, listener
         self.device = choose_device(config.device)
         self.precision: Precision = choose_precision(config.precision, self.device)
         self.dataset = PreparedDataset.open(Path(config.data.dataset))
@@ -149,7 +151,7 @@ class _Trainer:
             ),
             initial=self.initial,
         )
-        self.state.run = run.owner
+        self.state.run, self.state.budget_seconds = run.owner, budget
         self.tell = Telling(config, run, listener, self.state)
         self.predictor = Predictor(
             self.state.model,
@@ -163,18 +165,31 @@ class _Trainer:
         self.objective: CompositeLoss = build_objective(config.loss, 0)
         self.scales = NO_SCALES
         self._gradient_norm = 0.0
-        self._validation_seconds = 0.0
+        shapes = [self.dataset.case(name).shape for name in self.validation_cases]
+        self.planner = Planner(self.state, shapes, self.tell.event)
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint."""
+        """Go on from the newest whole checkpoint, with what has changed since, which is said.
+
+        Raises:
+            UserError: No whole checkpoint, or a length that leaves nothing to do.
+        """
+        state, budget = self.state, self.state.budget_seconds
         saved = self.run_folder.checkpoints.load_latest(self.tell.warning)
-        self.state.load_state_dict(saved, str(self.run_folder.checkpoints.folder))
+        state.load_state_dict(saved, str(self.run_folder.checkpoints.folder))
+        changes = diff_configs(checked_state(saved, self.run_folder.path)[0], self.config)
+        self.planner.begin_sitting()
+        if budget is not None or any(each.key == "training.epochs" for each in changes):
+            self.planner.plan_anew(budget, self.run_folder.path)
         self.run_folder.reserve()
-        self.tell.event({"kind": "resumed", "batch": self.state.cursor.batch})
+        if changes:
+            self.run_folder.replace_config(self.config)
+            self.tell.event({"kind": "changed", **{each.key: f"{each.left} -> {each.right}" for each in changes}})
+        self.tell.event({"kind": "resumed", "batch": state.cursor.batch})
 
     def run(self, stop: StopRequest) -> Outcome:
         """Epochs until the planned end, early stopping, or a signal."""
-        state = self.state
+        state, out_of_time = self.state, False
         self.verification.start()
         self.listener.started(self.run_folder.path, self.config, self._facts())
         while state.cursor.step < state.planned_steps or state.ended_epoch:
@@ -182,6 +197,7 @@ class _Trainer:
                 if not state.ended_epoch:
                     self._begin_epoch()
                     self._train_epoch(stop)
+                out_of_time = state.cursor.batch < self.loader.batches_per_epoch
                 verdict = self._end_epoch()
             except StopWanted:
                 self._save(best=False, waits=False)
@@ -195,8 +211,7 @@ class _Trainer:
                 return self._end("early_stopping")
             if stop.requested and not ends:
                 return self._end("stopped", signal=stop.name)
-        out_of_time = state.planned_steps < self.config.training.epochs * self.loader.batches_per_epoch
-        return self._end("out_of_time" if out_of_time else "finished")
+        return self._end("out_of_time" if out_of_time or state.planned_steps < state.configured_steps else "finished")
 
     def _begin_epoch(self) -> None:
         """Objective of the epoch; weight noise where it is due."""
@@ -250,8 +265,8 @@ class _Trainer:
             self.listener.stepped(state, result, steps)
             state.seconds += ended - waited
             waited = ended
-            if cursor.step in FIRST_PLANS and cursor.epoch == 0:
-                self._plan()
+            if self.planner.is_early:
+                self.planner.replan()
             if cursor.step >= state.planned_steps:
                 return
             if stop.requested and cursor.batch < steps:
@@ -272,7 +287,7 @@ class _Trainer:
                 self.tell.event({"kind": "swa_update", "averaged": state.swa.count})
             self.tell.metric("train", record)
             if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
-                self._plan()
+                self.planner.replan()
             state.ended_epoch = True
         validation, verdict = None, Verdict()
         last = state.cursor.step >= state.planned_steps
@@ -292,8 +307,8 @@ class _Trainer:
                 self.tell.event(reduced)
         state.cursor.epoch, state.cursor.batch, state.totals = epoch + 1, 0, EpochTotals()
         state.ended_epoch = False
-        self._validation_seconds = time.perf_counter() - began
-        state.seconds += self._validation_seconds
+        self.planner.validation_seconds = time.perf_counter() - began
+        state.seconds += self.planner.validation_seconds
         self.listener.epoch_ended(state, record, validation)
         self.tell.status("running")
         return verdict
@@ -342,23 +357,6 @@ class _Trainer:
             event = state.rate.multiply(scale, cause=f"plan:{policy.formula}")
             self.tell.event({**event, "plateau": number, "gradient_norm": self._gradient_norm})
         return True
-
-    def _plan(self) -> None:
-        """Fit the number of steps to the time budget; a change is an event."""
-        if self.budget is None:
-            return
-        state, per_epoch = self.state, self.loader.batches_per_epoch
-        planned = affordable_steps(
-            state.cursor.step,
-            configured=self.config.training.epochs * per_epoch,
-            seconds_left=self.budget - state.seconds,
-            step_seconds=state.totals.seconds / state.totals.steps,
-            validation_seconds=self._validation_seconds,
-            steps_per_validation=per_epoch * self.config.training.validate_every_epochs,
-        )
-        if planned != state.planned_steps:
-            self.tell.event({"kind": "planned_steps", "before": state.planned_steps, "planned": planned})
-            state.planned_steps = planned
 
     def _save(self, *, best: bool, best_loss: bool = False, waits: bool = True) -> None:
         """Write a checkpoint, of data that are known to be whole; who has been asked to stop does not wait for that."""

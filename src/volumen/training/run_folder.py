@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from volumen.config import config_hash, diff_configs, dump_resolved, load_config
-from volumen.config.compare import Difference
+from volumen.config.compare import MAY_CHANGE, Difference, may_change
 from volumen.config.schema import Config
 from volumen.config.stamp import read_stamp
 from volumen.errors import UserError
@@ -40,8 +40,6 @@ WORK = "train"
 RESERVE = ".reserve"
 """A file that is removed when the disk is full, so that the run's last word still fits."""
 _RESERVED_BYTES = 32768
-# Where a run may differ from its own configuration when it is resumed: nothing of this changes a number.
-MAY_CHANGE = {"data.workers", "data.dataset", "data.folds"}
 _FALSE_START = {CONFIG, METRICS, EVENTS, FINDINGS, STATUS, SCALES, RESERVE}
 
 
@@ -97,8 +95,12 @@ class RunFolder:
         for name in _FALSE_START:
             (self.path / name).unlink(missing_ok=True)
         self._lines = {METRICS: 0, EVENTS: 0}
-        write_atomically(self.path / CONFIG, dump_resolved(config, self.owner))
+        self.replace_config(config)
         self.reserve()
+
+    def replace_config(self, config: Config) -> None:
+        """Write the resolved configuration, with the run's stamp."""
+        write_atomically(self.path / CONFIG, dump_resolved(config, self.owner))
 
     def write_audit(self, audited: Audited) -> dict[str, Any]:
         """Record findings, accepted codes and the scale of progress; returns the event that says so."""
@@ -113,7 +115,7 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path, config: Config, meant: Sequence[str] = ()) -> "RunFolder":
-        """Go on with a run, with a configuration that says the same as its own.
+        """Go on with a run, with a configuration that differs from its own in nothing that makes another run of it.
 
         Args:
             path: The folder.
@@ -127,15 +129,16 @@ class RunFolder:
         run, file = open_run(path), _file_config(path)
         began = run.began_with() or file
         if config_hash(file) != read_stamp(path / CONFIG).hash:
-            changed = [each for each in diff_configs(began, file) if each.key not in MAY_CHANGE]
+            changed = [each for each in diff_configs(began, file) if not may_change(each.key)]
             if any(each.key not in meant for each in changed) or began is file:
                 raise UserError(_changed(path, changed))
-        differences = [each for each in diff_configs(began, config) if each.key not in MAY_CHANGE]
+        differences = [each for each in diff_configs(began, config) if not may_change(each.key)]
         if differences:
             changes = ", ".join(f"{each.key} {each.left} -> {each.right}" for each in differences)
             raise UserError(
-                f"{path} was started with another configuration ({changes}): resume with the same one "
-                f"(`volumen train {path} --resume` takes it from the folder), or start a new run with --out"
+                f"{path} was started with another configuration ({changes}): only {', '.join(MAY_CHANGE)} may change; "
+                f"resume with the same one (`volumen train {path} --resume` takes it from the folder), or start a new "
+                "run with --out"
             )
         return run
 

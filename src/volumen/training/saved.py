@@ -57,6 +57,7 @@ def checked_state(state: dict[str, Any], name: object) -> tuple[Config, TrainedO
         **dict.fromkeys(("run", "config", "validated_weights"), str),
         "planned_steps": int,
         "seconds": float,
+        "budget_seconds": (float, type(None)),
         "ended_epoch": bool,
         "random": Tensor,
         "random_cuda": list,

@@ -7,6 +7,9 @@ write it, nobody can say afterwards why it had a value. Here `LearningRate` alon
 
 of which only `scale` (interventions) and the plateau's factor have a memory; both are in its state. What changes it
 other than by the schedule's own course is returned as an event with its numbers.
+
+However short a run is planned, its rate reaches the base and comes down again: warm-up takes at most a third of the
+steps, and a first cosine at most the rest.
 """
 
 import math
@@ -28,28 +31,45 @@ from volumen.config.optimisation import (
 Event = dict[str, Any]
 
 
-def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: float) -> float:
+WARMUP_SHARE = 1 / 3
+"""Of the planned steps, at most."""
+
+
+def fitted_warmup(schedule: Schedule, planned_epochs: float, steps_per_epoch: int = 1) -> float:
+    """Epochs of warm-up, in whole steps: the configured ones, or as many as the plan has room for."""
+    wanted = 0.0 if isinstance(schedule, OneCycle) else float(schedule.warmup_epochs)
+    return min(wanted, _whole(WARMUP_SHARE * planned_epochs, steps_per_epoch))
+
+
+def _whole(epochs: float, steps_per_epoch: int) -> float:
+    return math.floor(epochs * steps_per_epoch + 1e-9) / steps_per_epoch
+
+
+def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: float, steps_per_epoch: int = 1) -> float:
     """The share of the base rate that a schedule asks for, warm-up and plateau memory apart.
 
     Args:
         schedule: The schedule's settings.
         epoch: Epochs done so far, fractional.
         planned_epochs: Length of the run; polynomial and one-cycle schedules end there.
+        steps_per_epoch: What has a highest point has it at a step.
     """
     if isinstance(schedule, Constant | Plateau | CosineWarmRestarts):
         return 1.0
     if isinstance(schedule, Polynomial):
-        length = max(planned_epochs - schedule.warmup_epochs, 1e-9)
-        progress = min(max((epoch - schedule.warmup_epochs) / length, 0.0), 1.0)
+        warmup = fitted_warmup(schedule, planned_epochs, steps_per_epoch)
+        progress = min(max((epoch - warmup) / max(planned_epochs - warmup, 1e-9), 0.0), 1.0)
         return float((1.0 - progress) ** schedule.power)
-    return _one_cycle(schedule, min(epoch / planned_epochs, 1.0))
+    room = max(planned_epochs - 2 / steps_per_epoch, 0.0)  # a step comes after the highest one
+    rising = _whole(min(schedule.rising_share * planned_epochs, room), steps_per_epoch) / planned_epochs
+    return _one_cycle(schedule, rising, min(epoch / planned_epochs, 1.0))
 
 
-def _one_cycle(schedule: OneCycle, progress: float) -> float:
+def _one_cycle(schedule: OneCycle, rising: float, progress: float) -> float:
     start, end = 1.0 / schedule.start_divisor, 1.0 / schedule.start_divisor / schedule.end_divisor
-    if progress < schedule.rising_share:
-        return start + (1.0 - start) * _half_cosine(progress / schedule.rising_share)
-    return 1.0 + (end - 1.0) * _half_cosine((progress - schedule.rising_share) / (1.0 - schedule.rising_share))
+    if progress < rising:
+        return start + (1.0 - start) * _half_cosine(progress / rising)
+    return 1.0 + (end - 1.0) * _half_cosine((progress - rising) / (1.0 - rising))
 
 
 def _half_cosine(position: float) -> float:
@@ -57,10 +77,12 @@ def _half_cosine(position: float) -> float:
     return 0.5 - 0.5 * math.cos(math.pi * position)
 
 
-def restart_position(schedule: CosineWarmRestarts, epoch: float) -> float:
-    """Where in its current period a warm-restart schedule is, in [0, 1)."""
-    left = max(epoch - schedule.warmup_epochs, 0.0)
-    period = float(schedule.period_epochs)
+def restart_position(
+    schedule: CosineWarmRestarts, epoch: float, planned_epochs: float = math.inf, warmup: float = 0.0
+) -> float:
+    """Where in its current period a warm-restart schedule is, in [0, 1); the first one ends within the plan."""
+    left = max(epoch - warmup, 0.0)
+    period = min(float(schedule.period_epochs), planned_epochs - warmup)
     while left >= period:
         left -= period
         period *= schedule.period_factor
@@ -75,11 +97,18 @@ class LearningRate:
         base: The configured learning rate.
         schedule: Settings of the schedule.
         swa: Settings of stochastic weight averaging, whose rate takes over from its start epoch on.
+        steps_per_epoch: Of the loader.
     """
 
     def __init__(
-        self, optimiser: Optimizer, base: float, schedule: Schedule, swa: StochasticWeightAverage | None = None
+        self,
+        optimiser: Optimizer,
+        base: float,
+        schedule: Schedule,
+        swa: StochasticWeightAverage | None = None,
+        steps_per_epoch: int = 1,
     ) -> None:
+        self._steps_per_epoch = steps_per_epoch
         self._optimiser = optimiser
         self._base = base
         self._schedule = schedule
@@ -94,19 +123,15 @@ class LearningRate:
         """The learning rate at a (fractional) epoch, without writing it."""
         if self._swa is not None and self._swa.learning_rate is not None and epoch >= self._swa.start_epoch:
             return self._swa.learning_rate * self.scale
-        rate = self._base * schedule_factor(self._schedule, epoch, planned_epochs)
+        rate = self._base * schedule_factor(self._schedule, epoch, planned_epochs, self._steps_per_epoch)
+        warmup = fitted_warmup(self._schedule, planned_epochs, self._steps_per_epoch)
         if isinstance(self._schedule, CosineWarmRestarts):
             span = self._base - self._schedule.minimum_rate
-            rate = self._base - span * _half_cosine(restart_position(self._schedule, epoch))
+            rate = self._base - span * _half_cosine(restart_position(self._schedule, epoch, planned_epochs, warmup))
         if isinstance(self._schedule, Plateau):
             rate = max(rate * self._plateau_factor, min(self._schedule.minimum_rate, rate))
-        return rate * self._warmup(epoch) * self.scale
-
-    def _warmup(self, epoch: float) -> float:
-        length = 0 if isinstance(self._schedule, OneCycle) else self._schedule.warmup_epochs
-        if epoch >= length:
-            return 1.0
-        return max(epoch / length, 1e-3)
+        rising = 1.0 if epoch >= warmup else max(epoch / warmup, 1e-3)
+        return rate * rising * self.scale
 
     def apply(self, epoch: float, planned_epochs: float) -> float:
         """Write the rate for the coming step into the optimiser and return it."""

@@ -51,6 +51,8 @@ class TrainingState:
     cursor: Cursor = field(default_factory=Cursor)
     totals: EpochTotals = field(default_factory=EpochTotals)
     seconds: float = 0.0
+    budget_seconds: float | None = None
+    """What all sittings may take together; None plans the configured epochs."""
     run: str = ""
     """The run's name for itself."""
     trusted: bool = False
@@ -60,8 +62,14 @@ class TrainingState:
 
     @property
     def planned_epochs(self) -> int:
-        """Epochs of the planned steps; the last one may be cut short by a time budget."""
-        return -(-self.planned_steps // self.steps_per_epoch)
+        """Epochs of the planned steps; the last one of a sitting may be cut short by a time budget."""
+        return self.cursor.epoch - (self.cursor.step - self.cursor.batch - self.planned_steps) // self.steps_per_epoch
+
+    @property
+    def configured_steps(self) -> int:
+        """Steps of all configured epochs, where those that were cut short count as done."""
+        left = self.config.training.epochs - self.cursor.epoch
+        return self.cursor.step - self.cursor.batch + left * self.steps_per_epoch
 
     @property
     def validated_weights(self) -> str:
@@ -86,6 +94,7 @@ class TrainingState:
             "cursor": asdict(self.cursor),
             "totals": self.totals.state_dict(),
             "planned_steps": self.planned_steps,
+            "budget_seconds": self.budget_seconds,
             "seconds": self.seconds,
             "ended_epoch": self.ended_epoch,
             "validated_weights": self.validated_weights,
@@ -107,11 +116,12 @@ class TrainingState:
         self.cursor = Cursor(**state["cursor"])
         self.totals = EpochTotals.from_state(state["totals"])
         self.planned_steps = int(state["planned_steps"])
+        self.budget_seconds = state.get("budget_seconds")
         self.seconds = float(state["seconds"])
         self.ended_epoch = bool(state["ended_epoch"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+            torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
 
     def restore(self, state: dict[str, Any], origin: str) -> None:
         """What a rollback brings back: weights, optimiser, rate, averages and loss scale, together.
@@ -194,7 +204,7 @@ def fresh_state(
         data=data,
         model=model,
         optimiser=optimiser,
-        rate=LearningRate(optimiser, config.optimiser.learning_rate, config.schedule, training.swa),
+        rate=LearningRate(optimiser, config.optimiser.learning_rate, config.schedule, training.swa, steps_per_epoch),
         average=MovingAverage(model, training.average) if training.average else None,
         swa=EqualAverage(model, training.swa) if training.swa else None,
         scaler=torch.amp.GradScaler(device.type) if precision.name == "fp16" else None,

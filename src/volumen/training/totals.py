@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from volumen.metrics import ratio
 from volumen.training.step import StepResult
 
 
@@ -47,7 +48,7 @@ class EpochTotals:
 
     def record(self) -> dict[str, Any]:
         """The epoch's means, as they stand in `metrics.jsonl`."""
-        steps, valid, patches = max(self.steps, 1), max(self.valid, 1), max(self.patches, 1)
+        steps, patches = max(self.steps, 1), max(self.patches, 1)
         return {
             "total": self.total / steps,
             "terms": {name: value / steps for name, value in self.raw.items()},
@@ -55,8 +56,8 @@ class EpochTotals:
             "gradient_norm": self.gradient_norm / steps,
             "gradient_norm_maximum": self.gradient_norm_maximum,
             "clipped_share": self.clipped / steps,
-            "predicted_share": self.predicted / valid,
-            "true_share": self.true / valid,
+            "predicted_share": ratio(self.predicted, self.valid),
+            "true_share": ratio(self.true, self.valid),
             "surface_centred_share": self.centred / patches,
             "seconds": self.seconds,
             "loader_seconds": self.loader_seconds,

@@ -5,10 +5,11 @@ metrics on the whole mask. Nothing is drawn at random, so two validations differ
 of whole volumes are a function of the seed, and of the epoch only where the configuration asks for fresh ones.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,14 @@ from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise, occupied
 from volumen.inference import Predictor, probabilities_from_logits
 from volumen.losses import CompositeLoss
-from volumen.metrics import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels, overlap
+from volumen.metrics import (
+    LeaderboardScore,
+    leaderboard,
+    leaderboard_without_matching_tunnels,
+    mean_of_known,
+    overlap,
+    ratio,
+)
 from volumen.postprocess import apply_pipeline
 from volumen.system.stopping import raise_if_wanted
 from volumen.training.regions import validation_regions
@@ -31,7 +39,7 @@ BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however lar
 
 @dataclass(frozen=True)
 class Validation:
-    """The record of one validation; means over cases, and each case's own numbers."""
+    """The record of one validation; means over the cases that have a value, and each case's own numbers."""
 
     total: float
     raw: dict[str, float]
@@ -46,10 +54,10 @@ class Validation:
             "total": self.total,
             "terms": self.raw,
             "weighted": self.weighted,
-            "metrics": self.metrics,
+            "metrics": _known(self.metrics),
             "predicted_share": self.metrics["predicted_share"],
             "true_share": self.metrics["true_share"],
-            "cases": self.cases,
+            "cases": {name: _known(values) for name, values in self.cases.items()},
             "seconds": self.seconds,
         }
 
@@ -91,7 +99,7 @@ def validate(
             found.append(mask_metrics(mask, truth, full=config.training.selection_metric in ("leaderboard", "topo")))
         cases[case_id] = _mean(found)
     return Validation(
-        total=float(np.mean([total for total, _, _ in losses])),
+        total=mean_of_known(total for total, _, _ in losses),
         raw=_mean([raw for _, raw, _ in losses]),
         weighted=_mean([weighted for _, _, weighted in losses]),
         metrics=_mean(list(cases.values())),
@@ -141,9 +149,9 @@ def loss_on_blocks(
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + count * float(value)
     return (
-        total / weight_sum,
-        {name: value / weight_sum for name, value in raw.items()},
-        {name: value / weight_sum for name, value in weighted.items()},
+        ratio(total, weight_sum),
+        {name: ratio(value, weight_sum) for name, value in raw.items()},
+        {name: ratio(value, weight_sum) for name, value in weighted.items()},
     )
 
 
@@ -153,5 +161,10 @@ def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     return [(z, y, x) for z in spans[0] for y in spans[1] for x in spans[2]]
 
 
+def _known(values: dict[str, float]) -> dict[str, float]:
+    """Without those that have no value."""
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return {name: mean_of_known(row[name] for row in rows if name in row) for name in dict.fromkeys(chain(*rows))}

@@ -70,9 +70,11 @@ class Watch:
             settings: Thresholds and switches.
             epoch: The epoch just validated, from 0.
             total: Validation loss.
-            metric: Selection metric; higher is better.
+            metric: Selection metric; higher is better. NaN where no held-out volume gives it a value, which is the best
+                only as long as nothing else was validated.
         """
-        is_best = metric > self.best_metric
+        first = self.best_epoch < 0 or (math.isnan(self.best_metric) and not math.isnan(metric))
+        is_best = first or metric > self.best_metric
         stopping = settings.early_stopping
         if metric > self.patience_metric + (stopping.minimum_delta if stopping else 0.0):
             self.patience_metric, self.waiting = metric, 0

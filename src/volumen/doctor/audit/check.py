@@ -23,5 +23,7 @@ class Check:
     """What to do about a finding."""
     run: Callable[[Context], Iterable[Finding]] | None = None
     """What the quick audit does; None where all of it takes minutes."""
+    seconds: float = 1.0
+    """What that takes, about, on two cores: where time is short, what takes longest comes last."""
     thorough: Callable[[Context], Iterable[Finding]] | None = None
     """What the full audit does besides."""

@@ -16,6 +16,7 @@ from volumen.data.normalise import normalise
 from volumen.data.packed import Volume
 from volumen.data.randomness import generator
 from volumen.data.sampling import crop
+from volumen.doctor.audit.budget import Budget
 from volumen.doctor.audit.parts import Parts
 from volumen.doctor.autopsy import Autopsy, autopsy
 from volumen.doctor.operating_point import OperatingPoint, Population, operating_point, population_of
@@ -46,6 +47,8 @@ class Context:
     """What the run is built of."""
     parent: Config | None = None
     """The configuration on which this one is based."""
+    budget: Budget | None = None
+    """The time budget, by which the configured epochs are what there is time for."""
 
     def where(self, key: str) -> str:
         """A key with the place it was set."""

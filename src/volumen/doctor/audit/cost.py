@@ -129,10 +129,12 @@ COST = Check(
         "whatever is slowest: network, a loss term or the loader."
     ),
     measured=(
-        "Network, every term, optimiser and loader are timed in turn on real patches. A term with more than 10 % of "
-        "the step (of network and terms) and less than 1 % of what the objective moves by is named. The full audit "
-        "does real steps in child processes to see which batch fits, and warns where a step waits more than 20 % of "
-        "its time for patches. `volumen audit cost` prints it all, and what another batch would change."
+        "With a time budget, a step is timed: one that has room for too few steps stops the run, and every other check "
+        "sees the epochs that there is time for. Network, every term, optimiser and loader are timed in turn on real "
+        "patches. A term with more than 10 % of the step (of network and terms) and less than 1 % of what the "
+        "objective moves by is named. The full audit does real steps in child processes to see which batch fits, and "
+        "warns where a step waits more than 20 % of its time for patches. `volumen audit cost` prints it all, and what "
+        "another batch would change."
     ),
     remedy="Leave out what counts for nothing; give the loader workers; take the batch that fits.",
     run=check_terms,

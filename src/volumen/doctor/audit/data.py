@@ -166,4 +166,5 @@ DATA = Check(
     ),
     remedy="Group folds by scroll, remove duplicates, and look at a slice with its label.",
     run=check_data,
+    seconds=4.0,
 )

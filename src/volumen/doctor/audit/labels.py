@@ -18,6 +18,7 @@ from volumen.system.output import counted
 DEEP_VOXELS = 6
 """Farther than this from all background, a voxel is in a block and in no sheet."""
 MOST_DEEP = 0.10
+MOST_LISTED = 8
 CASES = 6
 BLOCK = 96
 
@@ -31,11 +32,12 @@ def check_labels(context: Context) -> Iterator[Finding]:
             yield Finding(
                 code="P1",
                 severity=Severity.stop,
-                title=f"label values {' and '.join(map(str, values))} are both taken for {NAMES[code]}",
+                title=f"label values {_listed(values)} are {'both' if count == 2 else 'all'} taken for {NAMES[code]}",
                 evidence=f"declared: {meanings.written}; ignored voxels: {_share_of(context, IGNORE):.1%} of all",
                 causes=("a value that means unlabelled was mapped to a class", "two classes were merged on purpose"),
                 remedies=(
                     "declare what each value means in dataset.yaml (in the competition 2 is unlabelled: ignore)",
+                    "what was numbered piece by piece is declared by a range (1-40: surface) or by others: surface",
                     "prepare the data set again",
                 ),
                 where="dataset.yaml: labels",
@@ -51,6 +53,14 @@ def check_labels(context: Context) -> Iterator[Finding]:
             remedies=("leave the term out, or mend it: value and gradient must be bit-identical",),
             where="loss.terms",
         )
+
+
+def _listed(values: list[int]) -> str:
+    shown = [
+        *map(str, values[:MOST_LISTED]),
+        *([f"{len(values) - MOST_LISTED} more"] if len(values) > MOST_LISTED else []),
+    ]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _share_of(context: Context, code: int) -> float:

@@ -13,6 +13,7 @@ from volumen.doctor.audit.effective import check_effective
 from volumen.doctor.audit.inert import Examination, examine, findings_of
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
+from volumen.training.schedule import WARMUP_SHARE
 
 WEIGHTS = ("loss.terms.*.weight", "loss.curriculum.*.weights.*")
 
@@ -26,6 +27,7 @@ class Dead(NamedTuple):
     severity: Severity = Severity.warn
     covers: tuple[str, ...] = ()
     """Patterns of other keys that do nothing for the same reason."""
+    how: str = "can never act"
 
 
 def check_liveness(context: Context) -> Iterator[Finding]:
@@ -34,7 +36,7 @@ def check_liveness(context: Context) -> Iterator[Finding]:
         yield Finding(
             code="P6",
             severity=dead.severity,
-            title=f"{dead.key} can never act",
+            title=f"{dead.key} {dead.how}",
             evidence=dead.reason,
             causes=("another setting was changed since", "the setting belongs to something that is switched off"),
             remedies=(dead.remedy,),
@@ -118,17 +120,19 @@ def _training(config: Config) -> Iterator[Dead]:
 def _schedule(config: Config) -> Iterator[Dead]:
     schedule, epochs = config.schedule, config.training.epochs
     warmup = getattr(schedule, "warmup_epochs", 0)
-    if warmup >= epochs:
+    fitted = WARMUP_SHARE * epochs
+    if warmup > fitted:
         yield Dead(
-            "schedule.kind",
-            f"warm-up takes {warmup} of {counted(epochs, 'epoch')}",
-            "shorten schedule.warmup_epochs",
-            covers=tuple(f"schedule.{name}" for name in type(schedule).model_fields if name != "warmup_epochs"),
+            "schedule.warmup_epochs",
+            f"{counted(warmup, 'epoch')} of warm-up in a run of {epochs}: it takes a third of the run, {fitted:.2g}",
+            "shorten schedule.warmup_epochs, or plan more epochs",
+            Severity.note,
+            how="is shortened",
         )
     if isinstance(schedule, CosineWarmRestarts) and schedule.period_epochs + warmup >= epochs:
         yield Dead(
             "schedule.period_factor",
-            f"the first period of {schedule.period_epochs} epochs does not end within {epochs}",
+            f"the first period of {schedule.period_epochs} epochs does not end within {epochs}: it ends with the run",
             "a shorter period, or schedule.kind: polynomial",
         )
     validations = epochs // config.training.validate_every_epochs
@@ -189,4 +193,5 @@ LIVENESS = Check(
     ),
     remedy="Change the setting or leave it out; a term of weight 0 costs nothing and is only noted.",
     run=check_liveness,
+    seconds=10.0,
 )

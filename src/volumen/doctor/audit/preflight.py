@@ -1,17 +1,23 @@
 """The audit that every new run goes through before its first step."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from volumen.config.load import LoadedConfig
 from volumen.config.schema import Config
 from volumen.data.loader import check_workers
+from volumen.doctor.audit.budget import AUDIT_SHARE, within_budget
 from volumen.doctor.audit.run import AuditReport, check_codes, run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Finding
 from volumen.doctor.progress_scale import measure_scales
 from volumen.errors import UserError
 from volumen.runtime import choose_device, choose_precision
+from volumen.system.stopping import OutOfTime, within
 from volumen.training.objective import precomputed_targets
+from volumen.training.progress import NO_SCALES
 from volumen.training.run_folder import Audited
 
 
@@ -33,6 +39,7 @@ def audit_first(
     loaded: LoadedConfig[Config],
     accepted: Sequence[str],
     *,
+    budget_seconds: float | None = None,
     progress: Callable[[str, int, int], None] = lambda name, done, of: None,
     report: Callable[[AuditReport], None] = lambda report: None,
 ) -> Audited:
@@ -43,6 +50,7 @@ def audit_first(
     Args:
         loaded: The run's configuration.
         accepted: Codes of findings that would stop it and are accepted.
+        budget_seconds: The run's time budget: what it leaves of the run is audited, within a share of it.
         progress: Told the title of the next check, its number and how many there are.
         report: Shown what was found, before anything is refused.
 
@@ -57,10 +65,20 @@ def audit_first(
     check_workers(config.data.workers, config.data.patch, config.data.batch, len(precomputed_targets(config.loss)))
     context = open_context(loaded, needs_folds=True)
     _ = context.initial  # read before anybody waits
-    found = run_audit(context, progress=progress)
+    limit, scales = math.inf, NO_SCALES
+    if budget_seconds is not None:
+        began = time.perf_counter()
+        progress("time of a step", 0, 1)
+        context = within_budget(context, budget_seconds)
+        progress("scale of progress", 0, 1)
+        limit = AUDIT_SHARE * budget_seconds - (time.perf_counter() - began)
+        with suppress(OutOfTime), within(limit / 2):
+            scales = measure_scales(context)
+        limit = AUDIT_SHARE * budget_seconds - (time.perf_counter() - began)
+    found = run_audit(context, limit_seconds=limit, progress=progress)
     report(found)
     refusals = found.refusals(tuple(accepted))
     if refusals:
         raise RefusedError(refusals)
     findings = tuple(finding.to_dict() for finding in found.findings)
-    return Audited(findings, tuple(accepted), measure_scales(context))
+    return Audited(findings, tuple(accepted), scales if budget_seconds is not None else measure_scales(context))

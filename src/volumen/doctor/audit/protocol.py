@@ -9,6 +9,7 @@ from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.protocol_noise import TOTAL, Noise, ProtocolNoise, false_alarms
+from volumen.metrics.comparison import NOISE_ERRORS
 from volumen.system.output import counted
 from volumen.training.objective import CLASS_WEIGHTED
 
@@ -61,17 +62,21 @@ def _thresholds(context: Context, noise: ProtocolNoise) -> Iterator[Finding]:
 
 
 def _below_noise(context: Context, key: str, threshold: float, noise: Noise) -> Iterator[Finding]:
-    if threshold < 2 * noise.protocol:
+    least = NOISE_ERRORS * noise.protocol
+    if threshold < least:
         yield Finding(
             code="P9",
             severity=Severity.stop,
             title=f"{key} lies below the noise of the validation",
             evidence=(
                 f"an improvement of {threshold:.4f} counts; at fixed weights {noise.quantity} scatters by "
-                f"{noise.protocol:.4f}, so less than {2 * noise.protocol:.4f} (two standard deviations) is luck"
+                f"{noise.protocol:.4f}, so less than {least:.4f} (two standard deviations) is luck"
             ),
             causes=("validation on few, changing crops",),
-            remedies=("training.validation: {kind: full}", f"a threshold of at least {2 * noise.protocol:.4f}"),
+            remedies=(
+                "training.validation: {kind: full}",
+                f"a threshold of at least {least:.4f}",
+            ),
             where=context.where(key),
         )
 

@@ -1,9 +1,11 @@
 """Run the audit: every check in order, gravest findings first."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from volumen.doctor.audit.budget import check_budget
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.cost import COST
@@ -16,6 +18,7 @@ from volumen.doctor.audit.rate import RATE
 from volumen.doctor.audit.start import START
 from volumen.doctor.findings import Finding, Severity, gravest_first
 from volumen.errors import UserError
+from volumen.system.stopping import OutOfTime, within
 
 CHECKS: dict[str, Check] = {
     check.code: check
@@ -50,6 +53,7 @@ def run_audit(
     *,
     full: bool = False,
     only: tuple[str, ...] = (),
+    limit_seconds: float = math.inf,
     progress: Callable[[str, int, int], None] = lambda name, done, of: None,
 ) -> AuditReport:
     """Run every check.
@@ -58,6 +62,7 @@ def run_audit(
         context: The run to look at.
         full: Also what takes minutes: overfitting a patch, the range of learning rates, memory.
         only: Codes of the checks to run; all of them if empty.
+        limit_seconds: What is not done by then is left out, and said so; the quickest checks are done first.
         progress: Told the title of the next check, its number and how many there are.
 
     Raises:
@@ -68,14 +73,37 @@ def run_audit(
     jobs = [(check, check.run) for check in checks if check.run is not None]
     if full:
         jobs += [(check, check.thorough) for check in checks if check.thorough is not None]
-    findings: list[Finding] = []
+    if limit_seconds < math.inf:
+        jobs.sort(key=lambda job: job[0].seconds)
+    findings = [*check_budget(context)] if not only or COST.code in only else []
     seconds: dict[str, float] = {}
+    left_out: list[str] = []
+    start = time.perf_counter()
     for number, (check, job) in enumerate(jobs):
         progress(check.title, number, len(jobs))
         began = time.perf_counter()
-        findings += job(context)
+        try:
+            with within(limit_seconds - (began - start)):
+                findings += tuple(job(context))
+        except OutOfTime:
+            left_out.append(check.code)
+            continue
         seconds[check.code] = seconds.get(check.code, 0.0) + time.perf_counter() - began
+    if left_out:
+        findings.append(_unfinished(left_out, limit_seconds))
     return AuditReport(gravest_first(findings), seconds)
+
+
+def _unfinished(codes: list[str], limit_seconds: float) -> Finding:
+    return Finding(
+        code="P11",
+        severity=Severity.note,
+        title=f"the audit had no time for {', '.join(codes)}",
+        evidence=f"it has {limit_seconds:.0f} s, a share of the time budget",
+        causes=("a short time budget", "other programs use this machine"),
+        remedies=("volumen audit CONFIG, which takes the time it needs",),
+        where="--time-budget",
+    )
 
 
 def check_codes(codes: tuple[str, ...]) -> None:

@@ -241,5 +241,6 @@ START = Check(
     ),
     remedy="Mend what is named; no learning rate makes up for it.",
     run=check_start,
+    seconds=10.0,
     thorough=check_learning,
 )

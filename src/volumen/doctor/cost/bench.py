@@ -97,7 +97,11 @@ def make_bench(context: "Context", config: Config, timed_batches: int = 0) -> Be
 
 
 def affordable(
-    context: "Context", config: Config, limit_seconds: float, most_voxels: int | None = None
+    context: "Context",
+    config: Config,
+    limit_seconds: float,
+    most_voxels: int | None = None,
+    timed_batches: int = 0,
 ) -> tuple[Config, Bench]:
     """The configuration with so few voxels that the network takes at most `limit_seconds`, and its bench.
 
@@ -108,6 +112,7 @@ def affordable(
         config: Its configuration, maybe with another batch and patch.
         limit_seconds: For the network, forward and backward.
         most_voxels: What memory is known to hold; None sets no limit.
+        timed_batches: As in `make_bench`.
     """
     smallest = with_size(config, 1, shrunk(config.data.patch, config.divisor, SMALL_SIDE))
     bench = make_bench(context, smallest)
@@ -121,7 +126,7 @@ def affordable(
             config = with_size(config, config.data.batch // 2, config.data.patch)
         else:
             config = with_size(config, 1, shrunk(config.data.patch, config.divisor, max(SMALL_SIDE, side // 2)))
-    return config, make_bench(context, config)
+    return config, make_bench(context, config, timed_batches)
 
 
 def shrunk(patch: tuple[int, int, int], divisor: int, side: int) -> tuple[int, int, int]:
