@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.emptiness import Declared
+from volumen.data.packed import Volume
+
 BACKGROUND = 0
 SURFACE = 1
 IGNORE = 2
@@ -29,12 +32,15 @@ class LabelMeanings:
     spacing_um: tuple[float, float, float] | None = None
     """Size of a voxel in micrometres, z y x."""
     description: str = ""
+    empty: Declared = None
+    """Grey values of the images where the scan holds nothing; None where they are to be found."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain mapping `{labels: {value: name}, spacing_um, description}`, as in `dataset.yaml`."""
+        """Plain mapping `{labels: {value: name}, spacing_um, description, empty}`, as in `dataset.yaml`."""
         labels = {str(value): NAMES[code] for value, code in sorted(self.codes.items())}
         spacing = None if self.spacing_um is None else list(self.spacing_um)
-        return {"labels": labels, "spacing_um": spacing, "description": self.description}
+        empty = None if self.empty is None else list(self.empty)
+        return {"labels": labels, "spacing_um": spacing, "description": self.description, "empty": empty}
 
     @property
     def written(self) -> str:
@@ -42,17 +48,25 @@ class LabelMeanings:
         return ", ".join(f"{value} {NAMES[code]}" for value, code in sorted(self.codes.items()))
 
 
-def count_values(array: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """Number of voxels of each value, exact, for any integer array; slice by slice to spare memory."""
+def count_values(array: NDArray[np.integer[Any]], where: NDArray[np.bool_] | None = None) -> dict[int, int]:
+    """Number of voxels of each value, exact, for any integer array; slice by slice to spare memory.
+
+    Args:
+        array: Any shape.
+        where: The voxels that count, of the same shape; None counts all.
+    """
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
+    flat = array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]
+    if where is not None:
+        flat = [plane[there] for plane, there in zip(flat, where.reshape(len(flat), -1), strict=True)]
     counts: dict[int, int] = {}
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         total = np.zeros(np.iinfo(array.dtype).max + 1, dtype=np.int64)
-        for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
+        for plane in flat:
             total += np.bincount(plane.ravel(), minlength=total.size)
         return {int(value): int(total[value]) for value in np.flatnonzero(total)}
-    for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
+    for plane in flat:
         for value, count in zip(*np.unique(plane, return_counts=True), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(count)
     return dict(sorted(counts.items()))
@@ -71,3 +85,21 @@ def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> ND
         strange = sorted(set(count_values(label)) - set(meanings.codes))
         raise ValueError(f"label values {strange} are not declared (declared: {meanings.written})")
     return canonical
+
+
+class Lesson:
+    """Canonical codes of which a network learns: those of the label, but ignore where the scan holds nothing.
+
+    Args:
+        label: Canonical codes [Z, Y, X].
+        empty: Other than 0 where the scan holds nothing, [Z, Y, X].
+    """
+
+    def __init__(self, label: Volume, empty: Volume) -> None:
+        self._label, self._empty, self.shape = label, empty, label.shape
+
+    def __getitem__(self, window: Any) -> NDArray[np.uint8]:
+        return np.where(self._empty[window], np.uint8(IGNORE), self._label[window])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+        return np.where(np.asarray(self._empty), np.uint8(IGNORE), np.asarray(self._label)).astype(dtype or np.uint8)

@@ -85,6 +85,7 @@ class _Labels(Section):
     labels: dict[Annotated[str, Field(pattern=r"^-?\d{1,20}$")], Literal["background", "surface", "ignore"]]
     spacing_um: tuple[float, float, float] | None
     description: str
+    empty: tuple[int, ...] | None
 
 
 class _MemberRecord(Section):

@@ -134,7 +134,9 @@ class _Trainer:
             self.precision,
             steps_per_epoch=self.loader.batches_per_epoch,
             prior=surface_share(self.dataset, fold.train),
-            data=TrainedOn(self.dataset.identity, config.data.fold, fold.train, fold.validation),
+            data=TrainedOn(
+                self.dataset.identity, config.data.fold, fold.train, fold.validation, self.dataset.meanings.empty
+            ),
         )
         self.state.run = run.owner
         self.tell = Telling(config, run, listener, self.state)
