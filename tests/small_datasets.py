@@ -66,10 +66,13 @@ def write_dataset(
     tests: dict[str, str] | None = None,
     shape: Callable[[int], tuple[int, int, int]] = lambda _: SHAPE,
     meanings: str | None = MEANINGS,
+    empty: int = 0,
+    fill: int = 0,
 ) -> Path:
-    """A data set of scroll by case id."""
+    """A data set of scroll by case id; the last planes of its images may be empty."""
     for number, case_id in enumerate(cases):
         image, label = volume(number, shape(number))
+        image[len(image) - empty :] = fill
         save(folder / "train_images" / f"{case_id}.tif", image)
         save(folder / "train_labels" / f"{case_id}.tif", label)
     rows = [f"{case_id},{scroll}" for case_id, scroll in cases.items()]
@@ -85,7 +88,10 @@ def write_dataset(
 
 
 def prepared_dataset(
-    folder: Path, cases: dict[str, str], shape: Callable[[int], tuple[int, int, int]] = lambda _: SHAPE
+    folder: Path,
+    cases: dict[str, str],
+    shape: Callable[[int], tuple[int, int, int]] = lambda _: SHAPE,
+    **options: int,
 ) -> PreparedDataset:
     """The same, prepared."""
-    return prepare(write_dataset(folder / "source", cases, shape=shape), folder / "prepared")
+    return prepare(write_dataset(folder / "source", cases, shape=shape, **options), folder / "prepared")

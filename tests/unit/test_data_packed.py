@@ -53,7 +53,7 @@ def test_a_table_is_read_by_rows(tmp_path: Path, shape: tuple[int, int]) -> None
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    return prepared_dataset(tmp_path_factory.mktemp("whole"), {"11": "a", "12": "b"})
+    return prepared_dataset(tmp_path_factory.mktemp("whole"), {"11": "a", "12": "b"}, empty=8)
 
 
 @pytest.fixture

@@ -71,14 +71,14 @@ def test_own_values_become_canonical_codes(tmp_path: Path) -> None:
 
 
 def test_a_large_surface_is_sampled_the_same_way_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "SURFACE_POSITIONS", 50)
+    monkeypatch.setattr(pack, "MOST_POSITIONS", 50)
     codes = volume(0)[1]
-    first = pack.sample_surface(codes, "11")
+    first = pack.sample_positions(codes == 1, "surface", "11")
     assert first.shape == (50, 3)
     assert len(np.unique(first, axis=0)) == 50
     assert np.all(codes[tuple(first.T)] == SURFACE)
-    np.testing.assert_array_equal(first, pack.sample_surface(codes, "11"))
-    assert not np.array_equal(first, pack.sample_surface(codes, "12"))
+    np.testing.assert_array_equal(first, pack.sample_positions(codes == 1, "surface", "11"))
+    assert not np.array_equal(first, pack.sample_positions(codes == 1, "surface", "12"))
 
 
 def test_meanings_are_never_guessed(dataset: Path) -> None:

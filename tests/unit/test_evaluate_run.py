@@ -247,7 +247,7 @@ def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(run):
             load_evaluation(run)
     for version in (1, 2, 99, "<b>", None):
         write_record(path, {"version": version}, owner=run_owner(run))
-        with pytest.raises(UserError, match=r"is of version .*, expected 3: run `volumen evaluate"):
+        with pytest.raises(UserError, match=r"is of version .*, expected 4: run `volumen evaluate"):
             load_evaluation(run)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from volumen.config import load_config
 from volumen.config.schema import Config
+from volumen.data.labels import LabelMeanings
 from volumen.errors import UserError
 from volumen.inference import Predictor
 from volumen.inference.bundle import Member, read_bundle, write_bundle
@@ -16,7 +17,7 @@ from volumen.models import build_model
 from volumen.runtime import Precision
 from volumen.system.records import sealed
 
-LABELS = {"labels": {"0": "background", "1": "surface", "2": "ignore"}, "spacing_um": None, "description": ""}
+LABELS = LabelMeanings({0: 0, 1: 1, 2: 2}, empty=(-1200,)).to_json()
 
 
 def config(*overrides: str) -> Config:

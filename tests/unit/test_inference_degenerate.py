@@ -63,5 +63,5 @@ def test_a_second_sigmoid_does_not_hide_behind_an_empty_corner():
     probabilities = np.where(image, 1 / (1 + np.exp(-RANDOM.random((16, 16, 16)))), 2e-9).astype(np.float32)
     mask = (probabilities > 0.5).view(np.uint8)
     assert symptoms_of([appearance_of("a", mask, probabilities)]) == ()
-    (found,) = symptoms_of([appearance_of("a", mask, probabilities, image)])
-    assert found.kind == "second_sigmoid"
+    found = symptoms_of([appearance_of("a", mask, probabilities, image, (0,))])
+    assert [symptom.kind for symptom in found] == ["all_surface", "second_sigmoid"]

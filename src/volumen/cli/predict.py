@@ -76,6 +76,7 @@ def predict(
             normalisation=opened.config.data.normalisation,
             postprocessing=with_threshold(opened.config.postprocessing, threshold),
             origin=opened.origin,
+            empty=opened.config.inference.declared_empty,
             say=lambda text: say(f"note: {text}", aside=True),
             progress=progress,
             side_by_side=Processes(parallel, partial(predictor_of, make)) if parallel > 1 else None,

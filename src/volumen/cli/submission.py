@@ -71,7 +71,13 @@ def submit(
     try:
         with progress_bar("reading", "steps") as progress:
             made = run(
-                How(opened.predictor, config.data.normalisation, config.postprocessing, opened.origin),
+                How(
+                    opened.predictor,
+                    config.data.normalisation,
+                    config.postprocessing,
+                    opened.origin,
+                    config.inference.declared_empty,
+                ),
                 test_images,
                 archive,
                 folder,
@@ -101,8 +107,6 @@ def _report(made: "Submission", work: Path) -> None:
     from volumen.reporting.tables import print_predictions
 
     print_predictions(made.predictions, console_for())
-    if made.empty_images:
-        say(f"note: nothing but zeros, so their masks are empty: {', '.join(made.empty_images)}")
     if made.symptoms:
         say(
             f"warning: accepted on demand, and recorded: {counted(len(made.symptoms), 'sign')} that predictions "

@@ -17,6 +17,7 @@ from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.optimisation import AdamW, Optimiser, Polynomial, Schedule, Training
 from volumen.config.postprocessing import Postprocessing
 
+Grey = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 RESENC_DIVISORS = {"S": 8, "M": 32, "L": 32}
 
 
@@ -33,6 +34,16 @@ class Inference(Section):
     """Average over the four quarter turns about z (four times the work; sixteen with `mirror`)."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What computes predictions: auto takes OpenVINO on a CPU where it is installed. Training validates with torch."""
+    empty: Literal["auto", "found", "none"] | Grey | tuple[Grey, ...] = "auto"
+    """Grey values where images that were never prepared hold nothing, which gets no surface. found: zeros, and the fill
+    at the faces; none: nothing is empty; auto: what the data set of the training declared, found where it did not."""
+
+    @property
+    def declared_empty(self) -> tuple[int, ...] | None:
+        """The values; None where they are to be found."""
+        if self.empty in ("auto", "found"):
+            return None
+        return () if self.empty == "none" else self.empty if isinstance(self.empty, tuple) else (int(self.empty),)
 
 
 class Config(Section):

@@ -1,9 +1,10 @@
 """A prepared data set: the manifest that `prepare` writes and the arrays it packs, opened for reading.
 
 Layout of the folder: `manifest.json`, `images/ID.npy` (grey values as stored), `labels/ID.npy` (uint8, canonical
-codes), `surface/ID.npy` (a sample of surface voxels' coordinates). Arrays are uncompressed: cutting a patch out of one
-takes milliseconds, out of an LZW TIFF a quarter of a second. The manifest carries its check, and every array is hashed
-before it counts (`data.packed`).
+codes), `surface/ID.npy` (a sample of surface voxels' coordinates); where the scan does not fill the volume also
+`empty/ID.npy` (uint8, 1 where it holds nothing) and `scan/ID.npy` (a sample of coordinates where it does). Arrays are
+uncompressed: cutting a patch out of one takes milliseconds, out of an LZW TIFF a quarter of a second. The manifest
+carries its check, and every array is hashed before it counts (`data.packed`).
 """
 
 import hashlib
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, WHOLE, LabelMeanings, range_of
+from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, WHOLE, LabelMeanings, Lesson, range_of
 from volumen.data.normalise import IntensityStatistics
 from volumen.data.packed import Packed, PackedArray, Volume
 from volumen.errors import UserError
@@ -24,9 +26,20 @@ from volumen.system.names import checked_name
 from volumen.system.records import DamagedError, open_record, parse_json, read_bounded, typed
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 2
-PARTS = ("images", "labels", "surface")
+FORMAT_VERSION = 3
+PARTS = ("images", "labels", "surface", "empty", "scan")
 AGAIN = "run `volumen prepare` again"
+
+
+@dataclass(frozen=True)
+class Empty:
+    """What a scan does not hold (`data.emptiness`)."""
+
+    values: tuple[int, ...]
+    """Grey values that were taken for empty."""
+    voxels: int
+    surface_voxels: int
+    """Of these, those that are labelled as surface."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,9 @@ class Case:
     label_histogram: Mapping[int, int] | None
     """Voxels by canonical code; None without a label."""
     packed: Mapping[str, Packed]
-    """Packed files by part: images, labels, surface."""
+    """Packed files by part: images, labels, surface, empty, scan."""
+    empty: Empty | None = None
+    """None where the scan fills the volume."""
 
     @property
     def has_label(self) -> bool:
@@ -64,6 +79,16 @@ class Case:
     def surface_voxels(self) -> int:
         """Number of voxels labelled as surface; 0 without a label."""
         return 0 if self.label_histogram is None else self.label_histogram[SURFACE]
+
+    @property
+    def scan_voxels(self) -> int:
+        """Number of voxels where the scan holds something."""
+        return self.voxels - (0 if self.empty is None else self.empty.voxels)
+
+    @property
+    def scanned_surface(self) -> int:
+        """Number of voxels labelled as surface where the scan holds something: those that can be learned from."""
+        return self.surface_voxels - (0 if self.empty is None else self.empty.surface_voxels)
 
     @property
     def valid_voxels(self) -> int:
@@ -94,17 +119,18 @@ class Case:
         for source in (case.image_source, *([] if case.label_source is None else [case.label_source])):
             for part in source.split("/"):
                 checked_name(part, f"source of case {case.id}", where)
-        parts = PARTS if case.has_label else PARTS[:1]
-        if set(case.packed) != set(parts) or min(case.shape) < 1 or np.dtype(case.dtype).kind not in "ui":
+        parts = {"images"} | ({"labels", "surface"} if case.has_label else set())
+        if case.empty is not None:
+            parts |= {"empty", "scan"} if case.has_label else {"empty"}
+        if set(case.packed) != parts or min(case.shape) < 1 or np.dtype(case.dtype).kind not in "ui":
             raise DamagedError(f"{where} is damaged (case {case.id} has other parts, shape or type): {AGAIN}")
         return case
 
     @property
     def content(self) -> dict[str, Any]:
         """What makes the case the same case, wherever the files lie."""
-        kept = ("id", "scroll_id", "shape", "dtype", "statistics", "image_sha256", "label_sha256", "label_histogram")
-        record = self.to_json()
-        return {name: record[name] for name in kept}
+        elsewhere = ("image_source", "label_source", "packed")
+        return {name: value for name, value in self.to_json().items() if name not in elsewhere}
 
 
 def identity_of(meanings: LabelMeanings, cases: tuple[Case, ...]) -> str:
@@ -152,6 +178,7 @@ class PreparedDataset:
             spacing_um=described.spacing_um,
             description=described.description,
             ranges={key: code for key, code in known.items() if range_of(key)},
+            empty=described.empty,
         )
         if len({case.id for case in cases}) < len(cases) or len(meanings.to_json()["labels"]) < len(described.labels):
             raise UserError(f"{path} is damaged (a case or a label value stands in it twice): {AGAIN}")
@@ -188,7 +215,7 @@ class PreparedDataset:
         return tuple(case for case in self.cases if case.has_label)
 
     def path(self, case_id: str, part: str) -> Path:
-        """Where a case's packed part (`images`, `labels`, `surface`) lies."""
+        """Where a case's packed part lies."""
         return self.root / part / f"{case_id}.npy"
 
     def case(self, case_id: str) -> Case:
@@ -217,19 +244,44 @@ class PreparedDataset:
         case = self._labelled_case(case_id)
         return self._array(case, "labels", case.shape, "uint8")
 
+    def lesson(self, case_id: str) -> Volume | Lesson:
+        """As `label`, but ignore where the scan holds nothing: what is learned from.
+
+        Raises:
+            UserError: the case has no label.
+        """
+        label, empty = self.label(case_id), self.empty(case_id)
+        return label if empty is None else Lesson(label, empty)
+
+    def empty(self, case_id: str) -> Volume | None:
+        """Other than 0 where the scan holds nothing, uint8 [Z, Y, X]; None where it fills the volume."""
+        case = self.case(case_id)
+        return None if case.empty is None else self._array(case, "empty", case.shape, "uint8")
+
+    def scan(self, case_id: str) -> NDArray[np.bool_] | None:
+        """Where the scan holds something, bool [Z, Y, X]; None where it fills the volume."""
+        empty = self.empty(case_id)
+        return None if empty is None else np.asarray(empty) == 0
+
     def surface_positions(self, case_id: str) -> Volume:
-        """Coordinates of surface voxels, a fixed random sample of at most 200,000, uint16 [N, 3] in z y x.
+        """Coordinates of scanned surface voxels, a fixed random sample of at most 200,000, uint16 [N, 3] in z y x.
 
         Raises:
             UserError: the case has no label.
         """
         return self._array(self._labelled_case(case_id), "surface", None, "uint16")
 
+    def scan_positions(self, case_id: str) -> Volume | None:
+        """As `surface_positions`, anywhere in the scan; None where it fills the volume."""
+        case = self._labelled_case(case_id)
+        return None if case.empty is None else self._array(case, "scan", None, "uint16")
+
     def files(self, case_ids: Sequence[str]) -> Iterator[PackedArray]:
         """All packed files of some cases."""
         for case in map(self.case, case_ids):
             for part in case.packed:
-                kinds = {"images": (case.shape, case.dtype), "labels": (case.shape, "uint8")}
+                codes = (case.shape, "uint8")
+                kinds = {"images": (case.shape, case.dtype), "labels": codes, "empty": codes}
                 shape, dtype = kinds.get(part, (None, "uint16"))
                 yield PackedArray(self.path(case.id, part), case.packed[part], shape, dtype)
 
@@ -256,6 +308,7 @@ class _Meanings:
     labels: Mapping[str, str]
     spacing_um: tuple[float, float, float] | None
     description: str
+    empty: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.emptiness import Declared
+from volumen.data.packed import Volume
+
 BACKGROUND = 0
 SURFACE = 1
 IGNORE = 2
@@ -44,6 +47,8 @@ class LabelMeanings:
     spacing_um: tuple[float, float, float] | None = None
     """Size of a voxel in micrometres, z y x."""
     description: str = ""
+    empty: Declared = None
+    """Grey values of the images where the scan holds nothing; None where they are to be found."""
     ranges: Mapping[str, int] = field(default_factory=dict)
     """Canonical code by range of values (see `range_of`), such as the sheets of a labelling by instance."""
 
@@ -59,11 +64,12 @@ class LabelMeanings:
         return self.codes.get(value, ranges[-1] if ranges else None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain mapping `{labels: {value: name}, spacing_um, description}`, as in `dataset.yaml`."""
+        """Plain mapping `{labels: {value: name}, spacing_um, description, empty}`, as in `dataset.yaml`."""
         declared = (*sorted(self.codes.items()), *sorted(self.ranges.items()))
         labels = {str(value): NAMES[code] for value, code in declared}
         spacing = None if self.spacing_um is None else list(self.spacing_um)
-        return {"labels": labels, "spacing_um": spacing, "description": self.description}
+        empty = None if self.empty is None else list(self.empty)
+        return {"labels": labels, "spacing_um": spacing, "description": self.description, "empty": empty}
 
     @property
     def written(self) -> str:
@@ -71,17 +77,25 @@ class LabelMeanings:
         return ", ".join(f"{value} {name}" for value, name in self.to_json()["labels"].items())
 
 
-def count_values(array: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """Number of voxels of each value, exact, for any integer array; slice by slice to spare memory."""
+def count_values(array: NDArray[np.integer[Any]], where: NDArray[np.bool_] | None = None) -> dict[int, int]:
+    """Number of voxels of each value, exact, for any integer array; slice by slice to spare memory.
+
+    Args:
+        array: Any shape.
+        where: The voxels that count, of the same shape; None counts all.
+    """
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
+    flat = array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]
+    if where is not None:
+        flat = [plane[there] for plane, there in zip(flat, where.reshape(len(flat), -1), strict=True)]
     counts: dict[int, int] = {}
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         total = np.zeros(np.iinfo(array.dtype).max + 1, dtype=np.int64)
-        for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
+        for plane in flat:
             total += np.bincount(plane.ravel(), minlength=total.size)
         return {int(value): int(total[value]) for value in np.flatnonzero(total)}
-    for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
+    for plane in flat:
         for value, count in zip(*np.unique(plane, return_counts=True), strict=True):
             counts[int(value)] = counts.get(int(value), 0) + int(count)
     return dict(sorted(counts.items()))
@@ -102,3 +116,21 @@ def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> ND
         strange = sorted(value for value in count_values(label) if meanings.code_of(value) is None)
         raise ValueError(f"label values {strange} are not declared (declared: {meanings.written})")
     return canonical
+
+
+class Lesson:
+    """Canonical codes of which a network learns: those of the label, but ignore where the scan holds nothing.
+
+    Args:
+        label: Canonical codes [Z, Y, X].
+        empty: Other than 0 where the scan holds nothing, [Z, Y, X].
+    """
+
+    def __init__(self, label: Volume, empty: Volume) -> None:
+        self._label, self._empty, self.shape = label, empty, label.shape
+
+    def __getitem__(self, window: Any) -> NDArray[np.uint8]:
+        return np.where(self._empty[window], np.uint8(IGNORE), self._label[window])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+        return np.where(np.asarray(self._empty), np.uint8(IGNORE), np.asarray(self._label)).astype(dtype or np.uint8)

@@ -12,6 +12,7 @@ from typing import Any
 from volumen.config.describe import short_text
 from volumen.config.documents import read_tree
 from volumen.config.problems import Problem
+from volumen.data.emptiness import Declared
 from volumen.data.labels import CODES, NAMES, OTHERS, WHOLE, LabelMeanings, range_of
 from volumen.errors import UserError
 from volumen.system.output import counted
@@ -19,7 +20,7 @@ from volumen.system.output import counted
 FILE = "dataset.yaml"
 PROPOSAL = "dataset.yaml.proposed"
 EXAMPLE = "labels: {0: background, 1: surface, 2: ignore}"
-KEYS = ("labels", "spacing_um", "description")
+KEYS = ("labels", "spacing_um", "description", "empty")
 LARGEST_SPACING_UM = 1e6
 """A voxel of a metre."""
 _MOST = 20  # of anything, in a message
@@ -42,7 +43,8 @@ def read_meanings(path: Path) -> LabelMeanings:
         description = record.get("description") or ""
         if not isinstance(description, str):
             problems.append(f"description must be text, got {short_text(description)}")
-        meanings = LabelMeanings(codes, _spacing(record.get("spacing_um"), problems), str(description), ranges)
+        spacing, empty = _spacing(record.get("spacing_um"), problems), _empty(record.get("empty"), problems)
+        meanings = LabelMeanings(codes, spacing, str(description), empty, ranges)
     elif tree is not None:
         problems.append(f"expected a mapping such as {EXAMPLE}, got {short_text(tree.plain())}")
     if problems:
@@ -115,6 +117,20 @@ def _spacing(spacing: Any, problems: list[str]) -> tuple[float, float, float] | 
     return numbers[0], numbers[1], numbers[2]
 
 
+def _empty(values: Any, problems: list[str]) -> Declared:
+    if values is None:
+        return None
+    listed = [] if values == "none" else values if isinstance(values, list) else [values]
+    wrong = [value for value in listed if type(value) is not int or abs(value) >= 2**63]
+    if wrong:
+        problems.append(
+            "empty must be a grey value that the images have where nothing was scanned, a list of such, or none, got "
+            f"{short_text(values)}: leave it out, and they are found"
+        )
+        return None
+    return tuple(sorted(set(listed)))
+
+
 def propose(values: Mapping[int, int]) -> tuple[LabelMeanings | None, str]:
     """What the values of all label files suggest.
 
@@ -151,4 +167,5 @@ def proposal_text(values: Mapping[int, int]) -> str:
     if proposal is None and len(values) > len(NAMES):
         lines.append(f"  # sheets that were numbered: a range such as 1-40: surface, or {OTHERS}: surface")
     lines.append("# spacing_um: 7.91  # size of a voxel in micrometres, if known")
+    lines.append("# empty: 0  # grey value where nothing was scanned, a list of such, or none; found where not said")
     return "\n".join(lines) + "\n"

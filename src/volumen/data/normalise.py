@@ -1,7 +1,7 @@
 """From stored grey values to what a network sees; one function for training and for inference.
 
-The statistics are those of the whole volume, recorded once by `prepare` (or computed the same way for a volume that
-was never prepared), so that a patch is normalised exactly as the volume it was cut from.
+The statistics are those of all that the scan holds (`data.emptiness`), recorded once by `prepare` (or computed the same
+way for a volume that was never prepared), so that a patch is normalised exactly as the volume it was cut from.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.data.labels import count_values
-from volumen.data.windows import slide
 from volumen.errors import UserError
 
 Method = Literal["zscore", "percentile", "none"]
-EMPTY_VOXELS = 5
-"""Side of the cube of zeros that no object is expected to hold."""
 
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """Grey values of a volume, over all of its voxels; percentiles are values that occur in it."""
+    """Grey values of a volume where the scan holds something; percentiles are values that occur in it."""
 
     mean: float
     std: float
@@ -32,12 +29,22 @@ class IntensityStatistics:
     maximum: float
 
 
-def statistics_of(image: NDArray[Any]) -> IntensityStatistics:
+NOTHING = IntensityStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+"""Of a volume in which the scan holds nothing: all of it becomes 0."""
+
+
+def statistics_of(image: NDArray[Any], scan: NDArray[np.bool_] | None = None) -> IntensityStatistics:
     """Exact statistics of an integer volume [Z, Y, X], from its histogram in float64.
 
     A percentile is the least value that at least that share of the voxels does not exceed (numpy's `inverted_cdf`).
+
+    Args:
+        image: Grey values as stored.
+        scan: Where the scan holds something, [Z, Y, X]; no other voxel counts. None: everywhere.
     """
-    counts = count_values(image)
+    counts = count_values(image, scan)
+    if not counts:
+        return NOTHING
     values = np.array(list(counts), dtype=np.float64)
     weights = np.array(list(counts.values()), dtype=np.float64)
     total = weights.sum()
@@ -88,25 +95,6 @@ class Normalised:
 
     def __getitem__(self, window: tuple[slice, ...]) -> NDArray[np.float32]:
         return normalise(np.asarray(self.image[window]), self.statistics, self.method)
-
-
-def occupied(image: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where a scan holds something, bool [Z, Y, X].
-
-    Reconstructions fill what lies outside of the scanned region with zeros. A voxel is empty where it lies in a cube of
-    5 voxels about some voxel of the volume that holds nothing but zeros; a lone dark voxel inside of the object is not.
-    Beyond the volume's faces everything counts as zero, so that a margin of three voxels is empty too.
-    """
-    zero = np.asarray(image) == 0
-    if not zero.any():
-        return np.ones(image.shape, dtype=bool)
-    reach = EMPTY_VOXELS // 2
-    opened: NDArray[np.bool_] = zero
-    for outside, combine in ((True, np.logical_and), (False, np.logical_or)):
-        opened = np.pad(opened, reach, constant_values=outside)
-        for axis in range(3):
-            opened = slide(opened, EMPTY_VOXELS, axis, combine)
-    return ~opened
 
 
 def _transform(image: NDArray[Any], statistics: IntensityStatistics, method: Method) -> NDArray[np.float32]:

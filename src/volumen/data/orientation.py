@@ -44,11 +44,11 @@ def normals_along(label: NDArray[np.uint8]) -> NDArray[np.float64] | None:
 
 def share_along_z(prepared: PreparedDataset, case_ids: Sequence[str]) -> float | None:
     """Median over the middles of up to six labelled volumes of `normals_along` z; None where no surface is seen."""
-    with_surface = [case_id for case_id in case_ids if prepared.case(case_id).surface_voxels]
+    with_surface = [case_id for case_id in case_ids if prepared.case(case_id).scanned_surface]
     picks = np.unique(np.linspace(0, len(with_surface) - 1, CASES).round().astype(int)) if with_surface else ()
     found = []
     for pick in picks:
-        label = prepared.label(with_surface[pick])
+        label = prepared.lesson(with_surface[pick])
         middle = tuple(
             slice(max(0, (side - BLOCK_VOXELS) // 2), max(0, (side - BLOCK_VOXELS) // 2) + BLOCK_VOXELS)
             for side in label.shape

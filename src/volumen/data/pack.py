@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.dataset import AGAIN, FORMAT_VERSION, MANIFEST, Case
+from volumen.data.dataset import AGAIN, FORMAT_VERSION, MANIFEST, Case, Empty
+from volumen.data.emptiness import Emptiness, find_emptiness, in_words
 from volumen.data.labels import IGNORE, NAMES, SURFACE, LabelMeanings, count_values, to_canonical
 from volumen.data.layout import Source
+from volumen.data.meanings import FILE as MEANINGS
 from volumen.data.normalise import statistics_of
 from volumen.data.packed import Packed
 from volumen.data.randomness import generator
@@ -27,7 +29,7 @@ from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
 from volumen.system.records import open_record, read_bounded, write_record
 
-SURFACE_POSITIONS = 200_000
+MOST_POSITIONS = 200_000
 RECORDS = "cases"
 OUTDATED = "manifest.outdated.json"
 
@@ -62,7 +64,7 @@ def pack_case(
         changed = [] if accept_changes else changed_sources(before[0], dataset)
         if changed:
             return Examined(None, tuple(changed))
-        if before[1] == meanings.to_json()["labels"] and _is_current(before[0], source):
+        if before[1] == _declared(meanings) and _is_current(before[0], source):
             if _is_whole(before[0], out):
                 return Examined(_as_found(before[0], source, dataset), skipped=True)
             mended = True
@@ -70,7 +72,8 @@ def pack_case(
     image = _load(source.image, problems)
     label = None if source.label is None else _load(source.label, problems)
     if image is not None:
-        problems += _image_problems(source.image, image.array)
+        emptiness = find_emptiness(image.array, None if meanings is None else meanings.empty)
+        problems += _image_problems(source.image, image.array, emptiness)
     values = None if label is None else count_values(label.array)
     if source.label is not None and values is not None:
         if image is not None and label is not None and image.array.shape != label.array.shape:
@@ -82,7 +85,11 @@ def pack_case(
             problems += _label_problems(source.label, values, meanings)
     if problems or meanings is None or image is None:
         return Examined(None, tuple(problems), values)
-    return Examined(_pack(source, dataset, out, image, label, meanings), values=values, mended=mended)
+    try:
+        case = _pack(source, dataset, out, image, label, meanings, emptiness)
+    except UserError as error:
+        return Examined(None, (str(error),), values)
+    return Examined(case, values=values, mended=mended)
 
 
 def changed_sources(case: Case, dataset: Path) -> list[str]:
@@ -109,10 +116,13 @@ def _load(path: Path, problems: list[str]) -> Volume | None:
         return None
 
 
-def _image_problems(path: Path, image: NDArray[Any]) -> list[str]:
+def _image_problems(path: Path, image: NDArray[Any], emptiness: Emptiness) -> list[str]:
     low, high = int(image.min()), int(image.max())
     if low == high:
         return [f"{path} is constant (every voxel is {low}): an empty export? remove the case or export it again"]
+    if emptiness.share == 1:
+        said = in_words(emptiness.values, emptiness.share)
+        return [f"{path}: {said}: remove the case, or say in {MEANINGS} what is empty (empty: ...)"]
     return []
 
 
@@ -129,50 +139,79 @@ def _label_problems(path: Path, values: Mapping[int, int], meanings: LabelMeanin
 
 
 def _pack(
-    source: Source, dataset: Path, out: Path, image: Volume, label: Volume | None, meanings: LabelMeanings
+    source: Source,
+    dataset: Path,
+    out: Path,
+    image: Volume,
+    label: Volume | None,
+    meanings: LabelMeanings,
+    emptiness: Emptiness,
 ) -> Case:
-    _retire_manifest(out)
-    packed = {"images": _save(out, "images", source.id, image.array)}
-    histogram = None
+    scan, histogram, codes = emptiness.scan, None, None
+    surface = np.zeros(image.array.shape, dtype=bool)
     if label is not None:
         codes = to_canonical(label.array, meanings)
         histogram = {code: count_values(codes).get(code, 0) for code in NAMES}
+        surface = codes == SURFACE
+        if scan is not None and np.all(codes[scan] == IGNORE):
+            raise UserError(
+                f"{source.label}: every labelled voxel lies where the scan holds nothing "
+                f"({in_words(emptiness.values, emptiness.share)}): remove the case, or say in {MEANINGS} what is empty"
+            )
+    _retire_manifest(out)
+    packed = {"images": _save(out, "images", source.id, image.array)}
+    if scan is not None:
+        packed["empty"] = _save(out, "empty", source.id, (~scan).view(np.uint8))
+    if codes is not None:
         packed["labels"] = _save(out, "labels", source.id, codes)
-        packed["surface"] = _save(out, "surface", source.id, sample_surface(codes, source.id))
+        scanned = surface if scan is None else surface & scan
+        packed["surface"] = _save(out, "surface", source.id, sample_positions(scanned, "surface", source.id))
+        if scan is not None:
+            packed["scan"] = _save(out, "scan", source.id, sample_positions(scan, "scan", source.id))
     depth, height, width = image.array.shape
     case = Case(
         id=source.id,
         scroll_id=source.scroll_id,
         shape=(depth, height, width),
         dtype=image.array.dtype.name,
-        statistics=statistics_of(image.array),
+        statistics=statistics_of(image.array, scan),
         image_source=_relative(source.image, dataset),
         image_sha256=image.sha256,
         label_source=None if source.label is None else _relative(source.label, dataset),
         label_sha256=None if label is None else label.sha256,
         label_histogram=histogram,
         packed=packed,
+        empty=None
+        if scan is None
+        else Empty(emptiness.values, int(np.count_nonzero(~scan)), int(np.count_nonzero(surface & ~scan))),
     )
-    record = {"version": FORMAT_VERSION, "labels": meanings.to_json()["labels"], "case": case.to_json()}
+    record = {"version": FORMAT_VERSION, "meanings": _declared(meanings), "case": case.to_json()}
     write_record(record_path(out, case.id), record)
     return case
 
 
-def sample_surface(codes: NDArray[np.uint8], case_id: str) -> NDArray[np.uint16]:
-    """Coordinates of at most 200,000 surface voxels, drawn without replacement, the same at each call.
+def _declared(meanings: LabelMeanings) -> dict[str, Any]:
+    """What a data set says that a packed case depends on."""
+    record = meanings.to_json()
+    return {"labels": record["labels"], "empty": record["empty"]}
+
+
+def sample_positions(where: NDArray[np.bool_], kind: str, case_id: str) -> NDArray[np.uint16]:
+    """Coordinates of at most 200,000 voxels, drawn without replacement, the same at each call.
 
     Args:
-        codes: canonical codes [Z, Y, X], each side below 65,536.
-        case_id: names the random stream.
+        where: which voxels, [Z, Y, X], each side below 65,536.
+        kind: what they are, which names the random stream with the case.
+        case_id: of the case.
 
     Returns:
         uint16 [N, 3], z y x, in the array's order.
     """
-    found = np.flatnonzero(codes == SURFACE)
-    if found.size > SURFACE_POSITIONS:
-        random = generator(0, 0, 0, f"surface positions of {case_id}")
-        found = np.sort(random.choice(found, SURFACE_POSITIONS, replace=False, shuffle=False))
-    return np.stack(np.unravel_index(found, codes.shape), axis=1).astype(np.uint16)
+    found = np.flatnonzero(where)
+    if found.size > MOST_POSITIONS:
+        random = generator(0, 0, 0, f"{kind} positions of {case_id}")
+        found = np.sort(random.choice(found, MOST_POSITIONS, replace=False, shuffle=False))
+    return np.stack(np.unravel_index(found, where.shape), axis=1).astype(np.uint16)
 
 
 def was_complete(out: Path) -> bool:
@@ -203,8 +242,8 @@ def record_path(out: Path, case_id: str) -> Path:
     return path
 
 
-def _read_record(out: Path, case_id: str) -> tuple[Case, dict[str, str]] | None:
-    """A case's record with the label meanings it was packed under; None where there is none that can be used."""
+def _read_record(out: Path, case_id: str) -> tuple[Case, dict[str, Any]] | None:
+    """A case's record with the meanings it was packed under; None where there is none that can be used."""
     path = out / RECORDS / f"{case_id}.json"
     if not path.is_file():
         return None
@@ -212,7 +251,7 @@ def _read_record(out: Path, case_id: str) -> tuple[Case, dict[str, str]] | None:
         record = open_record(read_bounded(path, AGAIN), path, AGAIN)
         if record["version"] != FORMAT_VERSION:
             return None
-        return Case.from_json(record["case"], path), dict(record["labels"])
+        return Case.from_json(record["case"], path), dict(record["meanings"])
     except (UserError, KeyError, TypeError, ValueError):
         return None  # it will be packed anew, which is always right
 

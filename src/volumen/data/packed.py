@@ -22,8 +22,6 @@ _HEADER_BYTES = 4096
 _CHUNK = 2**24
 _WASTE = 16  # where reading whole rows reads this many times what is wanted, rows are read one by one
 Signature = tuple[int, int, int, int, int]
-Volume: TypeAlias = "PackedArray | NDArray[Any]"
-"""An array in a file or in memory."""
 _verified: dict[tuple[str, str], Signature] = {}  # of this process, by path and hash
 
 
@@ -156,6 +154,10 @@ class PackedArray:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.path, self._packed, self.shape, self.dtype.str, self._trusting)
+
+
+Volume: TypeAlias = PackedArray | NDArray[Any]
+"""An array in a file or in memory."""
 
 
 def _again(path: Path, packed: Packed, shape: tuple[int, ...], dtype: str, trusting: bool) -> PackedArray:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from volumen.data.dataset import FORMAT_VERSION, MANIFEST, PARTS, Case, PreparedDataset, identity_of
+from volumen.data.emptiness import in_words
 from volumen.data.labels import LabelMeanings
 from volumen.data.layout import Layout, Source, read_layout
 from volumen.data.meanings import FILE, PROPOSAL, proposal_text, propose, read_meanings
@@ -245,6 +246,14 @@ def _remarkable(cases: Sequence[Case]) -> list[str]:
     for same in by_image.values():
         if len(same) > 1:
             notes.append(f"cases {', '.join(same)} have the same image file: in different folds they leak")
+    for case in cases:
+        if case.empty is not None and (case.empty.values != (0,) or case.scan_voxels < 0.5 * case.voxels):
+            notes.append(f"case {case.id}: {in_words(case.empty.values, case.empty.voxels / case.voxels)}")
+    lost = [case.id for case in cases if case.scanned_surface < case.surface_voxels]
+    if lost:
+        notes.append(
+            f"some surface is labelled where the scan holds nothing, and is not learned from: {', '.join(lost)}"
+        )
     bare = [case.id for case in cases if case.has_label and not case.surface_voxels]
     if bare:
         notes.append(f"cases without any surface: {', '.join(bare)}")

@@ -2,7 +2,8 @@
 
 The key `epoch * patches_per_epoch + index` names a sample for good: which volume, where, how varied. Surface-centred
 patches are drawn from a fixed list of surface coordinates written by `prepare`, so that no volume is ever scanned, and
-what was requested can be compared with what was drawn through each sample's `meta`.
+what was requested can be compared with what was drawn through each sample's `meta`. Where the scan does not fill a
+volume, patches lie about voxels that it holds, and the rest is no lesson.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ from torch.utils.data import Dataset
 from volumen.config.data import Augmentation, Data
 from volumen.data.augment import Shape, draw_variation, vary
 from volumen.data.dataset import Case, PreparedDataset
-from volumen.data.labels import IGNORE, SURFACE
+from volumen.data.emptiness import fill_in
+from volumen.data.labels import IGNORE, SURFACE, Lesson
 from volumen.data.normalise import normalise
 from volumen.data.orientation import rotations_for
 from volumen.data.packed import DamagedDataError, Volume
@@ -55,8 +57,9 @@ class PatchDataset(Dataset[Sample]):
     `data.verification` does that beside it.
 
     A sample: `image` float32 [1, Z, Y, X] normalised, `target` uint8 [Z, Y, X] (1 surface, 0 else), `valid` bool
-    [Z, Y, X] (False where ignored or outside of the volume), each precomputed target under its own name, and `meta`:
-    `key`, `case` (index into `case_ids`), `centred`, `attempts`, `surface_share` (of the valid voxels), `valid_share`.
+    [Z, Y, X] (False where ignored, or outside of the volume or of the scan), each precomputed target under its own
+    name, and `meta`: `key`, `case` (index into `case_ids`), `centred`, `attempts`, `surface_share` (of the valid
+    voxels), `valid_share`.
 
     Raises:
         UserError: no case, a case without a label, or an unknown precomputed target.
@@ -84,8 +87,8 @@ class PatchDataset(Dataset[Sample]):
         if unlabelled:
             raise UserError(f"cases {unlabelled} have no label and cannot be trained on: leave them out")
         self.augmentation, chosen = self._augmentation()
-        self._anywhere = _shares([case.voxels for case in self._cases])
-        with_surface = [case.voxels if case.surface_voxels else 0 for case in self._cases]
+        self._anywhere = _shares([case.scan_voxels for case in self._cases])
+        with_surface = [case.scan_voxels if case.scanned_surface else 0 for case in self._cases]
         self._surface = _shares(with_surface) if any(with_surface) else None
         self.notes = (*self._remarks(), *chosen)
 
@@ -133,9 +136,9 @@ class PatchDataset(Dataset[Sample]):
         return Draw(best[0], best[1], centred, attempts)
 
     def _place(self, case: Case, centred: bool, random: np.random.Generator) -> Shape:
-        centre = None
-        if centred:
-            positions = self.prepared.surface_positions(case.id)
+        prepared, centre = self.prepared, None
+        positions = prepared.surface_positions(case.id) if centred else prepared.scan_positions(case.id)
+        if positions is not None:
             centre = positions[int(random.integers(len(positions)))]
         origin = []
         for axis, (side, length) in enumerate(zip(self.patch, case.shape, strict=True)):
@@ -152,7 +155,7 @@ class PatchDataset(Dataset[Sample]):
 
     def _valid_share(self, case: Case, origin: Shape) -> float:
         inner = tuple(slice(max(first, 0), first + side) for first, side in zip(origin, self.patch, strict=True))
-        return float(np.count_nonzero(self.prepared.label(case.id)[inner] != IGNORE)) / float(np.prod(self.patch))
+        return float(np.count_nonzero(self.prepared.lesson(case.id)[inner] != IGNORE)) / float(np.prod(self.patch))
 
     def _make(self, case: Case, draw: Draw, epoch: int, index: int) -> Sample:
         random = generator(self.seed, epoch, index, "augmentation")
@@ -161,7 +164,10 @@ class PatchDataset(Dataset[Sample]):
         margins = [(outer - side) // 2 for outer, side in zip(region, self.patch, strict=True)]
         start = [first - margin for first, margin in zip(draw.origin, margins, strict=True)]
         raw = crop(self.prepared.image(case.id), start, region)
-        codes = crop(self.prepared.label(case.id), start, region, outside=IGNORE)
+        codes = crop(self.prepared.lesson(case.id), start, region, outside=IGNORE)
+        empty = self.prepared.empty(case.id)
+        if empty is not None:
+            raw = fill_in(raw, crop(empty, start, region) == 0)
         image = normalise(raw, case.statistics, self.config.normalisation)
         image, codes = vary(image, codes, variation, self.patch, random)
         target = (codes == SURFACE).view(np.uint8)
@@ -202,13 +208,15 @@ class PatchDataset(Dataset[Sample]):
                 f"{len(small)} of {len(self._cases)} volumes are smaller than the patch {list(self.patch)} and are "
                 f"padded (image: nearest voxel; label: ignored): {listed}"
             )
-        bare = [case.id for case in self._cases if not case.surface_voxels]
+        bare = [case.id for case in self._cases if not case.scanned_surface]
         if bare and self.config.sampling.surface_share > 0:
             notes.append(f"volumes without surface are never drawn for surface-centred patches: {', '.join(bare)}")
         return tuple(notes)
 
 
-def crop(volume: Volume, start: Sequence[int], shape: Sequence[int], outside: int | None = None) -> NDArray[Any]:
+def crop(
+    volume: Volume | Lesson, start: Sequence[int], shape: Sequence[int], outside: int | None = None
+) -> NDArray[Any]:
     """Cut a region out of a volume [Z, Y, X]; the region may reach beyond it.
 
     Args:

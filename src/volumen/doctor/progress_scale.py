@@ -71,7 +71,7 @@ def _on_patches(objective: CompositeLoss, batches: list[NDArray[np.uint8]], logi
 def _held_out(context: "Context", objective: CompositeLoss, logit: float) -> dict[str, float]:
     found = []
     for number, case_id in enumerate(context.validation[:VOLUMES]):
-        label = context.dataset.label(case_id)
+        label = context.dataset.lesson(case_id)
         for region in validation_regions(context.config, label, number, 0):
             truth = np.asarray(label[region])
             total, raw, _ = loss_on_blocks(objective, np.full(truth.shape, logit, np.float32), truth)

@@ -96,7 +96,7 @@ def measure_noise(
     names = (*METRICS, *([] if objective is None else [TOTAL]))
     tables, seen = [], []
     for pick in picks:
-        image, label = np.asarray(dataset.image(held_out[pick])), np.asarray(dataset.label(held_out[pick]))
+        image, label = np.asarray(dataset.image(held_out[pick])), np.asarray(dataset.lesson(held_out[pick]))
         regions = [validation_regions(config, label, pick, epoch) for epoch in range(repeats)]
         predictions = [_stand_in(image, label, scale) for scale in SCALES_VOXELS]
         tables.append([[_mean(logits, label, each, objective) for each in regions] for logits in predictions])

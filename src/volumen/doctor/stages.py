@@ -173,7 +173,7 @@ def validation(config: Config, context: "Context") -> dict[str, Any]:
     """The regions of a held-out volume that two validations look at, and a block of a training volume, predicted
     fairly and scored as a validation does.
     """
-    label = context.dataset.label(context.validation[0])
+    label = context.dataset.lesson(context.validation[0])
     regions = [validation_regions(config, label, 0, epoch) for epoch in (0, 1)]
     block = _one_block(context)
     case_id = block.cases[0].id
@@ -188,7 +188,7 @@ class _Fair:
 
     block: PreparedDataset
 
-    def logits(self, image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def logits(self, image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> NDArray[np.float32]:
         truth = np.where(np.asarray(self.block.label(self.block.cases[0].id)) == SURFACE, 2.0, -2.0)
         wavy = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(image.shape), 1.5)
         return np.asarray(truth + 3.0 * wavy / wavy.std() + 0.1 * image, dtype=np.float32)
@@ -203,7 +203,7 @@ def _plain_objective() -> CompositeLoss:
 def _one_block(context: "Context") -> PreparedDataset:
     """A data set of one small volume, cut around surface of a training volume, in memory."""
     dataset = context.dataset
-    case = next(dataset.case(one) for one in context.training if dataset.case(one).surface_voxels)
+    case = next(dataset.case(one) for one in context.training if dataset.case(one).scanned_surface)
     centre = dataset.surface_positions(case.id)[0]
     side = (BLOCK_VOXELS,) * 3
     start = [
@@ -211,9 +211,9 @@ def _one_block(context: "Context") -> PreparedDataset:
         for place, length in zip(centre, case.shape, strict=True)
     ]
     image = crop(dataset.image(case.id), start, side)
-    label = crop(dataset.label(case.id), start, side, outside=IGNORE)
+    label = crop(dataset.lesson(case.id), start, side, outside=IGNORE)
     held: dict[tuple[str, str], Volume] = {(case.id, "images"): image, (case.id, "labels"): label}
-    return replace(dataset, cases=(replace(case, shape=side),), _arrays=held)
+    return replace(dataset, cases=(replace(case, shape=side, empty=None),), _arrays=held)
 
 
 def patches(config: Config, context: "Context", targets: tuple[str, ...], samples: Sequence[int]) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def _scorer(cases: Sequence[HeldOut], families: Sequence[Family], settings: Post
     def normalised(weights: Weights, case_id: str) -> float:
         case = by_id[case_id]
         mixed = case.mixed({_answer_of(case, by_name[name]) or "": weight for name, weight in weights}, mean)
-        return leaderboard(apply_pipeline(mixed, settings), case.label).score
+        return leaderboard(apply_pipeline(mixed, settings, case.scan), case.label).score
 
     def score(weights: Weights, case_id: str) -> float:
         total = sum(weight for _, weight in weights)

@@ -185,11 +185,11 @@ def _evaluate_case(
     )
     (truth,) = labelled_cases(dataset, [case_id])
     if steps:
-        scored = score_steps(probabilities, postprocessing, truth.label)
+        scored = score_steps(probabilities, postprocessing, truth.label, truth.scan)
         mask = scored.mask
         result = score_case(truth, mask, probabilities, score=scored.score, steps=scored.steps)
     else:
-        mask = apply_pipeline(probabilities, postprocessing)
+        mask = apply_pipeline(probabilities, postprocessing, truth.scan)
         result = score_case(truth, mask, probabilities)
     places = choose_slices(truth.label)
     if pictures is not None:
@@ -212,5 +212,5 @@ def _notes(trained: Trained, chosen: Sequence[str], predictor: Predictor, datase
         notes.append(f"The run was trained on {', '.join(seen)}: those scores say nothing about new volumes.")
     padded = [name for name in chosen if predictor.plan(dataset.case(name).shape).is_padded]
     if padded:
-        notes.append(f"Smaller than the tile and padded by mirroring: {', '.join(padded)}.")
+        notes.append(f"Smaller than the tile and padded with the nearest voxels: {', '.join(padded)}.")
     return tuple(notes)

@@ -76,6 +76,8 @@ class Look(TypedDict):
     surface_voxels: Count
     probability_minimum: Unit | None
     probability_maximum: Unit | None
+    empty_voxels: Count
+    empty_values: tuple[int, ...]
 
 
 class ByProbability(TypedDict):

@@ -40,6 +40,11 @@ class HeldOut:
         return np.asarray(self.dataset.label(self.id))
 
     @property
+    def scan(self) -> NDArray[np.bool_] | None:
+        """Where the scan holds something, [Z, Y, X]; None: everywhere."""
+        return self.dataset.scan(self.id)
+
+    @property
     def probabilities(self) -> NDArray[np.float32]:
         """The mean over the sources, float32 [Z, Y, X]."""
         return self.mixed(dict.fromkeys(self.files, 1.0))

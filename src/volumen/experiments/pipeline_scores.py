@@ -45,8 +45,10 @@ class Scorer:
         self._known: dict[str, float] = {}
         self._read: dict[Path, int] = {}
         largest = max(math.prod(case.dataset.case(case.id).shape) for case in cases)
-        kept = lru_cache(maxsize=max(1, int(KEPT_BYTES / (5 * largest))))
-        self._volumes = kept(lambda case_id: (self.cases[case_id].probabilities, self.cases[case_id].label))
+        kept = lru_cache(maxsize=max(1, int(KEPT_BYTES / (6 * largest))))
+        self._volumes = kept(
+            lambda name: (self.cases[name].probabilities, self.cases[name].label, self.cases[name].scan)
+        )
 
     def score(self, settings: Postprocessing, case_id: str) -> float:
         """Leaderboard score of a pipeline on a case.
@@ -59,8 +61,8 @@ class Scorer:
         if key not in self._known:
             self._reload()
         if key not in self._known:
-            probabilities, label = self._volumes(case_id)
-            mask = apply_pipeline(probabilities, settings)
+            probabilities, label, scan = self._volumes(case_id)
+            mask = apply_pipeline(probabilities, settings, scan)
             score = leaderboard(mask, label, threads=self.threads).score
             append_record(self.folder / f"{os.getpid()}.jsonl", {"key": key, "score": score}, owner=self.owner)
             self._known[key] = score

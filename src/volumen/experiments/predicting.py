@@ -10,7 +10,7 @@ from torch import nn
 
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
-from volumen.data.normalise import Method, Normalised, occupied
+from volumen.data.normalise import Method, Normalised
 from volumen.errors import UserError
 from volumen.inference import Predictor, choose_engine
 from volumen.inference.bundle import SUFFIX, read_bundle
@@ -149,4 +149,4 @@ def predict_case(
     """
     image = np.asarray(dataset.image(case_id))
     normalised = Normalised(image, dataset.case(case_id).statistics, normalisation)
-    return predictor.probabilities(normalised, occupied(image), progress)
+    return predictor.probabilities(normalised, dataset.scan(case_id), progress)

@@ -27,10 +27,10 @@ from volumen.experiments.distribution import (
 from volumen.experiments.evaluation_types import Case, EvaluationRecord
 from volumen.experiments.step_scores import StepEffect, StepScore, step_effects
 from volumen.files import strict_json
-from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings
+from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings, emptiness_notes
 from volumen.metrics import LeaderboardScore, Overlap, Summary, leaderboard, mean_of_known, overlap, summarise
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Every number of a case, in the order in which they are shown.
 METRICS: dict[str, Callable[[LeaderboardScore, Overlap], float]] = {
     "leaderboard": lambda score, counts: score.score,
@@ -59,6 +59,10 @@ class LabelledCase:
     scroll_id: str
     label: NDArray[np.uint8]
     """Canonical codes, [Z, Y, X]."""
+    scan: NDArray[np.bool_] | None = None
+    """Where the scan holds something, [Z, Y, X]; None: everywhere."""
+    empty_values: tuple[int, ...] = ()
+    """Grey values that were taken for empty."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,12 @@ class Evaluation:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader has to know, and the steps that lower the score by no more than noise."""
-        return (*self.notes, *(step.sentence for step in self.step_effects if step.lowers and step.within_noise))
+        empty = emptiness_notes([case.appearance for case in self.cases])
+        return (
+            *self.notes,
+            *empty,
+            *(step.sentence for step in self.step_effects if step.lowers and step.within_noise),
+        )
 
     def record(self) -> dict[str, Any]:
         """What stands in `evaluation.json`."""
@@ -278,7 +287,7 @@ def score_case(
         )
     score, counts = score or leaderboard(mask, case.label), overlap(mask, case.label)
     values = {name: float(number(score, counts)) for name, number in METRICS.items()}
-    appearance = appearance_of(case.id, mask, probabilities)
+    appearance = appearance_of(case.id, mask, probabilities, case.scan, case.empty_values)
     distribution = None if probabilities is None else ProbabilityCounts.of(probabilities, case.label)
     return CaseResult(case.id, case.scroll_id, values, score.to_dict(), appearance, distribution, tuple(steps))
 
@@ -305,7 +314,12 @@ def evaluate_masks(
 
 def labelled_cases(dataset: PreparedDataset, case_ids: Sequence[str]) -> tuple[LabelledCase, ...]:
     """The truth of these cases, labels in memory."""
-    return tuple(LabelledCase(name, dataset.case(name).scroll_id, np.asarray(dataset.label(name))) for name in case_ids)
+    found = []
+    for case in map(dataset.case, case_ids):
+        values = () if case.empty is None else case.empty.values
+        label, scan = np.asarray(dataset.label(case.id)), dataset.scan(case.id)
+        found.append(LabelledCase(case.id, case.scroll_id, label, scan, values))
+    return tuple(found)
 
 
 def label_shares(dataset: PreparedDataset) -> tuple[float, ...]:

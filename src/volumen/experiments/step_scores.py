@@ -54,7 +54,12 @@ class ScoredMask:
     steps: tuple[StepScore, ...]
 
 
-def score_steps(probabilities: NDArray[np.float32], settings: Postprocessing, label: NDArray[np.uint8]) -> ScoredMask:
+def score_steps(
+    probabilities: NDArray[np.float32],
+    settings: Postprocessing,
+    label: NDArray[np.uint8],
+    scan: NDArray[np.bool_] | None = None,
+) -> ScoredMask:
     """Apply the steps to one volume and score the mask after each, from the one that decides on.
 
     What depends on the truth alone is found once, and a step that turns no voxel is not scored again.
@@ -63,6 +68,7 @@ def score_steps(probabilities: NDArray[np.float32], settings: Postprocessing, la
         probabilities: float32 [Z, Y, X].
         settings: The steps.
         label: Canonical codes [Z, Y, X].
+        scan: Where the scan holds something, [Z, Y, X]; None: everywhere.
 
     Raises:
         UserError: Volumes of different shapes.
@@ -71,7 +77,7 @@ def score_steps(probabilities: NDArray[np.float32], settings: Postprocessing, la
     truth: Truth | None = None
     score: LeaderboardScore | None = None
     steps: list[StepScore] = []
-    for mask, report in walk_masks(probabilities, settings):
+    for mask, report in walk_masks(probabilities, settings, scan):
         if score is None or report.voxels_added or report.voxels_removed:
             masks = binarise(mask, label, definition.ignore_label)
             truth = truth or analyse_truth(masks.truth, definition)

@@ -88,6 +88,7 @@ class _Labels(Section):
     ]
     spacing_um: tuple[float, float, float] | None
     description: str
+    empty: tuple[int, ...] | None
 
 
 class _MemberRecord(Section):

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.emptiness import in_words
+
 ALMOST_ALL = 0.99  # share of a volume: no sheet fills it
 SECOND_SIGMOID = (0.5, 0.7310586)  # sigmoid(0) and sigmoid(1)
 ROUNDING = 1e-4
@@ -29,6 +31,15 @@ class Appearance:
     probability_minimum: float | None = None
     """None where only a mask is known."""
     probability_maximum: float | None = None
+    empty_voxels: int = 0
+    """Where the scan holds nothing."""
+    empty_values: tuple[int, ...] = ()
+    """Grey values that were taken for empty."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the scan holds nothing: no surface is right then."""
+        return self.empty_voxels == self.voxels
 
     @property
     def surface_share(self) -> float:
@@ -55,7 +66,8 @@ def appearance_of(
     case_id: str,
     mask: NDArray[np.uint8],
     probabilities: NDArray[np.float32] | None = None,
-    occupied: NDArray[np.bool_] | None = None,
+    scan: NDArray[np.bool_] | None = None,
+    empty_values: tuple[int, ...] = (),
 ) -> Appearance:
     """Look at a mask and, where there are any, at the probabilities behind it.
 
@@ -63,21 +75,32 @@ def appearance_of(
         case_id: The volume.
         mask: 0 and 1, [Z, Y, X].
         probabilities: 0..1, [Z, Y, X].
-        occupied: Where the scan holds something, [Z, Y, X]: the range of the probabilities is taken there, since
-            elsewhere no network was asked.
+        scan: Where the scan holds something, [Z, Y, X]: the range of the probabilities is taken there, since
+            elsewhere no network was asked. None: everywhere.
+        empty_values: What was taken for empty.
     """
-    surface = int(np.count_nonzero(mask))
-    if probabilities is None:
-        return Appearance(case_id, mask.size, surface)
-    where = True if occupied is None or not occupied.any() else occupied
-    least, most = probabilities.min(where=where, initial=1.0), probabilities.max(where=where, initial=0.0)
-    return Appearance(case_id, mask.size, surface, float(least), float(most))
+    empty = 0 if scan is None else mask.size - int(np.count_nonzero(scan))
+    where = True if scan is None or empty == mask.size else scan
+    least, most = None, None
+    if probabilities is not None:
+        least = float(probabilities.min(where=where, initial=1.0))
+        most = float(probabilities.max(where=where, initial=0.0))
+    return Appearance(case_id, mask.size, int(np.count_nonzero(mask)), least, most, empty, empty_values)
 
 
 def symptoms_of(appearances: Sequence[Appearance]) -> tuple[Symptom, ...]:
     """What is wrong with predictions on sight; nothing for healthy ones."""
     found = [Symptom(kind, (one.id,), cause) for one in appearances for kind, cause in _of_one(one)]
     return (*found, *_identical(appearances))
+
+
+def emptiness_notes(appearances: Sequence[Appearance]) -> tuple[str, ...]:
+    """What was taken for empty, where that is another value than 0 or most of a volume; one sentence for each."""
+    return tuple(
+        f"{one.id}: {in_words(one.empty_values, one.empty_voxels / one.voxels)}"
+        for one in appearances
+        if one.empty_voxels and (one.empty_values != (0,) or one.empty_voxels > 0.5 * one.voxels)
+    )
 
 
 def degenerate_warnings(appearances: Sequence[Appearance]) -> tuple[str, ...]:
@@ -87,12 +110,15 @@ def degenerate_warnings(appearances: Sequence[Appearance]) -> tuple[str, ...]:
 
 def _of_one(one: Appearance) -> list[tuple[Kind, str]]:
     found: list[tuple[Kind, str]] = []
+    scan_voxels = one.voxels - one.empty_voxels
+    if one.is_empty:  # nobody was asked
+        return found
     if one.surface_voxels == 0:
         found.append(("no_surface", "no surface at all was predicted"))
-    elif one.surface_voxels == one.voxels:
+    elif one.surface_voxels == scan_voxels:
         found.append(("all_surface", "every voxel was predicted to be surface"))
-    elif one.surface_share > ALMOST_ALL:
-        share = f"{100 * one.surface_share:.2f} % of the volume was predicted to be surface"
+    elif one.surface_voxels > ALMOST_ALL * scan_voxels:
+        share = f"{100 * one.surface_voxels / scan_voxels:.2f} % of the volume was predicted to be surface"
         found.append(("almost_all_surface", share))
     if one.probability_minimum is None or one.probability_maximum is None:
         return found

@@ -18,7 +18,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from volumen.config.postprocessing import Postprocessing
-from volumen.data.normalise import Method, Normalised, occupied, statistics_of
+from volumen.data.emptiness import Declared, find_emptiness
+from volumen.data.normalise import Method, Normalised, statistics_of
 from volumen.data.volumes import SUFFIXES, Volume, load_volume
 from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
@@ -85,6 +86,7 @@ def predict_files(
     normalisation: Method,
     postprocessing: Postprocessing,
     origin: Origin,
+    empty: Declared = None,
     say: Say = lambda text: None,
     progress: Progress = lambda name, done, of: None,
     finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
@@ -100,6 +102,7 @@ def predict_files(
         normalisation: As in training.
         postprocessing: From probabilities to the mask.
         origin: What made the weights, for the record.
+        empty: Grey values where an image holds nothing; None finds them.
         say: Told which masks that were there are predicted again, and why.
         progress: Told the image's name and how many of how many tiles are done.
         finished: Told each image whose files are whole, and whether this call made them. What it or `progress` raises
@@ -115,8 +118,8 @@ def predict_files(
         OSError: The disk is full; what is finished stays so.
     """
     check_output(images, out, wanted)
-    settings = _settings(predictor, wanted, normalisation, postprocessing, origin)
-    job = Job(out, wanted, normalisation, postprocessing)
+    job = Job(out, wanted, normalisation, postprocessing, empty)
+    settings = _settings(predictor, job, origin)
     with hold(out, LOCK):
         refuse_existing(images, out, wanted)
         before = {} if wanted.overwrite else read_predictions(out, settings)
@@ -149,20 +152,20 @@ def predict_files(
     return tuple(done[path.name] for path in images)
 
 
-def _settings(
-    predictor: Predictor, wanted: Wanted, normalisation: Method, postprocessing: Postprocessing, origin: Origin
-) -> Settings:
+def _settings(predictor: Predictor, job: "Job", origin: Origin) -> Settings:
+    wanted = job.wanted
     region = None if wanted.region is None else tuple((part.start, part.stop) for part in wanted.region)
     return Settings(
         **asdict(origin),
         weights_sha256=weights_identity(predictor.model),
-        normalisation=normalisation,
+        normalisation=job.normalisation,
+        empty=job.empty,
         tile=predictor.tile,
         overlap=predictor.overlap,
         mirror=predictor.mirror,
         rotate=predictor.rotate,
         region=region,
-        postprocessing=postprocessing.model_dump(mode="json"),
+        postprocessing=job.postprocessing.model_dump(mode="json"),
         probabilities="uint8, 255 * probability, rounded" if wanted.probabilities else None,
     )
 
@@ -184,22 +187,24 @@ class Job:
     wanted: Wanted
     normalisation: Method
     postprocessing: Postprocessing
+    empty: Declared = None
 
     def predict(self, predictor: Predictor, name: str, volume: Volume, progress: Progress) -> FilePrediction:
         """Predict an image [Z, Y, X] and write its files, the mask last: where it stands, all is whole."""
         image, wanted = volume.array, self.wanted
         tiles = predictor.plan(image.shape)
         box = region_of(image.shape, wanted.region)
-        there = occupied(image)
+        emptiness = find_emptiness(image, self.empty)
+        scan = None if emptiness.scan is None else emptiness.scan[box]
         probabilities = predictor.probabilities(
-            Normalised(image, statistics_of(image), self.normalisation),
-            there,
+            Normalised(image, statistics_of(image, emptiness.scan), self.normalisation),
+            emptiness.scan,
             lambda done, of: progress(name, done, of),
             region=wanted.region,
             scratch=self.out if 4 * math.prod(image[box].shape) > LARGE_BYTES else None,
         )
-        mask = apply_pipeline(probabilities, self.postprocessing)
-        appearance = appearance_of(name, mask, probabilities, there[box])
+        mask = apply_pipeline(probabilities, self.postprocessing, scan)
+        appearance = appearance_of(name, mask, probabilities, scan, emptiness.values)
         files = {}
         if wanted.probabilities:
             probabilities *= 255

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from volumen.data.emptiness import Declared
 from volumen.data.normalise import Method
 from volumen.errors import UserError
 from volumen.files import strict_json
@@ -40,6 +41,8 @@ class Settings(Origin):
 
     weights_sha256: str = ""
     normalisation: Method = "zscore"
+    empty: Declared = None
+    """Grey values that were declared to be empty; None where they are found, which each image's appearance tells."""
     tile: Triple = (0, 0, 0)
     overlap: float = 0.0
     mirror: bool = False
@@ -97,8 +100,9 @@ def read_predictions(out: Path, settings: Settings) -> dict[str, FilePrediction]
     record: _Record = read_record(path, _Record, FIX)
     for image in record.images:
         checked_name(image.name, "image", path)
-        voxels = image.appearance.voxels
-        if voxels < 1 or voxels != math.prod(image.shape) or not 0 <= image.appearance.surface_voxels <= voxels:
+        look = image.appearance
+        voxels, counts = look.voxels, (look.surface_voxels, look.empty_voxels)
+        if voxels < 1 or voxels != math.prod(image.shape) or not 0 <= min(counts) <= max(counts) <= voxels:
             raise DamagedError(f"{path} is damaged ({image.name} has {voxels} voxels in {list(image.shape)}): {FIX}")
     before, now = (strict_json(asdict(one)) for one in (record.settings, settings))
     differing = [name for name in now if before.get(name) != now[name]]

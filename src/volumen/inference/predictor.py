@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
+from volumen.data.emptiness import fill_in
 from volumen.data.normalise import Normalised
 from volumen.errors import UserError
 from volumen.inference.accumulator import Accumulator, Region, region_of
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Image = NDArray[np.float32] | Normalised
-EMPTY_LOGIT = -20.0  # where the scan holds nothing at all: probability 2e-9
+EMPTY_LOGIT = -20.0  # where the scan holds nothing: probability 2e-9
 
 
 def probabilities_from_logits(
@@ -132,8 +133,9 @@ class Predictor:
 
         Args:
             image: Normalised grey values, float32 [Z, Y, X].
-            mask: True where the scan holds something, bool [Z, Y, X] (`data.normalise.occupied`). What is empty is
-                background, and a tile without anything is not shown to the model.
+            mask: True where the scan holds something, bool [Z, Y, X] (`data.emptiness`); None: everywhere. What is
+                empty is background. The model sees the nearest voxel of the scan there, as in training, and no tile
+                without anything.
             progress: Told how many of how many tiles are done.
             region: The box that is wanted. Only the tiles that touch it are computed, and the result is the crop of
                 the whole volume's result.
@@ -180,12 +182,12 @@ class Predictor:
     ) -> None:
         """Compute every tile that is waited for."""
         tiles = whole.tiles
-        read = _reader(tiles, image)
+        read = _reader(tiles, image, mask)
         total = len(whole)
         if mask is not None:
-            occupied = tiles.pad(mask)
+            padded = tiles.pad(mask)
             for origin in whole.waiting:
-                if not occupied[tiles.window(origin)].any():
+                if not padded[tiles.window(origin)].any():
                     whole.skip(origin)
         waiting = iter(whole.waiting)
         while chunk := list(islice(waiting, self.batch)):
@@ -224,9 +226,15 @@ class Predictor:
             self.model.train(was_training)
 
 
-def _reader(tiles: Tiles, image: Image) -> Callable[[tuple[slice, ...]], NDArray[np.float32]]:
+def _reader(
+    tiles: Tiles, image: Image, mask: NDArray[np.bool_] | None
+) -> Callable[[tuple[slice, ...]], NDArray[np.float32]]:
     """What reads a window of the padded volume; a volume that needs no padding is read window by window."""
-    if not tiles.is_padded:
-        return lambda window: np.asarray(image[window], dtype=np.float32)
-    padded = tiles.pad(np.asarray(image[tuple(slice(0, side) for side in image.shape)]))
-    return lambda window: np.asarray(padded[window], dtype=np.float32)
+    if tiles.is_padded:
+        image = tiles.pad(np.asarray(image[tuple(slice(0, side) for side in image.shape)], dtype=np.float32))
+    scan = None if mask is None else tiles.pad(mask)
+
+    def read(window: tuple[slice, ...]) -> NDArray[np.float32]:
+        return fill_in(np.asarray(image[window], dtype=np.float32), None if scan is None else scan[window])
+
+    return read

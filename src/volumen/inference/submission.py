@@ -11,6 +11,7 @@ from pathlib import Path
 
 from volumen import __version__
 from volumen.config.postprocessing import Postprocessing
+from volumen.data.emptiness import Declared
 from volumen.data.normalise import Method
 from volumen.errors import UserError
 from volumen.files import sha256_of
@@ -43,6 +44,8 @@ class How:
     postprocessing: Postprocessing
     origin: Origin
     """What made the weights, for the record."""
+    empty: Declared = None
+    """Grey values where an image holds nothing; None finds them."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,6 @@ class Submission:
     predictions: tuple[FilePrediction, ...]
     symptoms: tuple[Symptom, ...]
     """What was accepted on demand; empty for sound predictions."""
-    empty_images: tuple[str, ...]
-    """Names of images that hold nothing but zeros."""
     sha256: str
 
 
@@ -110,15 +111,14 @@ def submit(
             say=say,
         )
         predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, say, progress)
-        symptoms = _symptoms(predictions, images)
+        symptoms = _symptoms(predictions)
         if symptoms and not accept_degenerate:
             raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
         _refuse_changed(predictions, images)
         shapes = {image.path.name: image.shape for image in images}
         hashes = {one.name: one.files[one.name] for one in predictions}
         write_archive(archive, {name: work / name for name in shapes}, shapes, hashes, progress)
-        empty = tuple(image.path.name for image in images if image.is_empty)
-        made = Submission(archive, predictions, symptoms, empty, sha256_of(archive))
+        made = Submission(archive, predictions, symptoms, sha256_of(archive))
         _write_record(work, made, how)
     return made
 
@@ -167,7 +167,7 @@ def _predict(
 
     def finished(prediction: FilePrediction, computed: bool) -> None:
         seen.append(prediction)
-        symptoms = _symptoms(seen, images)
+        symptoms = _symptoms(seen)
         if not accept_degenerate and len(seen) == EARLY < len(images) and _all_ill(seen, symptoms):
             raise UserError(_refusal(symptoms, work, f"it was stopped after the first {EARLY} of {len(images)}"))
         watch.finished(prediction.name, computed)
@@ -181,6 +181,7 @@ def _predict(
             normalisation=how.normalisation,
             postprocessing=how.postprocessing,
             origin=how.origin,
+            empty=how.empty,
             say=say,
             progress=tile,
             finished=finished,
@@ -194,10 +195,8 @@ def _predict(
     return run(Wanted(overwrite=True))
 
 
-def _symptoms(predictions: Sequence[FilePrediction], images: Sequence[Image]) -> tuple[Symptom, ...]:
-    """Of the images that hold anything: the mask of an empty one has to be empty."""
-    empty = {image.path.name for image in images if image.is_empty}
-    return symptoms_of([one.appearance for one in predictions if one.name not in empty])
+def _symptoms(predictions: Sequence[FilePrediction]) -> tuple[Symptom, ...]:
+    return symptoms_of([one.appearance for one in predictions])
 
 
 def _all_ill(predictions: Sequence[FilePrediction], symptoms: Sequence[Symptom]) -> bool:
@@ -222,7 +221,9 @@ def _write_record(work: Path, made: Submission, how: How) -> None:
         "sha256": made.sha256,
         "origin": asdict(how.origin),
         "masks": {one.name: list(one.shape) for one in made.predictions},
-        "empty_images": list(made.empty_images),
+        "empty": {
+            one.name: list(one.appearance.empty_values) for one in made.predictions if one.appearance.empty_voxels
+        },
         "accepted_degenerate": [asdict(symptom) for symptom in made.symptoms],
     }
     write_record(work / RECORD, record)

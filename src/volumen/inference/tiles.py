@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.emptiness import Value
 from volumen.errors import UserError
 
 Triple = tuple[int, int, int]
@@ -77,8 +78,9 @@ class Tiles:
         """The tile at an origin as slices of the padded volume."""
         return tuple(slice(start, start + side) for start, side in zip(origin, self.tile, strict=True))
 
-    def pad(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The volume mirrored at its faces up to the padded shape; the volume itself where nothing is to be added.
+    def pad(self, volume: NDArray[Value]) -> NDArray[Value]:
+        """The volume with its nearest voxels repeated up to the padded shape, as training patches have them; the volume
+        itself where nothing is to be added.
 
         Raises:
             UserError: It is not the volume that the tiles were planned for.
@@ -88,7 +90,7 @@ class Tiles:
                 f"the tiles were planned for a volume of {list(self.shape)}, got {list(volume.shape)}: "
                 "plan them for this volume"
             )
-        return np.pad(volume, self.padding, mode="reflect") if self.is_padded else volume
+        return np.pad(volume, self.padding, mode="edge") if self.is_padded else volume
 
     @cached_property
     def axis_weights(self) -> tuple[NDArray[np.float32], ...]:

@@ -19,8 +19,6 @@ class Image:
     path: Path
     shape: tuple[int, ...]
     sha256: str
-    is_empty: bool
-    """Nothing but zeros: its mask has to be empty too."""
 
     @property
     def voxels(self) -> int:
@@ -60,7 +58,7 @@ def read_images(
         except UserError as error:
             problems.append(str(error))
             continue
-        images.append(Image(path, volume.array.shape, volume.sha256, not volume.array.any()))
+        images.append(Image(path, volume.array.shape, volume.sha256))
     if problems:
         listed = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
         raise UserError(f"{len(problems)} of {counted(len(paths), 'test image')} cannot be used:\n{listed}")

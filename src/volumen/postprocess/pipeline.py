@@ -26,6 +26,7 @@ from volumen.postprocess.steps import (
 )
 
 Probabilities = NDArray[np.float32]
+Scan = NDArray[np.bool_] | None
 NOTHING = Counts(0, 0, 0, 0)
 
 
@@ -63,36 +64,41 @@ ON_MASKS: dict[str, Callable[[Mask, Probabilities, Any], Mask]] = {
 }
 
 
-def apply_pipeline(probabilities: Probabilities, settings: Postprocessing) -> Mask:
+def apply_pipeline(probabilities: Probabilities, settings: Postprocessing, scan: Scan = None) -> Mask:
     """Every step in its order.
 
     Args:
         probabilities: float32 [Z, Y, X].
         settings: The steps.
+        scan: Where the scan holds something, [Z, Y, X]: no step leaves surface elsewhere. None: everywhere.
 
     Returns:
         Mask, uint8 [Z, Y, X], 0 or 1.
     """
-    *_, (_, last) = walk(probabilities, settings)
+    *_, (_, last) = walk(probabilities, settings, scan)
     return _decided(last)
 
 
-def walk(probabilities: Probabilities, settings: Postprocessing) -> Iterator[tuple[Step, State]]:
+def walk(probabilities: Probabilities, settings: Postprocessing, scan: Scan = None) -> Iterator[tuple[Step, State]]:
     """Each step with what it leaves behind."""
     state = State(probabilities)
     for step in settings.steps:
         state = _apply(state, step)
+        if scan is not None and state.mask is not None:
+            state = State(state.probabilities, state.mask & scan)
         yield step, state
 
 
-def walk_masks(probabilities: Probabilities, settings: Postprocessing) -> Iterator[tuple[Mask, StepReport]]:
+def walk_masks(
+    probabilities: Probabilities, settings: Postprocessing, scan: Scan = None
+) -> Iterator[tuple[Mask, StepReport]]:
     """The mask after each step from the one that decides on, and what the step changed.
 
     Only the masks before and after a step are held; topology of the whole volume is counted.
     """
     before: Mask | None = None
     counts = NOTHING
-    for step, state in walk(probabilities, settings):
+    for step, state in walk(probabilities, settings, scan):
         if state.mask is None:
             continue
         if before is None:

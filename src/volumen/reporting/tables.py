@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from volumen.experiments.scoring import Evaluation
-from volumen.inference.degenerate import degenerate_warnings
+from volumen.inference.degenerate import degenerate_warnings, emptiness_notes
 from volumen.inference.prediction_record import FilePrediction
 from volumen.metrics import Summary
 from volumen.metrics.leaderboard import WEIGHTS
@@ -85,8 +85,9 @@ def print_predictions(predictions: Sequence[FilePrediction], console: Console) -
         table.add_row(one.name, " x ".join(map(str, one.shape)), f"{100 * look.surface_share:.2f}", spread)
     console.print(table)
     padded = [one.name for one in predictions if one.padded_to is not None]
-    notes = (f"Smaller than the tile and padded by mirroring: {', '.join(padded)}.",) if padded else ()
-    _print_foot(degenerate_warnings([one.appearance for one in predictions]), notes, console)
+    looks = [one.appearance for one in predictions]
+    notes = (f"Smaller than the tile and padded with the nearest voxels: {', '.join(padded)}.",) if padded else ()
+    _print_foot(degenerate_warnings(looks), (*notes, *emptiness_notes(looks)), console)
 
 
 def print_legend(text: str, console: Console) -> None:

@@ -81,6 +81,9 @@ def load_trained(run: Path, which: str = "best", overrides: Sequence[str] = ()) 
         raise UserError("; ".join(skipped) + ": name `--which best` or train again")
     name = f"{run}/checkpoints"
     config, data = checked_state(state, name)
+    if config.inference.empty == "auto" and data.empty is not None:
+        inference = config.inference.model_copy(update={"empty": data.empty or "none"})
+        config = config.model_copy(update={"inference": inference})
     found = {
         key: (tuple(tensor.shape), tensor.dtype) for key, tensor in state["model"].items() if isinstance(tensor, Tensor)
     }

@@ -148,6 +148,7 @@ class _Trainer:
                 fold.train,
                 fold.validation,
                 self.initial.seen if self.initial else (),
+                self.dataset.meanings.empty,
             ),
             initial=self.initial,
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from volumen.config.optimisation import CropValidation
 from volumen.config.schema import Config
-from volumen.data.labels import IGNORE
+from volumen.data.labels import IGNORE, Lesson
 from volumen.data.packed import Volume
 from volumen.data.randomness import generator
 
@@ -14,12 +14,12 @@ Region = tuple[slice, slice, slice]
 DRAWS = 20
 
 
-def validation_regions(config: Config, label: Volume, number: int, epoch: int) -> list[Region]:
+def validation_regions(config: Config, label: Volume | Lesson, number: int, epoch: int) -> list[Region]:
     """The regions of one held-out volume on which a validation looks.
 
     Args:
         config: Protocol, training patch and seed.
-        label: Canonical codes [Z, Y, X].
+        label: Canonical codes [Z, Y, X] of which is learned.
         number: Of the volume among those held out.
         epoch: Of the validation; crops depend on it only where the protocol draws fresh ones.
 
@@ -36,7 +36,7 @@ def validation_regions(config: Config, label: Volume, number: int, epoch: int) -
     return [_labelled_crop(label, crop, random) or whole for _ in range(protocol.per_volume)]
 
 
-def _labelled_crop(label: Volume, crop: tuple[int, int, int], random: np.random.Generator) -> Region | None:
+def _labelled_crop(label: Volume | Lesson, crop: tuple[int, int, int], random: np.random.Generator) -> Region | None:
     for _ in range(DRAWS):
         start = [
             int(random.integers(max(side - length, 0) + 1)) for side, length in zip(label.shape, crop, strict=True)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from volumen.config.schema import Config
+from volumen.data.emptiness import Declared
 from volumen.system.records import DamagedError, typed
 
 FORMAT = 2
@@ -26,15 +27,12 @@ class TrainedOn:
     """Ids of the cases that it holds out."""
     before: tuple[str, ...] = ()
     """Ids of the cases that its initial weights had learned from already."""
+    empty: Declared = None
+    """Grey values that the data set declares to be empty; None where they are found."""
 
     def to_state(self) -> dict[str, Any]:
         """Primitives for a checkpoint."""
-        return {
-            **asdict(self),
-            "train": list(self.train),
-            "validation": list(self.validation),
-            "before": list(self.before),
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 NO_DATA = TrainedOn("", 0, (), ())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.data.normalise import normalise, occupied
+from volumen.data.normalise import normalise
 from volumen.inference import Predictor, probabilities_from_logits
 from volumen.losses import CompositeLoss
 from volumen.metrics import (
@@ -88,15 +88,19 @@ def validate(
     for number, case_id in enumerate(case_ids):
         progress(number, len(case_ids))
         raise_if_wanted()
-        case, label = dataset.case(case_id), np.asarray(dataset.label(case_id))
-        raw = np.asarray(dataset.image(case_id))
-        image, there = normalise(raw, case.statistics, config.data.normalisation), occupied(raw)
+        label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
+        image = normalise(
+            np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics, config.data.normalisation
+        )
         found = []
-        for region in validation_regions(config, label, number, epoch):
-            logits, truth = predictor.logits(image[region], there[region]), label[region]
-            losses.append(loss_on_blocks(objective, logits, truth))
-            mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing)
-            found.append(mask_metrics(mask, truth, full=config.training.selection_metric in ("leaderboard", "topo")))
+        for region in validation_regions(config, lesson, number, epoch):
+            there = None if scan is None else scan[region]
+            logits = predictor.logits(image[region], there)
+            losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region])))
+            mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing, there)
+            found.append(
+                mask_metrics(mask, label[region], full=config.training.selection_metric in ("leaderboard", "topo"))
+            )
         cases[case_id] = _mean(found)
     return Validation(
         total=mean_of_known(total for total, _, _ in losses),

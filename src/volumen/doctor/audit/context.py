@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from volumen.config.loss import Phase
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PreparedDataset
-from volumen.data.labels import IGNORE
+from volumen.data.emptiness import fill_in
+from volumen.data.labels import IGNORE, Lesson
 from volumen.data.normalise import normalise
 from volumen.data.packed import Volume
 from volumen.data.randomness import generator
@@ -81,7 +82,7 @@ class Context:
     @cached_property
     def _patch_places(self) -> list[tuple[str, NDArray[np.integer]]]:
         """Volumes and centres of the small patches."""
-        cases = [case_id for case_id in self.training if self.dataset.case(case_id).surface_voxels]
+        cases = [case_id for case_id in self.training if self.dataset.case(case_id).scanned_surface]
         if not cases:
             raise UserError("no training volume of this fold has labelled surface: there is nothing to learn from")
         places = []
@@ -113,7 +114,7 @@ class Context:
         """
         places, method = self._patch_places[:count], self.config.data.normalisation
         blocks = [
-            normalise(_block(self.dataset.image(one), centre, side), self.dataset.case(one).statistics, method)
+            normalise(self._image_block(one, centre, side), self.dataset.case(one).statistics, method)
             for one, centre in places
         ]
         return np.stack(blocks)[:, None], np.stack([self._label_block(*place, side) for place in places])
@@ -122,16 +123,20 @@ class Context:
     def image_patches(self) -> NDArray[np.float32]:
         """The grey values of `label_patches`, float32 [N, Z, Y, X]."""
         return np.stack(
-            [_block(self.dataset.image(case_id), centre, PATCH_VOXELS) for case_id, centre in self._patch_places]
+            [self._image_block(case_id, centre, PATCH_VOXELS) for case_id, centre in self._patch_places]
         ).astype(np.float32)
 
+    def _image_block(self, case_id: str, centre: NDArray[np.integer], side: int) -> NDArray[Any]:
+        block, empty = _block(self.dataset.image(case_id), centre, side), self.dataset.empty(case_id)
+        return block if empty is None else fill_in(block, _block(empty, centre, side) == 0)
+
     def _label_block(self, case_id: str, centre: NDArray[np.integer], side: int) -> NDArray[np.uint8]:
-        return _block(self.dataset.label(case_id), centre, side, outside=IGNORE).astype(np.uint8)
+        return _block(self.dataset.lesson(case_id), centre, side, outside=IGNORE).astype(np.uint8)
 
     def middle(self, case_id: str, side: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Grey values and labels of the cube in the middle of a volume; what lies outside is 0 and ignored."""
         centre = np.array(self.dataset.case(case_id).shape) // 2
-        return _block(self.dataset.image(case_id), centre, side), self._label_block(case_id, centre, side)
+        return self._image_block(case_id, centre, side), self._label_block(case_id, centre, side)
 
     @cached_property
     def population(self) -> Population:
@@ -160,7 +165,7 @@ class Context:
         return measure_noise(self.config, self.dataset, self.validation, list(self.objectives.values())[-1])
 
 
-def _block(volume: Volume, centre: NDArray[np.integer], side: int, outside: int | None = None) -> NDArray[Any]:
+def _block(volume: Volume | Lesson, centre: NDArray[np.integer], side: int, outside: int | None = None) -> NDArray[Any]:
     """A cube about a place, moved inside of the volume where it fits."""
     start = [
         min(max(int(place) - side // 2, 0), max(length - side, 0))

@@ -46,7 +46,7 @@ def _constant_volumes(context: Context) -> Iterator[Finding]:
 
 def _alignment(context: Context) -> Iterator[Finding]:
     """Labels that fit their images better elsewhere, or not at all."""
-    ids = [case_id for case_id in context.training if context.dataset.case(case_id).surface_voxels]
+    ids = [case_id for case_id in context.training if context.dataset.case(case_id).scanned_surface]
     chosen = ids[:: max(1, len(ids) // ALIGNED_CASES)][:ALIGNED_CASES]
     found = measure_alignment([context.middle(case_id, ALIGNED_VOXELS) for case_id in chosen]) if chosen else None
     if found is None:

@@ -44,8 +44,8 @@ def measure_validation(context: "Context") -> ValidationCost:
     """Time a tile, count the tiles, time scoring on a block and scale it."""
     config, tiles, voxels = context.config, 0, 0
     for number, case_id in enumerate(context.validation):
-        for region in validation_regions(config, context.dataset.label(case_id), number, 0):
-            z, y, x = context.dataset.label(case_id)[region].shape
+        for region in validation_regions(config, context.dataset.lesson(case_id), number, 0):
+            z, y, x = context.dataset.lesson(case_id)[region].shape
             tiles += len(context.parts.tiles((z, y, x), config.tile, config.inference.overlap))
             voxels += z * y * x
     data = config.data.model_copy(update={"batch": 1, "patch": config.tile})
@@ -70,7 +70,7 @@ def _tile_job(bench: Bench) -> Callable[[], object]:
 
 def _scoring_seconds_per_voxel(context: "Context", config: Config) -> float:
     """On a block in the middle of a held-out volume; the prediction is the truth, moved by two voxels."""
-    label = context.dataset.label(context.validation[0])
+    label = context.dataset.lesson(context.validation[0])
     starts = [max(0, (side - SCORED_SIDE) // 2) for side in label.shape]
     block = np.asarray(label[tuple(slice(start, start + SCORED_SIDE) for start in starts)])
     logits = np.where(np.roll(block, 2, axis=0) == SURFACE, 2.0, -2.0).astype(np.float32)
