@@ -1,6 +1,7 @@
 """A training on the machine's bad days: nothing changed in silence, nothing lost, nobody left behind."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from volumen.data.phantom import write_phantom_dataset
 from volumen.errors import UserError
 from volumen.reporting.terminal import SilentDisplay
 from volumen.training import Outcome, run_training
+from volumen.training.checkpoint import load_trained
 from volumen.training.run_folder import open_run, read_run_logs, read_status
 
 MARK = "VOLUMEN_TEST_MARK"
@@ -399,8 +401,10 @@ def test_validation_predicts_as_evaluation_does_where_the_scan_is_empty(tmp_path
     write_phantom_dataset(tmp_path / "raw", volumes=2, shape=(32, 32, 40), scrolls=1, seed=3)
     for path in sorted((tmp_path / "raw" / "train_images").iterdir()):
         image = tifffile.imread(path)
-        image[:, :, :14] = 0
+        image[:, :, :14] = 250
         tifffile.imwrite(path, image, compression="zlib")
+    with (tmp_path / "raw" / "dataset.yaml").open("a") as file:
+        file.write("empty: 250\n")
     assert volumen(["prepare", str(tmp_path / "raw"), "--out", str(tmp_path / "prepared")]) == 0
     assert volumen(["folds", str(tmp_path / "prepared"), "--folds", "2"]) == 0
     run = tmp_path / "run"
@@ -415,6 +419,10 @@ def test_validation_predicts_as_evaluation_does_where_the_scan_is_empty(tmp_path
     assert case["values"]["predicted_share"] > 0.2
     for name in ("leaderboard", "dice", "predicted_share"):
         assert validated["cases"][case["id"]][name] == pytest.approx(case["values"][name], abs=1e-12)
+    assert case["appearance"]["empty_values"] == [250]
+    assert math.isfinite(validated["total"])
+    assert load_trained(run, "last").config.inference.declared_empty == (250,)  # what others' files are predicted with
+    assert load_trained(run, "last", ["inference.empty=found"]).config.inference.declared_empty is None
 
 
 def test_the_last_word_of_a_run_fits_on_a_full_disk(prepared, tmp_path) -> None:

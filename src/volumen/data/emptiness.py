@@ -29,6 +29,7 @@ LEAST_OF_FACES = 0.02  # covered by a fill, if that is not certain by its grey v
 CERTAIN = 0.98  # of a value's voxels in such cubes: noise that has it by chance lies outside of them
 LEAST_OF_VALUE = 0.8  # for the greatest value, of which a saturated sheet is made too
 MOST_INSIDE = 0.25
+NEAREST = 0.05
 FLAT = 0.8  # of neighbours alike
 Mask: TypeAlias = NDArray[np.bool_]
 Value = TypeVar("Value", bound=np.generic)
@@ -165,9 +166,18 @@ def _is_fill(image: NDArray[Any], value: int, outside: Mask, empty: Mask | None)
     if whole >= CERTAIN and not is_saturated and not _is_flat(image, others):
         return True
     faces = np.concatenate([face.ravel() for face in _faces(outside, 1)])
+    if faces.all():
+        return True
     if np.count_nonzero(faces) < LEAST_OF_FACES * faces.size or (is_saturated and whole < LEAST_OF_VALUE):
         return False
-    return _lies_outside(outside)
+    is_between = rest.min() < value < rest.max()
+    return _lies_outside(outside) and (is_between or _breaks_off(image, value, outside, rest))
+
+
+def _breaks_off(image: NDArray[Any], value: int, where: Mask, rest: NDArray[Any]) -> bool:
+    """Whether what adjoins differs from a value as any of the rest may; what a clipped range cut off shades into it."""
+    beside = np.abs(image[ndimage.binary_dilation(where) & ~where].astype(np.float64) - value)
+    return bool(beside.size and np.median(beside) > np.quantile(np.abs(rest.astype(np.float64) - value), NEAREST))
 
 
 def _is_flat(image: NDArray[Any], where: Mask) -> bool:
