@@ -5,6 +5,8 @@ The real volumes and the metric fixtures live beside the checkout in `../shared`
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,12 @@ def scrollct() -> Path:
 def metric_fixtures() -> Path:
     """Volumes with every number the hosts' metric gives for them."""
     return _shared_folder("fixtures/metric")
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small inputs in clothes that the package's own files do not wear."""
+    out = tmp_path_factory.mktemp("cases")
+    script = _shared_folder("cases") / "make_cases.py"
+    subprocess.run([sys.executable, str(script), str(out)], check=True, capture_output=True)
+    return out

@@ -5,16 +5,24 @@ below, so that no other part of the package ever sees a foreign value. A value t
 "unlabelled" for surface is how a run can train for weeks on the wrong task.
 """
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.system.names import some
+
 BACKGROUND = 0
 SURFACE = 1
 IGNORE = 2
+MASK = (BACKGROUND, SURFACE)
+"""What a mask of ours holds."""
+SEEN = (BACKGROUND, 255)
+"""What a mask holds that was written to be looked at."""
 
 CODES: dict[str, int] = {"background": BACKGROUND, "surface": SURFACE, "ignore": IGNORE}
 NAMES: dict[int, str] = {code: name for name, code in CODES.items()}
@@ -42,20 +50,39 @@ class LabelMeanings:
         return ", ".join(f"{value} {NAMES[code]}" for value, code in sorted(self.codes.items()))
 
 
-def count_values(array: NDArray[np.integer[Any]]) -> dict[int, int]:
-    """Number of voxels of each value, exact, for any integer array; slice by slice to spare memory."""
+def value_counts(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The values that occur in an array, rising, and the number of elements of each, exact."""
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
-    counts: dict[int, int] = {}
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         total = np.zeros(np.iinfo(array.dtype).max + 1, dtype=np.int64)
-        for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
+        for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:  # slice by slice, for memory
             total += np.bincount(plane.ravel(), minlength=total.size)
-        return {int(value): int(total[value]) for value in np.flatnonzero(total)}
-    for plane in array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]:
-        for value, count in zip(*np.unique(plane, return_counts=True), strict=True):
-            counts[int(value)] = counts.get(int(value), 0) + int(count)
-    return dict(sorted(counts.items()))
+        values = np.flatnonzero(total)
+        return values, total[values]
+    flat = np.sort(array, axis=None)  # a fifth of the memory and a tenth of the time of a mapping of millions
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])) if flat.size else np.zeros(0, np.int64)
+    return flat[starts], np.diff(np.append(starts, flat.size))
+
+
+def count_values(array: NDArray[np.integer[Any]]) -> dict[int, int]:
+    """Number of voxels of each value of a label, which has few."""
+    values, counts = value_counts(array)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def undeclared(array: NDArray[Any], declared: Collection[int]) -> str:
+    """The values of a mask or a label that nobody declared, with their numbers of voxels, in words; empty for none."""
+    strange: Counter[float] = Counter()
+    for plane in array if array.ndim > 2 else [array]:
+        odd = plane[~np.isin(plane, list(declared))]
+        known = odd[odd == odd]
+        strange.update(dict(zip(*(part.tolist() for part in np.unique(known, return_counts=True)), strict=True)))
+        if known.size < odd.size:
+            strange[math.nan] += odd.size - known.size
+    rising = sorted(strange, key=lambda value: (math.isnan(value), value))
+    parts = [f"{int(one) if float(one).is_integer() else one} in {strange[one]} voxels" for one in rising]
+    return some(parts) if parts else ""
 
 
 def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> NDArray[np.uint8]:
@@ -68,6 +95,7 @@ def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> ND
     for value, code in meanings.codes.items():
         canonical[label == value] = code
     if np.any(canonical == 255):
-        strange = sorted(set(count_values(label)) - set(meanings.codes))
-        raise ValueError(f"label values {strange} are not declared (declared: {meanings.written})")
+        raise ValueError(
+            f"label values are not declared: {undeclared(label, meanings.codes)} (declared: {meanings.written})"
+        )
     return canonical

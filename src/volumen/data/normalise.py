@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.labels import count_values
+from volumen.data.labels import value_counts
 from volumen.data.windows import slide
 from volumen.errors import UserError
 
@@ -37,9 +37,7 @@ def statistics_of(image: NDArray[Any]) -> IntensityStatistics:
 
     A percentile is the least value that at least that share of the voxels does not exceed (numpy's `inverted_cdf`).
     """
-    counts = count_values(image)
-    values = np.array(list(counts), dtype=np.float64)
-    weights = np.array(list(counts.values()), dtype=np.float64)
+    values, weights = (part.astype(np.float64) for part in value_counts(image))
     total = weights.sum()
     mean = float((values * weights).sum() / total)
     std = float(np.sqrt((np.square(values - mean) * weights).sum() / total))

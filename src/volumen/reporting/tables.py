@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from volumen.data.spacing import not_cubes
 from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings
 from volumen.inference.prediction_record import FilePrediction
@@ -74,7 +75,8 @@ def print_predictions(predictions: Sequence[FilePrediction], console: Console) -
         table.add_row(one.name, " x ".join(map(str, one.shape)), f"{100 * look.surface_share:.2f}", spread)
     console.print(table)
     padded = [one.name for one in predictions if one.padded_to is not None]
-    notes = (f"Smaller than the tile and padded by mirroring: {', '.join(padded)}.",) if padded else ()
+    notes = [f"Smaller than the tile and padded by mirroring: {', '.join(padded)}."] if padded else []
+    notes += not_cubes({one.name: one.spacing for one in predictions})
     _print_foot(degenerate_warnings([one.appearance for one in predictions]), notes, console)
 
 
