@@ -117,6 +117,14 @@ def test_values_are_named_rising_with_what_is_no_number_last() -> None:
         refuse_undeclared(np.full((1, 1, 1), np.nan), np.zeros((1, 1, 1)), values_of(None, None), FILES)
 
 
+def test_voxels_that_are_no_cubes_are_told(cases: Path, capsys) -> None:
+    label = cases / "nnunet_spacing" / "Dataset009_Aniso" / "labelsTr" / "s.tif"
+    assert volumen(["score", str(label), str(label), "--quick"]) == 0
+    assert "note: the voxels of s are no cubes (80 x 7.6 x 7.6" in capsys.readouterr().err
+    assert volumen(["score", str(label), str(label), "--quick", "--spacing", "80,7.6,7.6"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_mask_for_looking_at_is_a_mask(tmp_path: Path, capsys) -> None:
     mask = np.zeros((16, 16, 16), np.uint8)
     mask[4:6] = 1

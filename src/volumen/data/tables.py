@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from volumen.data.listing import case_of
 from volumen.errors import UserError
@@ -124,11 +125,11 @@ def _loose(name: str) -> str:
     return plain.lower().lstrip("0")
 
 
-def _opened(content: bytes) -> tuple["csv._reader", list[str]]:
+def _opened(content: bytes) -> tuple[Any, list[str]]:
     """The rows of a table behind its first line, and its columns' names in lower case."""
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig")
-    found: list[tuple[csv._reader, list[str]]] = []
+    found: list[tuple[Any, list[str]]] = []
     for delimiter in _DELIMITERS:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
         columns = [re.sub(r"[\s-]+", "_", column.strip().lower()) for column in next(reader, [])]

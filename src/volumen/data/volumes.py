@@ -83,6 +83,15 @@ def load_volume(path: Path | str, kinds: str = "ui") -> Volume:
     return Volume(array, hashlib.sha256(content).hexdigest(), beside(Path(path)) or spacing)
 
 
+def spacing_in(path: Path) -> Spacing | None:
+    """The voxel size that a TIFF says, from its first page alone; None where it says none, or cannot be read."""
+    try:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as file:
+            return beside(path) or of_tiff(file.pages[0].aspage())
+    except Exception:  # whoever reads the voxels says what is wrong
+        return None
+
+
 def encode_volume(volume: NDArray[Any], spacing: Spacing | None) -> bytes:
     """A volume [Z, Y, X] as a deflate-compressed TIFF stack that says the size of a voxel where it is known."""
     stream = io.BytesIO()
@@ -165,7 +174,7 @@ def _by_axes(
         volume = to_zyx(volume.reshape(shape), letters)
     if len(order) == 3 and spacing is not None and list(order) != sorted(order):
         stored = dict(zip(sorted(order), spacing.sides, strict=True))
-        spacing = Spacing(*(stored[axis] for axis in order), spacing.unit)
+        spacing = Spacing(stored[order[0]], stored[order[1]], stored[order[2]], spacing.unit)
     return np.ascontiguousarray(volume), spacing
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.axes import SPACE, AxesError, letters_of, to_zyx
-from volumen.data.npy_files import MOST_AXES, checked_kind, chosen_name
+from volumen.data.axes import SPACE, UNNAMED, AxesError, letters_of, to_zyx
+from volumen.data.npy_files import checked_kind, chosen_name
 from volumen.data.volumes import VolumeError
 from volumen.system.memory import amount, does_not_fit
 from volumen.system.names import problem_of, shown, some
@@ -67,11 +67,11 @@ def read_zarr(path: Path, name: str | None, missing_is_empty: bool = False) -> N
     array = np.asarray(node[...])
     if array.shape != node.shape:
         raise VolumeError(f"{label} declares {list(node.shape)} and gives {list(array.shape)}: write it again")
-    named = axes or getattr(node.metadata, "dimension_names", None) or node.attrs.asdict().get("_ARRAY_DIMENSIONS")
-    if not isinstance(named, (list, tuple)) or len(named) != array.ndim:
-        named = [*"QQQQQ"[: max(0, array.ndim - 3)], *SPACE][-array.ndim :] if array.ndim <= MOST_AXES else ""
+    names = axes or getattr(node.metadata, "dimension_names", None) or node.attrs.asdict().get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, (list, tuple)) or len(names) != array.ndim:
+        names = [UNNAMED] * max(0, array.ndim - 3) + [*SPACE][-array.ndim :]
     try:
-        return to_zyx(array, letters_of(named))
+        return to_zyx(array, letters_of([str(one) for one in names]))
     except AxesError as error:
         raise VolumeError(f"{label} {error}: {_how_to_choose(path, name, error.index)}") from error
 
