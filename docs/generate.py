@@ -67,7 +67,12 @@ volumen score predictions/ labels/ --train-csv train.csv     # matched by name; 
 volumen score predictions/ labels/ --json --csv scores.csv
 ```
 
-A missing, extra or damaged file is named, and the other cases are scored all the same.
+A missing, extra or damaged file is named, and the other cases are scored all the same. So is one that holds what nobody
+declared: a truth may hold 0, 1 and the ignored label (2), a prediction 0 and 1, or 0 and 255. `--ignore-label 255` says
+that unlabelled voxels are called 255, `--surface 1,3` that these values are surface, `--surface any --ignore-label -1`
+that sheets are numbered and all is labelled. Chunks that a Zarr store lacks are an error, or background with
+`--missing-is-empty`. The table of scrolls may have commas, semicolons or tabs; one whose ids are not those of the files
+(`7` for `00007`) is refused.
 
 ```python
 from volumen.metrics import leaderboard, leaderboard_curve

@@ -15,7 +15,8 @@ import tifffile
 import zarr
 
 from volumen.cli.main import run as volumen
-from volumen.data.arrays import case_of, read_array
+from volumen.data.arrays import read_array
+from volumen.data.listing import case_of
 from volumen.data.volumes import VolumeError
 from volumen.experiments.score_files import Pair, score_files
 from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.small_datasets import MEANINGS, write_dataset
 
 from volumen.config import load_config
 from volumen.config.schema import Config
+from volumen.data.folds import make_folds, save_folds
 from volumen.data.phantom import write_phantom_dataset
+from volumen.data.prepare import prepare
 from volumen.errors import UserError
 from volumen.reporting.terminal import SilentDisplay
 from volumen.training import Outcome, load_for_inference, read_metrics, run_training
@@ -49,6 +52,29 @@ def configuration(prepared: Path, *overrides: str) -> Config:
             *overrides,
         ],
     ).config
+
+
+class Told(Exception):
+    """What a run says before its first step."""
+
+
+class Asks(SilentDisplay):
+    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        raise Told(facts["notes"])
+
+
+def test_a_training_is_told_that_its_voxels_are_no_cubes(tmp_path: Path) -> None:
+    source = write_dataset(
+        tmp_path / "source", {"a": "s", "b": "s"}, meanings=MEANINGS + "spacing_um: [80, 7.6, 7.6]\n"
+    )
+    dataset = prepare(source, tmp_path / "prepared")
+    save_folds(make_folds(dataset, 2, "volume", 0)[0], tmp_path / "prepared" / "folds.json")
+    with pytest.raises(Told, match=r"the voxels of b, a are no cubes \(80 x 7\.6 x 7\.6 um, z x y x x\)"):
+        run_training(
+            configuration(tmp_path / "prepared", "data.folds=" + str(tmp_path / "prepared" / "folds.json")),
+            tmp_path / "run",
+            Asks(),
+        )
 
 
 class StopAt(SilentDisplay):

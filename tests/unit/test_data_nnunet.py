@@ -1,6 +1,7 @@
 """nnU-Net's folders: what is exported comes back, and what is not clear is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from tests.small_datasets import command, prepared_dataset, write_dataset
 from volumen.data.meanings import read_meanings
 from volumen.data.nnunet import export_nnunet, import_nnunet
 from volumen.data.prepare import prepare
+from volumen.data.spacing import Spacing
+from volumen.data.volumes import load_volume
 from volumen.errors import UserError
 from volumen.system.locks import hold
 
@@ -23,15 +26,50 @@ def test_a_data_set_survives_the_way_there_and_back(tmp_path) -> None:
     assert index["labels"] == {"background": 0, "surface": 1, "ignore": 2}
     assert (index["numTraining"], index["file_ending"]) == (2, ".tif")
     assert sorted(path.name for path in (there / "imagesTr").iterdir()) == [
-        "a.json", "a_0000.tif", "b.json", "b_0000.tif",
+        "a_0000.tif", "b_0000.tif",
     ]  # fmt: skip
-    assert json.loads((there / "labelsTr" / "a.json").read_text()) == {"spacing": [1.0, 1.0, 1.0]}
     assert import_nnunet(there, tmp_path / "back") == 3
     again = prepare(tmp_path / "back", tmp_path / "prepared-again")
     for case in prepared.cases:
         assert np.array_equal(again.image(case.id), prepared.image(case.id))
         if case.has_label:
             assert np.array_equal(again.label(case.id), prepared.label(case.id))
+
+
+def test_each_case_keeps_its_voxel_size_there_and_back(cases, tmp_path) -> None:
+    folder = tmp_path / "Dataset009_Aniso"
+    shutil.copytree(cases / "nnunet_spacing" / "Dataset009_Aniso", folder)
+    for part, end in (
+        ("imagesTr", "_0000.tif"),
+        ("labelsTr", ".tif"),
+    ):  # one of another size, and one that says nothing
+        for name in "tu":
+            shutil.copy(folder / part / f"s{end}", folder / part / f"{name}{end}")
+        (folder / part / "t.json").write_text('{"spacing": [1.5, 0.02, 7]}')
+    assert import_nnunet(folder, tmp_path / "in") == 3
+    prepared = prepare(tmp_path / "in", tmp_path / "prepared")
+    assert prepared.spacing("s") == Spacing(80, 7.6, 7.6, "")
+    assert any("the voxels are of 2 sizes" in note for note in prepared.notes)
+    assert any("voxels of s, t are no cubes (1.5 x 0.02 x 7" in note for note in prepared.notes)
+    out = command("export", tmp_path / "prepared", tmp_path / "Dataset010_Back").out
+    assert "the voxel size of u is not known, and none was written" in out
+    for part in ("imagesTr", "labelsTr"):
+        said = {
+            path.stem: json.loads(path.read_text()) for path in (tmp_path / "Dataset010_Back" / part).glob("*.json")
+        }
+        assert said == {"s": {"spacing": [80.0, 7.6, 7.6]}, "t": {"spacing": [1.5, 0.02, 7.0]}}
+    assert load_volume(tmp_path / "Dataset010_Back" / "labelsTr" / "s.tif").spacing == Spacing(80, 7.6, 7.6, "")
+
+    (tmp_path / "in" / "train_images" / "u.json").write_text('{"spacing": [4, 4, 4], "unit": "mm"}')
+    again = prepare(tmp_path / "in", tmp_path / "prepared")  # nothing is packed anew
+    assert again.spacing("u") == Spacing(4000, 4000, 4000)
+    yaml = (tmp_path / "in" / "dataset.yaml").read_text()
+    (tmp_path / "in" / "dataset.yaml").write_text(yaml + "spacing_um: [80, 7.6, 7.6]\n")
+    declared = prepare(tmp_path / "in", tmp_path / "prepared")
+    assert declared.spacing("t") == Spacing(80, 7.6, 7.6)
+    assert any("the files of u say otherwise: 4000 x 4000 x 4000 um" in note for note in declared.notes)
+    assert any("voxels of s, t, u are no cubes" in note for note in declared.notes)
+    assert declared.identity == prepared.identity
 
 
 def test_an_interrupted_export_goes_on(tmp_path) -> None:

@@ -226,9 +226,9 @@ PROBLEMS = {
     "no scroll": (lambda d: break_csv(d, "11,a\n12,\n13,b\n"), ["id 12 has no scroll_id"]),
     "wrong columns": (
         lambda d: (d / "train.csv").write_text("case;scroll\n11;a\n"),
-        ["has the columns ['case;scroll'], expected id and scroll_id"],
+        ["has the columns ['case', 'scroll'], expected id and scroll_id"],
     ),
-    "same id twice": (lambda d: save(d / "train_images/11.tiff", volume(0)[0]), ["have the same id 11"]),
+    "same id twice": (lambda d: save(d / "train_images/11.tiff", volume(0)[0]), ["are both of case 11"]),
     "train and test": (
         lambda d: save(d / "test_images/11.tif", volume(0)[0]),
         ["is in train_images and in test_images"],

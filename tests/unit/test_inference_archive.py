@@ -36,7 +36,7 @@ def test_a_sound_zip_has_no_problems_and_is_the_same_every_time(masks, tmp_path)
     ("mask", "said"),
     [
         (np.ones((4, 5, 7), np.uint8), "a.tif has shape [4, 5, 7], its image [4, 5, 6]"),
-        (np.full((4, 5, 6), 255, np.uint8), "a.tif holds values from 255 to 255"),
+        (np.full((4, 5, 6), 255, np.uint8), "a.tif holds 255 in 120 voxels, expected 0 and 1 only"),
         (np.ones((4, 5, 6), np.uint16), "a.tif holds uint16, expected uint8"),
     ],
     ids=["shape", "values", "type"],

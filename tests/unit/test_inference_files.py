@@ -1,7 +1,9 @@
 """Predicting files: the right shape and name, nothing lost, nothing mixed, nothing half written."""
 
 import contextlib
+import io
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +11,18 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from rich.console import Console
 from torch import nn
 
 from volumen.config.postprocessing import Postprocessing, Threshold
-from volumen.data.volumes import read_volume
+from volumen.data.spacing import Spacing
+from volumen.data.volumes import load_volume, read_volume
 from volumen.errors import UserError
 from volumen.inference import Predictor
 from volumen.inference.files import find_images, predict_files, weights_identity
 from volumen.inference.output_folder import Wanted
 from volumen.inference.prediction_record import Origin
+from volumen.reporting.tables import print_predictions
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,32 @@ def test_masks_have_the_input_s_shape_and_name_and_hold_0_and_1(images, tmp_path
     assert record["settings"]["probabilities"] == "uint8, 255 * probability, rounded"
     assert [entry["name"] for entry in record["images"]] == ["a.tiff", "b.tif", "c.tif"]
     assert not list((tmp_path / "out").rglob(".partial-*"))
+
+
+def test_the_voxel_size_of_an_image_stands_in_all_that_is_made_of_it(cases, tmp_path):
+    (one,) = predict(cases / "spacing", tmp_path / "out", probabilities=True, view=True)
+    for name in ("", "view", "probabilities"):
+        path = tmp_path / "out" / name / "imagej_um.tif"
+        assert load_volume(path).spacing == Spacing(20, 7.6, 7.6)
+        with tifffile.TiffFile(path) as file:
+            assert (file.imagej_metadata["spacing"], file.imagej_metadata["unit"]) == (20, "um")
+            assert file.pages[0].tags["XResolution"].value == (5, 38)
+    assert json.loads((tmp_path / "out" / "prediction.json").read_text())["images"][0]["spacing"]["z"] == 20
+    console = Console(record=True, width=400, file=io.StringIO())
+    print_predictions([one], console)
+    assert "imagej_um.tif are no cubes (20 x 7.6 x 7.6 um, z x y x x)" in console.export_text()
+    shutil.copytree(cases / "nnunet_spacing" / "Dataset009_Aniso" / "imagesTr", tmp_path / "images")
+    predict(tmp_path / "images", tmp_path / "other")
+    assert load_volume(tmp_path / "other" / "s_0000.tif").spacing == Spacing(80, 7.6, 7.6, "")
+
+
+def test_a_mask_of_another_image_of_the_same_name_is_not_kept(cases, tmp_path):
+    (tmp_path / "images").mkdir()
+    for name, out in (("a.tif", "out"), ("b.tif", "out"), ("b.tif", "fresh")):
+        shutil.copy(cases / "same_name" / name, tmp_path / "images" / "a.tif")
+        predict(tmp_path / "images", tmp_path / out, resume=out == "out")
+    found, fresh = (read_volume(tmp_path / out / "a.tif") for out in ("out", "fresh"))
+    np.testing.assert_array_equal(found, fresh)
 
 
 def test_one_file_is_enough_and_a_small_volume_is_padded_and_said_so(tmp_path):

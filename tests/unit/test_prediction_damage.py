@@ -246,7 +246,7 @@ def test_a_folder_that_is_read_only_is_told(made: Path, tmp_path: Path) -> None:
 def test_images_whose_names_are_none_are_told_before(tmp_path: Path, name: str) -> None:
     (tmp_path / "images").mkdir()
     tifffile.imwrite(tmp_path / "images" / name, np.ones((4, 4, 4), np.uint8), photometric="minisblack")
-    with pytest.raises(UserError, match="the image") as caught:
+    with pytest.raises(UserError, match=r"the file|holds no") as caught:
         predict(tmp_path / "images", tmp_path / "out")
     assert str(caught.value).isprintable()
     assert not (tmp_path / "out").exists()

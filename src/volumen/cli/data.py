@@ -204,7 +204,15 @@ def export(
     """Write a prepared data set as an nnU-Net data set."""
     from volumen.data.dataset import PreparedDataset
     from volumen.data.nnunet import export_nnunet
+    from volumen.system.names import some
 
     with progress_bar("writing", "cases") as progress:
-        count = export_nnunet(PreparedDataset.open(prepared), out, progress)
+        dataset = PreparedDataset.open(prepared)
+        count = export_nnunet(dataset, out, progress)
+    unknown = [case.id for case in dataset.cases if (size := dataset.spacing(case.id)) is None or size.whole is None]
+    if unknown:
+        say(
+            f"note: the voxel size of {some(unknown)} is not known, and none was written; nnU-Net takes 1, 1, 1: "
+            "declare spacing_um in dataset.yaml and prepare again where that is wrong"
+        )
     say(f"written: {out} ({counted(count, 'case')})")

@@ -42,8 +42,16 @@ def score(
         str | None, typer.Option(help="Which array of an NPZ file or Zarr group the truth is.")
     ] = None,
     ignore_label: Annotated[
-        int, typer.Option(min=-(2**63), max=2**63 - 1, help="Label of the voxels that nobody labelled.")
-    ] = 2,
+        int | None,
+        typer.Option(min=-1, max=2**63 - 1, help="Label of the voxels that nobody labelled; -1: none. 2 otherwise."),
+    ] = None,
+    surface: Annotated[
+        str | None,
+        typer.Option(help="Values that are surface, such as 1,3; any: all but 0 and the ignored. 1 otherwise."),
+    ] = None,
+    missing_is_empty: Annotated[
+        bool, typer.Option("--missing-is-empty", help="Chunks that a Zarr store lacks were left out for being empty.")
+    ] = False,
     tolerance: Annotated[
         float, typer.Option(max=1e6, help="Of the surface Dice; the leaderboard's is 2 voxels.")
     ] = 2.0,
@@ -58,20 +66,38 @@ def score(
     Cases that cannot be scored are named and the others are scored all the same. Exit code 0 if every case was scored,
     2 if a file is missing or at fault, 1 if scoring itself failed.
     """
-    from volumen.data.layout import read_scrolls
+    from volumen.data.listing import SUFFIXES
+    from volumen.data.spacing import not_cubes
+    from volumen.data.tables import read_scrolls, unjoined
+    from volumen.data.volumes import spacing_in
     from volumen.errors import UserError
     from volumen.experiments.score_files import find_pairs, score_files
+    from volumen.experiments.scored_values import values_of
     from volumen.files import refuse_existing
     from volumen.metrics.parallel import processors
+    from volumen.system.names import some
     from volumen.system.places import writable_file
 
     if csv is not None:
         refuse_existing(csv, "the table", "choose another name, or remove it")
         writable_file(csv)
-    pairs = find_pairs(prediction, truth, None if train_csv is None else read_scrolls(train_csv))
+    values = values_of(surface, ignore_label)
+    scrolls = {} if train_csv is None else read_scrolls(train_csv)
+    pairs = find_pairs(prediction, truth, scrolls)
+    if train_csv is not None:
+        if problem := unjoined(train_csv, scrolls, [pair.id for pair in pairs]):
+            raise UserError(problem)
+        if without := [pair.id for pair in pairs if pair.id not in scrolls]:
+            say(f"note: no row in {train_csv} for {some(without)}: their scroll is unknown", aside=True)
+    if spacing is None:
+        sizes = {
+            pair.id: spacing_in(pair.truth) for pair in pairs if pair.truth and pair.truth.suffix.lower() in SUFFIXES
+        }
+        for note in not_cubes(sizes):
+            say(f"note: {note}; --spacing measures the surface Dice in their unit", aside=True)
     workers = workers or processors()
     options: LeaderboardOptions = {
-        "ignore_label": ignore_label,
+        "ignore_label": values.ignore,
         "tolerance": tolerance,
         "voi_alpha": voi_alpha,
         "threads": max(1, processors() // min(workers, len(pairs))),
@@ -84,7 +110,16 @@ def score(
             raise UserError(f"--splits must be at most {MOST_TILES} along each axis, got {splits:.80}")
     names = (prediction_array, truth_array)
     with progress_bar("scoring", "cases") as show:
-        scores = score_files(pairs, options, names=names, quick=quick, workers=workers, progress=show)
+        scores = score_files(
+            pairs,
+            options,
+            names=names,
+            quick=quick,
+            values=values,
+            missing_is_empty=missing_is_empty,
+            workers=workers,
+            progress=show,
+        )
     return _report(scores, as_json, csv)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, WHOLE, LabelMeanings, Lesson, range_of
 from volumen.data.normalise import IntensityStatistics
 from volumen.data.packed import Packed, PackedArray, Volume
+from volumen.data.spacing import Spacing
 from volumen.errors import UserError
 from volumen.system.names import checked_name
 from volumen.system.records import DamagedError, open_record, parse_json, read_bounded, typed
@@ -64,6 +65,8 @@ class Case:
     """Packed files by part: images, labels, surface, empty, scan."""
     empty: Empty | None = None
     """None where the scan fills the volume."""
+    spacing: Spacing | None = None
+    """Size of a voxel, where the image's file says one."""
 
     @property
     def has_label(self) -> bool:
@@ -284,6 +287,11 @@ class PreparedDataset:
                 kinds = {"images": (case.shape, case.dtype), "labels": codes, "empty": codes}
                 shape, dtype = kinds.get(part, (None, "uint16"))
                 yield PackedArray(self.path(case.id, part), case.packed[part], shape, dtype)
+
+    def spacing(self, case_id: str) -> Spacing | None:
+        """Size of a case's voxels: what `dataset.yaml` declares of all, or what the image's file says of itself."""
+        declared = self.meanings.spacing_um
+        return self.case(case_id).spacing if declared is None else Spacing(*declared)
 
     def trusting(self) -> "PreparedDataset":
         """The same data set, whose arrays are not verified when they are read: somebody else has to."""

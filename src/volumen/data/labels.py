@@ -5,8 +5,10 @@ below, so that no other part of the package ever sees a foreign value. A value t
 "unlabelled" for surface is how a run can train for weeks on the wrong task.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +17,15 @@ from numpy.typing import NDArray
 
 from volumen.data.emptiness import Declared
 from volumen.data.packed import Volume
+from volumen.system.names import some
 
 BACKGROUND = 0
 SURFACE = 1
 IGNORE = 2
+MASK = (BACKGROUND, SURFACE)
+"""What a mask of ours holds."""
+SEEN = (BACKGROUND, 255)
+"""What a mask holds that was written to be looked at."""
 
 CODES: dict[str, int] = {"background": BACKGROUND, "surface": SURFACE, "ignore": IGNORE}
 NAMES: dict[int, str] = {code: name for name, code in CODES.items()}
@@ -77,28 +84,47 @@ class LabelMeanings:
         return ", ".join(f"{value} {name}" for value, name in self.to_json()["labels"].items())
 
 
-def count_values(array: NDArray[np.integer[Any]], where: NDArray[np.bool_] | None = None) -> dict[int, int]:
-    """Number of voxels of each value, exact, for any integer array; slice by slice to spare memory.
+def value_counts(array: NDArray[Any], where: NDArray[np.bool_] | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The values that occur in an array, rising, and the number of elements of each, exact.
 
     Args:
         array: Any shape.
-        where: The voxels that count, of the same shape; None counts all.
+        where: The elements that count, of the same shape; None counts all.
     """
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
-    flat = array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]
+    planes = array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]
     if where is not None:
-        flat = [plane[there] for plane, there in zip(flat, where.reshape(len(flat), -1), strict=True)]
-    counts: dict[int, int] = {}
+        planes = [plane[there] for plane, there in zip(planes, where.reshape(len(planes), -1), strict=True)]
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         total = np.zeros(np.iinfo(array.dtype).max + 1, dtype=np.int64)
-        for plane in flat:
+        for plane in planes:  # slice by slice, for memory
             total += np.bincount(plane.ravel(), minlength=total.size)
-        return {int(value): int(total[value]) for value in np.flatnonzero(total)}
-    for plane in flat:
-        for value, count in zip(*np.unique(plane, return_counts=True), strict=True):
-            counts[int(value)] = counts.get(int(value), 0) + int(count)
-    return dict(sorted(counts.items()))
+        values = np.flatnonzero(total)
+        return values, total[values]
+    flat = np.sort(array if where is None else np.concatenate(planes), axis=None)  # cheaper than a mapping of millions
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])) if flat.size else np.zeros(0, np.int64)
+    return flat[starts], np.diff(np.append(starts, flat.size))
+
+
+def count_values(array: NDArray[np.integer[Any]]) -> dict[int, int]:
+    """Number of voxels of each value of a label, which has few."""
+    values, counts = value_counts(array)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def undeclared(array: NDArray[Any], declared: Collection[int]) -> str:
+    """The values of a mask or a label that nobody declared, with their numbers of voxels, in words; empty for none."""
+    strange: Counter[float] = Counter()
+    for plane in array if array.ndim > 2 else [array]:
+        odd = plane[~np.isin(plane, list(declared))]
+        known = odd[odd == odd]
+        strange.update(dict(zip(*(part.tolist() for part in np.unique(known, return_counts=True)), strict=True)))
+        if known.size < odd.size:
+            strange[math.nan] += odd.size - known.size
+    rising = sorted(strange, key=lambda value: (math.isnan(value), value))
+    parts = [f"{int(one) if float(one).is_integer() else one} in {strange[one]} voxels" for one in rising]
+    return some(parts) if parts else ""
 
 
 def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> NDArray[np.uint8]:
@@ -113,8 +139,8 @@ def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> ND
     for value, code in meanings.codes.items():
         canonical[label == value] = code
     if np.any(canonical == 255):
-        strange = sorted(value for value in count_values(label) if meanings.code_of(value) is None)
-        raise ValueError(f"label values {strange} are not declared (declared: {meanings.written})")
+        known = [value for value in count_values(label) if meanings.code_of(value) is not None]
+        raise ValueError(f"label values are not declared: {undeclared(label, known)} (declared: {meanings.written})")
     return canonical
 
 

@@ -4,20 +4,14 @@
 `test.csv`. Only names and tables are looked at here; the contents come later.
 """
 
-import csv
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from volumen.data.volumes import SUFFIXES
+from volumen.data.listing import list_volumes
+from volumen.data.tables import ID, SCROLL, join_problems, read_rows
 from volumen.errors import UserError
-from volumen.system.names import one_line, problem_of, shown
 
 ONE_SCROLL = "unknown"
-MOST_TABLE_BYTES = 64 * 2**20
-LONGEST_SCROLL = 200
-_MOST = 3  # problems of a table that are told where nothing else is
 
 
 @dataclass(frozen=True)
@@ -85,52 +79,19 @@ def read_layout(dataset: Path) -> Layout:
     return Layout(tuple(sorted(sources, key=lambda source: source.id)), tuple(problems), tuple(notes))
 
 
-def read_scrolls(table: Path) -> dict[str, str]:
-    """Scroll by case id from a table with the columns id and scroll_id.
-
-    Raises:
-        UserError: the table cannot be read or lacks a column or a value.
-    """
-    problems: list[str] = []
-    rows = _read_table(table, problems) or []
-    problems += _doubled(table, rows)
-    if rows and "scroll_id" not in rows[0]:
-        problems.append(f"{table} has no column scroll_id: add it, or leave the table out")
-    elif not rows and not problems:
-        problems.append(f"{table} has no rows: leave the table out")
-    problems += [f"{table}: id {row['id']} has no scroll_id: fill it in" for row in rows if not row.get("scroll_id")]
-    if problems:
-        raise UserError("; ".join(problems[:_MOST]) + (f"; and {len(problems) - _MOST} more" * (len(problems) > _MOST)))
-    return {row["id"]: row["scroll_id"] for row in rows}
-
-
 def _volumes(folder: Path, problems: list[str], notes: list[str]) -> dict[str, Path]:
-    """TIFF files by id (the name without suffix), sorted; hidden files are not looked at."""
+    """TIFF files by id."""
     if not folder.is_dir():
         return {}
-    found: dict[str, Path] = {}
-    others = 0
     try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        problems.append(f"{folder} cannot be read ({error.strerror}): check its permissions")
+        found = list_volumes(folder)
+    except UserError as error:
+        problems.append(str(error))
         return {}
-    for path in paths:
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() not in SUFFIXES:
-            others += 1
-        elif problem := problem_of(path.stem):
-            problems.append(
-                f"{folder}: the file {shown(path.name)} {problem}, and is to be called by a case id: rename it"
-            )
-        elif path.stem in found:
-            problems.append(f"{path} and {found[path.stem].name} have the same id {path.stem}: remove or rename one")
-        else:
-            found[path.stem] = path
-    if others:
-        notes.append(f"{others} entries of {folder.name} are no TIFF volumes and were left out")
-    return found
+    problems += [f"{folder}: {problem}" for problem in found.problems]
+    if found.others:
+        notes.append(f"{len(found.others)} entries of {folder.name} are no TIFF volumes and were left out")
+    return found.files
 
 
 def _scrolls(table: Path, ids: set[str], problems: list[str], notes: list[str]) -> dict[str, str]:
@@ -138,76 +99,11 @@ def _scrolls(table: Path, ids: set[str], problems: list[str], notes: list[str]) 
     if not table.is_file():
         notes.append(f"there is no {table.name}: all of its cases are taken to be of one scroll, {ONE_SCROLL!r}")
         return {}
-    rows = _read_table(table, problems)
+    rows = read_rows(table, problems)
     if rows is None:
         return {}
-    if rows and "scroll_id" not in rows[0]:
+    if rows and SCROLL not in rows[0]:
         notes.append(f"{table.name} has no column scroll_id: all cases are taken to be of one scroll, {ONE_SCROLL!r}")
-    problems += _doubled(table, rows)
-    listed = {row["id"]: row.get("scroll_id", ONE_SCROLL) for row in rows}
-    problems += [
-        f"{table}: id {case_id} has no scroll_id: fill it in" for case_id, scroll in listed.items() if not scroll
-    ]
-    folder = table.stem + "_images"
-    problems += [
-        f"{table}: id {case_id} has no file {folder}/{case_id}.tif: add the file, or remove the row"
-        for case_id in listed
-        if case_id not in ids
-    ]
-    problems += [
-        f"{folder}/{case_id}.tif has no row in {table}: add one with its id and scroll_id, or remove the file"
-        for case_id in sorted(ids - set(listed))
-    ]
+    listed = {row[ID]: row.get(SCROLL, ONE_SCROLL) for row in rows}
+    problems += join_problems(table, listed, ids, table.stem + "_images")
     return listed
-
-
-def _doubled(table: Path, rows: list[dict[str, str]]) -> list[str]:
-    counts = Counter(row["id"] for row in rows)
-    return [f"{table}: id {case_id} stands in {count} rows: keep one" for case_id, count in counts.items() if count > 1]
-
-
-def _read_table(table: Path, problems: list[str]) -> list[dict[str, str]] | None:
-    """The id and the scroll of each row; rows that name neither properly become problems and are left out."""
-    try:
-        if table.stat().st_size > MOST_TABLE_BYTES:
-            problems.append(
-                f"{table} is larger than {MOST_TABLE_BYTES} bytes, which no table of ids is: check the path"
-            )
-            return None
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, skipinitialspace=True)
-            columns = [column.strip() for column in next(reader, [])]
-            doubled = [name for name in ("id", "scroll_id") if columns.count(name) > 1]
-            if "id" not in columns or doubled:
-                found = ", ".join(map(shown, columns[:10]))
-                problems.append(f"{table} has the columns [{found}], expected id and scroll_id, each once: mend line 1")
-                return None
-            wanted: dict[str, int] = {name: columns.index(name) for name in ("id", "scroll_id") if name in columns}
-            rows: list[dict[str, str]] = []
-            for cells in reader:
-                problem = _row_problem(cells, len(columns), wanted)
-                if problem:
-                    problems.append(f"{table}, line {reader.line_num}: {problem}")
-                elif cells:
-                    cells += [""] * (len(columns) - len(cells))
-                    rows.append({name: cells[place].strip() for name, place in wanted.items()})
-            return rows
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else one_line(str(error))
-        problems.append(f"{table} cannot be read: {reason}")
-        return None
-
-
-def _row_problem(cells: list[str], columns: int, wanted: Mapping[str, int]) -> str:
-    """What is wrong with a row in words; empty for a good one and for an empty line."""
-    if not cells:
-        return ""
-    if len(cells) > columns:
-        return f"it has {len(cells)} cells, the first line names {columns}: quote a cell that holds a comma"
-    values = {name: cells[place].strip() if place < len(cells) else "" for name, place in wanted.items()}
-    if problem := problem_of(values["id"]):
-        return f"the id {shown(values['id'])} {problem}: write the name of its file without the suffix"
-    scroll = values.get("scroll_id", "")
-    if not scroll.isprintable() or len(scroll) > LONGEST_SCROLL:
-        return f"the scroll_id {shown(scroll)} is no short printable text: mend it"
-    return ""

@@ -1,8 +1,8 @@
 """Read and write data sets in the folder layout of nnU-Net version 2, as TIFF.
 
 `imagesTr/CASE_0000.tif`, `labelsTr/CASE.tif`, `imagesTs/CASE_0000.tif`, `dataset.json` with channel names, labels by
-name and the file ending; beside each TIFF `CASE.json` holds the spacing. There the label of unlabelled voxels is called
-`ignore` and is the highest one, which the canonical codes are.
+name and the file ending; beside each TIFF `CASE.json` holds the spacing, where it is known. There the label of
+unlabelled voxels is called `ignore` and is the highest one, which the canonical codes are.
 
 Source: nnU-Net's documentation of its data set format (Isensee et al. 2021; https://github.com/MIC-DKFZ/nnUNet).
 """
@@ -12,23 +12,24 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import CODES, NAMES
+from volumen.data.listing import SUFFIXES, list_volumes
 from volumen.data.meanings import FILE as MEANINGS
-from volumen.data.volumes import SUFFIXES, load_volume
+from volumen.data.spacing import Spacing, beside, sidecar_of, sidecar_text
+from volumen.data.volumes import encode_volume, load_volume
 from volumen.errors import UserError
 from volumen.files import PARTIAL, atomic_path, write_atomically
 from volumen.system.locks import hold
-from volumen.system.names import checked_name, problem_of, shown
+from volumen.system.names import checked_name, shown, some
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, read_bounded, typed
 
@@ -69,15 +70,20 @@ def export_nnunet(dataset: PreparedDataset, out: Path, progress: Progress = lamb
     writable_folder(out)
     with hold(out, "export"):
         _refuse_other_cases(dataset, out)
-        spacing = json.dumps({"spacing": list(dataset.meanings.spacing_um or (1.0, 1.0, 1.0))}) + "\n"
         for done, case in enumerate(dataset.cases):
             progress(case.id, done, len(dataset.cases))
+            spacing = dataset.spacing(case.id)
             images = out / ("imagesTr" if case.has_label else "imagesTs")
-            _write(images / f"{case.id}{CHANNEL}.tif", np.asarray(dataset.image(case.id)))
-            write_atomically(images / f"{case.id}.json", spacing)
+            parts = {images / f"{case.id}{CHANNEL}.tif": dataset.image(case.id)}
             if case.has_label:
-                _write(out / "labelsTr" / f"{case.id}.tif", np.asarray(dataset.label(case.id)))
-                write_atomically(out / "labelsTr" / f"{case.id}.json", spacing)
+                parts[out / "labelsTr" / f"{case.id}.tif"] = dataset.label(case.id)
+            for path, volume in parts.items():
+                _write(path, np.asarray(volume), spacing)
+                sidecar = path.with_name(f"{case.id}.json")
+                if spacing is not None and spacing.whole is not None:
+                    write_atomically(sidecar, sidecar_text(spacing))
+                else:  # nothing is known, and nothing is invented
+                    sidecar.unlink(missing_ok=True)
         index = {
             "channel_names": {"0": "CT"},
             "labels": dict(sorted(CODES.items(), key=lambda pair: pair[1])),
@@ -101,7 +107,7 @@ def _refuse_other_cases(dataset: PreparedDataset, out: Path) -> None:
     for name, files in wanted.items():
         if (out / name).is_symlink():
             raise UserError(f"{out / name} is a link to another place: remove it, or choose another folder")
-        for path in sorted((out / name).glob("*.tif")):
+        for path in list_volumes(out / name).files.values() if (out / name).is_dir() else ():
             if path.name not in files:
                 raise UserError(f"{path} is not of the data set {dataset.root}: remove it, or choose another folder")
 
@@ -126,7 +132,7 @@ def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> in
     index = _read_index(folder)
     channels, ending = index.channel_names, index.file_ending
     if len(channels) != 1:
-        raise UserError(f"{folder} has {len(channels)} channels ({_listed(channels.values())}): one is read")
+        raise UserError(f"{folder} has {len(channels)} channels ({some(channels.values())}): one is read")
     if ending not in SUFFIXES:
         raise UserError(f"{folder} holds {shown(ending)} files, TIFF is read: convert them (and its file_ending) first")
     meanings = _meanings(folder, index.labels, surface)
@@ -139,7 +145,7 @@ def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> in
             _link(source, out / target)
         listed = "\n".join(f"  {value}: {NAMES[code]}" for value, code in sorted(meanings.items()))
         write_atomically(out / MEANINGS, f"# From an nnU-Net data set.\nlabels:\n{listed}\n")
-    return sum(target.parts[0].endswith("images") for _, target in pairs)
+    return sum(target.match("*_images/*.tif") for _, target in pairs)
 
 
 def _read_index(folder: Path) -> Index:
@@ -152,33 +158,26 @@ def _read_index(folder: Path) -> Index:
     return index
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Names from somebody else's file for an error: one line, not too long."""
-    every = list(names)
-    listed = ", ".join(name if not problem_of(name) else shown(name) for name in every[:_MOST])
-    return f"{listed}, ... ({len(every)} of them)" if len(every) > _MOST else listed
-
-
 def _meanings(folder: Path, labels: Mapping[str, int | list[int]], surface: Sequence[str]) -> dict[int, int]:
     """Canonical code by the data set's value; what is neither background, ignore nor named is refused, not guessed."""
     path = folder / INDEX
     values = {name: value for name, value in labels.items() if isinstance(value, int)}
     if len(values) < len(labels):
-        regions = _listed(name for name in labels if name not in values)
+        regions = some(name for name in labels if name not in values)
         raise UserError(f"{path}: {regions} are regions of several values: give plain labels")
     value, count = Counter(values.values()).most_common(1)[0] if values else (0, 0)
     if count > 1:
-        doubled = _listed(name for name in values if values[name] == value)
+        doubled = some(name for name in values if values[name] == value)
         raise UserError(f"{path}: the value {value} means {doubled}: give each its own")
     unknown = sorted(set(surface) - set(labels))
     if unknown:
-        raise UserError(f"{path} has no label {_listed(unknown)}: it has {_listed(labels)}")
+        raise UserError(f"{path} has no label {some(unknown)}: it has {some(labels)}")
     others = [name for name in labels if name not in ("background", "ignore")]
     chosen = tuple(surface) or (tuple(others) if len(others) == 1 else ())
     unclear = [name for name in others if name not in chosen]
     if not chosen or unclear:
         raise UserError(
-            f"{path} has the labels {_listed(labels)}: say which are surface (--surface {_listed(others[:1])}), and "
+            f"{path} has the labels {some(labels)}: say which are surface (--surface {some(others[:1])}), and "
             "call the others background or ignore there"
             if others
             else f"{path} has no label beside background and ignore: there is no surface"
@@ -187,7 +186,7 @@ def _meanings(folder: Path, labels: Mapping[str, int | list[int]], surface: Sequ
 
 
 def _files(folder: Path, ending: str) -> list[tuple[Path, Path]]:
-    """Every file and where it goes.
+    """Every file and where it goes, the JSON with the voxel size beside its volume.
 
     Raises:
         UserError: There is none, or some are called what no case can be called; names all of them.
@@ -199,12 +198,17 @@ def _files(folder: Path, ending: str) -> list[tuple[Path, Path]]:
         ("labelsTr", "train_labels", ""),
         ("imagesTs", "test_images", CHANNEL),
     ):
-        for path in sorted((folder / source).glob(f"*{mark}{ending}")):
-            case_id = path.name.removesuffix(ending).removesuffix(mark)
-            problem = problem_of(case_id) if path.is_file() else "is no file"
-            if problem:
-                problems.append(f"{source}: {shown(path.name)} {problem}")
+        if not (folder / source).is_dir():
+            continue
+        found = list_volumes(folder / source, mark=mark)
+        problems += [f"{source}: {problem}" for problem in found.problems]
+        for case_id, path in found.files.items():
+            if not path.is_file() or path.suffix != ending:
+                problems.append(f"{source}: {shown(path.name)} is no {ending} file, as file_ending says")
             pairs.append((path, Path(target) / f"{case_id}.tif"))
+            sidecar = sidecar_of(path)
+            if sidecar is not None and beside(path) is not None:
+                pairs.append((sidecar, Path(target) / f"{case_id}.json"))
     if problems:
         more = f" (and {len(problems) - _MOST} more)" if len(problems) > _MOST else ""
         raise UserError(f"{folder} holds no cases under some names: {'; '.join(problems[:_MOST])}{more}: rename them")
@@ -222,7 +226,7 @@ def _link(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def _write(path: Path, volume: NDArray[Any]) -> None:
+def _write(path: Path, volume: NDArray[Any], spacing: Spacing | None) -> None:
     """Write a volume; one that is there stays where it is the same.
 
     Raises:
@@ -236,5 +240,4 @@ def _write(path: Path, volume: NDArray[Any]) -> None:
             )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(temporary, volume, compression="zlib", photometric="minisblack")
+    write_atomically(path, encode_volume(volume, spacing))

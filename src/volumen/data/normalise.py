@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.labels import count_values
+from volumen.data.labels import value_counts
 from volumen.errors import UserError
 
 Method = Literal["zscore", "percentile", "none"]
@@ -42,11 +42,9 @@ def statistics_of(image: NDArray[Any], scan: NDArray[np.bool_] | None = None) ->
         image: Grey values as stored.
         scan: Where the scan holds something, [Z, Y, X]; no other voxel counts. None: everywhere.
     """
-    counts = count_values(image, scan)
-    if not counts:
+    values, weights = (part.astype(np.float64) for part in value_counts(image, scan))
+    if not values.size:
         return NOTHING
-    values = np.array(list(counts), dtype=np.float64)
-    weights = np.array(list(counts.values()), dtype=np.float64)
     total = weights.sum()
     mean = float((values * weights).sum() / total)
     std = float(np.sqrt((np.square(values - mean) * weights).sum() / total))

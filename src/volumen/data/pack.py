@@ -24,7 +24,8 @@ from volumen.data.meanings import FILE as MEANINGS
 from volumen.data.normalise import statistics_of
 from volumen.data.packed import Packed
 from volumen.data.randomness import generator
-from volumen.data.volumes import Volume, VolumeError, load_volume
+from volumen.data.spacing import beside
+from volumen.data.volumes import Volume, load_volume
 from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
 from volumen.system.records import open_record, read_bounded, write_record
@@ -111,7 +112,7 @@ def changed_sources(case: Case, dataset: Path) -> list[str]:
 def _load(path: Path, problems: list[str]) -> Volume | None:
     try:
         return load_volume(path)
-    except VolumeError as error:
+    except UserError as error:
         problems.append(str(error))
         return None
 
@@ -184,6 +185,7 @@ def _pack(
         empty=None
         if scan is None
         else Empty(emptiness.values, int(np.count_nonzero(~scan)), int(np.count_nonzero(surface & ~scan))),
+        spacing=image.spacing,
     )
     record = {"version": FORMAT_VERSION, "meanings": _declared(meanings), "case": case.to_json()}
     write_record(record_path(out, case.id), record)
@@ -270,12 +272,13 @@ def _is_whole(case: Case, out: Path) -> bool:
 
 
 def _as_found(case: Case, source: Source, dataset: Path) -> Case:
-    """Scroll and file names may have been corrected since; that needs no packing."""
+    """Scroll, file names and the voxel size beside a file may have been corrected since; that needs no packing."""
     return replace(
         case,
         scroll_id=source.scroll_id,
         image_source=_relative(source.image, dataset),
         label_source=None if source.label is None else _relative(source.label, dataset),
+        spacing=beside(source.image) or case.spacing,
     )
 
 

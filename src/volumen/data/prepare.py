@@ -18,9 +18,11 @@ from volumen.data.labels import LabelMeanings
 from volumen.data.layout import Layout, Source, read_layout
 from volumen.data.meanings import FILE, PROPOSAL, proposal_text, propose, read_meanings
 from volumen.data.pack import OUTDATED, RECORDS, Examined, changed_sources, pack_case, was_complete
+from volumen.data.spacing import Spacing, not_cubes
 from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
 from volumen.system.locks import hold
+from volumen.system.names import some
 from volumen.system.output import counted
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, write_record
@@ -117,7 +119,7 @@ def _prepare(
     mended = [result.case.id for result in results if result.mended and result.case is not None]
     if mended:
         notes.append(f"packed again, since a packed file was not what had been written: {', '.join(mended)}")
-    notes += _remarkable(cases)
+    notes += [*_remarkable(cases), *_sizes(cases, meanings)]
     _write_manifest(out, dataset, meanings, cases, notes)
     _remove_stale(out, cases)
     return PreparedDataset.open(out)
@@ -258,6 +260,21 @@ def _remarkable(cases: Sequence[Case]) -> list[str]:
     if bare:
         notes.append(f"cases without any surface: {', '.join(bare)}")
     return notes
+
+
+def _sizes(cases: Sequence[Case], meanings: LabelMeanings) -> list[str]:
+    """What is known of the size of the voxels, where it is more than that all are the same cubes."""
+    said = {case.id: case.spacing for case in cases if case.spacing is not None}
+    declared = None if meanings.spacing_um is None else Spacing(*meanings.spacing_um)
+    if declared is None:
+        several = sorted({str(spacing) for spacing in said.values()})
+        mixed = [f"the voxels are of {len(several)} sizes: {some(several)}; nothing here resamples"]
+        return [*(mixed if len(several) > 1 else []), *not_cubes(said)]
+    others = [name for name, spacing in said.items() if not spacing.agrees(declared)]
+    notes = (
+        [f"spacing_um says {declared}, the files of {some(others)} say otherwise: {said[others[0]]}"] if others else []
+    )
+    return [*notes, *not_cubes({case.id: declared for case in cases})]
 
 
 def _write_manifest(

@@ -1,9 +1,12 @@
-"""Read volumes from TIFF stacks, and trust nothing.
+"""Read and write volumes as TIFF stacks, and trust nothing.
 
 tifffile returns a *truncated* compressed stack without an error: it stops at the first page it cannot find and hands
 out what it has. So the chain of pages is walked here independently, the number of pages is compared with what the file
 says about itself, each strip or tile must lie inside the file, and each one is decoded and must have its full size.
 What no reader can find is a flipped bit that still decodes: that needs a recorded hash (`volumen prepare --check`).
+
+What the file says of itself counts: axes are z, y, x in the order that it names, channels and times are not slices,
+and the size of a voxel is read, kept and written.
 """
 
 import hashlib
@@ -12,6 +15,7 @@ import json
 import logging
 import math
 import re
+import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +27,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from volumen.data.axes import AxesError, letters_of, to_zyx, zyx_order
+from volumen.data.spacing import Spacing, beside, of_tiff, tiff_options
 from volumen.data.tiff_pages import DamageError, page_offsets
 from volumen.errors import UserError
 from volumen.system.memory import does_not_fit
 from volumen.system.names import one_line
 
-SUFFIXES = (".tif", ".tiff")
 _MOST_PER_BYTE = {1: 1, 5: 4096, 8: 1040, 32946: 1040, 32773: 128}
 """Bytes that a byte of the file can stand for, by TIFF's number of the compression: none, LZW, Deflate (two numbers),
 PackBits. Others have no such bound."""
@@ -40,12 +45,14 @@ class VolumeError(UserError):
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume and the hash of the file it came from."""
+    """A volume, what its file says of it, and the hash of that file."""
 
     array: NDArray[Any]
-    """Integers as stored, [Z, Y, X]."""
+    """Numbers as stored, [Z, Y, X]."""
     sha256: str
     """Of the file's bytes, the very ones that were decoded."""
+    spacing: Spacing | None = None
+    """Size of a voxel, where the file or nnU-Net's JSON beside it says one."""
 
 
 def read_volume(path: Path | str) -> NDArray[Any]:
@@ -57,8 +64,13 @@ def read_volume(path: Path | str) -> NDArray[Any]:
     return load_volume(path).array
 
 
-def load_volume(path: Path | str) -> Volume:
-    """As `read_volume`, with the SHA-256 of the file; the file is read once, so both are of the same bytes."""
+def load_volume(path: Path | str, kinds: str = "ui") -> Volume:
+    """As `read_volume`, with the voxel size and the SHA-256 of the file, which is read once, so all is of one file.
+
+    Args:
+        path: The file.
+        kinds: NumPy's letters of the kinds of numbers that are read; f for floating-point numbers.
+    """
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise VolumeError(f"{path} is no file: expected a TIFF stack")
@@ -67,14 +79,34 @@ def load_volume(path: Path | str) -> Volume:
         content = Path(path).read_bytes()
     except OSError as error:
         raise VolumeError(f"{path} cannot be read: {error.strerror}") from error
-    return Volume(decode_volume(content, str(path)), hashlib.sha256(content).hexdigest())
+    array, spacing = decode_volume(content, str(path), kinds)
+    return Volume(array, hashlib.sha256(content).hexdigest(), beside(Path(path)) or spacing)
 
 
-def decode_volume(content: bytes, name: str) -> NDArray[Any]:
-    """As `read_volume`, of a file's bytes; `name` is what errors call it."""
+def spacing_in(path: Path) -> Spacing | None:
+    """The voxel size that a TIFF says, from its first page alone; None where it says none, or cannot be read."""
+    try:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as file:
+            return beside(path) or of_tiff(file.pages[0].aspage())
+    except Exception:  # whoever reads the voxels says what is wrong
+        return None
+
+
+def encode_volume(volume: NDArray[Any], spacing: Spacing | None) -> bytes:
+    """A volume [Z, Y, X] as a deflate-compressed TIFF stack that says the size of a voxel where it is known."""
+    stream = io.BytesIO()
+    options = tiff_options(spacing, volume.dtype.name)
+    tifffile.imwrite(stream, volume, compression="zlib", photometric="minisblack", **options)
+    return stream.getvalue()
+
+
+def decode_volume(content: bytes, name: str, kinds: str = "ui") -> tuple[NDArray[Any], Spacing | None]:
+    """As `load_volume`, of a file's bytes; `name` is what errors call it."""
     try:
         with _quiet_tifffile():
-            return _decode(content)
+            return _decode(content, kinds)
+    except AxesError as error:
+        raise VolumeError(f"{name} {error}: {_how_to_choose(name, error.index)}") from error
     except DamageError as damage:
         raise VolumeError(one_line(f"{name} {damage}", 600)) from damage
     except Exception as error:
@@ -83,7 +115,17 @@ def decode_volume(content: bytes, name: str) -> NDArray[Any]:
         raise VolumeError(f"{name} is damaged ({one_line(what)}): copy or export it again") from error
 
 
-def _decode(content: bytes) -> NDArray[Any]:
+def _how_to_choose(name: str, index: str) -> str:
+    if not index:
+        return (
+            "the slices of a volume are its axis z: set that in the program that wrote it (ImageJ: Image > Properties)"
+        )
+    read, axes = f"t.imread({json.dumps(name)})", '{"axes": "ZYX"}'
+    program = f'import tifffile as t; t.imwrite("one.tif", {read}{index}, metadata={axes})'
+    return f"choose one volume of it, in ImageJ with Image > Duplicate, or with: python -c {shlex.quote(program)}"
+
+
+def _decode(content: bytes, kinds: str) -> tuple[NDArray[Any], Spacing | None]:
     pages_found = sum(1 for _ in page_offsets(content))
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         pages = [file.pages[number].aspage() for number in range(pages_found)]
@@ -92,24 +134,57 @@ def _decode(content: bytes) -> NDArray[Any]:
         first = pages[0]
         _check_pages(pages)
         declared = _declared_planes(file)
+        spacing = of_tiff(first)
         if pages_found == 1 and declared is not None and declared > 1 and first.imagedepth == 1:
-            return _check_kind(_contiguous_planes(content, file, declared))
-        _check_amount(pages, len(content))
-        planes = pages_found * first.imagedepth
-        if declared is not None and declared != planes:
-            raise DamageError(f"is truncated: it declares {declared} slices and has {planes}: copy or export it again")
-        stack = np.empty((pages_found, *first.shape), dtype=first.dtype)
-        for number, page in enumerate(pages):
-            _decode_page(content, page, number, stack[number])
-    volume = stack.reshape(planes, *first.shape[-2:])
-    return _check_kind(volume)
+            volume = _contiguous_planes(content, file, declared)
+        else:
+            _check_amount(pages, len(content))
+            planes = pages_found * first.imagedepth
+            if declared is not None and declared > planes:
+                raise DamageError(
+                    f"is truncated: it declares {declared} slices and has {planes}: copy or export it again"
+                )
+            if declared is not None and declared < planes:
+                raise DamageError(f"holds more than one volume: {planes} pages, {declared} in the first: export one")
+            stack = np.empty((pages_found, *first.shape), dtype=first.dtype)
+            for number, page in enumerate(pages):
+                _decode_page(content, page, number, stack[number])
+            volume = stack.reshape(planes, *first.shape[-2:])
+        volume, spacing = _by_axes(volume, spacing, file)
+        return _check_kind(volume, kinds), spacing
+
+
+def _by_axes(
+    volume: NDArray[Any], spacing: Spacing | None, file: tifffile.TiffFile
+) -> tuple[NDArray[Any], Spacing | None]:
+    """Planes as they lie in the file [N, rows, columns] as the volume that the file says they are, and its spacing."""
+    series = file.series
+    if len(series) > 1:
+        raise DamageError(f"holds {len(series)} images, expected one volume: save one of them as a file of its own")
+    letters, shape = letters_of(series[0].axes), series[0].shape
+    if math.prod(shape) != volume.size:
+        raise DamageError(f"says that it is {list(shape)}, and its pages are {list(volume.shape)}: export it again")
+    order = zyx_order(letters, shape) if len(shape) >= 3 else ()
+    places = [page.index for page in series[0] if page is not None] if series[0].kind == "ome" else []
+    if len(places) == len(volume) and places != list(
+        range(len(volume))
+    ):  # OME-TIFF may say that the planes lie in another order
+        volume = volume[places]
+    if len(shape) >= 3:
+        volume = to_zyx(volume.reshape(shape), letters)
+    if len(order) == 3 and spacing is not None and list(order) != sorted(order):
+        stored = dict(zip(sorted(order), spacing.sides, strict=True))
+        spacing = Spacing(stored[order[0]], stored[order[1]], stored[order[2]], spacing.unit)
+    return np.ascontiguousarray(volume), spacing
 
 
 def _check_pages(pages: list[tifffile.TiffPage]) -> None:
     first = pages[0]
     if first.samplesperpixel != 1 or len(first.shape) != (2 if first.imagedepth == 1 else 3):
+        colours = "is a picture in colours (RGB): it " if first.samplesperpixel > 2 else ""
         raise DamageError(
-            f"has pages of shape {list(first.shape)}, expected one grey value per voxel: export it as a grey stack"
+            f"{colours}has pages of shape {list(first.shape)}, expected one grey value per voxel: export it as a "
+            "grey stack"
         )
     if first.dtype is None:
         raise DamageError("stores its values in a way that cannot be read: export it as uint8 or uint16")
@@ -137,10 +212,10 @@ def _check_amount(pages: Sequence[tifffile.TiffPage], file_bytes: int) -> None:
             raise DamageError(f"is damaged: its pages {list(page.shape)} are in parts of {part}: export it again")
 
 
-def _check_kind(volume: NDArray[Any]) -> NDArray[Any]:
+def _check_kind(volume: NDArray[Any], kinds: str) -> NDArray[Any]:
     if volume.dtype == np.bool_:
         volume = volume.view(np.uint8)
-    if volume.dtype.kind not in "ui":
+    if volume.dtype.kind not in kinds:
         strange = volume.size - int(np.count_nonzero(np.isfinite(volume)))
         also = f" ({strange} of them not finite)" if strange else ""
         raise DamageError(f"holds {volume.dtype} values{also}, expected integers: convert it to uint8 or uint16")
@@ -204,11 +279,17 @@ def _declared_planes(file: tifffile.TiffFile) -> int | None:
     if text.startswith("{"):
         shape = json.loads(text).get("shape")
         if shape is not None:
-            return math.prod(int(side) for side in shape[:-2])
+            voxels = math.prod(int(side) for side in shape)
+            return -(-voxels // max(1, math.prod(file.pages[0].aspage().shape[-2:])))
     if text.startswith("ImageJ="):
         found = re.search(r"^images=(\d+)", text, flags=re.MULTILINE)
         return int(found.group(1)) if found else None
     if "<OME" in text:
+        files = len(set(re.findall(r'\bFileName="([^"]*)"', text))) + ("BinaryOnly" in text)
+        images = len(re.findall(r"<(?:\w+:)?Image\b", text))
+        if files > 1 or images > 1:
+            what = f"is one of {files} files of an OME-TIFF" if files > 1 else f"holds {images} images"
+            raise DamageError(f"{what}, expected one volume: save it as one file, in ImageJ with File > Save As > Tiff")
         sizes = [re.search(rf'\bSize{axis}="(\d+)"', text) for axis in "ZCT"]
         return math.prod(int(size.group(1)) for size in sizes if size)
     return None

@@ -4,7 +4,9 @@ A store is a folder of many files that anybody may have written. Its metadata na
 (one of which would run code that the data hold), so each is compared with what this machine has and volumen reads.
 """
 
+import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.axes import SPACE, UNNAMED, AxesError, letters_of, to_zyx
 from volumen.data.npy_files import checked_kind, chosen_name
 from volumen.data.volumes import VolumeError
 from volumen.system.memory import amount, does_not_fit
-from volumen.system.names import problem_of, shown
+from volumen.system.names import problem_of, shown, some
 
 CODECS = frozenset(
     (
@@ -30,12 +33,12 @@ MOST_METADATA_BYTES = 16 * 2**20
 MOST_PARTS = 1_000_000
 
 
-def read_zarr(path: Path, name: str | None) -> NDArray[Any]:
+def read_zarr(path: Path, name: str | None, missing_is_empty: bool = False) -> NDArray[Any]:
     """An array of a store; see `arrays.read_array`.
 
     Raises:
         VolumeError: There is no such array, or it holds no numbers, needs a decoder that is not read, has too many
-            parts, or does not fit into memory.
+            parts, lacks some of them, has channels or times, or does not fit into memory.
         Exception: As zarr raises it on damaged metadata or parts.
     """
     import zarr
@@ -44,12 +47,14 @@ def read_zarr(path: Path, name: str | None) -> NDArray[Any]:
         raise VolumeError(f"{path} is a file, a Zarr store is a folder: unpack it first")
     _check_metadata(path)
     node = zarr.open(str(path), mode="r")
+    axes: Any = None
     if isinstance(node, zarr.Group):
-        levels = _multiscale_levels(node.attrs.asdict())
+        levels, named = _multiscale_levels(node.attrs.asdict())
         if name is None and levels:
             name = levels[0]
         elif name is None or not _is_inside(name) or name not in node:
             name = chosen_name(path, sorted(key for key, _ in node.arrays()), name)
+        axes = named if name in levels else None
         if not _is_inside(name):
             raise VolumeError(f"{path} calls an array {shown(name)}, which is no name inside it: write it again")
         _check_metadata(path / name)
@@ -58,11 +63,25 @@ def read_zarr(path: Path, name: str | None) -> NDArray[Any]:
     if not isinstance(node, zarr.Array):
         raise VolumeError(f"{label} is a group: name the array in it, such as {name}/0")
     _check_array(node, label)
+    _check_parts(node, path if name is None else path / name, label, missing_is_empty)
     array = np.asarray(node[...])
     if array.shape != node.shape:
         raise VolumeError(f"{label} declares {list(node.shape)} and gives {list(array.shape)}: write it again")
-    spare = max(0, array.ndim - 3)
-    return array[(0,) * spare] if array.shape[:spare] == (1,) * spare else array  # time and channel of OME-Zarr
+    names = axes or getattr(node.metadata, "dimension_names", None) or node.attrs.asdict().get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, (list, tuple)) or len(names) != array.ndim:
+        names = [UNNAMED] * max(0, array.ndim - 3) + [*SPACE][-array.ndim :]
+    try:
+        return to_zyx(array, letters_of([str(one) for one in names]))
+    except AxesError as error:
+        raise VolumeError(f"{label} {error}: {_how_to_choose(path, name, error.index)}") from error
+
+
+def _how_to_choose(path: Path, name: str | None, index: str) -> str:
+    if not index:
+        return "the slices of a volume are its axis z: name the axes as they are"
+    array = f"zarr.open({json.dumps(str(path))})" + ("" if name is None else f"[{json.dumps(name)}]")
+    program = f'import numpy, zarr; numpy.save("one.npy", {array}{index})'
+    return f"choose one volume of it, with: python -c {shlex.quote(program)}"
 
 
 def _check_metadata(folder: Path) -> None:
@@ -99,6 +118,55 @@ def _check_array(array: Any, label: str) -> None:
             raise VolumeError(f"{holds} in parts of {list(part)}, {missing}: write it again in smaller parts")
 
 
+def _check_parts(array: Any, folder: Path, label: str, missing_is_empty: bool) -> None:
+    """Refuse an array whose parts are not all there: zarr reads what is missing as the fill value.
+
+    Raises:
+        VolumeError: Names them, and the way out.
+    """
+    part = array.shards or array.chunks
+    grid = [-(-side // length) for side, length in zip(array.shape, part, strict=True)]
+    missing, count = [], 0
+    for place in np.ndindex(*grid):
+        key = array.metadata.encode_chunk_key(place)
+        inside = _inner_parts(array, place, folder / key) if array.shards else [(folder / key).is_file()]
+        count += len(inside)
+        missing += [key] * (len(inside) - sum(inside))
+    if not missing:
+        return
+    fill = array.fill_value
+    lacks = f"{label} lacks {len(missing)} of its {count} chunks ({some(dict.fromkeys(missing))}), read as {fill}"
+    if not missing_is_empty:
+        raise VolumeError(f"{lacks}: copy or write it again, or pass --missing-is-empty if they were empty")
+    if fill != 0:
+        raise VolumeError(f"{lacks}, which is not empty: write it again with all of its chunks")
+
+
+def _inner_parts(array: Any, place: tuple[int, ...], shard: Path) -> list[bool]:
+    """Whether each chunk of a shard is there, of those that lie in the array at all."""
+    per_shard = [whole // part for whole, part in zip(array.shards, array.chunks, strict=True)]
+    starts = [number * length for number, length in zip(place, array.shards, strict=True)]
+    lies = [
+        all(a + n * c < s for a, n, c, s in zip(starts, inner, array.chunks, array.shape, strict=True))
+        for inner in np.ndindex(*per_shard)
+    ]
+    if not shard.is_file():
+        return [False] * sum(lies)
+    codec = array.metadata.codecs[0].to_dict()["configuration"]
+    checked = [one["name"] for one in codec["index_codecs"]]
+    size = 16 * len(lies)
+    if checked not in (["bytes"], ["bytes", "crc32c"]):
+        return [True] * sum(lies)  # an index in a form that nothing writes: zarr itself reads it
+    tail = size + 4 * (len(checked) - 1)
+    with shard.open("rb") as stream:
+        stream.seek(*((-min(tail, shard.stat().st_size), 2) if codec["index_location"] == "end" else (0, 0)))
+        index = stream.read(size)
+    if len(index) < size:
+        return [True] * sum(lies)  # cut: it does not decode
+    entries = np.frombuffer(index, "<u8").reshape(-1, 2)
+    return [bool(entry.min() < 2**64 - 1) for entry, lie in zip(entries, lies, strict=True) if lie]
+
+
 def _codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
     """The names of all decoders that an array needs, those inside others too."""
     listed = [metadata.get("compressor"), *(metadata.get("filters") or ()), *(metadata.get("codecs") or ())]
@@ -112,11 +180,14 @@ def _codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
             yield from _codecs(inside)
 
 
-def _multiscale_levels(attributes: Mapping[str, Any]) -> list[str]:
-    """The arrays of an OME-Zarr image, full resolution first; [] where there is none (NGFF 0.4 and 0.5)."""
+def _multiscale_levels(attributes: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
+    """The arrays of an OME-Zarr image, full resolution first, [] where there is none; its axes (NGFF 0.3 to 0.5)."""
     ome = attributes.get("ome", attributes)
     images = ome.get("multiscales") if isinstance(ome, Mapping) else None
     first = images[0] if isinstance(images, list) and images else None
-    levels = first.get("datasets") if isinstance(first, Mapping) else None
+    if not isinstance(first, Mapping):
+        return [], None
+    levels, axes = first.get("datasets"), first.get("axes")
     paths = [level.get("path") for level in levels if isinstance(level, Mapping)] if isinstance(levels, list) else []
-    return [path for path in paths if isinstance(path, str)]
+    names = [axis.get("name") if isinstance(axis, Mapping) else axis for axis in axes] if isinstance(axes, list) else []
+    return [path for path in paths if isinstance(path, str)], [str(name) for name in names] or None

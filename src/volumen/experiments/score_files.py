@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pebble import ProcessExpired
 
-from volumen.data.arrays import case_of, find_arrays, read_array
+from volumen.data.arrays import find_arrays, read_array
 from volumen.data.layout import ONE_SCROLL
+from volumen.data.listing import case_of
 from volumen.errors import UserError
+from volumen.experiments.scored_values import USUAL, Values, refuse_undeclared
 from volumen.files import strict_json
 from volumen.metrics import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels
 from volumen.metrics.leaderboard import Definition, LeaderboardOptions
@@ -170,11 +172,18 @@ def score_pair(
     names: tuple[str | None, str | None],
     options: LeaderboardOptions,
     quick: bool,
+    values: Values,
+    missing_is_empty: bool,
 ) -> LeaderboardScore | str:
     """Read and score one case; the message where its files cannot be scored."""
     metric = leaderboard_without_matching_tunnels if quick else leaderboard
     try:
-        return metric(read_array(prediction, names[0]), read_array(truth, names[1]), **options)
+        predicted, true = (
+            read_array(path, name, missing_is_empty=missing_is_empty)
+            for path, name in zip((prediction, truth), names, strict=True)
+        )
+        refuse_undeclared(predicted, true, values, (prediction, truth))
+        return metric(predicted, true, **options)
     except UserError as error:
         return str(error)
 
@@ -185,6 +194,8 @@ def score_files(
     *,
     names: tuple[str | None, str | None] = (None, None),
     quick: bool = False,
+    values: Values = USUAL,
+    missing_is_empty: bool = False,
     workers: int = 1,
     progress: Callable[[str, int, int], None] = lambda name, done, of: None,
 ) -> FileScores:
@@ -195,19 +206,22 @@ def score_files(
         options: as for `leaderboard`.
         names: which array of an NPZ file or Zarr group holds the prediction and the truth.
         quick: the upper bound without matched tunnels.
+        values: what values mean; its ignored label is the one of `options`.
+        missing_is_empty: read parts that a Zarr store lacks as background.
         workers: processes, each of which scores one case at a time.
         progress: called with the id of each case that is done, their number so far, and how many there are.
 
     Raises:
         UserError: an option out of range.
     """
+    values = replace(values, ignore=options.get("ignore_label", values.ignore))
     definition = Definition(**options)
     scored: list[ScoredCase] = []
     failed = [FailedCase(pair.id, message, True) for pair in pairs if (message := _incomplete(pair)) is not None]
     complete = [(pair, pair.prediction, pair.truth) for pair in pairs if pair.prediction and pair.truth]
     with pool_of(min(workers, len(complete))) if complete else nullcontext() as pool:
         futures: dict[Future[LeaderboardScore | str], Pair] = {
-            pool.submit(score_pair, None, prediction, truth, names, options, quick): pair
+            pool.submit(score_pair, None, prediction, truth, names, options, quick, values, missing_is_empty): pair
             for pair, prediction, truth in complete
             if pool is not None
         }

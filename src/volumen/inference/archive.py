@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from volumen.data.labels import MASK, undeclared
 from volumen.data.volumes import VolumeError, decode_volume
 from volumen.files import atomic_path
 from volumen.system.names import checked_name, shown
@@ -98,14 +99,14 @@ def problems_of(
 
 def _of_member(name: str, content: bytes, shape: tuple[int, ...]) -> list[str]:
     try:
-        mask = decode_volume(content, name)
+        mask, _ = decode_volume(content, name)
     except VolumeError as error:
         return [str(error)]
     problems = []
     if mask.dtype != np.uint8:
         problems.append(f"{name} holds {mask.dtype}, expected uint8")
-    if mask.max() > 1 or mask.min() < 0:
-        problems.append(f"{name} holds values from {mask.min()} to {mask.max()}, expected 0 and 1 only")
+    if strange := undeclared(mask, MASK):
+        problems.append(f"{name} holds {strange}, expected 0 and 1 only")
     if mask.shape != shape:
         problems.append(f"{name} has shape {list(mask.shape)}, its image {list(shape)}")
     return problems

@@ -6,7 +6,6 @@ only if the image and the mask are still the ones on record, so that its masks n
 """
 
 import hashlib
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from volumen.config.postprocessing import Postprocessing
 from volumen.data.emptiness import Declared, find_emptiness
+from volumen.data.listing import SUFFIXES, list_volumes
 from volumen.data.normalise import Method, Normalised, statistics_of
-from volumen.data.volumes import SUFFIXES, Volume, load_volume
+from volumen.data.spacing import Spacing
+from volumen.data.volumes import Volume, encode_volume, load_volume
 from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
 from volumen.inference.accumulator import region_of
@@ -52,10 +52,10 @@ def find_images(source: Path) -> tuple[Path, ...]:
     """
     try:
         if source.is_dir():
-            found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+            found = list_volumes(source).checked()
             if not found:
                 raise UserError(f"{source} holds no .tif or .tiff file: give a TIFF volume or a folder of them")
-            return tuple(found)
+            return tuple(found.values())
         exists = source.exists()
     except OSError as error:
         raise UserError(
@@ -170,11 +170,9 @@ def _settings(predictor: Predictor, job: "Job", origin: Origin) -> Settings:
     )
 
 
-def write_mask(path: Path, volume: NDArray[np.uint8]) -> str:
-    """Write a uint8 volume [Z, Y, X] as a deflate-compressed TIFF stack, whole or not at all; the file's SHA-256."""
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, volume, compression="zlib", photometric="minisblack", metadata={"axes": "ZYX"})
-    content = stream.getvalue()
+def write_mask(path: Path, volume: NDArray[np.uint8], spacing: Spacing | None = None) -> str:
+    """Write a uint8 volume [Z, Y, X], with its image's voxel size, whole or not at all; the file's SHA-256."""
+    content = encode_volume(volume, spacing)
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -213,9 +211,9 @@ class Job:
         if wanted.view:
             files[f"{VIEW}/{name}"] = mask * np.uint8(255)
         files[name] = mask
-        written = {place: write_mask(self.out / place, content) for place, content in files.items()}
+        written = {place: write_mask(self.out / place, content, volume.spacing) for place, content in files.items()}
         padded = tiles.padded_shape if tiles.is_padded else None
-        return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written)
+        return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written, volume.spacing)
 
 
 def _why_again(path: Path, before: FilePrediction | None, job: Job) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from volumen.data.emptiness import Declared
 from volumen.data.normalise import Method
+from volumen.data.spacing import Spacing
 from volumen.errors import UserError
 from volumen.files import strict_json
 from volumen.inference.degenerate import Appearance
@@ -65,6 +66,8 @@ class FilePrediction:
     """Of the image's bytes, the very ones that were predicted."""
     files: Mapping[str, str]
     """SHA-256 of what was written, by its path in the folder."""
+    spacing: Spacing | None = None
+    """Size of a voxel, where the image says one; all that was written says it too."""
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in `prediction.json`."""

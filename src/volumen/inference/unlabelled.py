@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volumen.data.listing import case_of
+from volumen.data.tables import ID, join_problems, read_rows
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
 from volumen.inference.files import find_images
 from volumen.system.output import counted
 
-FOLDER = "test_images"
+FOLDER, TABLE = "test_images", "test.csv"
+PROBLEMS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,24 @@ class Image:
 
 
 def find_test_images(folder: Path) -> tuple[Path, ...]:
-    """The TIFF files of a folder, or of the `test_images` in it.
+    """The TIFF files of a folder, or of the `test_images` in it, whose table (`test.csv`) has to list the same.
 
     Raises:
-        UserError: No such folder, or none in it.
+        UserError: No such folder, none in it, or others than the table lists.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder of the test images, or the one that holds {FOLDER}")
-    return find_images(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
+    if not (folder / FOLDER).is_dir():
+        return find_images(folder)
+    images, table = find_images(folder / FOLDER), folder / TABLE
+    if table.is_file():
+        problems: list[str] = []
+        rows = read_rows(table, problems)
+        if rows is not None:
+            problems += join_problems(table, [row[ID] for row in rows], [case_of(path) for path in images], FOLDER)
+        if problems:
+            raise UserError(f"{folder}: {'; '.join(problems[:PROBLEMS_SHOWN])}")
+    return images
 
 
 def read_images(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from volumen.data.spacing import not_cubes
 from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings, emptiness_notes
 from volumen.inference.prediction_record import FilePrediction
@@ -86,8 +87,9 @@ def print_predictions(predictions: Sequence[FilePrediction], console: Console) -
     console.print(table)
     padded = [one.name for one in predictions if one.padded_to is not None]
     looks = [one.appearance for one in predictions]
-    notes = (f"Smaller than the tile and padded with the nearest voxels: {', '.join(padded)}.",) if padded else ()
-    _print_foot(degenerate_warnings(looks), (*notes, *emptiness_notes(looks)), console)
+    notes = [f"Smaller than the tile and padded with the nearest voxels: {', '.join(padded)}."] if padded else []
+    notes += [*emptiness_notes(looks), *not_cubes({one.name: one.spacing for one in predictions})]
+    _print_foot(degenerate_warnings(looks), notes, console)
 
 
 def print_legend(text: str, console: Console) -> None:

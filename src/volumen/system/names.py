@@ -5,6 +5,7 @@ folder of ours, read, written and deleted; `../../victim` must not get that far.
 """
 
 import re
+from collections.abc import Iterable
 
 from volumen.errors import UserError
 
@@ -63,6 +64,13 @@ def shown(value: object) -> str:
     text = repr(value) if isinstance(value, str) else f"{type(value).__name__} {value!s:.60}"
     text = text.encode("ascii", "backslashreplace").decode()
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first names of many for an error, and how many there are; `none` where there is none."""
+    listed = [name if not problem_of(name) else shown(name) for name in names]
+    more = f", ... ({len(listed)} of them)" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more or "none"
 
 
 def one_line(text: str, longest: int = 200) -> str:

@@ -19,6 +19,7 @@ from volumen.data import PatchDataset, PatchLoader, PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.data.packed import DamagedDataError
 from volumen.data.shares import surface_share
+from volumen.data.spacing import not_cubes
 from volumen.data.verification import Verification
 from volumen.errors import UserError
 from volumen.inference import Predictor
@@ -394,6 +395,7 @@ class _Trainer:
         return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
 
     def _facts(self) -> dict[str, Any]:
+        cases = (*self.patches.case_ids, *self.validation_cases)
         return {
             "device": str(self.device),
             "precision": self.precision.name,
@@ -401,5 +403,5 @@ class _Trainer:
             "training_cases": len(self.patches.case_ids),
             "validation_cases": len(self.validation_cases),
             "steps_per_epoch": self.loader.batches_per_epoch,
-            "notes": list(self.patches.notes),
+            "notes": [*self.patches.notes, *not_cubes({name: self.dataset.spacing(name) for name in cases})],
         }
