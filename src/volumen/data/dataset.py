@@ -131,8 +131,8 @@ class Case:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What makes the case the same case, wherever the files lie."""
-        elsewhere = ("image_source", "label_source", "packed")
+        """What a network can learn of the case: neither where the files lie, nor the size of their voxels."""
+        elsewhere = ("image_source", "label_source", "packed", "spacing")
         return {name: value for name, value in self.to_json().items() if name not in elsewhere}
 
 

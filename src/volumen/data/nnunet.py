@@ -27,8 +27,8 @@ from volumen.data.meanings import FILE as MEANINGS
 from volumen.data.spacing import Spacing, beside, sidecar_of, sidecar_text
 from volumen.data.volumes import encode_volume, load_volume
 from volumen.errors import UserError
-from volumen.files import PARTIAL, atomic_path, write_atomically
-from volumen.system.locks import hold
+from volumen.files import atomic_path, write_atomically
+from volumen.system.locks import folder_in_the_making, hold
 from volumen.system.names import checked_name, shown, some
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, read_bounded, typed
@@ -127,7 +127,7 @@ def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> in
 
     Raises:
         UserError: No such data set, not TIFF, several channels, names that are none, or labels whose meaning is not
-            clear; or `out` cannot be written to, or is not empty.
+            clear; or `out` cannot be made, or is not empty.
     """
     index = _read_index(folder)
     channels, ending = index.channel_names, index.file_ending
@@ -137,14 +137,11 @@ def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> in
         raise UserError(f"{folder} holds {shown(ending)} files, TIFF is read: convert them (and its file_ending) first")
     meanings = _meanings(folder, index.labels, surface)
     pairs = _files(folder, ending)
-    writable_folder(out)
-    with hold(out, "import"):
-        if any(not path.name.startswith((".lock-", PARTIAL)) for path in out.iterdir()):
-            raise UserError(f"{out} is not empty: choose another folder")
+    with folder_in_the_making(out) as making:
         for source, target in pairs:
-            _link(source, out / target)
+            _link(source, making / target)
         listed = "\n".join(f"  {value}: {NAMES[code]}" for value, code in sorted(meanings.items()))
-        write_atomically(out / MEANINGS, f"# From an nnU-Net data set.\nlabels:\n{listed}\n")
+        write_atomically(making / MEANINGS, f"# From an nnU-Net data set.\nlabels:\n{listed}\n")
     return sum(target.match("*_images/*.tif") for _, target in pairs)
 
 

@@ -28,7 +28,6 @@ from volumen.data.randomness import generator
 from volumen.errors import UserError
 from volumen.system.locks import folder_in_the_making
 from volumen.system.memory import does_not_fit
-from volumen.system.places import refusal, writable_folder
 
 BYTES_PER_VOXEL = 150  # of memory while it is made
 MINIMUM_SIZE = 32  # voxels; smaller volumes hold no two windings
@@ -139,12 +138,6 @@ def write_phantom_dataset(
             f"phantom: expected at least 1 volume and 1 to {max(volumes, 1)} scrolls (each needs a volume), "
             f"got {volumes} volumes, {test_volumes} test volumes and {scrolls} scrolls"
         )
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} exists and is not an empty folder: name another folder or remove it first")
-    except OSError as error:  # such as a name that is too long
-        raise refusal(folder, error, "choose another place") from error
-    writable_folder(folder.parent)
     with folder_in_the_making(folder) as making:
         rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
         for number in range(volumes + test_volumes):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from volumen.errors import UserError
 from volumen.files import PARTIAL
-from volumen.system.places import refusal
+from volumen.system.places import refusal, writable_folder
 
 try:
     import fcntl
@@ -114,8 +114,14 @@ def folder_in_the_making(folder: Path) -> Iterator[Path]:
     What a process that was killed left of the same folder is removed first.
 
     Raises:
-        OSError: it cannot be made, or `folder` exists and is not empty.
+        UserError: `folder` cannot be made, or is there and is not an empty folder.
     """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists and is not an empty folder: name another folder or remove it first")
+    except OSError as error:  # such as a name that is too long
+        raise refusal(folder, error, "choose another place") from error
+    writable_folder(folder.parent)
     kind = f"-{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:16]}"  # as short for any name
     for left in folder.parent.glob(f"{PARTIAL}*"):
         if left.name.endswith(kind) and _is_of_the_dead(left):
@@ -124,7 +130,9 @@ def folder_in_the_making(folder: Path) -> Iterator[Path]:
     making.mkdir()
     try:
         yield making
-        os.replace(making, folder)  # an empty folder gives way
+        if folder.is_dir():
+            folder.rmdir()  # not every system lets an empty folder give way
+        making.rename(folder)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
