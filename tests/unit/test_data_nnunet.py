@@ -14,7 +14,7 @@ from volumen.data.prepare import prepare
 from volumen.data.spacing import Spacing
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
-from volumen.system.locks import hold
+from volumen.system.locks import folder_in_the_making, hold
 
 
 def test_a_data_set_survives_the_way_there_and_back(tmp_path) -> None:
@@ -228,7 +228,10 @@ def test_one_process_at_a_time_and_only_where_it_can_be_written(tmp_path) -> Non
     with pytest.raises(UserError, match="cannot be written to"):
         export_nnunet(prepared, tmp_path / "file" / "Dataset501_Sheets")
     export_nnunet(prepared, there)
-    with hold(tmp_path / "back", "import"), pytest.raises(UserError, match="is in use by `volumen import`"):
-        import_nnunet(there, tmp_path / "back")
+    with pytest.raises(UserError, match="filled it meanwhile"), folder_in_the_making(tmp_path / "both") as making:
+        (making / "mine").touch()
+        (tmp_path / "both").mkdir()
+        (tmp_path / "both" / "theirs").touch()
+    assert [path.name for path in (tmp_path / "both").iterdir()] == ["theirs"]
     assert import_nnunet(there, tmp_path / "back") == 2
     assert not list((tmp_path / "back").glob(".*"))

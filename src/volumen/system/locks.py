@@ -130,9 +130,12 @@ def folder_in_the_making(folder: Path) -> Iterator[Path]:
     making.mkdir()
     try:
         yield making
-        if folder.is_dir():
-            folder.rmdir()  # not every system lets an empty folder give way
-        making.rename(folder)
+        try:
+            if folder.is_dir():
+                folder.rmdir()  # not every system lets an empty folder give way
+            making.rename(folder)
+        except OSError as error:
+            raise refusal(folder, error, "somebody else has filled it meanwhile: choose another place") from error
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
