@@ -18,6 +18,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from types import FrameType, TracebackType
 from typing import Any
@@ -228,6 +229,8 @@ def _let_the_next_one_through(number: int, frame: FrameType | None) -> None:
 def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets: int = 0) -> None:
     """Whether worker processes can do their work on this machine; asked before anybody waits for it.
 
+    The fork server, which imports for seconds, begins here: nobody has to wait for it later, nor for it to end.
+
     Batches travel through shared memory; a container's default of 64 MB ends in a bus error in mid-run.
 
     Args:
@@ -241,6 +244,9 @@ def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets
     """
     if workers:
         make_sockets_fit()
+        if _context().get_start_method() == "forkserver":
+            with deaf_children():
+                forkserver.ensure_running()
     if not workers or not os.path.isdir(SHARED_MEMORY):
         return
     if not os.access(SHARED_MEMORY, os.W_OK):
