@@ -33,6 +33,7 @@ EXCLUDED: dict[str, str] = {
     "data.workers": "by design without effect on any sample",
     "device": "a place to compute",
     "inference.engine": "a way to compute the same",
+    "inference.empty": "of images that were never prepared; prepared ones have what `prepare` found",
     "model.out_channels": "it has one value only",
     "training.intervention.kind": "it has one value only",
 }
