@@ -19,7 +19,7 @@ import torch
 from volumen.cli.main import run as volumen
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
-from volumen.experiments import kept_predictions
+from volumen.experiments import kept_predictions, out_of_fold
 from volumen.inference import files, pace, submission
 from volumen.inference.bundle import Member, read_bundle, write_bundle
 from volumen.system.locks import hold
@@ -493,13 +493,41 @@ def test_tuning_two_runs_writes_what_a_bundle_takes(place, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "the search did not see" in text
     result = json.loads((out / "tuning.json").read_text())
-    assert set(result["scores"]) == {"raw", "threshold", "tuned", "final"}
+    assert set(result["scores"]) == {"own", "raw", "threshold", "tuned", "final"}
+    assert result["advised"] == "own"  # two volumes do not tell
+    assert "keep what you have" in text
+    assert "to use" not in text
+    assert f"next: volumen ensemble {place / 'first'} {place / 'second'} --out model.volumen\n" in text
     made = tmp_path / "tuned.volumen"
     runs = [str(place / "first"), str(place / "second")]
     assert volumen(["bundle", *runs, "--out", str(made), "--postprocessing", str(out / "postprocessing.yaml")]) == 0
-    assert read_bundle(made).config.postprocessing.model_dump(mode="json") == result["searches"][0]["pipeline"]
+    assert read_bundle(made).config.postprocessing.model_dump(mode="json") == result["to_use"]
     assert volumen([*command, "-o", "inference.overlap=0.0"]) == 2  # other predictions: another folder
     assert "choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["tune", "first", "second", "--trials", "3"], "--trials must be at least 4"),
+        (
+            ["tune", "first", "--trials", "4"],
+            "two held-out volumes or more, to be scored on ones it did not see; got 1",
+        ),
+        (["ensemble", "first", "apart"], "no volume was held out by all of first, apart"),
+        (["ensemble", "first", "wide", "-o", "inference.mirror=false"], "by different tiles"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_a_volume_is_predicted(
+    place, tmp_path, monkeypatch, capsys, command, said
+):
+    if not (place / "wide").exists():
+        variant(place, "apart", {"data": {"fold": 1}, "optimiser": {"learning_rate": 0.02}})
+        variant(place, "wide", {"data": {"patch": [16, 16, 32]}})
+    monkeypatch.setattr(out_of_fold, "predict_case", lambda *arguments: pytest.fail("a volume was predicted"))
+    words = [str(place / word) if (place / word).is_dir() else word for word in command]
+    assert volumen([*words, "--out", str(tmp_path / "model.volumen")]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_an_ensemble_of_folds_and_of_kinds_of_weights(place, tmp_path, capsys):

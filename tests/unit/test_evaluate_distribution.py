@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from volumen.config.experiment import Criterion
 from volumen.experiments.distribution import (
@@ -92,3 +94,14 @@ def test_the_share_is_held_against_the_labels_own_range() -> None:
     everywhere = judge_share({"a": 0.9988, "b": 0.12}, [0.08, 0.16])
     assert [one.reached for one in everywhere] == [False, False]
     assert everywhere[1].quantity == "predicted_share of a"
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from([0.0, 0.4, 0.9, 0.99]))
+def test_a_mask_has_one_precision_in_every_table(seed: int, true: float, threshold: float) -> None:
+    """The curve over thresholds and the overlap of a mask agree, where a ratio has no value too."""
+    random = np.random.default_rng(seed)
+    label = (random.random((3, 4, 5)) < true).astype(np.uint8)
+    probabilities = (random.integers(0, 95, label.shape) / 100 + 0.005).astype(np.float32)
+    point, counts = ProbabilityCounts.of(probabilities, label).at(threshold), overlap(probabilities > threshold, label)
+    for name in ("precision", "recall", "dice", "predicted_share"):
+        assert getattr(point, name) == pytest.approx(getattr(counts, name), nan_ok=True), name

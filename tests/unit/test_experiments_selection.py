@@ -75,3 +75,20 @@ def test_what_cannot_be_compared_is_refused() -> None:
         select({"a": evaluation(perfect, 2), "b": evaluation(perfect, 3)}, SHARES)
     with pytest.raises(UserError, match="no checkpoint"):
         select({}, SHARES)
+
+
+def test_what_would_be_taken_anyhow_stays_where_nothing_beats_it_beyond_the_noise() -> None:
+    """A higher mean that one volume made is no reason to change."""
+    lucky = evaluation(lambda number, mask: mask if number == 0 else bridged(number, mask))
+    found = select({"usual": evaluation(bridged), "lucky": lucky}, SHARES)
+    assert found.chosen.name == "usual"
+    assert found.candidates[1].difference > 0
+    assert found.note == "not told apart from it on 3 volumes: lucky"
+    turned = select({"usual": lucky, "other": evaluation(bridged)}, SHARES)
+    assert turned.chosen.name == "usual"
+    assert select({"usual": evaluation(bridged), "better": evaluation(perfect)}, SHARES).chosen.name == "better"
+
+
+def test_two_volumes_choose_nothing_but_what_is_sound() -> None:
+    assert select({"usual": evaluation(bridged, 2), "better": evaluation(perfect, 2)}, SHARES).chosen.name == "usual"
+    assert select({"usual": evaluation(everywhere, 2), "sound": evaluation(bridged, 2)}, SHARES).chosen.name == "sound"

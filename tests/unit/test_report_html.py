@@ -16,7 +16,7 @@ from volumen.reporting.evaluation_section import pick
 from volumen.reporting.html import build_report, verdict, write_report
 from volumen.reporting.records import read_run
 from volumen.reporting.tables import print_evaluation
-from volumen.reporting.training_section import _marks, events_section
+from volumen.reporting.training_section import _marks, curves_section, events_section
 from volumen.reporting.words import duration, words
 from volumen.system.locks import hold
 
@@ -260,3 +260,23 @@ def test_a_row_of_new_plans_is_one_event_and_no_mark():
     assert table.count("<tr>") == 1 + 3
     assert "before 100, planned 130, times 30" in table
     assert [mark.text.split()[0] for mark in _marks(events, [])] == ["rollback"]
+
+
+def test_what_was_recorded_once_is_one_table(tmp_path) -> None:
+    run = new_run(tmp_path / "run")
+    log(run, "metrics.jsonl", train_record(0))
+    log(run, "metrics.jsonl", validation_record(0))
+    page = curves_section(read_run(run))
+    assert "Recorded once" in page
+    assert "<figure" not in page
+    assert "0.0001" in page or "0.001" in page  # the learning rate
+    log(run, "metrics.jsonl", train_record(1))
+    assert "<figure" in curves_section(read_run(run))
+
+
+def test_a_rate_that_never_left_its_warmup_is_said(tmp_path) -> None:
+    run = new_run(tmp_path / "run")  # a warm-up of 100 steps
+    log(run, "metrics.jsonl", train_record(0, step=16))
+    assert "has not left its warm-up: 16 of 100 steps" in curves_section(read_run(run))
+    log(run, "events.jsonl", {"step": 16, "epoch": 0, "time": 0.0, "kind": "planned_steps", "before": 9, "planned": 17})
+    assert "warm-up" not in curves_section(read_run(run))  # it takes a third of a short plan

@@ -1,10 +1,14 @@
 """What a run makes of its validations: the plan's own numbers, and the laws behind them."""
 
+import math
+
+import numpy as np
 import pytest
 
 from volumen.config.optimisation import Degradation, EarlyStopping, PlanIntervention, Training
 from volumen.errors import UserError
 from volumen.training.budget import affordable_steps, parse_duration
+from volumen.training.validate import _mean, mask_metrics
 from volumen.training.watch import Watch, plan_multiplier, plan_scale
 
 
@@ -45,6 +49,28 @@ def test_best_follows_the_metric_and_not_the_loss():
     _, verdicts = run(Training(), totals=[1.0, 0.5, 0.9], metrics=[0.3, 0.2, 0.4])
     assert [verdict.is_best for verdict in verdicts] == [True, False, True]
     assert [verdict.is_best_loss for verdict in verdicts] == [True, True, False]
+
+
+def test_a_metric_without_a_value_is_the_best_only_until_there_is_one():
+    watch, verdicts = run(Training(), totals=[1.0, 0.5, 0.9, 0.8], metrics=[math.nan, math.nan, 0.0, math.nan])
+    assert [verdict.is_best for verdict in verdicts] == [True, False, True, False]
+    assert (watch.best_metric, watch.best_epoch) == (0.0, 2)
+
+
+def test_volumes_without_surface_raise_no_selection_metric():
+    """A model that predicts nothing on three volumes, one of them without surface, has Dice 0 and not a third."""
+    surface = np.zeros((8, 8, 8), np.uint8)
+    surface[3] = 1
+    labels = [surface, surface.T.copy(), np.zeros_like(surface)]
+    nothing = _mean([mask_metrics(np.zeros_like(surface), label, full=False) for label in labels])
+    perfect = _mean([mask_metrics(label, label, full=False) for label in labels])
+    speck = [label | (np.arange(512).reshape(8, 8, 8) == 0) for label in labels]
+    specks = _mean(
+        [mask_metrics(mask.astype(np.uint8), label, full=False) for mask, label in zip(speck, labels, strict=True)]
+    )
+    assert (nothing["dice"], nothing["recall"], perfect["dice"]) == (0.0, 0.0, 1.0)
+    assert math.isnan(nothing["precision"])
+    assert 0.6 < specks["dice"] < 0.7  # what is found where there is nothing counts
 
 
 def test_rollback_needs_the_catastrophic_share_and_the_switch():

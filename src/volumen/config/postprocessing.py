@@ -69,7 +69,8 @@ class RemoveSmallComponents(Section):
     """Components below a size are removed."""
 
     kind: Literal["remove_small_components"]
-    minimum_voxels: Voxels = 2000
+    minimum_voxels: Voxels | None = None
+    """Of what stays; null means 1/16384 of the volume, which is 2000 of 320^3 and spares the sheets of a small one."""
     connectivity: Connectivity = 26
 
 

@@ -23,6 +23,7 @@ from volumen.data import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.experiments.edge_filters import hessian_sheetness
 from volumen.losses import CompositeLoss
+from volumen.metrics import ratio
 from volumen.metrics.comparison import NOISE_ERRORS
 from volumen.training.regions import Region, validation_regions
 from volumen.training.validate import loss_on_blocks, mask_metrics
@@ -165,7 +166,7 @@ def _stand_in(image: NDArray[np.generic], label: NDArray[np.uint8], scale_voxels
         for share in (0.05, 0.1, 0.15, 0.2, 0.3, 0.4):
             edge = float(np.quantile(values[::7] * direction, 1 - share))
             chosen = values * direction > edge
-            dice = 2 * float((chosen & true).sum()) / max(float(chosen.sum() + true.sum()), 1.0)
+            dice = ratio(2 * int((chosen & true).sum()), int(chosen.sum()) + int(true.sum()))
             if dice > best:
                 best, cut, sign = dice, edge, direction
     mask = (sheetness * np.float32(sign) > cut).astype(np.float32)

@@ -8,6 +8,7 @@ The search is exhaustive where it is cheap and short where it is not: cumulative
 of a filter's values in one pass over the volume; the leaderboard score is tried on a short list around the best Dice.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -138,7 +139,7 @@ def best_constant(cases: Sequence[Case], objective: Objective) -> Baseline:
         )
         for value, code in (("background", 0), ("surface", 1))
     ]
-    return max(tried, key=lambda baseline: baseline.mean)
+    return max(tried, key=_rank)
 
 
 def tuned_intensity_threshold(cases: Sequence[Case], objective: Objective) -> Baseline:
@@ -211,7 +212,7 @@ def _bands(cases: Sequence[Case], filter_name: str, sigma: float, *, two_sided: 
     )
     count = len(edges) + 1
     dice = np.zeros((count + 1, count + 1))
-    predicted_total = np.zeros_like(dice)
+    predicted_total, scored = np.zeros_like(dice), np.zeros_like(dice)
     for values, (_, _, label) in zip(volumes, cases, strict=True):
         bins = np.searchsorted(edges, values.ravel(), side="right").reshape(values.shape)
         hits, known = (
@@ -220,7 +221,8 @@ def _bands(cases: Sequence[Case], filter_name: str, sigma: float, *, two_sided: 
         )
         true_positive, predicted = hits[None, :] - hits[:, None], known[None, :] - known[:, None]
         total = predicted + hits[-1]
-        dice += np.where(total > 0, 2 * true_positive / np.maximum(total, 1), 1.0)
+        dice += np.where(total > 0, 2 * true_positive / np.maximum(total, 1), 0.0)
+        scored += total > 0  # 0/0 has no value
         predicted_total += predicted
     first, end = np.indices(dice.shape)
     allowed = (first < end) if two_sided else (first < end) & ((first == 0) | (end == count))
@@ -229,7 +231,7 @@ def _bands(cases: Sequence[Case], filter_name: str, sigma: float, *, two_sided: 
         filter_name=filter_name,
         sigma_voxels=sigma,
         edges=edges,
-        dice=np.where(allowed, dice / len(cases), -1.0),
+        dice=np.where(allowed & (scored > 0), dice / np.maximum(scored, 1), -1.0),
         share=np.where(allowed, predicted_total / max(valid_voxels, 1), 0.0),
     )
 
@@ -256,7 +258,7 @@ def _tuned(name: str, cases: Sequence[Case], objective: Objective, tables: Seque
         )
         for rule in finalists
     ]
-    return max(scored, key=lambda baseline: baseline.mean)
+    return max(scored, key=_rank)
 
 
 def _quick_scores(cases: Sequence[Case], rules: Sequence[Rule]) -> Iterator[tuple[Rule, list[float]]]:
@@ -267,6 +269,11 @@ def _quick_scores(cases: Sequence[Case], rules: Sequence[Rule]) -> Iterator[tupl
         for rule, found in zip(rules, scores, strict=True):
             found.append(leaderboard_without_matching_tunnels(rule.cut(values), label, ignore_label=IGNORE).score)
     return zip(rules, scores, strict=True)
+
+
+def _rank(baseline: Baseline) -> float:
+    """By the mean; without a value there was nothing to find, and nothing was found."""
+    return math.inf if math.isnan(baseline.mean) else baseline.mean
 
 
 def _score(mask: Mask, label: npt.NDArray[np.uint8], objective: Objective) -> float:

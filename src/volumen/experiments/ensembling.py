@@ -123,8 +123,8 @@ def weigh(
     Raises:
         UserError: No volume that every family predicted without having seen it.
     """
-    names = {name for case in cases for name in case.files}
-    known = common_cases({name: [case.id for case in cases if name in case.files] for name in names}, families)
+    sources = {name for case in cases for name in case.files}
+    known = common_cases({name: [case.id for case in cases if name in case.files] for name in sources}, families)
     common = [case for case in cases if case.id in known]
     score, ids = _scorer(common, families, settings, mean), [case.id for case in common]
     names = [family.name for family in families]

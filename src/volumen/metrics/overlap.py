@@ -119,7 +119,8 @@ def summarise(values: Iterable[float], bins: int = 10) -> Summary:
         raise UserError(f"bins must be 1 or more, got {bins}")
     numbers = numbers[~np.isnan(numbers)]
     if numbers.size == 0:
-        return Summary(*[math.nan] * 5, counts=(0,) * bins, edges=tuple(np.linspace(0.0, 1.0, bins + 1).tolist()))
+        none, places = math.nan, tuple(number / bins for number in range(bins + 1))
+        return Summary(none, none, none, none, none, (0,) * bins, places)
     low, high = float(numbers.min()), float(numbers.max())
     if high - low < 1e-9 * max(1.0, abs(low), abs(high)):  # as good as one value: numpy finds no bins between them
         low, high = low - 0.5, high + 0.5

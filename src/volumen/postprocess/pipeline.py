@@ -28,6 +28,8 @@ from volumen.postprocess.steps import (
 Probabilities = NDArray[np.float32]
 Scan = NDArray[np.bool_] | None
 NOTHING = Counts(0, 0, 0, 0)
+LEAST_PART = 2**14
+"""A component smaller than this part of its volume is small, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ ON_MASKS: dict[str, Callable[[Mask, Probabilities, Any], Mask]] = {
         mask, given, step.levels, step.minimum_voxels, step.maximum_folded_share
     ),
     "remove_small_components": lambda mask, _, step: remove_small_components(
-        mask, step.minimum_voxels, step.connectivity
+        mask, step.minimum_voxels or mask.size // LEAST_PART, step.connectivity
     ),
     "fill_holes": lambda mask, _, step: fill_holes(mask, step.maximum_voxels),
     "fill_cavities": lambda mask, _, step: fill_cavities(mask),
@@ -150,4 +152,6 @@ def _described(step: Step) -> str:
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return f"1/{LEAST_PART} of the volume"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

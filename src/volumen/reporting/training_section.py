@@ -3,15 +3,18 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from volumen.reporting.curves import Mark, Point, Series, line_chart, short
+from volumen.reporting.evaluation_section import html_table
 from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.records import RunRecords
 from volumen.reporting.words import words
+from volumen.training.schedule import fitted_warmup
 
 REPLANNED = "planned_steps"
 ROUTINE = {
@@ -38,8 +41,8 @@ def curves_section(run: RunRecords) -> Markup:
     marks = _marks(run.events, run.records)
     train, validations = _train(run.records), _validations(run.records)
     charts = [
-        line_chart("Loss, total", _both(train, validations, lambda record: record["total"]), marks=marks),
-        line_chart(
+        Chart("Loss, total", _both(train, validations, lambda record: record["total"]), marks=marks),
+        Chart(
             "Progress r",
             _both(train, validations, lambda record: record["progress"]["total"]),
             marks=marks,
@@ -56,7 +59,52 @@ def curves_section(run: RunRecords) -> Markup:
     }
     note = f"Validated weights: {' and '.join(sorted(weights))}. " if weights else ""
     note += "A dotted line marks an event." if marks else ""
-    return html('<p class="note">{}</p><div class="charts">{}</div>', note, joined(charts))
+    drawn = joined(line_chart(one.title, one.series, logarithmic=one.logarithmic, marks=one.marks, note=one.note)
+                   for one in charts if not one.is_single)  # fmt: skip
+    single = _single([one for one in charts if one.is_single])
+    return html('{}<p class="note">{}</p><div class="charts">{}</div>{}', _warmup(run), note, drawn, single)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What `curves.line_chart` draws."""
+
+    title: str
+    series: Sequence[Series]
+    logarithmic: bool = False
+    marks: Sequence[Mark] = ()
+    note: str = ""
+
+    @property
+    def is_single(self) -> bool:
+        """A single moment is no curve."""
+        return len({x for one in self.series for x, _ in one.points}) == 1
+
+
+def _single(charts: Sequence[Chart]) -> Markup:
+    """What was recorded once, as one table."""
+    row = "<tr><td>{}</td><td>{}</td><td class='n'>{}</td><td class='n'>{}</td></tr>"
+    rows = [
+        html(row, chart.title, line.name, short(x), "not finite" if y is None else short(float(f"{y:.5g}")))
+        for chart in charts
+        for line in chart.series
+        for x, y in line.points
+    ]
+    return html("<h3>Recorded once</h3>{}", html_table(("", "", "epoch", "value"), rows, texts=2)) if rows else NOTHING
+
+
+def _warmup(run: RunRecords) -> Markup:
+    """A warning where the learning rate never was what it was configured to be."""
+    data, train = run.config.data, _train(run.records)
+    per_epoch = data.sampling.patches_per_epoch // data.batch
+    plans = [event.get("planned") for event in run.events if event["kind"] == REPLANNED]
+    planned = plans[-1] / per_epoch if plans and type(plans[-1]) is int else run.config.training.epochs
+    warmup = round(per_epoch * fitted_warmup(run.config.schedule, planned, per_epoch))
+    done = train[-1]["step"] if train else 0
+    if done > warmup:
+        return NOTHING
+    said = "<p class='bad'>The learning rate has not left its warm-up: {} of {} steps.</p>"
+    return html(said, done, warmup)
 
 
 def events_section(events: Sequence[Record], records: Sequence[Record]) -> Markup:
@@ -90,7 +138,7 @@ def events_section(events: Sequence[Record], records: Sequence[Record]) -> Marku
 
 def _terms(
     run: RunRecords, train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]
-) -> list[Markup]:
+) -> list[Chart]:
     """What each term adds to the loss, then each term by itself."""
     names = sorted({name for record in run.records for name in record["terms"]})
     weighted = [
@@ -100,16 +148,16 @@ def _terms(
     charts = []
     if len(names) > 1:
         note = "weight times value on the training patches; they add up to the total"
-        charts.append(line_chart("Loss, what each term adds", weighted, marks=marks, note=note))
+        charts.append(Chart("Loss, what each term adds", weighted, marks=marks, note=note))
     present = run.config.loss.terms.present()
     for name in names:
         weight = f"weight {present[name].weight:g}" if name in present else ""
         lines = _both(train, validations, lambda record, name=name: record["terms"][name])  # type: ignore[misc]
-        charts.append(line_chart(f"Term: {words(name)}", lines, marks=marks, note=weight))
+        charts.append(Chart(f"Term: {words(name)}", lines, marks=marks, note=weight))
     return charts
 
 
-def _optimisation(run: RunRecords, train: Sequence[Record], marks: list[Mark]) -> list[Markup]:
+def _optimisation(run: RunRecords, train: Sequence[Record], marks: list[Mark]) -> list[Chart]:
     norm = [
         Series("mean", _points(train, lambda record: record["gradient_norm"]), 1),
         Series("largest", _points(train, lambda record: record["gradient_norm_maximum"]), 2, dashed=True),
@@ -118,12 +166,12 @@ def _optimisation(run: RunRecords, train: Sequence[Record], marks: list[Mark]) -
     note = "before clipping" + (f"; clipped above {clip:g}" if clip is not None else "; never clipped")
     rate = Series("learning rate", _points(train, lambda record: record["learning_rate"]), 1)
     return [
-        line_chart("Learning rate", [rate], logarithmic=True, marks=marks, note="at the end of each epoch"),
-        line_chart("Gradient norm", norm, logarithmic=True, marks=marks, note=note),
+        Chart("Learning rate", [rate], logarithmic=True, marks=marks, note="at the end of each epoch"),
+        Chart("Gradient norm", norm, logarithmic=True, marks=marks, note=note),
     ]
 
 
-def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[Markup]:
+def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[Chart]:
     """Selection scores and voxel overlap of the first kind of validation; others have a chart of their own."""
     charts = []
     for label, records in validations.items():
@@ -133,26 +181,26 @@ def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[Mar
                 Series(words(name), _points(records, lambda record, name=name: record["metrics"][name]), number)  # type: ignore[misc]
                 for number, name in enumerate((name for name in names if name in present), 1)
             ]
-            charts.append(line_chart(f"{title}, {label}", lines, marks=marks, note="mean over the held-out volumes"))
+            charts.append(Chart(f"{title}, {label}", lines, marks=marks, note="mean over the held-out volumes"))
     return charts
 
 
-def _shares(train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]) -> Markup:
+def _shares(train: Sequence[Record], validations: dict[str, list[Record]], marks: list[Mark]) -> Chart:
     lines = []
     for number, (label, records) in enumerate((("train", train), *validations.items())):
         for what, dashed in (("predicted", False), ("true", True)):
             points = _points(records, lambda record, what=what: _percent(record[f"{what}_share"]))  # type: ignore[misc]
             lines.append(Series(f"{label}, {what}", points, number + 1, dashed))
     note = "percent of the labelled voxels; training patches are drawn towards the surface, volumes are not"
-    return line_chart("Surface share", lines, marks=marks, note=note)
+    return Chart("Surface share", lines, marks=marks, note=note)
 
 
-def _time(train: Sequence[Record]) -> Markup:
+def _time(train: Sequence[Record]) -> Chart:
     lines = [
         Series("all steps", _points(train, lambda record: record["seconds"]), 1),
         Series("waiting for data", _points(train, lambda record: record["loader_seconds"]), 2),
     ]
-    return line_chart("Seconds an epoch", lines)
+    return Chart("Seconds an epoch", lines)
 
 
 def _both(train: Sequence[Record], validations: dict[str, list[Record]], get: Get) -> list[Series]:

@@ -26,6 +26,7 @@ def check_data(context: Context) -> Iterator[Finding]:
     """P7."""
     yield from _constant_volumes(context)
     yield from _alignment(context)
+    yield from _nothing_to_find(context)
     yield from _leaks(context)
     yield from _sampling(context)
 
@@ -42,6 +43,24 @@ def _constant_volumes(context: Context) -> Iterator[Finding]:
             remedies=("export them again, or remove them",),
             where=f"train_images/{flat[0]}",
         )
+
+
+def _nothing_to_find(context: Context) -> Iterator[Finding]:
+    """Held-out volumes without surface: no ratio of what was found to what there is has a value on them."""
+    if any(context.dataset.case(name).surface_voxels for name in context.validation):
+        return
+    yield Finding(
+        code="P7",
+        severity=Severity.stop,
+        title="no held-out volume has surface",
+        evidence=(
+            f"{', '.join(context.validation[:5])}: {context.config.training.selection_metric}, by which the best "
+            "checkpoint is chosen, says nothing there of what a network finds"
+        ),
+        causes=("volumes without surface make up a fold",),
+        remedies=("another data.fold, or volumen folds anew with fewer folds",),
+        where=context.where("data.fold"),
+    )
 
 
 def _alignment(context: Context) -> Iterator[Finding]:

@@ -120,11 +120,11 @@ def _training(config: Config) -> Iterator[Dead]:
 def _schedule(config: Config) -> Iterator[Dead]:
     schedule, epochs = config.schedule, config.training.epochs
     warmup = getattr(schedule, "warmup_epochs", 0)
-    fitted = WARMUP_SHARE * epochs
-    if warmup > fitted:
+    if warmup >= epochs:
         yield Dead(
             "schedule.warmup_epochs",
-            f"{counted(warmup, 'epoch')} of warm-up in a run of {epochs}: it takes a third of the run, {fitted:.2g}",
+            f"{counted(warmup, 'epoch')} of warm-up in a run of {epochs}: it takes a third of that, "
+            f"{WARMUP_SHARE * epochs:.2g}",
             "shorten schedule.warmup_epochs, or plan more epochs",
             Severity.note,
             how="is shortened",
