@@ -17,10 +17,11 @@ import tifffile
 import torch
 
 from volumen.cli.main import run as volumen
+from volumen.data import volumes
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
 from volumen.experiments import kept_predictions, out_of_fold
-from volumen.inference import files, pace, submission
+from volumen.inference import pace, submission
 from volumen.inference.bundle import Member, read_bundle, write_bundle
 from volumen.system.locks import hold
 from volumen.system.records import read_record
@@ -282,7 +283,7 @@ def test_the_time_budget_is_forecast_and_kept(place, bundle, tmp_path, monkeypat
 def test_killed_and_started_again_it_goes_on(place, tmp_path):
     archive, work = tmp_path / "submission.zip", tmp_path / "submission.masks"
     slow = "import time\nfrom volumen.inference import files\nwrite = files.write_mask\n"
-    slow += "files.write_mask = lambda path, mask: (write(path, mask), time.sleep(0.5))[0]\n"
+    slow += "files.write_mask = lambda *what: (write(*what), time.sleep(0.5))[0]\n"
     code = slow + "from volumen.cli.main import main\nmain()"
     command = [sys.executable, "-c", code, "submit", str(place / "first"), str(place / "raw"), str(archive)]
     command += ["--accept-degenerate"]
@@ -392,7 +393,7 @@ def test_a_full_disk_is_told_and_leaves_no_zip(place, bundle, tmp_path, monkeypa
     archive = tmp_path / "submission.zip"
     with monkeypatch.context() as patch:
         if where == "masks":
-            patch.setattr(files.tifffile, "imwrite", full)
+            patch.setattr(volumes.tifffile, "imwrite", full)
         else:
             patch.setattr(zipfile.ZipFile, "writestr", full)
         assert submit(bundle, place, archive) == 1
@@ -572,7 +573,7 @@ def test_a_full_disk_under_other_commands_says_how_to_go_on(place, tmp_path, mon
     }[command]
     with monkeypatch.context() as patch:
         if command == "predict":
-            patch.setattr(files.tifffile, "imwrite", full)
+            patch.setattr(volumes.tifffile, "imwrite", full)
         else:
             patch.setattr(kept_predictions, "write_atomically", full)
         assert volumen(arguments) == 1

@@ -228,6 +228,18 @@ def test_the_axes_of_a_zarr_store_are_read(tmp_path: Path, way: str, axes: str) 
         np.testing.assert_array_equal(read_array(path), expected)
 
 
+def test_one_of_several_images_of_a_zarr_store_has_to_be_named(tmp_path: Path) -> None:
+    group = zarr.open_group(str(tmp_path / "v.zarr"), mode="w")
+    images = []
+    for name in "ab":
+        group.create_array(name, data=grey((4, 5, 6)))
+        images.append({"axes": ["x", "y", "z"], "datasets": [{"path": name}]})
+    group.attrs["ome"] = {"multiscales": images}
+    with pytest.raises(VolumeError, match="holds 2 images"):
+        read_array(tmp_path / "v.zarr")
+    np.testing.assert_array_equal(read_array(tmp_path / "v.zarr", "b"), grey((4, 5, 6)).T)
+
+
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_every_missing_chunk_is_named(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:

@@ -60,6 +60,11 @@ def test_each_case_keeps_its_voxel_size_there_and_back(cases, tmp_path) -> None:
         assert said == {"s": {"spacing": [80.0, 7.6, 7.6]}, "t": {"spacing": [1.5, 0.02, 7.0]}}
     assert load_volume(tmp_path / "Dataset010_Back" / "labelsTr" / "s.tif").spacing == Spacing(80, 7.6, 7.6, "")
 
+    (tmp_path / "in" / "train_labels" / "s.json").write_text('{"spacing": [7, 7.6, 7.6]}')
+    with pytest.raises(UserError, match=r"s\.tif says that its voxels are 7 x 7.6 x 7.6 .* its image 80 x 7.6 x 7.6"):
+        prepare(tmp_path / "in", tmp_path / "afresh")
+    (tmp_path / "in" / "train_labels" / "s.json").unlink()
+
     (tmp_path / "in" / "train_images" / "u.json").write_text('{"spacing": [4, 4, 4], "unit": "mm"}')
     again = prepare(tmp_path / "in", tmp_path / "prepared")  # nothing is packed anew
     assert again.spacing("u") == Spacing(4000, 4000, 4000)

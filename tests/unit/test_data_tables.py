@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_a_join_that_fails_shows_both_sides(numbers: set[int], way: str, data: s
     assert min(mangled) in problem
     assert ("save the ids as text" in problem) == (way != "others")
     assert join_problems(Path("t.csv"), listed, ids, "images") == [problem]
+
+
+def test_an_umlaut_is_the_same_letter_in_a_name_of_a_mac_and_in_a_table(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path, {unicodedata.normalize("NFD", "hülle"): "s"})
+    (data / "train.csv").write_text("id,scroll_id\nh\u00fclle,s\n", encoding="utf-8")
+    layout = read_layout(data)
+    assert layout.problems == ()
+    assert [source.id for source in layout.sources] == ["h\u00fclle"]
 
 
 def test_a_row_too_few_is_no_fault_of_a_table_of_scrolls_but_of_a_data_set() -> None:

@@ -4,6 +4,7 @@ Hidden files and folders (`._x.tif` that a Mac leaves, `.DS_Store`) are not look
 counted and left out; a name that is no case id, and two files of one case, are problems.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,4 +80,9 @@ def list_volumes(folder: Path, suffixes: Sequence[str] = SUFFIXES, mark: str = "
 def case_of(path: Path) -> str:
     """The case id in the name of a file."""
     stem = Path(path.stem)
-    return stem.stem if stem.suffix.lower() in _SECOND_SUFFIXES else stem.name
+    return id_text(stem.stem if stem.suffix.lower() in _SECOND_SUFFIXES else stem.name)
+
+
+def id_text(text: str) -> str:
+    """An id in the one form in which ids are compared: a Mac writes an umlaut in a file's name as two characters."""
+    return unicodedata.normalize("NFC", text)

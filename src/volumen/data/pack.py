@@ -82,6 +82,17 @@ def pack_case(
                 f"{source.label} has shape {list(label.array.shape)}, its image has {list(image.array.shape)}: "
                 "export both from the same volume"
             )
+        sizes = [None if volume is None else volume.spacing for volume in (image, label)]
+        if (
+            (meanings is None or meanings.spacing_um is None)
+            and sizes[0]
+            and sizes[1]
+            and not sizes[0].agrees(sizes[1])
+        ):
+            problems.append(
+                f"{source.label} says that its voxels are {sizes[1]}, its image {sizes[0]}: is it of another volume? "
+                "otherwise declare spacing_um in dataset.yaml, which counts for all"
+            )
         if meanings is not None:
             problems += _label_problems(source.label, values, meanings)
     if problems or meanings is None or image is None:

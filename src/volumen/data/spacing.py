@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tifffile
+from numpy.typing import NDArray
 
 from volumen.errors import UserError
 from volumen.system.names import some
@@ -31,6 +32,8 @@ MICROMETRES = {
 _PRINTERS = frozenset((72, 96, 100, 150, 200, 300, 600, 1200))
 """Dots per inch that programs write for a printer or a screen, where nobody measured anything."""
 _TAG_UNITS = {2: "inch", 3: "cm"}
+_IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+_IMAGEJ_MOST_BYTES = 2**32 - 2**25  # beyond, tifffile writes a BigTIFF, which ImageJ has no description for
 _ANISOTROPIC = 1.01
 _MOST_SIDECAR_BYTES = 2**20
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -156,8 +159,8 @@ def of_tiff(page: tifffile.TiffPage) -> Spacing | None:
     )
 
 
-def tiff_options(spacing: Spacing | None, dtype: str) -> dict[str, Any]:
-    """What makes `tifffile.imwrite` say a spacing, as ImageJ does where it knows the type."""
+def tiff_options(spacing: Spacing | None, volume: NDArray[Any]) -> dict[str, Any]:
+    """What makes `tifffile.imwrite` say a spacing, as ImageJ does where it reads such a volume."""
     metadata: dict[str, Any] = {"axes": "ZYX"}
     if spacing is None:
         return {"metadata": metadata}
@@ -167,7 +170,7 @@ def tiff_options(spacing: Spacing | None, dtype: str) -> dict[str, Any]:
         metadata["unit"] = spacing.unit
     options: dict[str, Any] = {"metadata": metadata}
     if spacing.y is not None and spacing.x is not None:
-        options["imagej"] = dtype in ("uint8", "uint16", "float32")
+        options["imagej"] = volume.dtype.name in _IMAGEJ_TYPES and volume.nbytes < _IMAGEJ_MOST_BYTES
         per = 1.0 if options["imagej"] or not spacing.unit else MICROMETRES["cm"]
         options["resolution"] = (per / spacing.x, per / spacing.y)
         options["resolutionunit"] = 1 if per == 1 else 3

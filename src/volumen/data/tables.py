@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from volumen.data.listing import case_of
+from volumen.data.listing import case_of, id_text
 from volumen.errors import UserError
 from volumen.system.names import one_line, problem_of, shown, some
 
@@ -70,6 +70,7 @@ def read_rows(table: Path, problems: list[str]) -> list[dict[str, str]] | None:
             while cells and not cells[-1].strip() and (len(cells) > len(columns) or not any(map(str.strip, cells))):
                 cells.pop()  # empty cells beyond the table, and rows that are empty, are a spreadsheet's
             row = {name: cells[place].strip() if place < len(cells) else "" for name, place in wanted.items()}
+            row[ID] = id_text(row[ID])
             if problem := _row_problem(cells, len(columns), row):
                 problems.append(f"{table}, line {reader.line_num}: {problem}")
             elif cells:

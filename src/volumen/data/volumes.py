@@ -11,11 +11,8 @@ and the size of a voxel is read, kept and written.
 
 import hashlib
 import io
-import json
 import logging
 import math
-import re
-import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +24,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from volumen.data.axes import AxesError, letters_of, to_zyx, zyx_order
+from volumen.data.axes import AxesError
 from volumen.data.spacing import Spacing, beside, of_tiff, tiff_options
+from volumen.data.tiff_meaning import by_axes, declared_planes, how_to_choose
 from volumen.data.tiff_pages import DamageError, page_offsets
 from volumen.errors import UserError
 from volumen.system.memory import does_not_fit
@@ -95,7 +93,7 @@ def spacing_in(path: Path) -> Spacing | None:
 def encode_volume(volume: NDArray[Any], spacing: Spacing | None) -> bytes:
     """A volume [Z, Y, X] as a deflate-compressed TIFF stack that says the size of a voxel where it is known."""
     stream = io.BytesIO()
-    options = tiff_options(spacing, volume.dtype.name)
+    options = tiff_options(spacing, volume)
     tifffile.imwrite(stream, volume, compression="zlib", photometric="minisblack", **options)
     return stream.getvalue()
 
@@ -106,23 +104,13 @@ def decode_volume(content: bytes, name: str, kinds: str = "ui") -> tuple[NDArray
         with _quiet_tifffile():
             return _decode(content, kinds)
     except AxesError as error:
-        raise VolumeError(f"{name} {error}: {_how_to_choose(name, error.index)}") from error
+        raise VolumeError(f"{name} {error}: {how_to_choose(name, error.index)}") from error
     except DamageError as damage:
         raise VolumeError(one_line(f"{name} {damage}", 600)) from damage
     except Exception as error:
         # Codecs and the TIFF parser raise what they like on damaged bytes; all of it means the same to the user.
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise VolumeError(f"{name} is damaged ({one_line(what)}): copy or export it again") from error
-
-
-def _how_to_choose(name: str, index: str) -> str:
-    if not index:
-        return (
-            "the slices of a volume are its axis z: set that in the program that wrote it (ImageJ: Image > Properties)"
-        )
-    read, axes = f"t.imread({json.dumps(name)})", '{"axes": "ZYX"}'
-    program = f'import tifffile as t; t.imwrite("one.tif", {read}{index}, metadata={axes})'
-    return f"choose one volume of it, in ImageJ with Image > Duplicate, or with: python -c {shlex.quote(program)}"
 
 
 def _decode(content: bytes, kinds: str) -> tuple[NDArray[Any], Spacing | None]:
@@ -133,7 +121,7 @@ def _decode(content: bytes, kinds: str) -> tuple[NDArray[Any], Spacing | None]:
             raise DamageError(f"is damaged: {pages_found} pages by the file's chain, tifffile finds {len(file.pages)}")
         first = pages[0]
         _check_pages(pages)
-        declared = _declared_planes(file)
+        declared = declared_planes(file)
         spacing = of_tiff(first)
         if pages_found == 1 and declared is not None and declared > 1 and first.imagedepth == 1:
             volume = _contiguous_planes(content, file, declared)
@@ -150,32 +138,8 @@ def _decode(content: bytes, kinds: str) -> tuple[NDArray[Any], Spacing | None]:
             for number, page in enumerate(pages):
                 _decode_page(content, page, number, stack[number])
             volume = stack.reshape(planes, *first.shape[-2:])
-        volume, spacing = _by_axes(volume, spacing, file)
+        volume, spacing = by_axes(volume, spacing, file)
         return _check_kind(volume, kinds), spacing
-
-
-def _by_axes(
-    volume: NDArray[Any], spacing: Spacing | None, file: tifffile.TiffFile
-) -> tuple[NDArray[Any], Spacing | None]:
-    """Planes as they lie in the file [N, rows, columns] as the volume that the file says they are, and its spacing."""
-    series = file.series
-    if len(series) > 1:
-        raise DamageError(f"holds {len(series)} images, expected one volume: save one of them as a file of its own")
-    letters, shape = letters_of(series[0].axes), series[0].shape
-    if math.prod(shape) != volume.size:
-        raise DamageError(f"says that it is {list(shape)}, and its pages are {list(volume.shape)}: export it again")
-    order = zyx_order(letters, shape) if len(shape) >= 3 else ()
-    places = [page.index for page in series[0] if page is not None] if series[0].kind == "ome" else []
-    if len(places) == len(volume) and places != list(
-        range(len(volume))
-    ):  # OME-TIFF may say that the planes lie in another order
-        volume = volume[places]
-    if len(shape) >= 3:
-        volume = to_zyx(volume.reshape(shape), letters)
-    if len(order) == 3 and spacing is not None and list(order) != sorted(order):
-        stored = dict(zip(sorted(order), spacing.sides, strict=True))
-        spacing = Spacing(stored[order[0]], stored[order[1]], stored[order[2]], spacing.unit)
-    return np.ascontiguousarray(volume), spacing
 
 
 def _check_pages(pages: list[tifffile.TiffPage]) -> None:
@@ -271,28 +235,6 @@ def _contiguous_planes(content: bytes, file: tifffile.TiffFile, planes: int) -> 
             "copy or export it again"
         )
     return np.frombuffer(content, dtype=dtype, count=count, offset=offset).reshape(planes, *page.shape).copy()
-
-
-def _declared_planes(file: tifffile.TiffFile) -> int | None:
-    """How many slices the file says it has, in whichever of the usual ways; None where it does not say."""
-    text = file.pages[0].aspage().description or ""
-    if text.startswith("{"):
-        shape = json.loads(text).get("shape")
-        if shape is not None:
-            voxels = math.prod(int(side) for side in shape)
-            return -(-voxels // max(1, math.prod(file.pages[0].aspage().shape[-2:])))
-    if text.startswith("ImageJ="):
-        found = re.search(r"^images=(\d+)", text, flags=re.MULTILINE)
-        return int(found.group(1)) if found else None
-    if "<OME" in text:
-        files = len(set(re.findall(r'\bFileName="([^"]*)"', text))) + ("BinaryOnly" in text)
-        images = len(re.findall(r"<(?:\w+:)?Image\b", text))
-        if files > 1 or images > 1:
-            what = f"is one of {files} files of an OME-TIFF" if files > 1 else f"holds {images} images"
-            raise DamageError(f"{what}, expected one volume: save it as one file, in ImageJ with File > Save As > Tiff")
-        sizes = [re.search(rf'\bSize{axis}="(\d+)"', text) for axis in "ZCT"]
-        return math.prod(int(size.group(1)) for size in sizes if size)
-    return None
 
 
 class _Hush(logging.Filter):

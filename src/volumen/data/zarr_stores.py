@@ -49,12 +49,14 @@ def read_zarr(path: Path, name: str | None, missing_is_empty: bool = False) -> N
     node = zarr.open(str(path), mode="r")
     axes: Any = None
     if isinstance(node, zarr.Group):
-        levels, named = _multiscale_levels(node.attrs.asdict())
-        if name is None and levels:
-            name = levels[0]
+        images = _images(node.attrs.asdict())
+        if name is None and len(images) > 1:
+            raise VolumeError(f"{path} holds {len(images)} images, expected one volume: name the array that is meant")
+        if name is None and images and images[0][0]:
+            name = images[0][0][0]
         elif name is None or not _is_inside(name) or name not in node:
             name = chosen_name(path, sorted(key for key, _ in node.arrays()), name)
-        axes = named if name in levels else None
+        axes = next((axes for levels, axes in images if name in levels), None)
         if not _is_inside(name):
             raise VolumeError(f"{path} calls an array {shown(name)}, which is no name inside it: write it again")
         _check_metadata(path / name)
@@ -138,7 +140,7 @@ def _check_parts(array: Any, folder: Path, label: str, missing_is_empty: bool) -
     lacks = f"{label} lacks {len(missing)} of its {count} chunks ({some(dict.fromkeys(missing))}), read as {fill}"
     if not missing_is_empty:
         raise VolumeError(f"{lacks}: copy or write it again, or pass --missing-is-empty if they were empty")
-    if fill != 0:
+    if fill is not None and fill != 0:
         raise VolumeError(f"{lacks}, which is not empty: write it again with all of its chunks")
 
 
@@ -180,14 +182,18 @@ def _codecs(metadata: Mapping[str, Any]) -> Iterator[str]:
             yield from _codecs(inside)
 
 
-def _multiscale_levels(attributes: Mapping[str, Any]) -> tuple[list[str], list[str] | None]:
-    """The arrays of an OME-Zarr image, full resolution first, [] where there is none; its axes (NGFF 0.3 to 0.5)."""
+def _images(attributes: Mapping[str, Any]) -> list[tuple[list[str], list[str] | None]]:
+    """The arrays of each OME-Zarr image, full resolution first, and the names of its axes (NGFF 0.3 to 0.5)."""
     ome = attributes.get("ome", attributes)
     images = ome.get("multiscales") if isinstance(ome, Mapping) else None
-    first = images[0] if isinstance(images, list) and images else None
-    if not isinstance(first, Mapping):
-        return [], None
-    levels, axes = first.get("datasets"), first.get("axes")
-    paths = [level.get("path") for level in levels if isinstance(level, Mapping)] if isinstance(levels, list) else []
-    names = [axis.get("name") if isinstance(axis, Mapping) else axis for axis in axes] if isinstance(axes, list) else []
-    return [path for path in paths if isinstance(path, str)], [str(name) for name in names] or None
+    found = []
+    for image in images if isinstance(images, list) else []:
+        levels, axes = (image.get("datasets"), image.get("axes")) if isinstance(image, Mapping) else (None, None)
+        paths = (
+            [level.get("path") for level in levels if isinstance(level, Mapping)] if isinstance(levels, list) else []
+        )
+        names = [
+            axis.get("name") if isinstance(axis, Mapping) else axis for axis in (axes if isinstance(axes, list) else ())
+        ]
+        found.append(([path for path in paths if isinstance(path, str)], [str(name) for name in names] or None))
+    return found
