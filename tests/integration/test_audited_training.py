@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from volumen.cli.main import run as volumen
+from volumen.config import load_config
 from volumen.data.phantom import write_phantom_dataset
+from volumen.doctor.audit import AuditReport
+from volumen.doctor.audit.budget import check_budget, within_budget
+from volumen.doctor.audit.liveness import never_acting
+from volumen.doctor.audit.preflight import RefusedError, audit_first
+from volumen.doctor.audit.setup import open_context
 from volumen.errors import UserError
 from volumen.training.progress import ProgressScales, Scale
 from volumen.training.run_folder import read_run_logs, run_owner
@@ -90,3 +96,26 @@ def test_scales_survive_their_file(tmp_path) -> None:
     (tmp_path / "progress_scale.json").write_text(text.replace("0.2", "0.3"))
     with pytest.raises(UserError, match=r"progress_scale\.json is damaged"):
         ProgressScales.load(tmp_path, "run")
+
+
+def test_the_audit_knows_the_time_budget_and_keeps_to_a_share_of_it(prepared) -> None:
+    """What has no room for a model is refused beforehand, whatever checks there was time for."""
+    loaded = load_config("preset:default", [f"data.dataset={prepared}", *SMALL])
+    told: list[AuditReport] = []
+    with pytest.raises(RefusedError, match=r"P11 a time budget of 0 s has room for 0 steps"):
+        audit_first(loaded, [], budget_seconds=0.01, report=told.append)
+    assert any("the audit had no time for" in finding.title for finding in told[0].findings)
+    assert told[0].seconds == {}
+
+
+def test_what_a_time_budget_cuts_off_is_seen_by_every_check(prepared) -> None:
+    late = [*SMALL, "training.epochs=100000", "training.swa={start_epoch: 99000}", "schedule.warmup_epochs=90000"]
+    whole = open_context(load_config("preset:default", [f"data.dataset={prepared}", *late]))
+    assert list(never_acting(whole.config)) == []
+    cut = within_budget(whole, 60.0)
+    assert cut.budget is not None
+    assert 30 <= cut.budget.steps < 100_000
+    assert cut.config.training.epochs == -(-cut.budget.steps // 2)
+    assert {dead.key for dead in never_acting(cut.config)} == {"training.swa.start_epoch", "schedule.warmup_epochs"}
+    assert list(check_budget(cut)) == []
+    assert within_budget(whole, 1e9).config.training.epochs == 100_000
