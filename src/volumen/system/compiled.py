@@ -58,14 +58,14 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 def _keep_meanwhile() -> bool:
     """Let this process and its workers share what they compile, in a folder that goes when it ends."""
-    if config.CACHE_DIR:
+    if getattr(config, "CACHE_DIR", ""):
         return False
     try:
         place = tempfile.mkdtemp(prefix="volumen-")
     except OSError:
         return False
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = place
+    config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = place  # type: ignore[attr-defined]
     return True
 
 
