@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,7 @@ def test_a_table_of_any_text_goes_through_any_encoding_and_brackets_stay(text: s
 def test_work_goes_on_when_its_reader_has_left() -> None:
     code = """
 import sys
+from pathlib import Path
 from volumen.system.output import open_output
 open_output()
 for number in range(100_000):
@@ -97,3 +99,13 @@ def test_several_probabilities_and_days() -> None:
     ]  # fmt: skip
     assert counted(1, "mask is", "masks are") == "1 mask is"
     assert counted(2, "mask is", "masks are") == "2 masks are"
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    name = b"gr\xf6\xdfe"  # latin-1 where UTF-8 is expected
+    command = [sys.executable, "-m", "volumen", "phantom", name, "--volumes", "1", "--size", "32", "--scrolls", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(r"error: gr\udcf6\udcdfe is not text in this system's encoding of file names")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ import math
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.context import BaseContext
@@ -90,17 +91,19 @@ class PatchLoader:
 
     def _make(self) -> "DataLoader[Sample]":
         workers = self.workers
-        return DataLoader(
-            self.dataset,
-            batch_sampler=self._keys,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=PREFETCH if workers else None,
-            multiprocessing_context=_context() if workers else None,
-            worker_init_fn=_start_worker if workers else None,
-            generator=torch.Generator(),  # its own: a loader must not advance the process's random state
-            pin_memory=self._pin_memory,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # than cores
+            return DataLoader(
+                self.dataset,
+                batch_sampler=self._keys,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                prefetch_factor=PREFETCH if workers else None,
+                multiprocessing_context=_context() if workers else None,
+                worker_init_fn=_start_worker if workers else None,
+                generator=torch.Generator(),  # its own: a loader must not advance the process's random state
+                pin_memory=self._pin_memory,
+            )
 
     @property
     def batches_per_epoch(self) -> int:

@@ -22,7 +22,7 @@ def print_choice(choice: Choice, console: Console) -> None:
         table.add_row(one.name, f"{one.score:.4f}", f"{one.dice:.4f}", share, "yes" if one.sound else "no", difference)
     console.print(table)
     for line in _lines(choice):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _lines(choice: Choice) -> list[str]:
