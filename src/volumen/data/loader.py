@@ -30,6 +30,8 @@ from volumen.data.sampling import PatchDataset, Sample, SampleError
 from volumen.errors import UserError
 from volumen.system.processes import deaf_children, end_with_parent, make_sockets_fit
 
+warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: they were asked for
+
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
 DYING_SECONDS = 2.0
@@ -91,19 +93,17 @@ class PatchLoader:
 
     def _make(self) -> "DataLoader[Sample]":
         workers = self.workers
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create")  # than cores
-            return DataLoader(
-                self.dataset,
-                batch_sampler=self._keys,
-                num_workers=workers,
-                persistent_workers=workers > 0,
-                prefetch_factor=PREFETCH if workers else None,
-                multiprocessing_context=_context() if workers else None,
-                worker_init_fn=_start_worker if workers else None,
-                generator=torch.Generator(),  # its own: a loader must not advance the process's random state
-                pin_memory=self._pin_memory,
-            )
+        return DataLoader(
+            self.dataset,
+            batch_sampler=self._keys,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=PREFETCH if workers else None,
+            multiprocessing_context=_context() if workers else None,
+            worker_init_fn=_start_worker if workers else None,
+            generator=torch.Generator(),  # its own: a loader must not advance the process's random state
+            pin_memory=self._pin_memory,
+        )
 
     @property
     def batches_per_epoch(self) -> int:
