@@ -156,3 +156,25 @@ def test_a_data_set_that_moved_is_named_by_every_command(place, tmp_path, capsys
         assert volumen(audit) == 0
     finally:
         (tmp_path / "moved").rename(place / "prepared")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card here")
+def test_a_run_of_a_card_predicts_on_a_processor_but_not_where_a_card_is_asked_for(place, tmp_path, capsys) -> None:
+    """Its checkpoint says `cuda` and `fp16`, which this machine lacks."""
+    run = shutil.copytree(place / "first", tmp_path / "first")
+    store = open_run(run).checkpoints
+    state = store.load_best(pytest.fail)
+    config = Config.model_validate_json(state["config"]).model_copy(update={"device": "cuda", "precision": "fp16"})
+    store.save({**state, "config": config.model_dump_json()}, step=10**6, epoch=99, best=True)
+    images = str(place / "raw" / "train_images")
+    expected = volumen(["predict", str(place / "first"), images, str(tmp_path / "expected"), "-o", "precision=auto"])
+    assert expected == 0
+    capsys.readouterr()
+    assert volumen(["predict", str(run), images, str(tmp_path / "masks")]) == 0
+    assert volumen(["bundle", str(run), "--out", str(tmp_path / "a.volumen")]) == 0
+    assert volumen(["predict", str(tmp_path / "a.volumen"), images, str(tmp_path / "again")]) == 0
+    for mask in (tmp_path / "expected").glob("*.tif"):
+        assert mask.read_bytes() == (tmp_path / "masks" / mask.name).read_bytes()
+    capsys.readouterr()
+    assert volumen(["predict", str(run), images, str(tmp_path / "none"), "-o", "device=cuda"]) == 2
+    assert "PyTorch sees no CUDA device" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -11,8 +10,9 @@ from typing import Any, TypeVar, overload
 from numba import config, njit
 from numba.core.caching import FunctionCache
 
+from volumen.system.output import note_once
+
 Function = TypeVar("Function", bound=Callable[..., Any])
-_said = False
 
 
 class _Kept(FunctionCache):
@@ -70,11 +70,8 @@ def _keep_meanwhile() -> bool:
 
 
 def _say_once() -> None:
-    global _said
-    if not _said:
-        print(
-            "note: compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
-            "compiles them anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR",
-            file=sys.stderr,
-        )
-    _said = True
+    note_once(
+        f"compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
+        "compiles them "
+        "anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR"
+    )
