@@ -74,6 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line; its exit code: 0, 1 (failure), 2 (the user's mistake) or 75 (stopped, resumable)."""
     try:
         with interruptible():
+            _check_letters(arguments)
             result = app(list(arguments), standalone_mode=False)
     except UserError as error:
         return _say(f"error: {error}", EXIT_USER_ERROR)
@@ -88,6 +89,16 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         return _failure(error)
     return result if isinstance(result, int) else 0
+
+
+def _check_letters(arguments: Sequence[str]) -> None:
+    """Refuse names that no record can hold, before work is done under them."""
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise UserError(
+                f"{argument} is not text in this system's encoding of file names, {sys.getfilesystemencoding()}: "
+                "rename it, or set LC_ALL=C.UTF-8"
+            )
 
 
 def _say(text: str, code: int) -> int:

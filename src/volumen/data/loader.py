@@ -16,6 +16,7 @@ import math
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import forkserver
@@ -29,6 +30,8 @@ from torch.utils.data import DataLoader
 from volumen.data.sampling import PatchDataset, Sample, SampleError
 from volumen.errors import UserError
 from volumen.system.processes import deaf_children, end_with_parent, make_sockets_fit
+
+warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: they were asked for
 
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"

@@ -205,7 +205,7 @@ def _proposed_meanings(
         return proposal
     target = out / PROPOSAL
     write_atomically(target, text)
-    fix = f"look at a few slices, correct it, save it as {dataset / FILE} (or elsewhere, and pass --meanings FILE)"
+    fix = f"look at a few slices, correct it, save it as {dataset / FILE} (or pass --meanings FILE) and prepare again"
     fix += ", or pass --accept-proposal" if proposal is not None else ""
     refused = " (--accept-proposal cannot help: there is no proposal)" if accept else ""
     message = (

@@ -17,7 +17,7 @@ from volumen.inference.bundle import SUFFIX, read_bundle
 from volumen.inference.prediction_record import Origin
 from volumen.inference.tile_memory import check_tile
 from volumen.runtime import choose_device, choose_precision
-from volumen.training.checkpoint import load_for_inference, override_prediction
+from volumen.training.checkpoint import load_for_inference, on_this_machine, override_prediction
 
 DEFAULT_WHICH = "best"
 
@@ -107,7 +107,7 @@ def open_predictor(
                 "leave --which out, or give the run folder"
             )
         bundle = read_bundle(source)
-        model, config = bundle.model(), bundle.config
+        model, config = bundle.model(), on_this_machine(bundle.config)
         if overrides:
             config = override_prediction(config, overrides, f"of {source}")
     else:

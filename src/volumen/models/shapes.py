@@ -64,7 +64,7 @@ def difference(wanted: Mapping[str, Kind], found: Mapping[str, Kind], most: int 
 
 
 def _differences(wanted: Mapping[str, Kind], found: Mapping[str, Kind]) -> Iterator[str]:
-    for name in sorted({*wanted, *found}):
+    for name in dict.fromkeys((*wanted, *found)):  # in the order of the layers
         if name not in found:
             yield f"{name} is missing"
         elif name not in wanted:

@@ -21,15 +21,15 @@ def print_findings(report: AuditReport, console: Console) -> None:
     checked = ", ".join(report.seconds)
     took = sum(report.seconds.values())
     verdict = ", ".join(counts) if counts else "nothing found"
-    console.print(f"{verdict} (checked {checked} in {took:.1f} s; docs/audit.md explains the codes)", markup=False)
+    console.print(f"{verdict} (checked {checked} in {took:.1f} s; docs/audit.md explains the codes)")
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
-    console.print(f"{finding.code} {finding.severity}: {finding.title}", style=STYLES[finding.severity], markup=False)
+    console.print(f"{finding.code} {finding.severity}: {finding.title}", style=STYLES[finding.severity])
     lines = [("evidence", finding.evidence), ("where", finding.where)]
     lines += [("cause", cause) for cause in finding.causes] + [("remedy", remedy) for remedy in finding.remedies]
     for name, text in lines:
-        console.print(f"  {name:9}{text}", markup=False, soft_wrap=True)
+        console.print(f"  {name:9}{text}", soft_wrap=True)
     console.print()
 
 
@@ -46,25 +46,22 @@ def print_autopsy(phase: str, found: Autopsy, point: OperatingPoint | None, cons
         table.add_row(one.name, f"{one.weight:g}", *numbers, style="bold" if one is found.total else None)
     console.print(table)
     for one in (*found.terms, found.total):
-        console.print(f" {one.name:16}{_bar(one)}", markup=False)
+        console.print(f" {one.name:16}{_bar(one)}")
     console.print(
         " F floor, P perfect prediction, C best constant; from 0 to the largest of them and of the prior's constant\n",
-        markup=False,
     )
     best = found.optimum
     console.print(
         f"The sum's own optimum: Dice {best.dice:.3f}, surface {best.predicted_share:.1%} "
         f"(labels {best.true_share:.1%}), leaderboard {best.leaderboard:.3f}",
-        markup=False,
     )
     if point is None:
-        console.print("No term has an operating point: all of them look at neighbourhoods.", markup=False)
+        console.print("No term has an operating point: all of them look at neighbourhoods.")
         return
     left_out = f"; without {', '.join(point.left_out)}" if point.left_out else ""
     console.print(
         f"A voxel is called surface from a true probability of {point.crossing():.2f} on; the best answer holds "
         f"{point.asked_share():.1%} surface, the labels {point.population.surface_share:.1%}{left_out}",
-        markup=False,
     )
     curve = plain_table("Best answer p* by true probability q", ("q", *(f"{q:g}" for q in CURVE_POINTS)))
     answers = [point.answer[round(q * (len(point.answer) - 1))] for q in CURVE_POINTS]

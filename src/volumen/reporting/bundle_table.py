@@ -36,7 +36,7 @@ def print_bundle(bundle: Bundle, path: Path, console: Console) -> None:
         "identity": bundle.identity,
     }
     for name, text in lines.items():
-        console.print(f"{name}: {text}", markup=False, soft_wrap=True)
+        console.print(f"{name}: {text}", soft_wrap=True)
 
 
 def print_weighed(weighed: Weighed, console: Console) -> None:
@@ -52,4 +52,4 @@ def print_weighed(weighed: Weighed, console: Console) -> None:
     if weighed.fitted is not None:
         table.add_row("fitted, on volumes left out", "", f"{weighed.fitted:.4f}", "")
     console.print(table)
-    console.print(f"weights: {weighed.verdict}", markup=False, soft_wrap=True)
+    console.print(f"weights: {weighed.verdict}", soft_wrap=True)

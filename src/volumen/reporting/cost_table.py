@@ -23,7 +23,7 @@ def print_cost(cost: Cost, console: Console) -> None:
         largest_text(cost),
     ]
     for line in lines:
-        console.print(f" {line}", markup=False, soft_wrap=True)
+        console.print(f" {line}", soft_wrap=True)
     if cost.after is not None:
         _print_change(cost, cost.after, console)
 
@@ -50,7 +50,7 @@ def _print_step(cost: Cost, console: Console) -> None:
     console.print(table)
     if profile.scale != 1:
         size = " x ".join(map(str, profile.measured))
-        console.print(f" measured on {size} voxels and multiplied by {profile.scale:.1f}", markup=False)
+        console.print(f" measured on {size} voxels and multiplied by {profile.scale:.1f}")
 
 
 def _print_change(cost: Cost, after: Plan, console: Console) -> None:
@@ -63,7 +63,7 @@ def _print_change(cost: Cost, after: Plan, console: Console) -> None:
             name, str(plan.batch), str(plan.steps_per_epoch), *times, _memory(plan), share, f"{plan.learning_rate:.3g}"
         )
     console.print(table)
-    console.print(f" learning rate scaled by the rule: {cost.rate_rule}; a starting point, to be tried", markup=False)
+    console.print(f" learning rate scaled by the rule: {cost.rate_rule}; a starting point, to be tried")
 
 
 def _memory(plan: Plan) -> str:

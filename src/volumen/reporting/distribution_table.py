@@ -20,10 +20,10 @@ def print_distribution(evaluation: Evaluation, console: Console) -> None:
     if evaluation.step_effects:
         console.print(_steps(evaluation))
     for line in distribution_lines(evaluation):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     for verdict in evaluation.verdicts:
         style = None if verdict.reached is None else "green" if verdict.reached else "yellow"
-        console.print(f"verdict: {verdict.sentence}", style=style, markup=False, soft_wrap=True)
+        console.print(f"verdict: {verdict.sentence}", style=style, soft_wrap=True)
 
 
 def distribution_lines(evaluation: Evaluation) -> list[str]:

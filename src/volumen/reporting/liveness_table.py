@@ -14,7 +14,7 @@ LONGEST = 20  # characters of a value that are shown
 def print_liveness(examination: Examination, console: Console) -> None:
     """Print a row for each setting, and how many values stand at their defaults."""
     for stage, message in examination.failures.items():
-        console.print(f"the rehearsal of the run fails ({stage}): {message}", style="bold red", markup=False)
+        console.print(f"the rehearsal of the run fails ({stage}): {message}", style="bold red")
     if examination.failures:
         return
     table = plain_table("Settings of the configuration", ("key", "value", "read", "what", "set in"))
@@ -31,13 +31,12 @@ def print_liveness(examination: Examination, console: Console) -> None:
         )
     console.print(table)
     for reason, keys in _excluded(examination).items():
-        console.print(f"not varied, {reason}: {', '.join(keys)}", style="dim", markup=False, soft_wrap=True)
+        console.print(f"not varied, {reason}: {', '.join(keys)}", style="dim", soft_wrap=True)
     counts = {verdict: sum(trial.verdict == verdict for trial in examination.trials) for verdict in Verdict}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     console.print(
         f"{told}; {examination.defaults} values stand at their defaults; "
         f"{counted(len(examination.parts), 'part')} compared",
-        markup=False,
         soft_wrap=True,
     )
 

@@ -26,10 +26,8 @@ def print_noise(noise: ProtocolNoise, console: Console) -> None:
         "two epochs: the least difference of two validations of one run that is more than noise",
         "two runs: the least difference of two runs on the same volumes that holds for other volumes too",
     ):
-        console.print(f" {line}", markup=False)
-    console.print(
-        " measured on a stand-in's prediction (the image's sheetness); two standard deviations\n", markup=False
-    )
+        console.print(f" {line}")
+    console.print(" measured on a stand-in's prediction (the image's sheetness); two standard deviations\n")
 
 
 def _number(value: float) -> str:

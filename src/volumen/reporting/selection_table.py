@@ -26,7 +26,7 @@ def print_choice(choice: Choice, console: Console) -> None:
         )
     console.print(table)
     for line in _lines(choice):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _lines(choice: Choice) -> list[str]:

@@ -130,6 +130,6 @@ def _texts(columns: Sequence[Column], values: Mapping[str, float]) -> list[str]:
 
 def _print_foot(warnings: Sequence[str], notes: Sequence[str], console: Console) -> None:
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     for note in notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)

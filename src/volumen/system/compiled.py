@@ -3,7 +3,6 @@
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -11,8 +10,9 @@ from typing import Any, TypeVar, overload
 from numba import config, njit
 from numba.core.caching import FunctionCache
 
+from volumen.system.output import note_once
+
 Function = TypeVar("Function", bound=Callable[..., Any])
-_said = False
 
 
 class _Kept(FunctionCache):
@@ -58,23 +58,20 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 def _keep_meanwhile() -> bool:
     """Let this process and its workers share what they compile, in a folder that goes when it ends."""
-    if config.CACHE_DIR:
+    if getattr(config, "CACHE_DIR", ""):
         return False
     try:
         place = tempfile.mkdtemp(prefix="volumen-")
     except OSError:
         return False
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = place
+    config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"] = place  # type: ignore[attr-defined]
     return True
 
 
 def _say_once() -> None:
-    global _said
-    if not _said:
-        print(
-            "note: compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
-            "compiles them anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR",
-            file=sys.stderr,
-        )
-    _said = True
+    note_once(
+        "compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
+        "compiles them "
+        "anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR"
+    )

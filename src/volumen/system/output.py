@@ -5,6 +5,8 @@ import errno
 import io
 import os
 import sys
+from functools import cache
+from multiprocessing import parent_process
 
 from volumen.system.names import printable
 
@@ -72,6 +74,13 @@ def say(text: str, *, aside: bool = False, end: str = "\n") -> None:
         end: Behind it.
     """
     print(printable(text), file=sys.stderr if aside else sys.stdout, end=end)
+
+
+@cache
+def note_once(text: str) -> None:
+    """Say something to who runs this, once, and not again from the processes that work for it."""
+    if parent_process() is None:
+        say(f"note: {text}", aside=True)
 
 
 def counted(count: int, noun: str, several: str = "") -> str:

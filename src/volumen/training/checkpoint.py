@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from volumen.config import diff_configs, override_config
@@ -11,6 +12,7 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.models import build_model
 from volumen.models.shapes import difference, tensors_of, without_pretraining
+from volumen.system.output import note_once
 from volumen.training.run_folder import open_run
 from volumen.training.saved import TrainedOn, checked_state
 from volumen.training.store import BEST, BEST_LOSS
@@ -99,7 +101,17 @@ def load_trained(run: Path, which: str = "best", overrides: Sequence[str] = ()) 
             raise UserError(f"{run} keeps no {chosen} weights: use --which best, last or plain")
         load_weights(model, {**state["model"], **average["weights"], **average["buffers"]}, name)
     model.eval()
+    config = on_this_machine(config)
     return Trained(model, override_prediction(config, overrides, f"of {run}") if overrides else config, data)
+
+
+def on_this_machine(config: Config) -> Config:
+    """A trained configuration without what this machine lacks: weights of a card predict on a processor as well."""
+    if (config.device != "cuda" and config.precision != "fp16") or torch.cuda.is_available():
+        return config
+    note_once("trained on a card, and this machine has none: it is computed on the processor")
+    precision = "auto" if config.precision == "fp16" else config.precision
+    return config.model_copy(update={"device": "auto", "precision": precision})
 
 
 def override_prediction(config: Config, overrides: Sequence[str], source: str) -> Config:
