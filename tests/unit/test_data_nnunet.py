@@ -1,6 +1,7 @@
 """nnU-Net's folders: what is exported comes back, and what is not clear is refused."""
 
 import json
+from pathlib import Path
 import shutil
 
 import numpy as np
@@ -224,6 +225,13 @@ def test_nothing_is_written_through_a_link(tmp_path) -> None:
     assert not list(victim.iterdir())
 
 
+def _make_beside_another(folder: Path) -> None:
+    with folder_in_the_making(folder) as making:
+        (making / "mine").touch()
+        folder.mkdir()
+        (folder / "theirs").touch()
+
+
 def test_one_process_at_a_time_and_only_where_it_can_be_written(tmp_path) -> None:
     prepared = prepared_dataset(tmp_path, {"a": "one", "b": "two"})
     there = tmp_path / "Dataset501_Sheets"
@@ -233,10 +241,8 @@ def test_one_process_at_a_time_and_only_where_it_can_be_written(tmp_path) -> Non
     with pytest.raises(UserError, match="cannot be written to"):
         export_nnunet(prepared, tmp_path / "file" / "Dataset501_Sheets")
     export_nnunet(prepared, there)
-    with pytest.raises(UserError, match="filled it meanwhile"), folder_in_the_making(tmp_path / "both") as making:
-        (making / "mine").touch()
-        (tmp_path / "both").mkdir()
-        (tmp_path / "both" / "theirs").touch()
+    with pytest.raises(UserError, match="filled it meanwhile"):
+        _make_beside_another(tmp_path / "both")
     assert [path.name for path in (tmp_path / "both").iterdir()] == ["theirs"]
     assert import_nnunet(there, tmp_path / "back") == 2
     assert not list((tmp_path / "back").glob(".*"))
