@@ -1,8 +1,8 @@
 """nnU-Net's folders: what is exported comes back, and what is not clear is refused."""
 
 import json
-from pathlib import Path
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
