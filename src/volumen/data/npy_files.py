@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from volumen.data.volumes import VolumeError
 from volumen.system.memory import amount, does_not_fit
-from volumen.system.names import one_line, shown
+from volumen.system.names import one_line, shown, some
 
 KINDS = "biuf"
 """What a mask, a label or a probability can be: truth values, whole numbers, numbers."""
@@ -73,9 +73,7 @@ def chosen_name(path: Path, names: Sequence[str], name: str | None) -> str:
         return names[0]
     if name is None or name not in names:
         what = f"no array {shown(name)}" if name is not None else "several arrays" if names else "no array"
-        listed = ", ".join(one_line(one, 60) for one in names[:_LISTED])
-        more = f", ... ({len(names)} of them)" if len(names) > _LISTED else ""
-        raise VolumeError(f"{path} holds {what}: name one of {listed or 'none'}{more}")
+        raise VolumeError(f"{path} holds {what}: name one of {some(names, _LISTED)}")
     return name
 
 

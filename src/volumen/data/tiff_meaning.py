@@ -36,8 +36,8 @@ def declared_planes(file: tifffile.TiffFile) -> int | None:
         if files > 1 or images > 1:
             what = f"is one of {files} files of an OME-TIFF" if files > 1 else f"holds {images} images"
             raise DamageError(f"{what}, expected one volume: save it as one file, in ImageJ with File > Save As > Tiff")
-        sizes = [re.search(rf'\bSize{axis}="(\d+)"', text) for axis in "ZCT"]
-        return math.prod(int(size.group(1)) for size in sizes if size)
+        sizes = [re.findall(rf'\bSize{axis}="(\d+)"', text) for axis in "ZCT"]
+        return math.prod(max(map(int, found)) for found in sizes if found)
     return None
 
 
