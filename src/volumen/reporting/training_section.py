@@ -79,7 +79,7 @@ def events_section(events: Sequence[Record], records: Sequence[Record]) -> Marku
         )
         for event in shown
     )
-    note = html('<p class="note">{} events in the middle are left out.</p>', left_out) if left_out else NOTHING
+    note = html('<p class="note">Left out in the middle: {}.</p>', counted(left_out, "event")) if left_out else NOTHING
     return html(
         "{}<div class=\"scroll\"><table><thead><tr><th>time (UTC)</th><th class='n'>epoch</th><th class='n'>step</th>"
         "<th>event</th><th>details</th></tr></thead><tbody>{}</tbody></table></div>",
