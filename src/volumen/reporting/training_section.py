@@ -12,6 +12,7 @@ from volumen.reporting.curves import Mark, Point, Series, line_chart, short
 from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.records import RunRecords
 from volumen.reporting.words import words
+from volumen.system.output import counted
 
 REPLANNED = "planned_steps"
 ROUTINE = {
