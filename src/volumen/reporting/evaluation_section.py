@@ -17,7 +17,7 @@ from volumen.reporting.tables import (
     Column,
     statistic,
 )
-from volumen.reporting.words import words
+from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, words
 from volumen.system.output import counted
 
 MOST_PICTURES = 9
