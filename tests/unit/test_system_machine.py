@@ -1,6 +1,5 @@
 """What a machine lacks is known before the work, done without, or refused in a line."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -32,16 +31,23 @@ def no_place_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("length", [40, 60, 61, 91, 117, 200])
-def test_sockets_fit_behind_any_temporary_folder(no_place_yet, length, tmp_path, monkeypatch) -> None:
-    place = Path(tempfile.mkdtemp(dir="/tmp", prefix="p"))
-    place = place / ("t" * (length - len(str(place)) - 1))
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    make_sockets_fit()
-    listener = multiprocessing.connection.Listener(family="AF_UNIX")  # as the fork server makes its own
-    listener.close()
-    used = process.current_process()._config.get("tempdir", "")
-    assert (str(place) in used) == (length <= 60)
+def test_sockets_fit_behind_any_temporary_folder_and_leave_nothing(length: int) -> None:
+    code = """
+from multiprocessing import connection, process
+from volumen.system.processes import make_sockets_fit
+make_sockets_fit()
+connection.Listener(family="AF_UNIX").close()  # as the fork server makes its own
+print(process.current_process()._config["tempdir"])
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        place = Path(short) / ("t" * (length - len(short) - 1))
+        place.mkdir()
+        environment = {**os.environ, "TMPDIR": str(place)}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        used = Path(done.stdout.strip())
+        assert (used.parent == place) == (length <= 60)
+        assert not used.exists()
+        assert not list(place.iterdir())
 
 
 def test_no_temporary_folder_is_an_error_that_says_what_to_do(no_place_yet, monkeypatch) -> None:

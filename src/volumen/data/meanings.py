@@ -13,7 +13,7 @@ from volumen.config.describe import short_text
 from volumen.config.documents import read_tree
 from volumen.config.problems import Problem
 from volumen.data.emptiness import Declared
-from volumen.data.labels import CODES, NAMES, OTHERS, WHOLE, LabelMeanings, range_of
+from volumen.data.labels import BACKGROUND, CODES, NAMES, OTHERS, SURFACE, WHOLE, LabelMeanings, range_of
 from volumen.errors import UserError
 from volumen.system.output import counted
 
@@ -143,6 +143,12 @@ def propose(values: Mapping[int, int]) -> tuple[LabelMeanings | None, str]:
     if set(values) == {0, 1, 2}:
         reason = "the values are exactly 0, 1 and 2, as in the Surface Detection competition, where 2 is unlabelled"
         return LabelMeanings({value: value for value in sorted(NAMES)}), reason
+    if len(values) == 2 and min(values) == 0 < values[max(values)] < values[0]:
+        reason = (
+            f"there are two values, and the rarer, {max(values)}, will be the surface; where 0 also stands for what "
+            "nobody looked at, that part has to get a value of its own, declared ignore"
+        )
+        return LabelMeanings({0: BACKGROUND, max(values): SURFACE}), reason
     listed = ", ".join(map(str, sorted(values)[:_MOST])) + (
         f", ... ({counted(len(values), 'value')})" if len(values) > _MOST else ""
     )

@@ -7,6 +7,7 @@ from volumen.doctor.autopsy import Autopsy, Range
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.operating_point import OperatingPoint
 from volumen.reporting.console import plain_table
+from volumen.system.output import counted
 
 STYLES = {Severity.stop: "bold red", Severity.warn: "yellow", Severity.note: "dim"}
 BAR = 28  # characters
@@ -37,7 +38,7 @@ def print_autopsy(phase: str, found: Autopsy, point: OperatingPoint | None, cons
     """Print the ranges of terms and sum with a bar each, the sum's optimum, and its operating point."""
     headings = ("term", "weight", "floor", "perfect", "constant", "at p", "background", "surface", "prior", "shuffled")
     table = plain_table(
-        f"Objective of phase {phase!r} on {found.patches} label patches of {list(found.patch)}", headings
+        f"Objective of phase {phase!r} on {counted(found.patches, 'label patch')} of {list(found.patch)}", headings
     )
     for one in (*found.terms, found.total):
         values = (one.floor, one.perfect, one.baseline, one.baseline_probability)

@@ -14,6 +14,7 @@ from volumen.reporting.curves import Series, dot, line_chart, pixel
 from volumen.reporting.images import LEGEND, choose_slices, encode_png, slice_panel
 from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import page, picture_source
+from volumen.system.output import counted
 
 WIDTH, ROW, LEFT, RIGHT = 640, 34, 150, 66  # pixels of the bars
 COLUMNS = ("weight", "floor", "perfect", "constant", "at p", "background", "surface", "prior", "shuffled", "conflict")
@@ -49,10 +50,10 @@ def _phase(
     phase: str, found: Autopsy, point: OperatingPoint | None, images: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> Markup:
     return html(
-        "<section><h2>Objective of phase {}</h2><p class='note'>{} label patches of {} voxels</p>{}{}"
+        "<section><h2>Objective of phase {}</h2><p class='note'>{} of {} voxels</p>{}{}"
         "<div class='charts apart'>{}</div>{}</section>",
         phase,
-        found.patches,
+        counted(found.patches, "label patch"),
         " x ".join(map(str, found.patch)),
         _bars(found),
         _table(found),

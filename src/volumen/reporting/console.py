@@ -38,3 +38,8 @@ def plain_table(title: str, headings: Sequence[str]) -> Table:
         left = number == 0 or heading in TEXT_COLUMNS
         table.add_column(heading, justify="left" if left else "right", overflow="fold")
     return table
+
+
+def print_legend(text: str, console: Console) -> None:
+    """What a table's headings mean, below it."""
+    console.print(f"{text}\n", style="dim")

@@ -9,15 +9,13 @@ from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import picture_source
 from volumen.reporting.tables import (
     LEADERBOARD,
-    LEADERBOARD_LEGEND,
     OVERLAP,
-    OVERLAP_LEGEND,
     STATISTICS,
     SUMMARY,
     Column,
     statistic,
 )
-from volumen.reporting.words import number, words
+from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, number, words
 from volumen.system.output import counted
 
 MOST_PICTURES = 9

@@ -188,7 +188,7 @@ def _objective(config: Config) -> str:
 def _model(config: Config) -> str:
     model = config.model
     if isinstance(model, UNetModel):
-        return f"U-Net, {model.filters} filters, depth {model.depth}"
+        return f"U-Net, {counted(model.filters, 'filter')}, depth {model.depth}"
     if isinstance(model, MonaiModel):
         return f"MONAI {model.name}"
     return f"residual-encoder U-Net, size {model.size}"

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from volumen.experiments.score_files import FileScores
-from volumen.reporting.console import plain_table
-from volumen.reporting.tables import LEADERBOARD_LEGEND, print_legend
+from volumen.reporting.console import plain_table, print_legend
+from volumen.reporting.words import LEADERBOARD_LEGEND
 from volumen.system.output import counted
 
 HEADINGS = {

@@ -11,10 +11,9 @@ from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings, emptiness_notes
 from volumen.inference.prediction_record import FilePrediction
 from volumen.metrics import Summary
-from volumen.metrics.leaderboard import WEIGHTS
-from volumen.reporting.console import plain_table
+from volumen.reporting.console import plain_table, print_legend
 from volumen.reporting.distribution_table import print_distribution
-from volumen.reporting.words import number
+from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, number
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,6 @@ OVERLAP = (
     Column("overestimation_points", "surface - true", 2),
 )
 SUMMARY = (*LEADERBOARD[:4], *OVERLAP)
-LEADERBOARD_LEGEND = (
-    "score: {:.2f} topo + {:.2f} surface Dice + {:.2f} VOI, 1 is best; topo: matched components, tunnels, cavities; "
-    "surface Dice: surface within two voxels of the other one; VOI falls with split and merge, the bits of information "
-    "lost where sheets fall to pieces and where they are joined"
-).format(*WEIGHTS)
-OVERLAP_LEGEND = "surface - true: predicted less true share of surface, in percentage points"
 STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 
 
@@ -90,11 +83,6 @@ def print_predictions(predictions: Sequence[FilePrediction], console: Console) -
     notes = [f"Smaller than the tile and padded with the nearest voxels: {', '.join(padded)}."] if padded else []
     notes += [*emptiness_notes(looks), *not_cubes({one.name: one.spacing for one in predictions})]
     _print_foot(degenerate_warnings(looks), notes, console)
-
-
-def print_legend(text: str, console: Console) -> None:
-    """What a table's headings mean, below it."""
-    console.print(f"{text}\n", style="dim")
 
 
 def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> Table:

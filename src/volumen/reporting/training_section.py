@@ -14,6 +14,7 @@ from volumen.reporting.evaluation_section import html_table
 from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.records import RunRecords
 from volumen.reporting.words import words
+from volumen.system.output import counted
 from volumen.training.schedule import fitted_warmup
 
 REPLANNED = "planned_steps"
@@ -127,7 +128,7 @@ def events_section(events: Sequence[Record], records: Sequence[Record]) -> Marku
         )
         for event in shown
     )
-    note = html('<p class="note">{} events in the middle are left out.</p>', left_out) if left_out else NOTHING
+    note = html('<p class="note">Left out in the middle: {}.</p>', counted(left_out, "event")) if left_out else NOTHING
     return html(
         "{}<div class=\"scroll\"><table><thead><tr><th>time (UTC)</th><th class='n'>epoch</th><th class='n'>step</th>"
         "<th>event</th><th>details</th></tr></thead><tbody>{}</tbody></table></div>",

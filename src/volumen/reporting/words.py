@@ -2,6 +2,8 @@
 
 import math
 
+from volumen.metrics.leaderboard import WEIGHTS
+
 SAID = {
     "dice": "Dice",
     "cldice": "clDice",
@@ -14,6 +16,12 @@ SAID = {
 
 PROGRESS = "r: 1 is what the best constant answer reaches, 0 the best that the objective allows"
 """How losses are read."""
+LEADERBOARD_LEGEND = (
+    "score: {:.2f} topo + {:.2f} surface Dice + {:.2f} VOI, 1 is best; topo: matched components, tunnels, cavities; "
+    "surface Dice: surface within two voxels of the other one; VOI falls with split and merge, the bits of information "
+    "lost where sheets fall to pieces and where they are joined"
+).format(*WEIGHTS)
+OVERLAP_LEGEND = "surface - true: predicted less true share of surface, in percentage points"
 
 
 def words(name: str) -> str:

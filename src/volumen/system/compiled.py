@@ -72,6 +72,5 @@ def _keep_meanwhile() -> bool:
 def _say_once() -> None:
     note_once(
         "compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
-        "compiles them "
-        "anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR"
+        "compiles them anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR"
     )
