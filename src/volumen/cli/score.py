@@ -65,10 +65,9 @@ def score(
     Cases that cannot be scored are named and the others are scored all the same. Exit code 0 if every case was scored,
     2 if a file is missing or at fault, 1 if scoring itself failed.
     """
-    from volumen.data.listing import SUFFIXES
+    from volumen.data.arrays import spacing_in
     from volumen.data.spacing import not_cubes
     from volumen.data.tables import read_scrolls, unjoined
-    from volumen.data.volumes import spacing_in
     from volumen.errors import UserError
     from volumen.experiments.score_files import find_pairs, score_files
     from volumen.experiments.scored_values import values_of
@@ -89,9 +88,7 @@ def score(
         if without := [pair.id for pair in pairs if pair.id not in scrolls]:
             typer.echo(f"note: no row in {train_csv} for {some(without)}: their scroll is unknown", err=True)
     if spacing is None:
-        sizes = {
-            pair.id: spacing_in(pair.truth) for pair in pairs if pair.truth and pair.truth.suffix.lower() in SUFFIXES
-        }
+        sizes = {pair.id: spacing_in(pair.truth) for pair in pairs if pair.truth}
         for note in not_cubes(sizes):
             typer.echo(f"note: {note}; --spacing measures the surface Dice in their unit", err=True)
     workers = workers or processors()
