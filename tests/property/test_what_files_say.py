@@ -13,7 +13,7 @@ import zarr
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from volumen.data.arrays import read_array
+from volumen.data.arrays import read_array, spacing_in
 from volumen.data.spacing import Spacing, spacing_of
 from volumen.data.volumes import VolumeError, decode_volume, encode_volume, load_volume
 from volumen.errors import UserError
@@ -226,6 +226,19 @@ def test_the_axes_of_a_zarr_store_are_read(tmp_path: Path, way: str, axes: str) 
         left = [axis for axis in axes if axis in "zyx"]
         expected = array.reshape([sides[axis] for axis in left]).transpose([left.index(axis) for axis in "zyx"])
         np.testing.assert_array_equal(read_array(path), expected)
+
+
+def test_the_scale_of_a_zarr_image_is_its_voxel_size(tmp_path: Path) -> None:
+    group = zarr.open_group(str(tmp_path / "v.zarr"), mode="w")
+    group.create_array("0", data=grey((1, 4, 5, 6)))
+    axes = [{"name": name, "unit": "micrometer"} for name in "cxyz"]
+    scaled = [{"type": "scale", "scale": [1, 7.6, 7.9, 10]}]
+    twice = [{"type": "scale", "scale": [1, 1, 1, 2]}]
+    image = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scaled}]}
+    group.attrs["ome"] = {"multiscales": [{**image, "coordinateTransformations": twice}]}
+    assert spacing_in(tmp_path / "v.zarr") == Spacing(20, 7.9, 7.6)
+    group.attrs["ome"] = {"multiscales": [{"axes": axes, "datasets": [{"path": "0"}]}]}
+    assert spacing_in(tmp_path / "v.zarr") is None
 
 
 def test_one_of_several_images_of_a_zarr_store_has_to_be_named(tmp_path: Path) -> None:

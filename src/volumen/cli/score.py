@@ -66,10 +66,9 @@ def score(
     Cases that cannot be scored are named and the others are scored all the same. Exit code 0 if every case was scored,
     2 if a file is missing or at fault, 1 if scoring itself failed.
     """
-    from volumen.data.listing import SUFFIXES
+    from volumen.data.arrays import spacing_in
     from volumen.data.spacing import not_cubes
     from volumen.data.tables import read_scrolls, unjoined
-    from volumen.data.volumes import spacing_in
     from volumen.errors import UserError
     from volumen.experiments.score_files import find_pairs, score_files
     from volumen.experiments.scored_values import values_of
@@ -90,9 +89,7 @@ def score(
         if without := [pair.id for pair in pairs if pair.id not in scrolls]:
             say(f"note: no row in {train_csv} for {some(without)}: their scroll is unknown", aside=True)
     if spacing is None:
-        sizes = {
-            pair.id: spacing_in(pair.truth) for pair in pairs if pair.truth and pair.truth.suffix.lower() in SUFFIXES
-        }
+        sizes = {pair.id: spacing_in(pair.truth) for pair in pairs if pair.truth}
         for note in not_cubes(sizes):
             say(f"note: {note}; --spacing measures the surface Dice in their unit", aside=True)
     workers = workers or processors()

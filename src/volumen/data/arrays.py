@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from volumen.data.listing import SUFFIXES, list_volumes
 from volumen.data.npy_files import KINDS, read_npy, read_npz
-from volumen.data.volumes import VolumeError, load_volume
-from volumen.data.zarr_stores import read_zarr
+from volumen.data.spacing import Spacing
+from volumen.data.volumes import VolumeError, load_volume, spacing_in_tiff
+from volumen.data.zarr_stores import read_zarr, spacing_in_zarr
 from volumen.errors import UserError
 from volumen.system.names import one_line
 
@@ -29,6 +30,13 @@ def find_arrays(folder: Path) -> dict[str, Path]:
     if not found:
         raise UserError(f"{folder} holds no volume: expected files ID{', ID'.join(ARRAY_SUFFIXES)}")
     return found
+
+
+def spacing_in(path: Path) -> Spacing | None:
+    """The voxel size that a TIFF or an OME-Zarr image says, without its voxels; None where it says none."""
+    if path.suffix.lower() in SUFFIXES:
+        return spacing_in_tiff(path) if path.is_file() else None
+    return spacing_in_zarr(path) if path.suffix.lower() == ".zarr" else None
 
 
 def read_array(path: Path, name: str | None = None, *, missing_is_empty: bool = False) -> NDArray[Any]:

@@ -81,7 +81,7 @@ def load_volume(path: Path | str, kinds: str = "ui") -> Volume:
     return Volume(array, hashlib.sha256(content).hexdigest(), beside(Path(path)) or spacing)
 
 
-def spacing_in(path: Path) -> Spacing | None:
+def spacing_in_tiff(path: Path) -> Spacing | None:
     """The voxel size that a TIFF says, from its first page alone; None where it says none, or cannot be read."""
     try:
         with _quiet_tifffile(), tifffile.TiffFile(path) as file:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from volumen.data.axes import SPACE, UNNAMED, AxesError, letters_of, to_zyx
 from volumen.data.npy_files import checked_kind, chosen_name
+from volumen.data.spacing import Spacing, spacing_of
 from volumen.data.volumes import VolumeError
 from volumen.system.memory import amount, does_not_fit
 from volumen.system.names import problem_of, shown, some
@@ -76,6 +77,25 @@ def read_zarr(path: Path, name: str | None, missing_is_empty: bool = False) -> N
         return to_zyx(array, letters_of([str(one) for one in names]))
     except AxesError as error:
         raise VolumeError(f"{label} {error}: {_how_to_choose(path, name, error.index)}") from error
+
+
+def spacing_in_zarr(path: Path) -> Spacing | None:
+    """The voxel size that the scale of an OME-Zarr image's full resolution says; None where there is none."""
+    import zarr
+
+    try:
+        attributes = zarr.open_group(str(path), mode="r").attrs.asdict()
+        image: Any = attributes.get("ome", attributes)
+        image = image["multiscales"][0]
+        steps = [*image["datasets"][0]["coordinateTransformations"], *image.get("coordinateTransformations", ())]
+        scales = [step["scale"] for step in steps if step["type"] == "scale"]
+        sides = [math.prod(float(scale[number]) for scale in scales) for number in range(len(image["axes"]))]
+        units = [str(axis.get("unit", "")) for axis in image["axes"]]
+        letters = letters_of([str(axis["name"]) for axis in image["axes"]])
+    except Exception:  # no image, or a damaged one: whoever reads the voxels says what is wrong
+        return None
+    said = dict(zip(letters, zip(sides, units, strict=True), strict=True)) if scales else {}
+    return spacing_of([said.get(letter, (None, "")) for letter in SPACE])
 
 
 def _how_to_choose(path: Path, name: str | None, index: str) -> str:
