@@ -9,9 +9,7 @@ from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import picture_source
 from volumen.reporting.tables import (
     LEADERBOARD,
-    LEADERBOARD_LEGEND,
     OVERLAP,
-    OVERLAP_LEGEND,
     STATISTICS,
     SUMMARY,
     Column,
