@@ -179,7 +179,7 @@ def _scores(validations: dict[str, list[Record]], marks: list[Mark]) -> list[Cha
         present = {name for record in records for name in record["metrics"]}
         for title, names in (("Scores", SCORES), ("Overlap", COUNTS)):
             lines = [
-                Series(words(name), _points(records, lambda record, name=name: record["metrics"][name]), number)  # type: ignore[misc]
+                Series(words(name), _points(records, lambda record, name=name: _there(record["metrics"][name])), number)  # type: ignore[misc]
                 for number, name in enumerate((name for name in names if name in present), 1)
             ]
             charts.append(Chart(f"{title}, {label}", lines, marks=marks, note="mean over the held-out volumes"))
@@ -288,5 +288,12 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _percent(share: float | None) -> float:
+    return 100 * _there(share)
+
+
+def _there(value: float | None) -> float:
+    """A ratio that has a value; where it has none there is no point."""
+    if value is None:
+        raise KeyError
+    return value

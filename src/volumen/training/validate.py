@@ -5,7 +5,6 @@ metrics on the whole mask. Nothing is drawn at random, so two validations differ
 of whole volumes are a function of the seed, and of the epoch only where the configuration asks for fresh ones.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,10 +53,10 @@ class Validation:
             "total": self.total,
             "terms": self.raw,
             "weighted": self.weighted,
-            "metrics": _known(self.metrics),
+            "metrics": self.metrics,
             "predicted_share": self.metrics["predicted_share"],
             "true_share": self.metrics["true_share"],
-            "cases": {name: _known(values) for name, values in self.cases.items()},
+            "cases": self.cases,
             "seconds": self.seconds,
         }
 
@@ -163,11 +162,6 @@ def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     cuts = [np.linspace(0, side, -(-side // BLOCK) + 1).astype(int) for side in shape]
     spans = [[slice(int(a), int(b)) for a, b in pairwise(cut)] for cut in cuts]
     return [(z, y, x) for z in spans[0] for y in spans[1] for x in spans[2]]
-
-
-def _known(values: dict[str, float]) -> dict[str, float]:
-    """Without those that have no value."""
-    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
