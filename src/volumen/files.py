@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 
 try:
     import fcntl
@@ -90,13 +90,13 @@ def is_regular_file(path: Path | str) -> bool:
     """Whether a file is there that can be read to its end.
 
     Raises:
-        UserError: Something else has its name: a folder, a pipe, which would be waited for, a device.
+        DamagedError: Something else has its name: a folder, a pipe, which would be waited for, a device.
     """
     place = Path(path)
     if place.is_file():
         return True
     if place.exists():
-        raise UserError(f"{path} cannot be read (it is a folder, a pipe or a device, expected a file): remove it")
+        raise DamagedError(f"{path} cannot be read (it is a folder, a pipe or a device, expected a file): remove it")
     return False
 
 
@@ -104,7 +104,7 @@ def sha256_of(path: Path | str) -> str:
     """SHA-256 of a file's bytes, hexadecimal, read in pieces.
 
     Raises:
-        UserError: It is no regular file.
+        DamagedError: It is no regular file.
         OSError: It is not there, or cannot be read.
     """
     is_regular_file(path)
@@ -127,7 +127,7 @@ def append_line(
 
     Raises:
         OSError: The line could not be written; the log is as it was.
-        UserError: The log is no regular file.
+        DamagedError: The log is no regular file.
     """
     is_regular_file(path)
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)

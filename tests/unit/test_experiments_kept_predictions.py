@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from small_datasets import prepared_dataset
 from volumen.config.postprocessing import Postprocessing, Threshold
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.experiments.held_out import HeldOut, identity_of
 from volumen.experiments.kept_predictions import RECORD, Kept, PredictionFolder, write_prediction
 from volumen.experiments.pipeline_scores import Scorer
-from volumen.system.records import DamagedError, sealed
+from volumen.system.records import sealed
 
 SHAPES = {"a": (3, 4, 5), "b": (3, 4, 5), "c": (2, 6, 5)}
 SETTINGS = {"weights_sha256": "0", "tile": (16, 16, 16)}

@@ -17,10 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.files import sha256_of
 from volumen.system.records import (
-    DamagedError,
     append_record,
     open_record,
     parse_json,

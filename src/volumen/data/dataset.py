@@ -22,9 +22,9 @@ from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, WHOLE, LabelMeani
 from volumen.data.normalise import IntensityStatistics
 from volumen.data.packed import Packed, PackedArray, Volume
 from volumen.data.spacing import Spacing
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.system.names import checked_name
-from volumen.system.records import DamagedError, open_record, parse_json, read_bounded, typed
+from volumen.system.records import open_record, parse_json, read_bounded, typed
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 3

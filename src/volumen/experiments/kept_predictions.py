@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.files import strict_json, write_atomically
 from volumen.system.locks import sweep
 from volumen.system.names import checked_name
-from volumen.system.records import DamagedError, read_bounded, read_record, write_record
+from volumen.system.records import read_bounded, read_record, write_record
 
 RECORD = "predictions.json"
 Shape = Sequence[int]

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volumen.config.postprocessing import Postprocessing
+from volumen.errors import DamagedError
 from volumen.experiments.search_space import starting_points, suggest
 from volumen.system.output import counted
-from volumen.system.records import DamagedError, append_record, mend_log, typed
+from volumen.system.records import append_record, mend_log, typed
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

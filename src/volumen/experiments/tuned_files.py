@@ -9,7 +9,7 @@ from typing import Any
 from volumen.config.dump import canonical, config_values, dump_yaml
 from volumen.config.postprocessing import Postprocessing
 from volumen.config.schema import Config
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.experiments.ablation import Ablation, ablation
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
@@ -19,7 +19,7 @@ from volumen.files import strict_json, write_atomically
 from volumen.system.locks import hold
 from volumen.system.output import counted
 from volumen.system.places import writable_folder
-from volumen.system.records import DamagedError, read_log, read_record, write_record
+from volumen.system.records import read_log, read_record, write_record
 from volumen.training.checkpoint import override_prediction
 
 RESULT, PIPELINE, ORIGIN = "tuning.json", "postprocessing.yaml", "origin.json"

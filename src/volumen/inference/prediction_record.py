@@ -9,12 +9,12 @@ from typing import Any
 from volumen.data.emptiness import Declared
 from volumen.data.normalise import Method
 from volumen.data.spacing import Spacing
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.files import strict_json
 from volumen.inference.degenerate import Appearance
 from volumen.inference.tiles import Triple
 from volumen.system.names import checked_name
-from volumen.system.records import DamagedError, read_record, write_record
+from volumen.system.records import read_record, write_record
 
 RECORD = "prediction.json"
 FIX = "choose another folder, or --overwrite to predict all of it again"

@@ -13,7 +13,7 @@ from volumen import __version__
 from volumen.config.postprocessing import Postprocessing
 from volumen.data.emptiness import Declared
 from volumen.data.normalise import Method
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.files import sha256_of
 from volumen.inference import pace
 from volumen.inference.archive import write_archive
@@ -27,7 +27,7 @@ from volumen.inference.predictor import Predictor
 from volumen.inference.unlabelled import Image, find_test_images, read_images
 from volumen.system.locks import hold
 from volumen.system.places import writable_file, writable_folder
-from volumen.system.records import DamagedError, write_record
+from volumen.system.records import write_record
 
 RECORD = "submission.json"
 EARLY = 2

@@ -11,6 +11,7 @@ from typing import Any
 
 from volumen.config.schema import Config
 from volumen.config.stamp import read_stamp
+from volumen.errors import DamagedError
 from volumen.experiments.evaluation_file import EVALUATION, load_evaluation, read_pictures
 from volumen.experiments.scoring import Evaluation
 from volumen.reporting.record_types import (
@@ -21,7 +22,7 @@ from volumen.reporting.record_types import (
     StatusRecord,
 )
 from volumen.system.locks import is_held
-from volumen.system.records import DamagedError, typed
+from volumen.system.records import typed
 from volumen.training.run_folder import FINDINGS, WORK, read_run_logs, read_status, run_config
 
 Record = dict[str, Any]

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from volumen.errors import UserError
+from volumen.errors import DamagedError
 from volumen.files import append_line, is_regular_file, strict_json, write_atomically
 from volumen.system.names import one_line, shown
 
@@ -30,10 +30,6 @@ DEEPEST = 64
 _DIGITS = 20  # of a whole number; 2^64 has 20
 _WITHOUT = "remove it, the rest of the folder can be read without it"
 _ENDING = len(f',"{CHECK}":"') + CHECK_DIGITS + len('"}')
-
-
-class DamagedError(UserError):
-    """A record is not what was written; the message names the file and the way out."""
 
 
 def read_bounded(path: Path, fix: str, most_bytes: int = MOST_BYTES) -> bytes:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from volumen.config.schema import Config
 from volumen.data.emptiness import Declared
-from volumen.system.records import DamagedError, typed
+from volumen.errors import DamagedError
+from volumen.system.records import typed
 
 FORMAT = 2
 _TRAIN_AGAIN = "train again, or use the volumen that made it"

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.files import write_atomically
 from volumen.system.names import checked_name
-from volumen.system.records import DamagedError, read_bounded, read_record, write_record
+from volumen.system.records import read_bounded, read_record, write_record
 
 KEEP_LATEST = 2
 MANIFEST = "manifest.json"
