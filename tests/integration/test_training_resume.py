@@ -291,10 +291,12 @@ def test_a_finished_run_goes_on_with_more_epochs_or_a_larger_budget(prepared, tm
     with pytest.raises(UserError, match=r"has done 3 epochs, training\.epochs is 2"):
         run_training(configuration(prepared, "training.epochs=2"), run, SilentDisplay(), resume=True)
     endless = configuration(prepared, "training.epochs=500")
-    outcome = run_training(endless, run, SilentDisplay(), resume=True, time_budget_seconds=weights(run)["seconds"] + 3)
+    outcome = run_training(
+        endless, run, SilentDisplay(), resume=True, time_budget_seconds=2 * weights(run)["seconds"] + 5
+    )
     assert outcome.state == "out_of_time"
     assert 3 < outcome.epochs < 500
     assert weights(run)["budget_seconds"] is not None
-    more = run_training(endless, run, SilentDisplay(), resume=True, time_budget_seconds=weights(run)["seconds"] + 2)
+    more = run_training(endless, run, SilentDisplay(), resume=True, time_budget_seconds=2 * weights(run)["seconds"] + 5)
     assert more.epochs > outcome.epochs
     assert run_config(run) == endless
