@@ -137,21 +137,18 @@ def phantom(
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Text left, numbers right; as wide as it needs to be, so that a pipe gets whole lines."""
+    """Text left, numbers right."""
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from volumen.reporting.console import PlainConsole
+    from volumen.reporting.console import console_for
 
     table = Table(box=SIMPLE, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = PlainConsole()
-    if not console.is_terminal:
-        console.width = max(console.measure(table).maximum, 1)
-    console.print(table)
+    console_for().print(table)
 
 
 def _print_summary(prepared: "PreparedDataset") -> None:

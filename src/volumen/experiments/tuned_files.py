@@ -6,16 +6,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volumen.config.dump import canonical, config_values, dump_yaml
 from volumen.config.postprocessing import Postprocessing
 from volumen.config.schema import Config
+from volumen.data.labels import IGNORE
 from volumen.errors import DamagedError, UserError
 from volumen.experiments.ablation import Ablation, ablation
+from volumen.experiments.distribution import judge_share
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
 from volumen.experiments.pipeline_scores import Warn
+from volumen.experiments.scoring import label_shares
 from volumen.experiments.tuning import OWN, SEARCHES, Tell, Tuned, check_search, check_volumes, origin_of, tune
 from volumen.files import strict_json, write_atomically
+from volumen.metrics.ratios import ratio
+from volumen.postprocess import apply_pipeline
 from volumen.system.locks import hold
 from volumen.system.output import counted
 from volumen.system.places import writable_folder
@@ -121,7 +128,23 @@ def tune_runs(
         header = f"# {what} on {counted(len(cases), 'held-out volume')}; the scores on unseen ones stand in {RESULT}.\n"
         write_atomically(out / PIPELINE, header + dump_yaml({"postprocessing": config_values(tuned.to_use)}))
         write_record(out / RESULT, report.record)
+        _judge_share(report, warn)
     return report
+
+
+def _judge_share(report: TuningReport, warn: Warn) -> None:
+    """Say where the score speaks for masks with a share of surface that no label has."""
+    shares = {}
+    for case in report.cases:
+        labelled = case.label != IGNORE
+        mask = apply_pipeline(case.probabilities, report.tuned.to_use, scan=case.scan)
+        shares[case.id] = ratio(int(mask[labelled].sum()), int(labelled.sum()))
+    mean, *_ = judge_share(shares, label_shares(report.cases[0].dataset))
+    if mean.value is not None and not mean.reached:
+        warn(
+            f"the masks of what is used are {100 * mean.value:.0f} % surface, expected {mean.target}: whatever the "
+            "score says, these networks have not learned what a surface is; train on before anything is submitted"
+        )
 
 
 def _own_of(

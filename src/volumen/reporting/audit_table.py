@@ -22,7 +22,7 @@ def print_findings(report: AuditReport, console: Console) -> None:
     checked = ", ".join(report.seconds)
     took = sum(report.seconds.values())
     verdict = ", ".join(counts) if counts else "nothing found"
-    console.print(f"{verdict} (checked {checked} in {took:.1f} s; docs/audit.md explains the codes)")
+    console.print(f"{verdict} (checked {checked or 'nothing'} in {took:.1f} s; docs/audit.md explains the codes)")
 
 
 def _print_finding(finding: Finding, console: Console) -> None:

@@ -15,7 +15,7 @@ from volumen.training.step import StepResult
 from volumen.training.validate import Validation
 
 PLAIN_EVERY_SECONDS = 15.0
-QUIET_EVENTS = {"finished", "out_of_time", "early_stopping", "stopped", "non_finite"}
+QUIET_EVENTS = {"audit", "finished", "out_of_time", "early_stopping", "stopped", "non_finite"}
 
 
 class SilentDisplay:

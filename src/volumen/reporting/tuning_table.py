@@ -7,6 +7,7 @@ from volumen.experiments.tuned_files import TuningReport
 from volumen.experiments.tuning import OWN, THRESHOLD, TUNED
 from volumen.metrics.comparison import unproven
 from volumen.postprocess import describe
+from volumen.reporting.words import number
 from volumen.system.output import counted
 
 METHODS = {OWN: "the run's own", "raw": "threshold 0.5", THRESHOLD: "best threshold", TUNED: "tuned pipeline"}
@@ -33,7 +34,7 @@ def print_tuning(report: TuningReport, console: Console) -> None:
         if one.within_noise:
             verdict += f"{', ' if verdict else ''}{unproven(one.volumes)}"
         searches = f"{one.searches} of {len(report.tuned.nested)}"
-        steps.add_row(one.step, searches, f"{one.gain:+.4f} ± {one.noise:.4f}", verdict)
+        steps.add_row(one.step, searches, f"{one.gain:+.4f} ± {number(one.noise, '.4f')}", verdict)
     console.print(steps)
     tuned = report.tuned
     if tuned.advised == OWN:
@@ -45,4 +46,4 @@ def print_tuning(report: TuningReport, console: Console) -> None:
 
 def _cell(report: TuningReport, method: str, scroll: str | None) -> str:
     mean, gain, noise = report.gain(method, scroll)
-    return f"{mean:.4f}" if method == OWN else f"{mean:.4f} ({gain:+.4f} ± {noise:.4f})"
+    return f"{mean:.4f}" if method == OWN else f"{mean:.4f} ({gain:+.4f} ± {number(noise, '.4f')})"

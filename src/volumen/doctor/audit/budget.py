@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from volumen.config.schema import Config
 from volumen.doctor.cost.bench import affordable, least_of, network_job, voxels
 from volumen.doctor.findings import Finding, Severity
 from volumen.training.budget import affordable_steps, guessed_validation
@@ -26,6 +27,8 @@ class Budget:
     step_seconds: float
     validation_seconds: float
     steps: int
+    configured: Config
+    """As it was before the epochs became those that there is time for."""
 
 
 def within_budget(context: "Context", seconds: float) -> "Context":
@@ -47,7 +50,7 @@ def within_budget(context: "Context", seconds: float) -> "Context":
         steps_per_validation=per_epoch * config.training.validate_every_epochs,
     )
     training = config.training.model_copy(update={"epochs": max(1, -(-steps // per_epoch))})
-    budget = Budget(seconds, step, validation, steps)
+    budget = Budget(seconds, step, validation, steps, config)
     return replace(context, config=config.model_copy(update={"training": training}), budget=budget)
 
 

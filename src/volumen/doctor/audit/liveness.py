@@ -31,7 +31,9 @@ class Dead(NamedTuple):
 
 
 def check_liveness(context: Context) -> Iterator[Finding]:
-    """P6."""
+    """P6: of the configuration as it was written, however little of it there is time for."""
+    if context.budget is not None:
+        context = replace(context, config=context.budget.configured, budget=None)
     for dead in never_acting(context.config):
         yield Finding(
             code="P6",

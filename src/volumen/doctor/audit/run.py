@@ -99,7 +99,7 @@ def _unfinished(codes: list[str], limit_seconds: float) -> Finding:
         code="P11",
         severity=Severity.note,
         title=f"the audit had no time for {', '.join(codes)}",
-        evidence=f"it has {limit_seconds:.0f} s, a share of the time budget",
+        evidence=f"it has {max(0.0, limit_seconds):.0f} s, a share of the time budget",
         causes=("a short time budget", "other programs use this machine"),
         remedies=("volumen audit CONFIG, which takes the time it needs",),
         where="--time-budget",
