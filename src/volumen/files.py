@@ -86,8 +86,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def is_regular_file(path: Path | str) -> bool:
-    """Whether a file is there that can be read to its end.
+def is_regular_file(path: Path | str, fix: str = "remove it") -> bool:
+    """Whether a file is there that can be read to its end; `fix` ends the error.
 
     Raises:
         DamagedError: Something else has its name: a folder, a pipe, which would be waited for, a device.
@@ -96,7 +96,7 @@ def is_regular_file(path: Path | str) -> bool:
     if place.is_file():
         return True
     if place.exists():
-        raise DamagedError(f"{path} cannot be read (it is a folder, a pipe or a device, expected a file): remove it")
+        raise DamagedError(f"{path} cannot be read (it is a folder, a pipe or a device, expected a file): {fix}")
     return False
 
 

@@ -17,6 +17,7 @@ import tifffile
 import torch
 
 from volumen.cli.main import run as volumen
+from volumen.config.fragments import load_postprocessing
 from volumen.data import volumes
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
@@ -26,6 +27,7 @@ from volumen.inference.bundle import Member, read_bundle, write_bundle
 from volumen.system.locks import hold
 from volumen.system.records import read_record
 from volumen.training import CheckpointStore
+from volumen.training.run_folder import run_config
 
 
 @pytest.fixture(scope="module")
@@ -511,10 +513,6 @@ def test_tuning_two_runs_writes_what_a_bundle_takes(place, tmp_path, capsys):
     ("command", "said"),
     [
         (["tune", "first", "second", "--trials", "3"], "--trials must be at least 4"),
-        (
-            ["tune", "first", "--trials", "4"],
-            "two held-out volumes or more, to be scored on ones it did not see; got 1",
-        ),
         (["ensemble", "first", "apart"], "no volume was held out by all of first, apart"),
         (["ensemble", "first", "wide", "-o", "inference.mirror=false"], "by different tiles"),
     ],
@@ -529,6 +527,16 @@ def test_what_cannot_be_done_is_refused_before_a_volume_is_predicted(
     words = [str(place / word) if (place / word).is_dir() else word for word in command]
     assert volumen([*words, "--out", str(tmp_path / "model.volumen")]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_one_held_out_volume_changes_nothing_and_needs_no_prediction(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(out_of_fold, "predict_case", lambda *arguments: pytest.fail("a volume was predicted"))
+    assert volumen(["tune", str(place / "first"), "--trials", "4", "--out", str(tmp_path / "tuned")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "keep what you have: one held-out volume cannot tell what gains" in text
+    assert f"next: volumen ensemble {place / 'first'} --out model.volumen" in text
+    own = load_postprocessing(str(tmp_path / "tuned" / "postprocessing.yaml"))
+    assert own == run_config(place / "first").postprocessing
 
 
 def test_an_ensemble_of_folds_and_of_kinds_of_weights(place, tmp_path, capsys):

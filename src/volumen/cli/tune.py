@@ -41,7 +41,7 @@ def tune(
     tune_allocator()
     import json
 
-    from volumen.experiments.tuned_files import PIPELINE, RESULT, tune_runs
+    from volumen.experiments.tuned_files import PIPELINE, RESULT, next_command, tune_runs
     from volumen.reporting.console import console_for
     from volumen.reporting.tuning_table import print_tuning
 
@@ -59,9 +59,13 @@ def tune(
             searching=lambda name, done, of: progress(f"searches ({name} done)", done, of),
             warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
-    if as_json:
+    if report is None:
+        keep = "keep what you have: one held-out volume cannot tell what gains: give more runs, or hold out more"
+        say(json.dumps({"advised": "own", "reason": keep}, indent=2) if as_json else keep)
+    elif as_json:
         say(json.dumps(report.to_dict(), indent=2))
-        return
-    print_tuning(report, console_for())
-    say(f"written: {out / PIPELINE}, {out / RESULT}")
-    say(f"next: {report.command(runs, which, override or (), out / PIPELINE)}")
+    else:
+        print_tuning(report, console_for())
+    if not as_json:
+        say(f"written: {out / PIPELINE}" + (f", {out / RESULT}" if report else ""))
+        say(f"next: {next_command(report, runs, which, override or (), out / PIPELINE)}")

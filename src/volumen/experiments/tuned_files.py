@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from volumen.config.dump import canonical, config_values, dump_yaml
 from volumen.config.postprocessing import Postprocessing
 from volumen.config.schema import Config
@@ -19,7 +17,7 @@ from volumen.experiments.held_out import HeldOut
 from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
 from volumen.experiments.pipeline_scores import Warn
 from volumen.experiments.scoring import label_shares
-from volumen.experiments.tuning import OWN, SEARCHES, Tell, Tuned, check_search, check_volumes, origin_of, tune
+from volumen.experiments.tuning import OWN, SEARCHES, Tell, Tuned, check_search, origin_of, tune
 from volumen.files import strict_json, write_atomically
 from volumen.metrics.ratios import ratio
 from volumen.postprocess import apply_pipeline
@@ -46,12 +44,6 @@ class TuningReport:
         scores = self.tuned.scores[method]
         return sum(scores[case_id] for case_id in chosen) / len(chosen), *self.tuned.gain(method, chosen)
 
-    def command(self, runs: Sequence[Path], which: str, overrides: Sequence[str], pipeline: Path) -> str:
-        """What to run next; the tuned file is named only where it is to be used."""
-        words = ["volumen", "ensemble", *(str(run) if which == "best" else f"{run}:{which}" for run in runs)]
-        words += [word for override in overrides for word in ("-o", override)] + ["--out", "model.volumen"]
-        return shlex.join(words + ([] if self.tuned.advised == OWN else ["--postprocessing", str(pipeline)]))
-
     def to_dict(self) -> dict[str, Any]:
         """Strict JSON values."""
         return strict_json(self.record)
@@ -77,6 +69,16 @@ class TuningReport:
         }
 
 
+def next_command(
+    report: TuningReport | None, runs: Sequence[Path], which: str, overrides: Sequence[str], pipeline: Path
+) -> str:
+    """What to run after `tune`; the tuned file is named only where it is to be used."""
+    words = ["volumen", "ensemble", *(str(run) if which == "best" else f"{run}:{which}" for run in runs)]
+    words += [word for override in overrides for word in ("-o", override)] + ["--out", "model.volumen"]
+    keep = report is None or report.tuned.advised == OWN
+    return shlex.join(words + ([] if keep else ["--postprocessing", str(pipeline)]))
+
+
 def tune_runs(
     runs: Sequence[Path],
     out: Path,
@@ -90,8 +92,11 @@ def tune_runs(
     predicting: Callable[[str, int, int], None] = lambda name, done, of: None,
     searching: Tell = lambda name, done, of: None,
     warn: Warn = lambda sentence: None,
-) -> TuningReport:
+) -> TuningReport | None:
     """Predict held-out volumes, search, and write `postprocessing.yaml` and `tuning.json` into a folder.
+
+    One held-out volume has none beside it on which a search could be tested: nothing is searched then, and the file
+    holds the run's own post-processing.
 
     Args:
         runs: Run folders of one data set.
@@ -106,6 +111,9 @@ def tune_runs(
         searching: Told which search ended.
         warn: Told what is damaged and is done again.
 
+    Returns:
+        What was found; None where there is one held-out volume only.
+
     Raises:
         UserError: As in `predict_out_of_fold` and `tune`, a folder that another process works in, that cannot be
             written to, or that was begun with other predictions or another seed.
@@ -113,23 +121,33 @@ def tune_runs(
     """
     check_search(trials)
     sources = [Source(run, which) for run in runs]
-    check_volumes(len({name for one in check_sources(sources).values() for name in one.data.validation}))
+    known = check_sources(sources)
+    configs = {name: one.config for name, one in known.items()}
+    volumes = {name for one in known.values() for name in one.data.validation}
+    del known
     writable_folder(out, "choose another --out, or make it writable")
     with hold(out, "tune"):
+        own = _own_of(sources, configs, overrides, warn)
+        if len(volumes) < 2:
+            _write_pipeline(out, own, "The run's own, for one volume tells nothing")
+            return None
         predicted = predict_out_of_fold(
             sources, out / "predictions", dataset=dataset, overrides=overrides, progress=predicting, warn=warn
         )
         cases = predicted.cases
         _same_origin(out, origin_of(cases, seed), warn)
-        own = _own_of(sources, predicted.configs, overrides, warn)
         tuned = tune(cases, out, own=own, trials=trials, workers=workers, seed=seed, tell=searching, warn=warn)
         report = TuningReport(tuned, ablation(tuned, cases, out), cases)
         what = "The run's own, which nothing beat" if tuned.advised == OWN else "Tuned"
-        header = f"# {what} on {counted(len(cases), 'held-out volume')}; the scores on unseen ones stand in {RESULT}.\n"
-        write_atomically(out / PIPELINE, header + dump_yaml({"postprocessing": config_values(tuned.to_use)}))
+        what += f" on {counted(len(cases), 'held-out volume')}; the scores on unseen ones stand in {RESULT}"
+        _write_pipeline(out, tuned.to_use, what)
         write_record(out / RESULT, report.record)
         _judge_share(report, warn)
     return report
+
+
+def _write_pipeline(out: Path, pipeline: Postprocessing, what: str) -> None:
+    write_atomically(out / PIPELINE, f"# {what}.\n" + dump_yaml({"postprocessing": config_values(pipeline)}))
 
 
 def _judge_share(report: TuningReport, warn: Warn) -> None:

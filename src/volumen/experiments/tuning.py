@@ -108,19 +108,6 @@ def check_search(trials: int) -> None:
         raise UserError(f"--trials must be at least {len(starting_points())}, the points it starts from, got {trials}")
 
 
-def check_volumes(count: int) -> None:
-    """Refuse to tune on volumes that cannot be divided.
-
-    Raises:
-        UserError: Fewer than two.
-    """
-    if count < 2:
-        raise UserError(
-            f"tuning needs two held-out volumes or more, to be scored on ones it did not see; got {count}: give more "
-            "runs, or runs of folds that hold out more"
-        )
-
-
 def origin_of(cases: Sequence[HeldOut], seed: int) -> dict[str, Any]:
     """All that the trials of a search depend on, as plain values."""
     versions = {"volumen": __version__, "optuna": version("optuna")}
@@ -196,7 +183,10 @@ def groups_of(cases: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: Fewer than two cases.
     """
-    check_volumes(len(cases))
+    if len(cases) < 2:
+        raise UserError(
+            f"a search needs two held-out volumes or more, to be scored on one it did not see: got {len(cases)}"
+        )
     names = sorted({case.group for case in cases})
     if len(names) == 1:
         return {case.id: (case.id,) for case in cases}

@@ -39,7 +39,7 @@ def read_bounded(path: Path, fix: str, most_bytes: int = MOST_BYTES) -> bytes:
         DamagedError: It cannot be read, or is larger.
     """
     try:
-        is_regular_file(path)
+        is_regular_file(path, fix)
         size = path.stat().st_size
         if size > most_bytes:
             raise DamagedError(f"{path} is damaged: it has {size} bytes, at most {most_bytes} are expected: {fix}")
