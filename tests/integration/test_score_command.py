@@ -18,6 +18,7 @@ from volumen.cli.main import run as volumen
 from volumen.data.arrays import read_array
 from volumen.data.listing import case_of
 from volumen.data.volumes import VolumeError
+from volumen.errors import UserError
 from volumen.experiments.score_files import Pair, score_files
 from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels
 
@@ -231,6 +232,17 @@ def test_what_is_no_file_is_not_waited_for(folders, capsys) -> None:
     assert volumen(["score", str(predicted), str(true), "--quick"]) == 2
     error = capsys.readouterr().err
     assert error.count("is neither a file nor a folder") == 2
+
+
+@pytest.mark.parametrize("part", ["zarr.json", "c/0/0/0"])
+@pytest.mark.parametrize("shards", [None, (32, 32, 32)])
+def test_a_pipe_inside_of_a_zarr_store_is_not_waited_for(tmp_path, part, shards) -> None:
+    store = tmp_path / "a.zarr"
+    zarr.create_array(store, shape=(32, 32, 32), chunks=(16, 16, 16), shards=shards, dtype="u1")[:] = 1
+    (store / part).unlink()
+    os.mkfifo(store / part)
+    with pytest.raises(UserError, match=f"{part} cannot be read"):
+        read_array(store, missing_is_empty=True)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def read_array(path: Path, name: str | None = None, *, missing_is_empty: bool = 
         raise VolumeError(f"{path} is of no known kind: expected one of {', '.join(ARRAY_SUFFIXES)}")
     try:
         return readers[suffix]()
-    except VolumeError:
+    except UserError:
         raise
     except Exception as error:
         # NumPy, zipfile and zarr raise what they like on damaged bytes; all of it means the same to the user.

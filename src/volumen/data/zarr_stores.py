@@ -18,6 +18,7 @@ from volumen.data.axes import SPACE, UNNAMED, AxesError, letters_of, to_zyx
 from volumen.data.npy_files import checked_kind, chosen_name
 from volumen.data.spacing import Spacing, spacing_of
 from volumen.data.volumes import VolumeError
+from volumen.files import is_regular_file
 from volumen.system.memory import amount, does_not_fit
 from volumen.system.names import problem_of, shown, some
 
@@ -109,7 +110,7 @@ def _how_to_choose(path: Path, name: str | None, index: str) -> str:
 def _check_metadata(folder: Path) -> None:
     for name in METADATA:
         path = folder / name
-        if path.is_file() and path.stat().st_size > MOST_METADATA_BYTES:
+        if is_regular_file(path) and path.stat().st_size > MOST_METADATA_BYTES:
             raise VolumeError(
                 f"{path} has {amount(path.stat().st_size)}, at most {amount(MOST_METADATA_BYTES)} are read: write the "
                 "store again"
@@ -151,7 +152,7 @@ def _check_parts(array: Any, folder: Path, label: str, missing_is_empty: bool) -
     missing, count = [], 0
     for place in np.ndindex(*grid):
         key = array.metadata.encode_chunk_key(place)
-        inside = _inner_parts(array, place, folder / key) if array.shards else [(folder / key).is_file()]
+        inside = _inner_parts(array, place, folder / key) if array.shards else [is_regular_file(folder / key)]
         count += len(inside)
         missing += [key] * (len(inside) - sum(inside))
     if not missing:
@@ -172,7 +173,7 @@ def _inner_parts(array: Any, place: tuple[int, ...], shard: Path) -> list[bool]:
         all(a + n * c < s for a, n, c, s in zip(starts, inner, array.chunks, array.shape, strict=True))
         for inner in np.ndindex(*per_shard)
     ]
-    if not shard.is_file():
+    if not is_regular_file(shard):
         return [False] * sum(lies)
     codec = array.metadata.codecs[0].to_dict()["configuration"]
     checked = [one["name"] for one in codec["index_codecs"]]
