@@ -142,7 +142,7 @@ def _identical(appearances: Sequence[Appearance]) -> list[Symptom]:
             "identical_share",
             tuple(ids),
             f"identical surface share {100 * surface / voxels:.4f} % on {len(ids)} different volumes: "
-            "the prediction does not depend on the image",
+            "the prediction does not depend on the image, or these are one scan in several files",
         )
         for (voxels, surface), ids in groups.items()
         if len(ids) > 1
