@@ -21,7 +21,7 @@ from volumen.config.fragments import load_postprocessing
 from volumen.data import volumes
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
-from volumen.experiments import kept_predictions, out_of_fold
+from volumen.experiments import kept_predictions, out_of_fold, tuned_files
 from volumen.inference import pace, submission
 from volumen.inference.bundle import Member, read_bundle, write_bundle
 from volumen.system.locks import hold
@@ -487,6 +487,14 @@ def test_volumes_side_by_side_and_boxes_are_the_same_voxels(place, tmp_path):
     assert volumen([*plain, str(tmp_path / "plan"), "--postprocessing", "plan"]) == 0
     used = json.loads((tmp_path / "plan" / "prediction.json").read_text())["settings"]["postprocessing"]
     assert [step["kind"] for step in used["steps"]] == ["threshold", "close", "fill_holes", "remove_small_components"]
+
+
+@pytest.mark.parametrize(("labels", "told"), [((0.9, 0.95), True), ((0.0, 1.0), False)])
+def test_tuning_tells_of_masks_that_no_label_resembles(place, tmp_path, capsys, monkeypatch, labels, told):
+    monkeypatch.setattr(tuned_files, "label_shares", lambda dataset: labels)
+    runs = [str(place / "first"), str(place / "second")]
+    assert volumen(["tune", *runs, "--out", str(tmp_path / "tuned"), "--trials", "4"]) == 0
+    assert ("whatever the score says" in capsys.readouterr().err) == told
 
 
 def test_tuning_two_runs_writes_what_a_bundle_takes(place, tmp_path, capsys):
