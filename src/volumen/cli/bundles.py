@@ -93,18 +93,18 @@ def ensemble(
     _refuse_place(out, overwrite)
     sources, place = [Source.of(text) for text in runs], work or work_folder_of(out)
     overrides = (*postprocessing_override(postprocessing), *(override or ()))
+    writable_file(out, "choose another --out, or make it writable")
+    writable_folder(place, "choose another --work, or make it writable")
     known = check_sources(sources)
     configs = {name: override_prediction(one.config, overrides, f"of {name}") for name, one in known.items()}
     refuse_different(configs)
     families = families_of(sources, {name: one.config for name, one in known.items()})
     common_cases({name: one.data.validation for name, one in known.items()}, families)
-    del known
-    writable_file(out, "choose another --out, or make it writable")
-    writable_folder(place, "choose another --work, or make it writable")
     with hold(place, "ensemble"), progress_bar("reading", "done") as progress:
         found = predict_out_of_fold(
             sources,
             place,
+            runs=known,
             dataset=dataset,
             overrides=overrides,
             progress=progress,

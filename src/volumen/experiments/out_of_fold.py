@@ -64,6 +64,7 @@ def predict_out_of_fold(
     sources: Sequence[Source],
     folder: Path,
     *,
+    runs: dict[str, Trained] | None = None,
     dataset: Path | None = None,
     overrides: Sequence[str] = (),
     progress: Progress = lambda name, done, of: None,
@@ -74,6 +75,7 @@ def predict_out_of_fold(
     Args:
         sources: Weights of runs that were trained on folds of one prepared data set.
         folder: Where the probabilities go.
+        runs: What `check_sources` has read already; emptied, so that one network at a time is in memory.
         dataset: Where the data set is, if it has moved since the trainings.
         overrides: Other settings of prediction.
         progress: Told the source and case, and how many of how many tiles are done.
@@ -82,7 +84,7 @@ def predict_out_of_fold(
     Raises:
         UserError: No source, other data sets, or two sources of one name.
     """
-    runs = check_sources(sources)
+    runs = check_sources(sources) if runs is None else runs
     found: dict[str, dict[str, Kept]] = {}
     configs: dict[str, Config] = {}
     known: PreparedDataset | None = None

@@ -121,18 +121,23 @@ def tune_runs(
     """
     check_search(trials)
     sources = [Source(run, which) for run in runs]
+    writable_folder(out, "choose another --out, or make it writable")
     known = check_sources(sources)
     configs = {name: one.config for name, one in known.items()}
     volumes = {name for one in known.values() for name in one.data.validation}
-    del known
-    writable_folder(out, "choose another --out, or make it writable")
     with hold(out, "tune"):
         own = _own_of(sources, configs, overrides, warn)
         if len(volumes) < 2:
             _write_pipeline(out, own, "The run's own, for one volume tells nothing")
             return None
         predicted = predict_out_of_fold(
-            sources, out / "predictions", dataset=dataset, overrides=overrides, progress=predicting, warn=warn
+            sources,
+            out / "predictions",
+            runs=known,
+            dataset=dataset,
+            overrides=overrides,
+            progress=predicting,
+            warn=warn,
         )
         cases = predicted.cases
         _same_origin(out, origin_of(cases, seed), warn)
