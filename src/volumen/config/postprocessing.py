@@ -70,7 +70,7 @@ class RemoveSmallComponents(Section):
 
     kind: Literal["remove_small_components"]
     minimum_voxels: Voxels | None = None
-    """Of what stays; null means 1/16384 of the volume, which is 2000 of 320^3 and spares the sheets of a small one."""
+    """Of what stays; null: 5/64 of a face of the volume, 2000 of 160^3, 320 of 64^3, where a sheet has three faces."""
     connectivity: Connectivity = 26
 
 

@@ -28,8 +28,9 @@ from volumen.postprocess.steps import (
 Probabilities = NDArray[np.float32]
 Scan = NDArray[np.bool_] | None
 NOTHING = Counts(0, 0, 0, 0)
-LEAST_PART = 2**14
-"""A component smaller than this part of its volume is small, where nothing else is said."""
+LEAST_FACE = 5 / 64
+"""A component of fewer voxels than this share of a face of the volume is small, where nothing else is said: a sheet
+through the volume has some three faces. 2,000 voxels of 160^3, 320 of 64^3."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ ON_MASKS: dict[str, Callable[[Mask, Probabilities, Any], Mask]] = {
         mask, given, step.levels, step.minimum_voxels, step.maximum_folded_share
     ),
     "remove_small_components": lambda mask, _, step: remove_small_components(
-        mask, step.minimum_voxels or mask.size // LEAST_PART, step.connectivity
+        mask, step.minimum_voxels or round(LEAST_FACE * mask.size ** (2 / 3)), step.connectivity
     ),
     "fill_holes": lambda mask, _, step: fill_holes(mask, step.maximum_voxels),
     "fill_cavities": lambda mask, _, step: fill_cavities(mask),
@@ -153,5 +154,5 @@ def _described(step: Step) -> str:
 
 def _short(value: object) -> str:
     if value is None:
-        return f"1/{LEAST_PART} of the volume"
+        return "5/64 of a face of the volume"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
