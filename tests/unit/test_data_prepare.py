@@ -464,3 +464,16 @@ def test_the_command_itself_ends_with_exit_code_2(tmp_path: Path, capsys: pytest
     assert run(["prepare", str(tmp_path / "phantom"), "--out", str(tmp_path / "prepared")]) == 0
     assert run(["folds", str(tmp_path / "prepared")]) == 0
     assert "2 folds instead of 5" in capsys.readouterr().out
+
+
+def test_a_scroll_that_the_table_has_changed_is_said_once(dataset: Path) -> None:
+    out = dataset.parent / "prepared"
+    assert "scrolls have changed" not in command("prepare", dataset, "--out", out).out
+    table = dataset / "train.csv"
+    first, *rest = table.read_text().splitlines()
+    case_id, scroll = rest[0].split(",")
+    table.write_text("\n".join([first, f"{case_id},{scroll}9", *rest[1:]]) + "\n")
+    assert f"scrolls have changed in the table since: {case_id} ('{scroll}', now '{scroll}9')" in " ".join(
+        command("prepare", dataset, "--out", out).out.split()
+    )
+    assert "scrolls have changed" not in command("prepare", dataset, "--out", out).out

@@ -67,8 +67,10 @@ def read_array(path: Path, name: str | None = None, *, missing_is_empty: bool = 
         raise VolumeError(f"{path} is of no known kind: expected one of {', '.join(ARRAY_SUFFIXES)}")
     try:
         return readers[suffix]()
-    except UserError:
+    except VolumeError:
         raise
+    except UserError as error:
+        raise VolumeError(str(error)) from error
     except Exception as error:
         # NumPy, zipfile and zarr raise what they like on damaged bytes; all of it means the same to the user.
         what = f"{type(error).__name__}: {one_line(str(error), 160)}"

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from volumen.data.spacing import Spacing, not_cubes
 from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
 from volumen.system.locks import hold
-from volumen.system.names import some
+from volumen.system.names import shown, some
 from volumen.system.output import counted
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, write_record
@@ -119,7 +120,7 @@ def _prepare(
     mended = [result.case.id for result in results if result.mended and result.case is not None]
     if mended:
         notes.append(f"packed again, since a packed file was not what had been written: {', '.join(mended)}")
-    notes += [*_remarkable(cases), *_sizes(cases, meanings)]
+    notes += [*_regrouped(out, cases), *_remarkable(cases), *_sizes(cases, meanings)]
     _write_manifest(out, dataset, meanings, cases, notes)
     _remove_stale(out, cases)
     return PreparedDataset.open(out)
@@ -237,6 +238,19 @@ def _across(cases: Sequence[Case]) -> list[str]:
         for case in cases
         if case.dtype != usual
     ]
+
+
+def _regrouped(out: Path, cases: Sequence[Case]) -> list[str]:
+    """Scrolls that the table has changed since the data set was prepared: folds by scroll hang on them."""
+    with suppress(UserError):
+        before = {case.id: case.scroll_id for case in PreparedDataset.open(out).cases}
+        other = [
+            f"{case.id} ({shown(before[case.id])}, now {shown(case.scroll_id)})"
+            for case in cases
+            if before.get(case.id, case.scroll_id) != case.scroll_id
+        ]
+        return [f"scrolls have changed in the table since: {some(other)}; folds have to be made again"] if other else []
+    return []
 
 
 def _remarkable(cases: Sequence[Case]) -> list[str]:
