@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from volumen.data.tables import read_scrolls
 from volumen.errors import DamagedError, UserError
 from volumen.files import sha256_of
 from volumen.system.records import (
@@ -303,8 +304,9 @@ def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
         lambda path: read_log_from(path, 0),
         lambda path: append_record(path, {"a": 1}),
         lambda path: read_record(path, dict[str, Any], "write it again"),
+        read_scrolls,
     ],
-    ids=["hash", "log", "log from", "append", "record"],
+    ids=["hash", "log", "log from", "append", "record", "table"],
 )
 def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path: Path, kind: str, read: Any) -> None:
     path = tmp_path / "odd"

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from volumen.data.listing import case_of, id_text
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
+from volumen.files import is_regular_file
 from volumen.system.names import one_line, problem_of, shown, some
 
 ID, SCROLL = "id", "scroll_id"
@@ -53,6 +54,7 @@ def read_rows(table: Path, problems: list[str]) -> list[dict[str, str]] | None:
         None where there is no table of ids.
     """
     try:
+        is_regular_file(table, "check the path")
         if table.stat().st_size > MOST_TABLE_BYTES:
             problems.append(
                 f"{table} is larger than {MOST_TABLE_BYTES} bytes, which no table of ids is: check the path"
@@ -75,6 +77,9 @@ def read_rows(table: Path, problems: list[str]) -> list[dict[str, str]] | None:
                 problems.append(f"{table}, line {reader.line_num}: {problem}")
             elif cells:
                 rows.append(row)
+    except DamagedError as error:
+        problems.append(str(error))
+        return None
     except (OSError, UnicodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(str(error))
         problems.append(f"{table} cannot be read: {reason}")
