@@ -1,5 +1,6 @@
 """A new run is audited first: what stops it is refused, what is accepted is recorded, and losses can be read as r."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,14 @@ import pytest
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.data.phantom import write_phantom_dataset
-from volumen.doctor.audit import AuditReport
-from volumen.doctor.audit.budget import check_budget, within_budget
-from volumen.doctor.audit.liveness import never_acting
+from volumen.doctor.audit import AuditReport, preflight
+from volumen.doctor.audit.budget import Budget, check_budget, within_budget
+from volumen.doctor.audit.liveness import check_liveness, never_acting
 from volumen.doctor.audit.preflight import RefusedError, audit_first
 from volumen.doctor.audit.setup import open_context
+from volumen.doctor.findings import Severity
 from volumen.errors import UserError
+from volumen.system.stopping import OutOfTime
 from volumen.training.progress import ProgressScales, Scale
 from volumen.training.run_folder import read_run_logs, run_owner
 
@@ -119,3 +122,33 @@ def test_what_a_time_budget_cuts_off_is_seen_by_every_check(prepared) -> None:
     assert {dead.key for dead in never_acting(cut.config)} == {"training.swa.start_epoch", "schedule.warmup_epochs"}
     assert list(check_budget(cut)) == []
     assert within_budget(whole, 1e9).config.training.epochs == 100_000
+
+
+def test_a_budget_of_one_epoch_calls_no_setting_dead_but_what_it_leaves_out(prepared) -> None:
+    written = [*SMALL, "training.epochs=100", "training.validate_every_epochs=3", "training.swa={start_epoch: 50}"]
+    whole = open_context(load_config("preset:default", [f"data.dataset={prepared}", *written]))
+    short = whole.config.model_copy(update={"training": whole.config.training.model_copy(update={"epochs": 1})})
+    cut = replace(whole, config=short, budget=Budget(60.0, 1.0, 1.0, 40, whole.config))
+    found = {finding.title.split()[0] for finding in check_liveness(cut) if finding.severity is not Severity.note}
+    assert found == {"training.swa.start_epoch"}
+
+
+def test_a_budget_is_not_blamed_for_a_run_that_was_written_short(prepared) -> None:
+    whole = open_context(load_config("preset:default", [f"data.dataset={prepared}", *SMALL]))  # 4 steps
+    assert list(check_budget(replace(whole, budget=Budget(400.0, 0.1, 0.1, 4, whole.config)))) == []
+    assert [one.code for one in check_budget(replace(whole, budget=Budget(0.2, 0.1, 0.1, 1, whole.config)))] == ["P11"]
+
+
+def test_a_scale_that_compiling_had_no_time_for_is_measured_after_the_audit(prepared, monkeypatch) -> None:
+    calls = []
+
+    def slow_at_first(context):
+        calls.append(context)
+        if len(calls) == 1:
+            raise OutOfTime
+        return ProgressScales({"start": {}})
+
+    monkeypatch.setattr(preflight, "measure_scales", slow_at_first)
+    loaded = load_config("preset:default", [f"data.dataset={prepared}", *SMALL])
+    assert audit_first(loaded, [], budget_seconds=400.0).scales == ProgressScales({"start": {}})
+    assert len(calls) == 2

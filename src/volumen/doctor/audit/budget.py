@@ -43,7 +43,7 @@ def within_budget(context: "Context", seconds: float) -> "Context":
     validation = guessed_validation(config, shapes, working)
     steps = affordable_steps(
         0,
-        configured=config.training.epochs * per_epoch,
+        configured=_steps(config),
         seconds_left=seconds,
         step_seconds=step,
         validation_seconds=validation,
@@ -54,10 +54,14 @@ def within_budget(context: "Context", seconds: float) -> "Context":
     return replace(context, config=config.model_copy(update={"training": training}), budget=budget)
 
 
+def _steps(config: Config) -> int:
+    return config.training.epochs * (config.data.sampling.patches_per_epoch // config.data.batch)
+
+
 def check_budget(context: "Context") -> Iterator[Finding]:
     """P11, of a run with a time budget."""
     budget, least = context.budget, LEAST_STEPS
-    if budget is None or budget.steps >= least:
+    if budget is None or budget.steps >= min(least, _steps(budget.configured)):  # a short run is nobody's mistake
         return
     enough = budget.validation_seconds + least * budget.step_seconds
     yield Finding(

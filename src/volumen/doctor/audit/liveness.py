@@ -31,9 +31,7 @@ class Dead(NamedTuple):
 
 
 def check_liveness(context: Context) -> Iterator[Finding]:
-    """P6: of the configuration as it was written, however little of it there is time for."""
-    if context.budget is not None:
-        context = replace(context, config=context.budget.configured, budget=None)
+    """P6."""
     for dead in never_acting(context.config):
         yield Finding(
             code="P6",
@@ -44,6 +42,8 @@ def check_liveness(context: Context) -> Iterator[Finding]:
             remedies=(dead.remedy,),
             where=context.where(dead.key),
         )
+    if context.budget is not None:  # what a setting does is asked of the run as it was written, not of its only epoch
+        context = replace(context, config=context.budget.configured, budget=None)
     wrong_weights = list(check_effective(context))
     yield from wrong_weights
     examination = examine_settings(context)

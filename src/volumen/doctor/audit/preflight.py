@@ -75,10 +75,14 @@ def audit_first(
         with suppress(OutOfTime), within(limit / 2):
             scales = measure_scales(context)
         limit = AUDIT_SHARE * budget_seconds - (time.perf_counter() - began)
+    began = time.perf_counter()
     found = run_audit(context, limit_seconds=limit, progress=progress)
     report(found)
     refusals = found.refusals(tuple(accepted))
     if refusals:
         raise RefusedError(refusals)
+    if scales is NO_SCALES:  # without a budget, or where compiling took what there was; the audit has shared in that
+        with suppress(OutOfTime), within(limit - (time.perf_counter() - began)):
+            scales = measure_scales(context)
     findings = tuple(finding.to_dict() for finding in found.findings)
-    return Audited(findings, tuple(accepted), scales if budget_seconds is not None else measure_scales(context))
+    return Audited(findings, tuple(accepted), scales)
