@@ -34,9 +34,9 @@ class Budget:
 def within_budget(context: "Context", seconds: float) -> "Context":
     """The run as its time budget leaves it: with as many epochs as there is time for, by a step that is timed."""
     config, per_epoch = context.config, context.config.data.sampling.patches_per_epoch // context.config.data.batch
-    measured, bench = affordable(context, config, PILOT_SHARE * seconds, timed_batches=1)
+    measured, bench = affordable(context, config, PILOT_SHARE * seconds, timed_batches=3)
     scale = voxels(config) / voxels(measured)
-    working = least_of({"network": network_job(bench)}, bench.device, rounds=1)["network"].seconds * scale
+    working = least_of({"network": network_job(bench)}, bench.device)["network"].seconds * scale
     loading = bench.loader_seconds * scale
     step = working + loading if config.data.workers == 0 else max(working, loading / config.data.workers)
     shapes = [context.dataset.case(name).shape for name in context.validation]
