@@ -5,12 +5,16 @@ The real volumes and the metric fixtures live beside the checkout in `../shared`
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background, which no command may interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine, or a kernel that is compiled at its first call, is no failure of a law.
 settings.register_profile("volumen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
