@@ -10,6 +10,7 @@ import math
 import numbers
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -92,12 +93,13 @@ def is_regular_file(path: Path | str, fix: str = "remove it") -> bool:
     Raises:
         DamagedError: Something else has its name: a folder, a pipe, which would be waited for, a device.
     """
-    place = Path(path)
-    if place.is_file():
-        return True
-    if place.exists():
+    try:
+        mode = os.stat(path).st_mode  # asked once: another writer may make the file between two questions
+    except OSError:  # not there, or not for us to see: to open it says which
+        return False
+    if not stat.S_ISREG(mode):
         raise DamagedError(f"{path} cannot be read (it is a folder, a pipe or a device, expected a file): {fix}")
-    return False
+    return True
 
 
 def sha256_of(path: Path | str) -> str:

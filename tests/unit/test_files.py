@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from volumen import files
 from volumen.errors import UserError
 from volumen.files import (
     atomic_path,
+    is_regular_file,
     refuse_existing,
     sha256_of,
     write_atomically,
@@ -135,3 +137,23 @@ def test_what_exists_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError):
         refuse_existing(tmp_path / "link", "the link", "remove it")
+
+
+def test_a_file_that_another_writer_makes_between_two_looks_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    looked = os.stat
+    looks: list[bool] = []
+
+    def look(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        try:
+            return looked(path, *arguments, **options)
+        finally:
+            looks.append(True)
+            log.touch()  # the other writer, just after the first look
+
+    monkeypatch.setattr(os, "stat", look)
+    assert not is_regular_file(log)
+    assert looks == [True]
+    assert is_regular_file(log)
