@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from volumen.errors import UserError
-from volumen.experiments.scoring import METRICS, Evaluation, LabelledCase, evaluate_masks, score_case
+from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks, score_case
+from volumen.metrics.table import METRICS
 
 
 def plate(z: int, thickness: int = 2, side: int = 16) -> np.ndarray:

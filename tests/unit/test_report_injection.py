@@ -28,7 +28,7 @@ from volumen.doctor.operating_point import OperatingPoint, population_of
 from volumen.errors import UserError
 from volumen.experiments import evaluation_file
 from volumen.experiments.distribution import Verdict, judge_share
-from volumen.experiments.scoring import METRICS
+from volumen.metrics.table import METRICS
 from volumen.reporting import records as run_records
 from volumen.reporting.autopsy_page import autopsy_page
 from volumen.reporting.console import console_for

@@ -6,7 +6,7 @@ get, 2 f / (1 + f) at a true share f: agreement with the truth means something o
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -28,27 +28,10 @@ from volumen.experiments.evaluation_types import Case, EvaluationRecord
 from volumen.experiments.step_scores import StepEffect, StepScore, step_effects
 from volumen.files import strict_json
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings, emptiness_notes
-from volumen.metrics import LeaderboardScore, Overlap, Summary, leaderboard, mean_of_known, overlap, summarise
+from volumen.metrics import LeaderboardScore, Summary, leaderboard, mean_of_known, overlap, summarise
+from volumen.metrics.table import METRICS, evaluated_values
 
 FORMAT_VERSION = 4
-# Every number of a case, in the order in which they are shown.
-METRICS: dict[str, Callable[[LeaderboardScore, Overlap], float]] = {
-    "leaderboard": lambda score, counts: score.score,
-    "topo": lambda score, counts: score.topo.score,
-    "surface_dice": lambda score, counts: score.surface_dice,
-    "voi": lambda score, counts: score.voi.score,
-    "voi_split": lambda score, counts: score.voi.split,
-    "voi_merge": lambda score, counts: score.voi.merge,
-    "accuracy": lambda score, counts: counts.accuracy,
-    "precision": lambda score, counts: counts.precision,
-    "recall": lambda score, counts: counts.recall,
-    "dice": lambda score, counts: counts.dice,
-    "iou": lambda score, counts: counts.iou,
-    "predicted_share": lambda score, counts: counts.predicted_share,
-    "true_share": lambda score, counts: counts.true_share,
-    "overestimation_points": lambda score, counts: counts.overestimation_points,
-    "all_surface_dice": lambda score, counts: 2 * counts.true_share / (1 + counts.true_share),
-}
 
 
 @dataclass(frozen=True)
@@ -286,7 +269,7 @@ def score_case(
             "predict the image that belongs to this label"
         )
     score, counts = score or leaderboard(mask, case.label), overlap(mask, case.label)
-    values = {name: float(number(score, counts)) for name, number in METRICS.items()}
+    values = evaluated_values(score, counts)
     appearance = appearance_of(case.id, mask, probabilities, case.scan, case.empty_values)
     distribution = None if probabilities is None else ProbabilityCounts.of(probabilities, case.label)
     return CaseResult(case.id, case.scroll_id, values, score.to_dict(), appearance, distribution, tuple(steps))

@@ -1,8 +1,10 @@
 """The report's sections on the held-out volumes: tables per case and scroll, and slices to look at."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from volumen.experiments.scoring import CaseResult, Evaluation
+from volumen.metrics.table import Metric
 from volumen.postprocess import describe
 from volumen.reporting.images import LEGEND
 from volumen.reporting.markup import NOTHING, Markup, html, joined
@@ -12,7 +14,6 @@ from volumen.reporting.tables import (
     OVERLAP,
     STATISTICS,
     SUMMARY,
-    Column,
     statistic,
 )
 from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, number, words
@@ -113,7 +114,7 @@ def _picture(case: CaseResult, png: bytes, evaluation: Evaluation) -> Markup:
     )
 
 
-def _cases_table(columns: Sequence[Column], evaluation: Evaluation) -> Markup:
+def _cases_table(columns: Sequence[Metric[Any]], evaluation: Evaluation) -> Markup:
     body = [_row(case.id, case.scroll_id, columns, case.values) for case in evaluation.cases]
     if len(evaluation.cases) > 1:
         scrolls = evaluation.by_scroll if len(evaluation.by_scroll) > 1 else {}
@@ -123,15 +124,17 @@ def _cases_table(columns: Sequence[Column], evaluation: Evaluation) -> Markup:
     return html_table(("case", "scroll", *(column.heading for column in columns)), body, texts=2)
 
 
-def _row(first: str, second: str, columns: Sequence[Column], values: Mapping[str, float], kind: str = "") -> Markup:
-    numbers = joined(html("<td class='n'>{}</td>", column.text(values[column.metric])) for column in columns)
+def _row(
+    first: str, second: str, columns: Sequence[Metric[Any]], values: Mapping[str, float], kind: str = ""
+) -> Markup:
+    numbers = joined(html("<td class='n'>{}</td>", column.text(values[column.name])) for column in columns)
     return html("<tr class='{}'><td>{}</td><td>{}</td>{}</tr>", kind, first, second, numbers)
 
 
 def _statistics_table(evaluation: Evaluation) -> Markup:
     body = []
     for column in SUMMARY:
-        summary = evaluation.summary[column.metric]
+        summary = evaluation.summary[column.name]
         numbers = joined(html("<td class='n'>{}</td>", statistic(column, summary, name)) for name in STATISTICS)
         row = "<tr><td>{}</td>{}<td>{}</td></tr>"
         body.append(html(row, column.heading, numbers, _bars(summary.counts)))

@@ -4,29 +4,19 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from volumen.experiments.score_files import FileScores
+from volumen.metrics.files import NUMBERS, FileScores
 from volumen.reporting.console import plain_table, print_legend
 from volumen.reporting.words import LEADERBOARD_LEGEND
 from volumen.system.output import counted
-
-HEADINGS = {
-    "score": "score",
-    "topo": "topo",
-    "f1_components": "F1 comp.",
-    "f1_tunnels": "F1 tunnels",
-    "f1_cavities": "F1 cavities",
-    "surface_dice": "surface Dice",
-    "voi": "VOI",
-    "voi_split": "split",
-    "voi_merge": "merge",
-}
 
 
 def print_scores(scores: FileScores, console: Console) -> None:
     """Print a row per case, means per scroll and over all, and what could not be scored."""
     several_scrolls = len(scores.by_scroll) > 1
     title = "Leaderboard score" + (" (upper bound: tunnels not matched)" if scores.is_upper_bound else "")
-    table = plain_table(title, ("case", *(("scroll",) if several_scrolls else ()), *HEADINGS.values()))
+    table = plain_table(
+        title, ("case", *(("scroll",) if several_scrolls else ()), *(one.heading for one in NUMBERS.values()))
+    )
     for case in scores.cases:
         table.add_row(case.id, *((case.scroll_id,) if several_scrolls else ()), *_texts(case.values))
     if len(scores.cases) > 1:
@@ -47,4 +37,4 @@ def print_scores(scores: FileScores, console: Console) -> None:
 
 def _texts(values: Mapping[str, float | None]) -> list[str]:
     """Numbers as text; an inactive dimension of the topology is a dash."""
-    return ["-" if (value := values[name]) is None else f"{value:.4f}" for name in HEADINGS]
+    return ["-" if (value := values[name]) is None else f"{value:.4f}" for name in NUMBERS]

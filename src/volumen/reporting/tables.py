@@ -1,7 +1,7 @@
 """Tables of an evaluation or a prediction, as wide as they need to be on a terminal and whole in a pipe or a file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,49 +11,14 @@ from volumen.experiments.scoring import Evaluation
 from volumen.inference.degenerate import degenerate_warnings, emptiness_notes
 from volumen.inference.prediction_record import FilePrediction
 from volumen.metrics import Summary
+from volumen.metrics.table import LEADERBOARD_METRICS, OVERLAP_METRICS, Metric
 from volumen.reporting.console import plain_table, print_legend
 from volumen.reporting.distribution_table import print_distribution
-from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, number
+from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND
 
-
-@dataclass(frozen=True)
-class Column:
-    """How a metric is shown: its heading, and its number of decimals; a share is shown as a percentage."""
-
-    metric: str
-    heading: str
-    decimals: int = 3
-    percent: bool = False
-
-    def text(self, value: float) -> str:
-        """A value for people."""
-        return number(100 * value if self.percent else value, f"{self.sign}.{self.decimals}f")
-
-    @property
-    def sign(self) -> str:
-        """Overestimation has a direction."""
-        return "+" if self.metric == "overestimation_points" else ""
-
-
-LEADERBOARD = (
-    Column("leaderboard", "score"),
-    Column("topo", "topo"),
-    Column("surface_dice", "surface Dice"),
-    Column("voi", "VOI"),
-    Column("voi_split", "split"),
-    Column("voi_merge", "merge"),
-)
-OVERLAP = (
-    Column("accuracy", "accuracy"),
-    Column("precision", "precision"),
-    Column("recall", "recall"),
-    Column("dice", "Dice"),
-    Column("iou", "IoU"),
-    Column("predicted_share", "surface %", 2, percent=True),
-    Column("true_share", "true %", 2, percent=True),
-    Column("overestimation_points", "surface - true", 2),
-)
-SUMMARY = (*LEADERBOARD[:4], *OVERLAP)
+LEADERBOARD = [one for one in LEADERBOARD_METRICS.values() if one.evaluated]
+OVERLAP = [one for one in OVERLAP_METRICS.values() if one.heading]
+SUMMARY = [*LEADERBOARD[:4], *OVERLAP]
 STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 
 
@@ -85,7 +50,7 @@ def print_predictions(predictions: Sequence[FilePrediction], console: Console) -
     _print_foot(degenerate_warnings(looks), notes, console)
 
 
-def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> Table:
+def _per_case(title: str, columns: Sequence[Metric[Any]], evaluation: Evaluation) -> Table:
     table = plain_table(title, ("case", "scroll", *(column.heading for column in columns)))
     for case in evaluation.cases:
         table.add_row(case.id, case.scroll_id, *_texts(columns, case.values))
@@ -101,19 +66,19 @@ def _per_case(title: str, columns: Sequence[Column], evaluation: Evaluation) -> 
 def _statistics(evaluation: Evaluation) -> Table:
     table = plain_table("Over the cases", ("metric", *STATISTICS, "cases from minimum to maximum"))
     for column in SUMMARY:
-        summary = evaluation.summary[column.metric]
+        summary = evaluation.summary[column.name]
         numbers = [statistic(column, summary, name) for name in STATISTICS]
         table.add_row(column.heading, *numbers, " ".join(str(count) for count in summary.counts))
     return table
 
 
-def statistic(column: Column, summary: Summary, name: str) -> str:
+def statistic(column: Metric[Any], summary: Summary, name: str) -> str:
     """A statistic over the cases as text; a spread has no sign."""
     return column.text(getattr(summary, name)).removeprefix("+" if name == "std" else "")
 
 
-def _texts(columns: Sequence[Column], values: Mapping[str, float]) -> list[str]:
-    return [column.text(values[column.metric]) for column in columns]
+def _texts(columns: Sequence[Metric[Any]], values: Mapping[str, float]) -> list[str]:
+    return [column.text(values[column.name]) for column in columns]
 
 
 def _print_foot(warnings: Sequence[str], notes: Sequence[str], console: Console) -> None:

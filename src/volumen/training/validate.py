@@ -21,14 +21,8 @@ from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise
 from volumen.inference import Predictor, probabilities_from_logits
 from volumen.losses import CompositeLoss
-from volumen.metrics import (
-    LeaderboardScore,
-    leaderboard,
-    leaderboard_without_matching_tunnels,
-    mean_of_known,
-    overlap,
-    ratio,
-)
+from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap, ratio
+from volumen.metrics.table import validated_values
 from volumen.postprocess import apply_pipeline
 from volumen.system.stopping import raise_if_wanted
 from volumen.training.regions import validation_regions
@@ -119,14 +113,8 @@ def mask_metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: boo
         label: Truth.
         full: Exact `leaderboard` and `topo`; otherwise `leaderboard_quick`, an upper bound for the matched tunnels.
     """
-    counts = overlap(mask, label)
-    names = ("accuracy", "precision", "recall", "dice", "iou", "predicted_share", "true_share")
-    result = {name: float(getattr(counts, name)) for name in names}
-    score: LeaderboardScore = (leaderboard if full else leaderboard_without_matching_tunnels)(mask, label)
-    result |= {"surface_dice": score.surface_dice, "voi": score.voi.score}
-    return result | (
-        {"leaderboard": score.score, "topo": score.topo.score} if full else {"leaderboard_quick": score.score}
-    )
+    score = (leaderboard if full else leaderboard_without_matching_tunnels)(mask, label)
+    return validated_values(score, overlap(mask, label), exact=full)
 
 
 def loss_on_blocks(

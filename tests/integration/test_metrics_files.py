@@ -19,8 +19,8 @@ from volumen.data.arrays import read_array
 from volumen.data.listing import case_of
 from volumen.data.volumes import VolumeError
 from volumen.errors import UserError
-from volumen.experiments.score_files import Pair, score_files
 from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels
+from volumen.metrics.files import Pair, score_files
 
 
 def sheet(seed: int) -> np.ndarray:
@@ -216,7 +216,7 @@ def test_no_cell_of_the_table_is_a_formula_and_no_message_breaks_a_row(tmp_path,
 
 def test_where_the_table_goes_is_tried_before_anything_is_scored(folders, tmp_path, capsys, monkeypatch) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("volumen.experiments.score_files.score_files", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr("volumen.metrics.files.score_files", lambda *_, **__: pytest.fail("scored"))
     command = ["score", *map(str, folders), "--csv"]
     for place in (tmp_path / "file" / "t.csv", tmp_path / f"{'x' * 300}.csv"):
         assert volumen([*command, str(place)]) == 2

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from volumen.cli.main import run as volumen
 from volumen.data.labels import undeclared
 from volumen.errors import UserError
-from volumen.experiments.scored_values import refuse_undeclared, values_of
+from volumen.metrics.files import refuse_undeclared, values_of
 
 FILES = ("prediction", "truth")
 

@@ -1,4 +1,9 @@
-"""Score masks in files against labels in files; each case in a process that may die without harm to the rest."""
+"""Score masks in files against labels in files; each case in a process that may die without harm to the rest.
+
+What values mean is said, or one of the usual ways, and never guessed. The leaderboard takes whatever is neither 0 nor
+ignored for surface: a truth that calls unlabelled voxels 255 would score a perfect mask below 1, and one whose sheets
+are numbered would leave sheet 2 out, which it calls unlabelled.
+"""
 
 import csv
 import io
@@ -6,38 +11,121 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pebble import ProcessExpired
 
 from volumen.data.arrays import find_arrays, read_array
+from volumen.data.labels import BACKGROUND, IGNORE, MASK, SEEN, SURFACE, undeclared
 from volumen.data.layout import ONE_SCROLL
 from volumen.data.listing import case_of
 from volumen.errors import UserError
-from volumen.experiments.scored_values import USUAL, Values, refuse_undeclared
 from volumen.files import strict_json
-from volumen.metrics import LeaderboardScore, leaderboard, leaderboard_without_matching_tunnels
-from volumen.metrics.leaderboard import Definition, LeaderboardOptions
+from volumen.metrics.leaderboard import (
+    Definition,
+    LeaderboardOptions,
+    LeaderboardScore,
+    leaderboard,
+    leaderboard_without_matching_tunnels,
+)
+from volumen.metrics.masks import checked_pair
+from volumen.metrics.table import LEADERBOARD_METRICS, Metric
 from volumen.system.names import checked_name, csv_text, one_line
 from volumen.system.processes import pool_of
 
-# The numbers of a case that are shown and averaged, in this order.
-NUMBERS: dict[str, Callable[[LeaderboardScore], float | None]] = {
-    "score": lambda found: found.score,
-    "topo": lambda found: found.topo.score,
-    "f1_components": lambda found: found.topo.f1[0],
-    "f1_tunnels": lambda found: found.topo.f1[1],
-    "f1_cavities": lambda found: found.topo.f1[2],
-    "surface_dice": lambda found: found.surface_dice,
-    "voi": lambda found: found.voi.score,
-    "voi_split": lambda found: found.voi.split,
-    "voi_merge": lambda found: found.voi.merge,
+NUMBERS: dict[str, Metric[LeaderboardScore]] = {
+    "score" if name == "leaderboard" else name: one for name, one in LEADERBOARD_METRICS.items()
 }
+"""The numbers of a case that are shown and averaged, in this order."""
+ANY = "any"
+NOTHING_IGNORED = -1
+"""An ignore label that no label has."""
+_LONGEST_DIGITS = 18
+_LONGEST_MESSAGE = 1000
 
-_LONGEST = 1000  # of a message
+
+@dataclass(frozen=True)
+class Values:
+    """What values mean: 0 is background."""
+
+    surface: frozenset[int] | None = frozenset((SURFACE,))
+    """Values that are surface; None takes all that are neither 0 nor ignored."""
+    ignore: int = IGNORE
+    """Of the truth: voxels that nobody labelled."""
+
+
+USUAL = Values()
+
+
+def values_of(surface: str | None, ignore: int | None) -> Values:
+    """What a person says of the values.
+
+    Args:
+        surface: Whole numbers separated by commas, or `any`; None for 1.
+        ignore: The label of unlabelled voxels; None for 2.
+
+    Raises:
+        UserError: These are no values, or one means two things.
+    """
+    label = IGNORE if ignore is None else ignore
+    if surface is None:
+        return Values(frozenset((SURFACE,)) - {label}, label)
+    if surface.strip().lower() == ANY:
+        if ignore is None:
+            raise UserError(
+                f"--surface {ANY} takes every value for surface but 0 and the ignored one: say which that is with "
+                f"--ignore-label ({NOTHING_IGNORED} where every voxel is labelled)"
+            )
+        return Values(None, label)
+    parts = [part.strip() for part in surface.split(",")]
+    if not all(part.isdecimal() and len(part) <= _LONGEST_DIGITS and int(part) for part in parts):
+        raise UserError(f"--surface must be whole numbers above 0, such as 1,3, or {ANY}, got {surface:.80}")
+    values = frozenset(map(int, parts))
+    if label in values:
+        raise UserError(
+            f"--surface has {label}, which is the label of ignored voxels too: say another one with --ignore-label "
+            f"({NOTHING_IGNORED} where every voxel is labelled)"
+        )
+    return Values(values, label)
+
+
+def refuse_undeclared(
+    prediction: NDArray[Any], truth: NDArray[Any], values: Values, files: tuple[object, object]
+) -> None:
+    """Refuse a mask or a label whose values nobody declared; of all others 0 is background and the rest surface.
+
+    A prediction may hold 0 and 255 in place of 0 and 1, and the ignored label where the truth has it.
+
+    Raises:
+        UserError: Names the values, and what to say about them; or the two are no masks of one shape.
+    """
+    predicted, true = checked_pair(prediction, truth)
+    if values.surface is None:
+        return
+    meant = {BACKGROUND, *values.surface}
+    if strange := undeclared(true, {*meant, values.ignore}):
+        expected = f"{_listed(meant)} and {values.ignore} (ignored)" if values.ignore >= 0 else _listed(meant)
+        raise UserError(
+            f"{files[1]} (truth) holds {strange}, expected {expected}: say what they are: --ignore-label VALUE for "
+            f"voxels that nobody labelled, --surface {_listed(values.surface)},VALUE for surface, or --surface {ANY} "
+            f"--ignore-label {NOTHING_IGNORED} where sheets are numbered and all is labelled"
+        )
+    unseen = np.where((predicted == values.ignore) & (true == values.ignore), BACKGROUND, predicted)
+    strange = undeclared(unseen, {*meant, *MASK})
+    if strange and undeclared(unseen, SEEN):
+        raise UserError(
+            f"{files[0]} (prediction) holds {strange}, expected {_listed(meant)} (or 0 and 255): say --surface "
+            f"{_listed(values.surface)},VALUE for values that are surface, or --surface {ANY} --ignore-label "
+            f"{values.ignore} if all but 0 is, or write a mask of 0 and 1"
+        )
+
+
+def _listed(values: "frozenset[int] | set[int]") -> str:
+    return ",".join(map(str, sorted(values)))
 
 
 @dataclass(frozen=True)
@@ -61,7 +149,7 @@ class ScoredCase:
     @property
     def values(self) -> dict[str, float | None]:
         """The numbers of `NUMBERS`; None where a dimension of the topology is inactive."""
-        return {name: number(self.score) for name, number in NUMBERS.items()}
+        return {name: one.compute(self.score) for name, one in NUMBERS.items()}
 
 
 @dataclass(frozen=True)
@@ -96,18 +184,10 @@ class FileScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Strict JSON values."""
-        chosen = self.definition
+        chosen = {name: value for name, value in asdict(self.definition).items() if name != "threads"}
         return strict_json(
             {
-                "definition": {
-                    "ignore_label": chosen.ignore_label,
-                    "tolerance": chosen.tolerance,
-                    "spacing": list(chosen.spacing),
-                    "splits": list(chosen.splits),
-                    "voi_alpha": chosen.voi_alpha,
-                    "weights": list(chosen.weights),
-                    "matched_tunnels": "upper bound" if self.is_upper_bound else "exact",
-                },
+                "definition": {**chosen, "matched_tunnels": "upper bound" if self.is_upper_bound else "exact"},
                 "cases": [{"id": case.id, "scroll_id": case.scroll_id, **case.score.to_dict()} for case in self.cases],
                 "mean": self.mean if self.cases else None,
                 "by_scroll": self.by_scroll,
@@ -143,6 +223,7 @@ def find_pairs(prediction: Path, truth: Path, scrolls: Mapping[str, str] | None 
     Raises:
         UserError: a path does not exist, one is a folder and the other a file, or no name is in both folders.
     """
+    known = scrolls or {}
     for path in (prediction, truth):
         if not path.exists():
             raise UserError(f"{path} does not exist: give two files or two folders")
@@ -152,17 +233,16 @@ def find_pairs(prediction: Path, truth: Path, scrolls: Mapping[str, str] | None 
         raise UserError(f"{prediction} is {kinds[0]} and {truth} is {kinds[1]}: give two files or two folders")
     if not folders[0]:
         case_id = checked_name(case_of(truth), "case id", truth.parent)
-        return [Pair(case_id, (scrolls or {}).get(case_id, ONE_SCROLL), prediction, truth)]
+        return [Pair(case_id, known.get(case_id, ONE_SCROLL), prediction, truth)]
     predicted, true = find_arrays(prediction), find_arrays(truth)
     if not predicted.keys() & true.keys():
         raise UserError(
             f"{prediction} and {truth} have no case in common ({', '.join(list(predicted)[:3])} ... and "
             f"{', '.join(list(true)[:3])} ...): files are matched by name without the suffix"
         )
-    ids = sorted(predicted.keys() | true.keys())
     return [
-        Pair(case_id, (scrolls or {}).get(case_id, ONE_SCROLL), predicted.get(case_id), true.get(case_id))
-        for case_id in ids
+        Pair(case_id, known.get(case_id, ONE_SCROLL), predicted.get(case_id), true.get(case_id))
+        for case_id in sorted(predicted.keys() | true.keys())
     ]
 
 
@@ -243,17 +323,16 @@ def _outcome(pair: Pair, future: "Future[LeaderboardScore | str]") -> ScoredCase
     try:
         found = future.result()
     except ProcessExpired as death:
-        return FailedCase(pair.id, _cause_of(death.exitcode), False)
+        cause = "; it may have run out of memory: use fewer --workers" if death.exitcode in (-9, 137) else ""
+        return FailedCase(pair.id, f"the process that scored it died with exit code {death.exitcode}{cause}", False)
     except BrokenProcessPool:
         what = "the process that was to score it ended before it began, most likely for want of memory"
         return FailedCase(pair.id, f"{what}: use fewer --workers, or close other programs", False)
     except Exception as error:
-        return FailedCase(pair.id, one_line(f"{type(error).__name__}: {error}", _LONGEST), False)
-    return (
-        FailedCase(pair.id, one_line(found, _LONGEST), True)
-        if isinstance(found, str)
-        else ScoredCase(pair.id, pair.scroll_id, found)
-    )
+        return FailedCase(pair.id, one_line(f"{type(error).__name__}: {error}", _LONGEST_MESSAGE), False)
+    if isinstance(found, str):
+        return FailedCase(pair.id, one_line(found, _LONGEST_MESSAGE), True)
+    return ScoredCase(pair.id, pair.scroll_id, found)
 
 
 def _incomplete(pair: Pair) -> str | None:
@@ -262,8 +341,3 @@ def _incomplete(pair: Pair) -> str | None:
     if pair.truth is None:
         return f"no truth for {pair.prediction}: add it, or remove the prediction"
     return None
-
-
-def _cause_of(exit_code: int | None) -> str:
-    cause = "; it may have run out of memory: use fewer --workers" if exit_code in (-9, 137) else ""
-    return f"the process that scored it died with exit code {exit_code}{cause}"
