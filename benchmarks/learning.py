@@ -29,8 +29,8 @@ from volumen.experiments.baselines import (
 from volumen.experiments.evaluation_file import load_evaluation
 from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
-from volumen.inference import Predictor, probabilities_from_logits
-from volumen.postprocess import apply_pipeline
+from volumen.inference import Predictor
+from volumen.postprocess import apply_pipeline, probabilities_from_logits
 from volumen.reporting.images import encode_png, slice_panel
 from volumen.runtime import choose_device, choose_precision, cpu_description
 from volumen.training import load_for_inference

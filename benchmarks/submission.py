@@ -24,7 +24,7 @@ from volumen.data.prepare import prepare
 from volumen.experiments.bundles import bundle_runs
 from volumen.experiments.out_of_fold import Source
 from volumen.experiments.predicting import Opened, open_predictor, predict_case
-from volumen.experiments.tuned_files import tune_runs
+from volumen.experiments.tuned_runs import tune_runs
 from volumen.experiments.tuning import RAW
 from volumen.metrics import leaderboard, mean_and_noise
 from volumen.postprocess import apply_pipeline, describe

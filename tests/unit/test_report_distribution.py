@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.scored_sheets import HARMFUL, evaluation, pipeline
 
-from volumen.experiments.distribution import ProbabilityCounts, Verdict, judge_share
+from volumen.experiments.distribution import Judgement, ProbabilityCounts, judge_share
 from volumen.experiments.scoring import Evaluation
 from volumen.reporting.console import console_for
 from volumen.reporting.curves import WIDTH
@@ -33,7 +33,7 @@ HEADINGS = [
 def judged(volumes: int, *steps: dict[str, object]) -> Evaluation:
     found = evaluation(pipeline(*steps), volumes)
     shares = {case.id: case.values["predicted_share"] for case in found.cases}
-    verdicts = (Verdict("dice", ">= 0.6", 0.5, False), Verdict("loss.x", "<= 1", None, None))
+    verdicts = (Judgement("dice", ">= 0.6", 0.5, False), Judgement("loss.x", "<= 1", None, None))
     return replace(found, verdicts=(*verdicts, *judge_share(shares, [0.1, 0.2])), label_range=(0.1, 0.2))
 
 

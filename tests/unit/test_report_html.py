@@ -17,8 +17,9 @@ from volumen.reporting.html import build_report, verdict, write_report
 from volumen.reporting.records import read_run
 from volumen.reporting.tables import print_evaluation
 from volumen.reporting.training_section import _marks, curves_section, events_section
-from volumen.reporting.words import duration, words
+from volumen.reporting.words import words
 from volumen.system.locks import hold
+from volumen.system.output import duration
 
 
 class Checker(HTMLParser):
@@ -243,7 +244,9 @@ def test_tables_fit_a_terminal_without_losing_a_digit(run):
     assert "…" not in console.export_text()
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(41.6, "42 s"), (425, "7 min 05 s"), (12000, "3 h 20 min")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (0.5, "0.5 s"), (41.6, "42 s"), (425, "7 min 05 s"), (12000, "3 h 20 min")]
+)
 def test_durations_are_said_for_people(seconds, said):
     assert duration(seconds) == said
     assert words("surface_dice") == "surface Dice"

@@ -27,8 +27,7 @@ from volumen.doctor.autopsy import Autopsy, Optimum, Range
 from volumen.doctor.operating_point import OperatingPoint, population_of
 from volumen.errors import UserError
 from volumen.experiments import evaluation_file
-from volumen.experiments.distribution import Verdict, judge_share
-from volumen.metrics.table import METRICS
+from volumen.experiments.distribution import Judgement, judge_share
 from volumen.reporting import records as run_records
 from volumen.reporting.autopsy_page import autopsy_page
 from volumen.reporting.console import console_for
@@ -116,7 +115,7 @@ def rich_run(folder: Path) -> Path:
     settings = {**found.settings, "run": "r", "which": "best", "fold": 0, "dataset": "d", "dataset_identity": "i",
                 "tile": [8, 8, 8], "overlap": 0.5, "mirror": True, "rotate": False, "engine": "e", "precision": "fp32",
                 "slices": {"case0": [1, 2, 3]}}  # fmt: skip
-    verdicts = (Verdict("dice", ">= 0.6", 0.5, False), Verdict("loss.x", "<= 1", None, None))
+    verdicts = (Judgement("dice", ">= 0.6", 0.5, False), Judgement("loss.x", "<= 1", None, None))
     judged = (*verdicts, *judge_share(shares, [0.1, 0.2]))
     whole = replace(found, settings=settings, notes=("a note",), verdicts=judged, label_range=(0.1, 0.2))
     leave_evaluation(run, whole, ("case0",))
@@ -359,12 +358,6 @@ def test_a_warning_while_training_says_text_as_it_is(capsys):
     said = capsys.readouterr().err
     assert printable(said) == said
     assert "v[red]1[/] [/nothing] :smile:" in said
-
-
-def test_the_types_of_an_evaluation_name_every_metric():
-    from volumen.experiments.evaluation_types import Values
-
-    assert list(Values.__annotations__) == list(METRICS)
 
 
 @given(st.text(st.characters(), max_size=40))

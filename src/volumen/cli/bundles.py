@@ -153,7 +153,7 @@ def select(
     import json
 
     from volumen.errors import UserError
-    from volumen.experiments.selecting import SELECTION, select_checkpoints
+    from volumen.experiments.selection import SELECTION, select_checkpoints
     from volumen.files import refuse_existing
     from volumen.reporting.console import console_for
     from volumen.reporting.selection_table import print_choice

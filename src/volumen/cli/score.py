@@ -74,8 +74,8 @@ def score(
     """
     from volumen.files import refuse_existing
     from volumen.metrics.files import score_files, values_of
-    from volumen.metrics.parallel import processors
     from volumen.system.places import writable_file
+    from volumen.system.processes import processors
 
     if csv is not None:
         refuse_existing(csv, "the table", "choose another name, or remove it")

@@ -11,7 +11,21 @@ from volumen.cli.progress import progress_bar
 from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
-    from volumen.inference.submission import Submission
+    from volumen.submission.submit import Submission
+
+
+Budget = Annotated[
+    str | None, typer.Option(help="Time that may be spent, such as 8h or 90m; it stops in good order before.")
+]
+Work = Annotated[
+    Path | None, typer.Option(help="Folder that keeps the masks; otherwise beside the zip, submission.masks.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the zip, and masks that were made with other settings.")
+]
+AcceptDegenerate = Annotated[
+    bool, typer.Option("--accept-degenerate", help="Write the zip though the predictions say nothing.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,18 +39,10 @@ def submit(
     test_images: Annotated[Path, typer.Argument(help="Folder of the test images, or the one that holds test_images.")],
     archive: Annotated[Path, typer.Argument(help="The zip to write: a uint8 TIFF of 0 and 1 for every image.")],
     which: Which = "best",
-    time_budget: Annotated[
-        str | None, typer.Option(help="Time that may be spent, such as 8h or 90m; it stops in good order before.")
-    ] = None,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder that keeps the masks; otherwise beside the zip, submission.masks.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the zip, and masks that were made with other settings.")
-    ] = False,
-    accept_degenerate: Annotated[
-        bool, typer.Option("--accept-degenerate", help="Write the zip though the predictions say nothing.")
-    ] = False,
+    time_budget: Budget = None,
+    work: Work = None,
+    overwrite: Overwrite = False,
+    accept_degenerate: AcceptDegenerate = False,
     tile: Tile = None,
     overlap: Overlap = None,
     mirror: Mirror = None,
@@ -52,11 +58,10 @@ def submit(
     tune_process()
 
     from volumen.config.fragments import postprocessing_override
-    from volumen.errors import EXIT_FAILURE
     from volumen.experiments.predicting import open_predictor
-    from volumen.inference.pace import OutOfTimeError
-    from volumen.inference.submission import How, check_place, work_folder_of
-    from volumen.inference.submission import submit as run
+    from volumen.submission.pace import OutOfTimeError
+    from volumen.submission.submit import How, check_place, work_folder_of
+    from volumen.submission.submit import submit as run
     from volumen.training import parse_duration
 
     budget = None if time_budget is None else parse_duration(time_budget)
@@ -67,36 +72,33 @@ def submit(
     opened = open_predictor(
         source, which=which, overrides=overrides, tile=sides, overlap=overlap, mirror=mirror, rotate=rotate
     )
-    config = opened.config
+    settings = opened.config
+    how = How(
+        opened.predictor, settings.data.normalisation, settings.postprocessing, opened.origin,
+        settings.inference.declared_empty,
+    )  # fmt: skip
     try:
         with progress_bar("reading", "steps") as progress:
             made = run(
-                How(
-                    opened.predictor,
-                    config.data.normalisation,
-                    config.postprocessing,
-                    opened.origin,
-                    config.inference.declared_empty,
-                ),
-                test_images,
-                archive,
-                folder,
-                overwrite=overwrite,
-                accept_degenerate=accept_degenerate,
-                budget_seconds=budget,
-                say=lambda text: say(f"warning: {text}", aside=True),
-                progress=progress,
-            )
+                how, test_images, archive, folder, overwrite=overwrite, accept_degenerate=accept_degenerate,
+                budget_seconds=budget, say=lambda text: say(f"warning: {text}", aside=True), progress=progress,
+            )  # fmt: skip
     except OutOfTimeError as end:
-        say(f"stopped: {end}", aside=True)
-        say(
-            f"the masks that are done are kept in {folder}: run the same command again to go on; with other settings "
-            "it begins anew (--overwrite, or another --work)",
-            aside=True,
-        )
-        return EXIT_FAILURE
+        return _out_of_time(end, folder)
     _report(made, folder)
     return 0
+
+
+def _out_of_time(end: Exception, folder: Path) -> int:
+    from volumen.errors import EXIT_FAILURE
+
+    say(f"stopped: {end}", aside=True)
+    say(
+        f"the masks that are done are kept in {folder}: run the same command again to go on; with other settings "
+        "it begins anew (--overwrite, or another --work)",
+        aside=True,
+    )
+    return EXIT_FAILURE
 
 
 def _report(made: "Submission", work: Path) -> None:

@@ -41,7 +41,7 @@ def tune(
     tune_allocator()
     import json
 
-    from volumen.experiments.tuned_files import PIPELINE, RESULT, next_command, tune_runs
+    from volumen.experiments.tuned_runs import PIPELINE, RESULT, next_command, tune_runs
     from volumen.reporting.console import console_for
     from volumen.reporting.tuning_table import print_tuning
 

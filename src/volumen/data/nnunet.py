@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from volumen.errors import UserError
 from volumen.files import atomic_path, write_atomically
 from volumen.system.locks import folder_in_the_making, hold
 from volumen.system.names import checked_name, shown, some
+from volumen.system.output import Progress, unheard
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, read_bounded, typed
 
 INDEX = "dataset.json"
 CHANNEL = "_0000"
-Progress = Callable[[str, int, int], None]
 MOST_INDEX_BYTES = 2**20
 _MOST = 20  # of anything, in a message
 
@@ -49,7 +49,7 @@ class Index:
     file_ending: str
 
 
-def export_nnunet(dataset: PreparedDataset, out: Path, progress: Progress = lambda name, done, of: None) -> int:
+def export_nnunet(dataset: PreparedDataset, out: Path, progress: Progress = unheard) -> int:
     """Write a prepared data set as an nnU-Net data set; files that are there already and hold the same are kept.
 
     Args:

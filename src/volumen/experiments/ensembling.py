@@ -22,7 +22,7 @@ from volumen.inference.ensemble import Mean
 from volumen.metrics import beats_noise, leaderboard, mean_and_noise
 from volumen.metrics.comparison import FEWEST_VOLUMES
 from volumen.postprocess import apply_pipeline
-from volumen.system.output import counted
+from volumen.system.output import Progress, counted, unheard
 
 ROUNDS = 10
 """Members that the greedy selection draws, with replacement: weights are tenths."""
@@ -109,7 +109,7 @@ def weigh(
     settings: Postprocessing,
     *,
     mean: Mean = "probability",
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
 ) -> Weighed:
     """Find weights of the families.
 
@@ -161,7 +161,7 @@ def _gain(
     names: Sequence[str],
     ids: Sequence[str],
     equal: Weights,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> tuple[float, float]:
     """What weights fitted without a volume gain on it over equal ones, and the noise of that."""
     differences = []

@@ -16,7 +16,7 @@ from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.errors import UserError
-from volumen.experiments.distribution import Verdict, judge, judge_share
+from volumen.experiments.distribution import Judgement, judge, judge_share
 from volumen.experiments.evaluation_file import (
     EVALUATION,
     SLICES,
@@ -35,10 +35,10 @@ from volumen.experiments.scoring import (
 )
 from volumen.experiments.step_scores import score_steps
 from volumen.inference import Predictor
-from volumen.inference.files import Progress
 from volumen.postprocess import apply_pipeline
 from volumen.reporting.images import Places, case_panel, choose_slices, encode_png
 from volumen.system.locks import hold
+from volumen.system.output import Progress, unheard
 from volumen.system.places import writable_file, writable_folder
 from volumen.training.checkpoint import Trained, load_trained
 from volumen.training.run_folder import run_owner
@@ -55,7 +55,7 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     keep: bool = True,
     steps: bool = True,
-    progress: Progress = lambda case, done, of: None,
+    progress: Progress = unheard,
 ) -> Evaluation:
     """Predict and score whole volumes; write `evaluation.json` and `evaluation/slices/ID.png` into the run.
 
@@ -198,7 +198,7 @@ def _evaluate_case(
     return result, places
 
 
-def _verdicts(evaluation: Evaluation, config: Config, shares: Sequence[float]) -> tuple[Verdict, ...]:
+def _verdicts(evaluation: Evaluation, config: Config, shares: Sequence[float]) -> tuple[Judgement, ...]:
     """The run's own criteria, then the surface share against the labels of the whole data set."""
     predicted = {case.id: case.values["predicted_share"] for case in evaluation.cases}
     criteria = judge(evaluation.mean, config.experiment.criteria)

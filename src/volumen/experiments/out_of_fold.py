@@ -4,7 +4,7 @@ Each run predicts the cases that its own fold held out. Where several runs held 
 averaged: that case then speaks for the ensemble.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,13 @@ from torch import nn
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.errors import UserError
-from volumen.experiments.held_out import HeldOut
-from volumen.experiments.kept_predictions import Kept, PredictionFolder
+from volumen.experiments.held_out import HeldOut, Kept, PredictionFolder
 from volumen.experiments.own_data import changed_folds, open_data, own_fold
 from volumen.experiments.predicting import predict_case, predictor_for
-from volumen.inference.files import Progress
 from volumen.inference.predictor import weights_identity
 from volumen.system.names import checked_name
+from volumen.system.output import Progress, Tally, Warn, unheard
 from volumen.training.checkpoint import WHICH, Trained, load_trained, override_prediction
-
-Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,8 @@ def predict_out_of_fold(
     runs: dict[str, Trained] | None = None,
     dataset: Path | None = None,
     overrides: Sequence[str] = (),
-    progress: Progress = lambda name, done, of: None,
-    warn: Warn = lambda sentence: None,
+    progress: Progress = unheard,
+    warn: Warn = unheard,
 ) -> OutOfFold:
     """Predict what each source's fold held out; what lies in the folder from the same weights and settings is kept.
 
@@ -163,5 +160,5 @@ def _predict_run(
     return {case_id: predictions.kept[case_id] for case_id in shapes}
 
 
-def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
+def _named(progress: Progress, name: str) -> Tally:
     return lambda done, of: progress(name, done, of)

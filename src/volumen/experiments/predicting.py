@@ -17,6 +17,7 @@ from volumen.inference.bundle import SUFFIX, read_bundle
 from volumen.inference.prediction_record import Origin
 from volumen.inference.tile_memory import check_tile
 from volumen.runtime import choose_device, choose_precision
+from volumen.system.output import Tally
 from volumen.training.checkpoint import load_for_inference, on_this_machine, override_prediction
 
 DEFAULT_WHICH = "best"
@@ -136,7 +137,7 @@ def predict_case(
     dataset: PreparedDataset,
     case_id: str,
     normalisation: Method,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Tally | None = None,
 ) -> NDArray[np.float32]:
     """Probabilities float32 [Z, Y, X] of a prepared volume; what its scan left empty is background.
 

@@ -3,7 +3,7 @@
 from volumen.inference.accumulator import Accumulator, Region, merge
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings
 from volumen.inference.engines import EngineName, choose_engine
-from volumen.inference.predictor import Predictor, probabilities_from_logits
+from volumen.inference.predictor import Predictor
 from volumen.inference.tiles import CoverageError, Tiles, importance, plan_tiles
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "importance",
     "merge",
     "plan_tiles",
-    "probabilities_from_logits",
 ]

@@ -7,12 +7,14 @@ range inside of [0.5, 0.731] betrays a sigmoid applied twice, since sigmoid maps
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from volumen.data.emptiness import in_words
+from volumen.system.records import Count, Share, Word
 
 ALMOST_ALL = 0.99  # share of a volume: no sheet fills it
 SECOND_SIGMOID = (0.5, 0.7310586)  # sigmoid(0) and sigmoid(1)
@@ -25,13 +27,13 @@ Kind = Literal["no_surface", "all_surface", "almost_all_surface", "constant", "s
 class Appearance:
     """What a prediction looks like from afar, without the truth."""
 
-    id: str
-    voxels: int
-    surface_voxels: int
-    probability_minimum: float | None = None
+    id: Word
+    voxels: Annotated[int, Field(ge=1, le=2**48)]
+    surface_voxels: Count
+    probability_minimum: Share | None = None
     """None where only a mask is known."""
-    probability_maximum: float | None = None
-    empty_voxels: int = 0
+    probability_maximum: Share | None = None
+    empty_voxels: Count = 0
     """Where the scan holds nothing."""
     empty_values: tuple[int, ...] = ()
     """Grey values that were taken for empty."""

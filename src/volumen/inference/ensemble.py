@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from volumen.errors import UserError
+from volumen.postprocess import LEAST_PROBABILITY
 from volumen.system.output import counted
 
 Mean = Literal["probability", "logit"]
-LEAST_PROBABILITY = 1e-7  # a mean of exactly 0 or 1 has no finite logit
 
 
 def check_weights(weights: Sequence[float]) -> None:

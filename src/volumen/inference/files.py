@@ -36,12 +36,11 @@ from volumen.inference.prediction_record import (
 from volumen.inference.predictor import Predictor, weights_identity
 from volumen.postprocess import apply_pipeline
 from volumen.system.locks import hold, sweep
+from volumen.system.output import Progress, Warn, unheard
 
 LOCK = "predict"
 LARGE_BYTES = 4e9
 """Of probabilities, above which they are put into a file and not into memory."""
-Progress = Callable[[str, int, int], None]
-Say = Callable[[str], None]
 
 
 def find_images(source: Path) -> tuple[Path, ...]:
@@ -87,8 +86,8 @@ def predict_files(
     postprocessing: Postprocessing,
     origin: Origin,
     empty: Declared = None,
-    say: Say = lambda text: None,
-    progress: Progress = lambda name, done, of: None,
+    say: Warn = unheard,
+    progress: Progress = unheard,
     finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
     side_by_side: "SideBySide | None" = None,
 ) -> tuple[FilePrediction, ...]:

@@ -1,7 +1,7 @@
 """Predict whole volumes of any size with a network that sees tiles.
 
-Logits are stitched, not probabilities, so that blending happens before the sigmoid's saturation; the one sigmoid of the
-project stands here. The predictor leaves the model in the mode in which it found it, for training validates with it.
+Logits are stitched, not probabilities, so that blending happens before the sigmoid's saturation. The
+predictor leaves the model in the mode in which it found it, for training validates with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import nn
 
 from volumen.data.emptiness import fill_in
@@ -27,27 +26,15 @@ from volumen.inference.accumulator import Accumulator, Region, region_of
 from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.inference.views import views
+from volumen.postprocess import probabilities_from_logits
+from volumen.system.output import Tally
 from volumen.system.stopping import raise_if_wanted
 
 if TYPE_CHECKING:
     from volumen.runtime import Precision
 
-Progress = Callable[[int, int], None]
 Image = NDArray[np.float32] | Normalised
 EMPTY_LOGIT = -20.0  # where the scan holds nothing: probability 2e-9
-
-
-def probabilities_from_logits(
-    logits: NDArray[np.float32], out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """The sigmoid, the only one between a network and a mask.
-
-    Args:
-        logits: Raw scores, float32, any shape.
-        out: Where to write, which may be `logits` itself; a new array by default.
-    """
-    result: NDArray[np.float32] = expit(logits, out=out)
-    return result
 
 
 def weights_identity(model: nn.Module) -> str:
@@ -124,7 +111,7 @@ class Predictor:
         self,
         image: Image,
         mask: NDArray[np.bool_] | None = None,
-        progress: Progress | None = None,
+        progress: Tally | None = None,
         *,
         region: Region | None = None,
         scratch: Path | None = None,
@@ -166,7 +153,7 @@ class Predictor:
         self,
         image: Image,
         mask: NDArray[np.bool_] | None = None,
-        progress: Progress | None = None,
+        progress: Tally | None = None,
         *,
         region: Region | None = None,
         scratch: Path | None = None,
@@ -177,9 +164,7 @@ class Predictor:
             probabilities_from_logits(plane, out=plane)
         return logits
 
-    def _fill(
-        self, whole: Accumulator, image: Image, mask: NDArray[np.bool_] | None, progress: Progress | None
-    ) -> None:
+    def _fill(self, whole: Accumulator, image: Image, mask: NDArray[np.bool_] | None, progress: Tally | None) -> None:
         """Compute every tile that is waited for."""
         tiles = whole.tiles
         read = _reader(tiles, image, mask)

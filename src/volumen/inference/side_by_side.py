@@ -13,11 +13,11 @@ from pebble import ProcessExpired
 
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
-from volumen.inference.files import Job, Progress
+from volumen.inference.files import Job
 from volumen.inference.prediction_record import FilePrediction
 from volumen.inference.predictor import Predictor
 from volumen.runtime import physical_cores, tune_allocator
-from volumen.system.output import counted
+from volumen.system.output import Progress, counted
 from volumen.system.processes import pool_of
 
 _make: Callable[[], Predictor] | None = None  # of this process, where it is one of several

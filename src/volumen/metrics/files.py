@@ -7,7 +7,7 @@ are numbered would leave sheet 2 out, which it calls unlabelled.
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
@@ -35,6 +35,7 @@ from volumen.metrics.leaderboard import (
 from volumen.metrics.masks import checked_pair
 from volumen.metrics.table import LEADERBOARD_METRICS, Metric
 from volumen.system.names import checked_name, csv_text, one_line
+from volumen.system.output import Progress, unheard
 from volumen.system.processes import pool_of
 
 NUMBERS: dict[str, Metric[LeaderboardScore]] = {
@@ -277,7 +278,7 @@ def score_files(
     values: Values = USUAL,
     missing_is_empty: bool = False,
     workers: int = 1,
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
 ) -> FileScores:
     """Score every pair that is complete; whatever befalls one case, the others get their scores.
 

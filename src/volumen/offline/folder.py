@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +27,7 @@ from volumen.files import PARTIAL, sha256_of, write_atomically
 from volumen.offline.closure import ROOT, Pin, Target, closure, installed
 from volumen.system.locks import hold
 from volumen.system.names import one_line, problem_of, shown
+from volumen.system.output import Progress, unheard
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, read_record, typed, write_record
 
@@ -85,7 +86,7 @@ def fill_folder(
     *,
     without: Sequence[str] = (),
     extras: Sequence[str] = (),
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
 ) -> Filled:
     """Put volumen and all that it needs into a folder, as wheels.
 
@@ -105,9 +106,7 @@ def fill_folder(
         return _fill(folder, target, pins, without, progress)
 
 
-def _fill(
-    folder: Path, target: Target, pins: Sequence[Pin], without: Sequence[str], progress: Callable[[str, int, int], None]
-) -> Filled:
+def _fill(folder: Path, target: Target, pins: Sequence[Pin], without: Sequence[str], progress: Progress) -> Filled:
     for torn in folder.glob(f"{PARTIAL}*"):  # of a call that was killed
         if torn.is_dir() and not torn.is_symlink():
             shutil.rmtree(torn)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from volumen.errors import UserError
 from volumen.metrics.cells import PREDICTED, euler_characteristics, tile_flags
 from volumen.metrics.topology import features_of
+from volumen.system.records import Count, Word
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,19 @@ class Counts:
     counts are those of the volume as one piece, where the TopoScore sums over tiles.
     """
 
-    voxels: int
-    components: int
-    tunnels: int
-    cavities: int
+    voxels: Count
+    components: Count
+    tunnels: Count
+    cavities: Count
 
 
 @dataclass(frozen=True)
 class StepReport:
     """What one step did: its name, the voxels it turned, and the counts around it."""
 
-    name: str
-    voxels_added: int
-    voxels_removed: int
+    name: Word
+    voxels_added: Count
+    voxels_removed: Count
     before: Counts
     after: Counts
 

@@ -11,6 +11,7 @@ from typing import Literal
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from volumen.data.windows import slide
 from volumen.errors import UserError
@@ -21,6 +22,21 @@ Radius = int | tuple[int, int, int]
 Connectivity = Literal[6, 18, 26]
 CONNECTIVITIES = (6, 18, 26)
 MAJORITY = 14  # of the 27 voxels of a window
+LEAST_PROBABILITY = 1e-7
+"""That a mean of probabilities is taken for: exactly 0 or 1 has no finite logit."""
+
+
+def probabilities_from_logits(
+    logits: NDArray[np.float32], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """The sigmoid, the only one between the logits of networks and a mask.
+
+    Args:
+        logits: Raw scores, float32, any shape.
+        out: Where to write, which may be `logits` itself; a new array by default.
+    """
+    result: NDArray[np.float32] = expit(logits, out=out)
+    return result
 
 
 def threshold(probabilities: NDArray[np.float32], level: float) -> Mask:

@@ -4,8 +4,8 @@ from rich.console import Console
 
 from volumen.doctor.cost.plan import Cost, Plan
 from volumen.reporting.console import plain_table
-from volumen.reporting.words import duration, words
-from volumen.system.output import counted
+from volumen.reporting.words import words
+from volumen.system.output import counted, duration
 
 
 def print_cost(cost: Cost, console: Console) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from itertools import compress
 
-from volumen.experiments.distribution import Operating, Verdict, tolerated_shares
+from volumen.experiments.distribution import Judgement, Operating, tolerated_shares
 from volumen.experiments.scoring import Evaluation
 from volumen.experiments.step_scores import FEATURES, StepEffect
 from volumen.reporting.curves import histogram_chart
@@ -47,7 +47,7 @@ def distribution_section(evaluation: Evaluation, slices: Collection[str]) -> Mar
     return joined(parts)
 
 
-def _verdict(one: Verdict) -> Markup:
+def _verdict(one: Judgement) -> Markup:
     kind, said = {True: ("good", "reached"), False: ("bad", "missed"), None: ("open", "open")}[one.reached]
     return html("<li><span class='chip {}'>{}</span>{}</li>", kind, said, one.sentence)
 

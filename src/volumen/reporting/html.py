@@ -22,8 +22,8 @@ from volumen.reporting.markup import NOTHING, Markup, html, joined
 from volumen.reporting.page import page
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_section import curves_section, events_section
-from volumen.reporting.words import duration, number, words
-from volumen.system.output import counted
+from volumen.reporting.words import number, words
+from volumen.system.output import counted, duration
 from volumen.system.places import writable_file
 from volumen.training.run_folder import run_config
 

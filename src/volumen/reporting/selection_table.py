@@ -4,7 +4,7 @@ import math
 
 from rich.console import Console
 
-from volumen.experiments.selecting import Choice
+from volumen.experiments.selection import Choice
 from volumen.metrics.comparison import NOISE_ERRORS
 from volumen.reporting.console import plain_table
 from volumen.reporting.words import number

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from volumen.experiments.tuned_files import TuningReport
+from volumen.experiments.tuned_runs import TuningReport
 from volumen.experiments.tuning import OWN, THRESHOLD, TUNED
 from volumen.metrics.comparison import unproven
 from volumen.postprocess import describe

@@ -1,4 +1,4 @@
-"""How names, texts and spans of time in the records are said to people, the same everywhere."""
+"""How names and texts in the records are said to people, the same everywhere."""
 
 import math
 
@@ -32,13 +32,3 @@ def words(name: str) -> str:
 def number(value: float, style: str = ".3f") -> str:
     """A number for people; a dash where a ratio has no value."""
     return "-" if math.isnan(value) else f"{value:{style}}"
-
-
-def duration(seconds: float) -> str:
-    """A time span for people: 42 s, 7 min 05 s, 3 h 20 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

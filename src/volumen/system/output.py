@@ -5,13 +5,24 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from multiprocessing import parent_process
 
 from volumen.system.names import printable
 
+Progress = Callable[[str, int, int], None]
+"""Told what is worked on, how much is done, and of how much."""
+Tally = Callable[[int, int], None]
+"""Told how much is done, and of how much, where there is one thing only."""
+Warn = Callable[[str], None]
+"""Told a sentence that a person should read."""
 _ERRORS = "volumen.spelled"
 _SPELLED = {"±": "+-", "·": ".", "…": "...", "×": "x", "–": "-", "—": "-", "→": "->", "≤": "<=", "≥": ">=", "µ": "u"}
+
+
+def unheard(*told: object) -> None:
+    """A `Progress`, `Tally` or `Warn` for whom nobody listens."""
 
 
 def spelled(error: UnicodeError) -> tuple[str, int]:
@@ -92,6 +103,16 @@ def counted(count: int, noun: str, several: str = "") -> str:
         several: For more, where the rule does not give it, as with a verb: `mask is`, `masks are`.
     """
     return f"{count} {noun if count == 1 else several or plural(noun)}"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: 0.5 s, 42 s, 7 min 05 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if seconds >= 1 or seconds == 0 else f"{seconds:.1g} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def plural(noun: str) -> str:

@@ -24,6 +24,11 @@ _SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 _QUIET = "ignore:resource_tracker"  # of warnings; the tracker takes them over when it starts
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def pool_of(
     count: int, begin: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()

@@ -14,13 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from volumen.errors import DamagedError
 from volumen.files import append_line, is_regular_file, strict_json, write_atomically
 from volumen.system.names import one_line, shown
+
+# What numbers and texts of records can be, where more is damage.
+Count = Annotated[int, Field(ge=0, le=2**48)]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(max_length=100_000)]
 
 CHECK, LINE = "check", "line"
 CHECK_DIGITS = 32

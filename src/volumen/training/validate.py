@@ -6,7 +6,7 @@ of whole volumes are a function of the seed, and of the epoch only where the con
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
@@ -19,11 +19,12 @@ from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.normalise import normalise
-from volumen.inference import Predictor, probabilities_from_logits
+from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
 from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap, ratio
 from volumen.metrics.table import validated_values
-from volumen.postprocess import apply_pipeline
+from volumen.postprocess import apply_pipeline, probabilities_from_logits
+from volumen.system.output import Tally, unheard
 from volumen.system.stopping import raise_if_wanted
 from volumen.training.regions import validation_regions
 
@@ -62,7 +63,7 @@ def validate(
     case_ids: Sequence[str],
     config: Config,
     epoch: int = 0,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Tally = unheard,
 ) -> Validation:
     """Score the weights now in the predictor's model on whole volumes, or on the crops that the configuration names.
 

@@ -15,6 +15,7 @@ from volumen.doctor.findings import Finding
 from volumen.doctor.progress_scale import measure_scales
 from volumen.errors import UserError
 from volumen.runtime import choose_device, choose_precision
+from volumen.system.output import Progress, unheard
 from volumen.system.stopping import OutOfTime, within
 from volumen.training.objective import precomputed_targets
 from volumen.training.progress import NO_SCALES
@@ -40,7 +41,7 @@ def audit_first(
     accepted: Sequence[str],
     *,
     budget_seconds: float | None = None,
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
     report: Callable[[AuditReport], None] = lambda report: None,
 ) -> Audited:
     """The quick audit of a run, and the scale on which its losses will be read.

@@ -8,6 +8,7 @@ import pytest
 from volumen.errors import UserError
 from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks, score_case
 from volumen.metrics.table import METRICS
+from volumen.system.records import typed
 
 
 def plate(z: int, thickness: int = 2, side: int = 16) -> np.ndarray:
@@ -60,7 +61,7 @@ def test_means_are_per_case_and_per_scroll():
 def test_the_record_is_strict_json_and_reads_back():
     evaluation = evaluate_masks([case("a", "s", plate(2)), case("b", "s", plate(5))], {"a": plate(2), "b": plate(7)})
     text = json.dumps(evaluation.to_dict(), allow_nan=False)
-    again = Evaluation.from_dict(json.loads(text))
+    again = typed(json.loads(text), Evaluation, "a record", "")
     assert again.to_dict() == evaluation.to_dict()
     assert again.mean == evaluation.mean
 

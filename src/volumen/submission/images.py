@@ -1,6 +1,6 @@
 """The images of a submission: found, and read whole before anything is computed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from volumen.data.tables import ID, join_problems, read_rows
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
 from volumen.inference.files import find_images
-from volumen.system.output import counted
+from volumen.system.output import Progress, counted, unheard
 
 FOLDER, TABLE = "test_images", "test.csv"
 PROBLEMS_SHOWN = 10
@@ -51,9 +51,7 @@ def find_test_images(folder: Path) -> tuple[Path, ...]:
     return images
 
 
-def read_images(
-    paths: Sequence[Path], progress: Callable[[str, int, int], None] = lambda name, done, of: None
-) -> tuple[Image, ...]:
+def read_images(paths: Sequence[Path], progress: Progress = unheard) -> tuple[Image, ...]:
     """Read all images, so that a damaged one is found before anything is computed.
 
     Args:

@@ -1,6 +1,7 @@
 """Counts by probability give the curves that a threshold alone hides; targets are held against what was reached."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,12 +11,11 @@ from hypothesis import strategies as st
 from volumen.config.experiment import Criterion
 from volumen.experiments.distribution import (
     ProbabilityCounts,
-    counts_from_json,
-    counts_to_json,
     judge,
     judge_share,
 )
 from volumen.metrics import overlap
+from volumen.system.records import typed
 
 
 def volume(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_ignored_voxels_do_not_count_and_volumes_add_up() -> None:
     assert ProbabilityCounts.of(changed, label) == counts
     both = ProbabilityCounts.total([counts, ProbabilityCounts.of(*volume(1))])
     assert sum(both.surface) == sum(counts.surface) + sum(ProbabilityCounts.of(*volume(1)).surface)
-    assert counts_from_json(counts_to_json(counts)) == counts
+    assert typed(asdict(counts), ProbabilityCounts, "counts", "") == counts
 
 
 def test_calibration_of_honest_and_of_overconfident_probabilities() -> None:

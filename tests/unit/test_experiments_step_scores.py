@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from tests.scored_sheets import HARMFUL, evaluation, pipeline, sheets
 
-from volumen.experiments.distribution import ProbabilityCounts, Verdict, judge_share
+from volumen.experiments.distribution import Judgement, ProbabilityCounts, judge_share
 from volumen.experiments.scoring import Evaluation
 from volumen.experiments.step_scores import StepScore, score_steps, step_effects
 from volumen.metrics import leaderboard
 from volumen.postprocess import Counts, StepReport, apply_pipeline, report_pipeline
+from volumen.system.records import typed
 
 
 def test_the_steps_are_those_of_the_pipeline_and_the_last_score_is_the_mask_s() -> None:
@@ -107,9 +108,9 @@ def test_repeated_steps_are_told_apart_and_unequal_ones_refused() -> None:
 @pytest.mark.parametrize("volumes", [1, 3])
 def test_the_record_is_strict_json_and_reads_back(volumes) -> None:
     found = evaluation(pipeline({"kind": "threshold", "level": 0.4}, {"kind": "close"}, HARMFUL), volumes)
-    verdicts = (Verdict("loss.x", "<= 1", None, None), *judge_share({"a": 0.9}, [0.1, 0.2]))
+    verdicts = (Judgement("loss.x", "<= 1", None, None), *judge_share({"a": 0.9}, [0.1, 0.2]))
     found = Evaluation(found.cases, found.settings, ("note",), verdicts, (0.1, 0.2))
-    again = Evaluation.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False)))
+    again = typed(json.loads(json.dumps(found.to_dict(), allow_nan=False)), Evaluation, "a record", "")
     assert again.to_dict() == found.to_dict()
     assert again.cases[0].steps == found.cases[0].steps
     assert again.cases[0].probability_counts == found.cases[0].probability_counts

@@ -5,7 +5,7 @@ kept one by one in a work folder: killed and started again, no more than the vol
 say nothing (all surface, none, the same everywhere, a second sigmoid) are refused before they become a zip.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,17 +15,18 @@ from volumen.data.emptiness import Declared
 from volumen.data.normalise import Method
 from volumen.errors import DamagedError, UserError
 from volumen.files import sha256_of
-from volumen.inference import pace
-from volumen.inference.archive import write_archive
 from volumen.inference.degenerate import Symptom, symptoms_of
-from volumen.inference.files import LOCK, Progress, predict_files
+from volumen.inference.files import LOCK, predict_files
 from volumen.inference.output_folder import Wanted, check_output
-from volumen.inference.pace import Pace, ways_to_be_faster
 from volumen.inference.prediction_record import RECORD as MASKS_RECORD
 from volumen.inference.prediction_record import FilePrediction, Origin, OtherSettingsError
 from volumen.inference.predictor import Predictor
-from volumen.inference.unlabelled import Image, find_test_images, read_images
+from volumen.submission import pace
+from volumen.submission.archive import write_archive
+from volumen.submission.images import Image, find_test_images, read_images
+from volumen.submission.pace import Pace, ways_to_be_faster
 from volumen.system.locks import hold
+from volumen.system.output import Progress, Warn, unheard
 from volumen.system.places import writable_file, writable_folder
 from volumen.system.records import write_record
 
@@ -73,8 +74,8 @@ def submit(
     overwrite: bool = False,
     accept_degenerate: bool = False,
     budget_seconds: float | None = None,
-    say: Callable[[str], None] = lambda text: None,
-    progress: Progress = lambda name, done, of: None,
+    say: Warn = unheard,
+    progress: Progress = unheard,
 ) -> Submission:
     """Predict test images into a zip of masks.
 
@@ -101,26 +102,34 @@ def submit(
     with hold(work, "submit"):
         images = read_images(find_test_images(source), progress)
         check_output([image.path for image in images], work, Wanted(resume=True))
-        reserve = 2 * (pace.clock() - started)  # zipping and reading back touch as many voxels as reading did
         watch = Pace(
             {image.path.name: image.voxels for image in images},
             budget_seconds,
             started=started,
-            reserve_seconds=reserve,
-            faster=ways_to_be_faster(how.predictor, [image.shape for image in images]),
+            reserve_seconds=2 * (pace.clock() - started),  # zipping touches every voxel as reading did, and so does
+            faster=ways_to_be_faster(how.predictor, [image.shape for image in images]),  # reading back
             say=say,
         )
         predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, say, progress)
         symptoms = _symptoms(predictions)
         if symptoms and not accept_degenerate:
             raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
-        _refuse_changed(predictions, images)
-        shapes = {image.path.name: image.shape for image in images}
-        hashes = {one.name: one.files[one.name] for one in predictions}
-        write_archive(archive, {name: work / name for name in shapes}, shapes, hashes, progress)
+        _zip(images, predictions, archive, work, progress)
         made = Submission(archive, predictions, symptoms, sha256_of(archive))
         _write_record(work, made, how)
     return made
+
+
+def _zip(
+    images: Sequence[Image], predictions: Sequence[FilePrediction], archive: Path, work: Path, progress: Progress
+) -> None:
+    """Write the zip of masks, of images that are still the ones that were read at the beginning."""
+    for prediction, image in zip(predictions, images, strict=True):
+        if prediction.image_sha256 != image.sha256:
+            raise UserError(f"{image.path} was changed while the images were predicted: start again")
+    shapes = {image.path.name: image.shape for image in images}
+    hashes = {one.name: one.files[one.name] for one in predictions}
+    write_archive(archive, {name: work / name for name in shapes}, shapes, hashes, progress)
 
 
 def check_place(archive: Path, work: Path, overwrite: bool) -> None:
@@ -142,13 +151,6 @@ def check_place(archive: Path, work: Path, overwrite: bool) -> None:
             pass
 
 
-def _refuse_changed(predictions: Sequence[FilePrediction], images: Sequence[Image]) -> None:
-    """Images that are not the ones any more that were read at the beginning."""
-    for prediction, image in zip(predictions, images, strict=True):
-        if prediction.image_sha256 != image.sha256:
-            raise UserError(f"{image.path} was changed while the images were predicted: start again")
-
-
 def _predict(
     how: How,
     images: Sequence[Image],
@@ -156,7 +158,7 @@ def _predict(
     watch: Pace,
     overwrite: bool,
     accept_degenerate: bool,
-    say: Callable[[str], None],
+    say: Warn,
     progress: Progress,
 ) -> tuple[FilePrediction, ...]:
     seen: list[FilePrediction] = []

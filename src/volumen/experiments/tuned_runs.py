@@ -1,7 +1,7 @@
 """Tune runs as a command does: predict, search, leave steps out, and write down what was found."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,16 @@ from volumen.config.postprocessing import Postprocessing
 from volumen.config.schema import Config
 from volumen.data.labels import IGNORE
 from volumen.errors import DamagedError, UserError
-from volumen.experiments.ablation import Ablation, ablation
 from volumen.experiments.distribution import judge_share
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
-from volumen.experiments.pipeline_scores import Warn
 from volumen.experiments.scoring import label_shares
-from volumen.experiments.tuning import OWN, SEARCHES, Tell, Tuned, check_search, origin_of, tune
+from volumen.experiments.tuning import OWN, SEARCHES, Ablation, Tuned, ablation, check_search, origin_of, tune
 from volumen.files import strict_json, write_atomically
 from volumen.metrics.ratios import ratio
 from volumen.postprocess import apply_pipeline
 from volumen.system.locks import hold
-from volumen.system.output import counted
+from volumen.system.output import Progress, Warn, counted, unheard
 from volumen.system.places import writable_folder
 from volumen.system.records import read_log, read_record, write_record
 from volumen.training.checkpoint import override_prediction
@@ -89,9 +87,9 @@ def tune_runs(
     trials: int = 60,
     workers: int = 1,
     seed: int = 0,
-    predicting: Callable[[str, int, int], None] = lambda name, done, of: None,
-    searching: Tell = lambda name, done, of: None,
-    warn: Warn = lambda sentence: None,
+    predicting: Progress = unheard,
+    searching: Progress = unheard,
+    warn: Warn = unheard,
 ) -> TuningReport | None:
     """Predict held-out volumes, search, and write `postprocessing.yaml` and `tuning.json` into a folder.
 

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from small_datasets import prepared_dataset
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.errors import DamagedError, UserError
-from volumen.experiments.held_out import HeldOut, identity_of
-from volumen.experiments.kept_predictions import RECORD, Kept, PredictionFolder, write_prediction
-from volumen.experiments.pipeline_scores import Scorer
+from volumen.experiments.held_out import RECORD, HeldOut, Kept, PredictionFolder, identity_of, write_prediction
+from volumen.experiments.tuning import Scorer
 from volumen.system.records import sealed
 
 SHAPES = {"a": (3, 4, 5), "b": (3, 4, 5), "c": (2, 6, 5)}

@@ -2,7 +2,7 @@
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from volumen.data.labels import MASK, undeclared
 from volumen.data.volumes import VolumeError, decode_volume
 from volumen.files import atomic_path
 from volumen.system.names import checked_name, shown
+from volumen.system.output import Progress, unheard
 
 SHOWN = 10  # problems named in an error; one cause often makes one for each case
 
@@ -24,7 +25,7 @@ def write_archive(
     masks: Mapping[str, Path],
     shapes: Mapping[str, tuple[int, ...]],
     hashes: Mapping[str, str],
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
 ) -> None:
     """Zip masks and read the zip back; only one without a fault takes its place.
 
@@ -66,7 +67,7 @@ def problems_of(
     archive: Path,
     shapes: Mapping[str, tuple[int, ...]],
     hashes: Mapping[str, str],
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
 ) -> tuple[str, ...]:
     """What is wrong with a zip of masks: names, contents, types, values, shapes.
 

@@ -151,7 +151,7 @@ def test_folds_that_were_made_anew_change_no_score_and_are_said(run, prepared, m
     save_folds(replace(folds, folds=folds.folds[::-1]), other)
     with_folds(monkeypatch, run, other)
     after = evaluate_run(run)
-    assert [case.to_dict() for case in after.cases] == [case.to_dict() for case in before.cases]
+    assert after.to_dict()["cases"] == before.to_dict()["cases"]
     (note,) = after.notes
     assert note.startswith("The folds file divides otherwise since the run was trained: fold 0 holds out ")
     trained_on = evaluate_run(run, fold=1).notes

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from volumen.files import sha256_of
-from volumen.inference.archive import ArchiveError, problems_of, write_archive
 from volumen.inference.files import write_mask
+from volumen.submission.archive import ArchiveError, problems_of, write_archive
 
 SHAPES = {"a.tif": (4, 5, 6), "b.tif": (3, 3, 3)}
 

@@ -21,9 +21,10 @@ from volumen.config.fragments import load_postprocessing
 from volumen.data import volumes
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
-from volumen.experiments import kept_predictions, out_of_fold, tuned_files
-from volumen.inference import pace, submission
+from volumen.experiments import held_out, out_of_fold, tuned_runs
 from volumen.inference.bundle import Member, read_bundle, write_bundle
+from volumen.submission import pace
+from volumen.submission import submit as submission
 from volumen.system.locks import hold
 from volumen.system.records import read_record
 from volumen.training import CheckpointStore
@@ -491,7 +492,7 @@ def test_volumes_side_by_side_and_boxes_are_the_same_voxels(place, tmp_path):
 
 @pytest.mark.parametrize(("labels", "told"), [((0.9, 0.95), True), ((0.0, 1.0), False)])
 def test_tuning_tells_of_masks_that_no_label_resembles(place, tmp_path, capsys, monkeypatch, labels, told):
-    monkeypatch.setattr(tuned_files, "label_shares", lambda dataset: labels)
+    monkeypatch.setattr(tuned_runs, "label_shares", lambda dataset: labels)
     runs = [str(place / "first"), str(place / "second")]
     assert volumen(["tune", *runs, "--out", str(tmp_path / "tuned"), "--trials", "4"]) == 0
     assert ("whatever the score says" in capsys.readouterr().err) == told
@@ -591,7 +592,7 @@ def test_a_full_disk_under_other_commands_says_how_to_go_on(place, tmp_path, mon
         if command == "predict":
             patch.setattr(volumes.tifffile, "imwrite", full)
         else:
-            patch.setattr(kept_predictions, "write_atomically", full)
+            patch.setattr(held_out, "write_atomically", full)
         assert volumen(arguments) == 1
     assert "make room" in capsys.readouterr().err
     assert not [path for path in out.rglob("*") if path.suffix in (".tif", ".npy") or path.name.startswith(".partial")]
