@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, Source, Tile, Which, tune_process
+from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, RunOrBundle, Tile, Which, tune_process
 from volumen.cli.parse import box, three_whole_numbers
 from volumen.cli.progress import progress_bar
 from volumen.system.output import counted, say
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    source: Source,
+    source: RunOrBundle,
     images: Annotated[Path, typer.Argument(help="A TIFF volume, or a folder of them.")],
     out: Annotated[Path, typer.Argument(help="Folder for the masks: uint8 TIFF of 0 and 1, under the images' names.")],
     which: Which = "best",

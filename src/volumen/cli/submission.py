@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, Source, Tile, Which, tune_process
+from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, RunOrBundle, Tile, Which, tune_process
 from volumen.cli.parse import three_whole_numbers
 from volumen.cli.progress import progress_bar
 from volumen.system.output import counted, say
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    source: Source,
+    source: RunOrBundle,
     test_images: Annotated[Path, typer.Argument(help="Folder of the test images, or the one that holds test_images.")],
     archive: Annotated[Path, typer.Argument(help="The zip to write: a uint8 TIFF of 0 and 1 for every image.")],
     which: Which = "best",

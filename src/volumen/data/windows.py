@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Region = tuple[slice, slice, slice]
+"""A box of a volume: three slices without step, z y x."""
+
 
 def slide(volume: NDArray[Any], side: int, axis: int, combine: np.ufunc) -> NDArray[Any]:
     """Combine each window of `side` voxels along an axis, which gets `side - 1` shorter.

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.windows import Region
 from volumen.errors import UserError
 from volumen.inference.tiles import CoverageError, Tiles, Triple
-
-Region = tuple[slice, slice, slice]
-"""A box of a volume: three slices without step, z y x."""
 
 
 class Accumulator:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volumen.data.windows import Region
 from volumen.errors import UserError
-from volumen.inference.accumulator import Region
 from volumen.inference.prediction_record import RECORD
 from volumen.system.names import checked_name
 from volumen.system.places import refusal, writable_folder

@@ -21,8 +21,9 @@ from torch import nn
 
 from volumen.data.emptiness import fill_in
 from volumen.data.normalise import Normalised
+from volumen.data.windows import Region
 from volumen.errors import UserError
-from volumen.inference.accumulator import Accumulator, Region, region_of
+from volumen.inference.accumulator import Accumulator, region_of
 from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.inference.views import views

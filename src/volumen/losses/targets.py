@@ -18,9 +18,7 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.losses import kernels
-
-__all__ = ["PRECOMPUTE", "medial_surface", "sheet_gap"]
+from volumen.kernels import pooling_loops as loops
 
 _LARGEST_SQUARED_SLOPE = 0.3
 
@@ -74,9 +72,9 @@ def _ridge(inside: Mask) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Ridge of the distance to the outside of `inside`, and that distance; both 0 outside."""
     distance = np.ascontiguousarray(edt.edt(np.ascontiguousarray(inside)), np.float32)
     dilated = np.empty_like(distance)
-    kernels.dilate(distance, dilated)
+    loops.dilate(distance, dilated)
     ridge = np.empty(inside.shape, np.uint8)
-    kernels.ridge(distance, dilated, _LARGEST_SQUARED_SLOPE, ridge)
+    loops.ridge(distance, dilated, _LARGEST_SQUARED_SLOPE, ridge)
     ridge[~inside] = 0
     return ridge, distance
 

@@ -7,7 +7,7 @@ validations of a training those that are `validated`; `volumen score`, which cou
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from volumen.metrics.leaderboard import LeaderboardScore
 from volumen.metrics.overlap import Overlap
@@ -84,9 +84,8 @@ OVERLAP_METRICS: dict[str, Metric[Overlap]] = {
         Metric("all_surface_dice", lambda found: 2 * found.true_share / (1 + found.true_share), higher_is_better=None),
     )
 }  # fmt: skip
-METRICS: dict[str, Metric[LeaderboardScore] | Metric[Overlap]] = {
-    name: one for name, one in (*LEADERBOARD_METRICS.items(), *OVERLAP_METRICS.items()) if one.evaluated
-}
+_ALL: dict[str, Metric[Any]] = {**LEADERBOARD_METRICS, **OVERLAP_METRICS}
+METRICS = {name: one for name, one in _ALL.items() if one.evaluated}
 """What an evaluation holds of each case."""
 
 

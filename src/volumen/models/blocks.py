@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from volumen.errors import UserError
-from volumen.models.convolution import CHANNELS_LAST, convolve, is_recorded
+from volumen.kernels.convolution import CHANNELS_LAST, convolve, is_recorded
 from volumen.models.norm import InstanceNormLeakyReLU, uses_kernels
 
 SLOPE = 0.01

@@ -12,16 +12,14 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.windows import Region
 from volumen.errors import UserError
-from volumen.metrics.cells import Array
-from volumen.system.compiled import compiled
-
-Box = tuple[slice, slice, slice]
+from volumen.system.compiled import Array, compiled
 
 MINIMUM_BLOCK_VOXELS = 8
 
 
-def blocks(shape: tuple[int, ...], side_voxels: int) -> Iterator[Box]:
+def blocks(shape: tuple[int, ...], side_voxels: int) -> Iterator[Region]:
     """Cubes that cover a volume and overlap by half or more; the last of an axis ends with the volume.
 
     Whatever is no larger than half a side lies inside of one cube at least.

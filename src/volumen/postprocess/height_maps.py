@@ -8,8 +8,7 @@ import math
 
 import numpy as np
 
-from volumen.metrics.cells import Array
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 LARGEST_WIDENING = 4  # voxels that a run may grow by to overlap its neighbours: two, at either end
 PRECISION = 1e-3  # voxels

@@ -18,7 +18,7 @@ from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND
 
 LEADERBOARD = [one for one in LEADERBOARD_METRICS.values() if one.evaluated]
 OVERLAP = [one for one in OVERLAP_METRICS.values() if one.heading]
-SUMMARY = [*LEADERBOARD[:4], *OVERLAP]
+SUMMARY: list[Metric[Any]] = [*LEADERBOARD[:4], *OVERLAP]
 STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 
 

@@ -9,8 +9,8 @@ from volumen.config.schema import Config
 from volumen.data.labels import IGNORE, Lesson
 from volumen.data.packed import Volume
 from volumen.data.randomness import generator
+from volumen.data.windows import Region
 
-Region = tuple[slice, slice, slice]
 DRAWS = 20
 
 

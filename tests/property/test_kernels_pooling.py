@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from volumen.losses import pooling, pooling_tensor
-from volumen.losses.pooling import dilate_cube, soft_skeleton
+from volumen.kernels import pooling, pooling_tensor
+from volumen.kernels.pooling import dilate_cube, soft_skeleton
 
 SHAPES = st.tuples(st.integers(1, 2), *[st.integers(1, 7)] * 3)
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from volumen.kernels.convolution import weight_gradient
 from volumen.models import InstanceNormLeakyReLU
-from volumen.models.convolution import weight_gradient
 
 LAST = torch.channels_last_3d
 SETTINGS = settings(max_examples=25, deadline=None)

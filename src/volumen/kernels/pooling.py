@@ -19,10 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from volumen.losses import kernels
-from volumen.losses import pooling_tensor as tensor_operations
-
-__all__ = ["dilate_cube", "soft_skeleton"]
+from volumen.kernels import pooling_loops as loops
+from volumen.kernels import pooling_tensor as tensor_operations
 
 
 def dilate_cube(probabilities: Tensor, radius: int = 1) -> Tensor:
@@ -71,7 +69,7 @@ class _DilateCube(torch.autograd.Function):
             return tensor_operations.dilate(source)
         dilated = torch.empty_like(source)
         source_array, dilated_array = source.numpy(), dilated.numpy()
-        _per_sample(lambda index: kernels.dilate(source_array[index], dilated_array[index]), len(source))
+        _per_sample(lambda index: loops.dilate(source_array[index], dilated_array[index]), len(source))
         return dilated
 
     @staticmethod
@@ -82,7 +80,7 @@ class _DilateCube(torch.autograd.Function):
             return tensor_operations.dilate_backward(source, dilated_gradient)
         gradient = torch.zeros_like(source)
         arrays = source.numpy(), dilated_gradient.contiguous().numpy(), gradient.numpy()
-        _per_sample(lambda index: kernels.dilate_backward(*(array[index] for array in arrays)), len(source))
+        _per_sample(lambda index: loops.dilate_backward(*(array[index] for array in arrays)), len(source))
         return gradient
 
 
@@ -139,8 +137,8 @@ def _skeleton_levels(source: Tensor, iterations: int, keep: bool) -> tuple[list[
 
     def one_sample(index: int) -> None:
         for level in range(iterations + 1):
-            kernels.erode(level_arrays[level][index], level_arrays[level + 1][index])
-            kernels.skeleton_forward_level(
+            loops.erode(level_arrays[level][index], level_arrays[level + 1][index])
+            loops.skeleton_forward_level(
                 level_arrays[level][index],
                 level_arrays[level + 1][index],
                 skeleton_arrays[level][index],
@@ -152,16 +150,16 @@ def _skeleton_levels(source: Tensor, iterations: int, keep: bool) -> tuple[list[
 
 
 def _skeleton_backward(
-    levels: list[kernels.Volume], skeletons: list[kernels.Volume], skeleton_gradient: kernels.Volume
-) -> kernels.Volume:
+    levels: list[loops.Volume], skeletons: list[loops.Volume], skeleton_gradient: loops.Volume
+) -> loops.Volume:
     """Gradient of the source of one sample; `skeleton_gradient` is overwritten."""
     eroded_gradient = np.zeros_like(levels[0])
     level_gradient = np.zeros_like(levels[0])
     for level in range(len(levels) - 2, -1, -1):
-        kernels.skeleton_backward_level(
+        loops.skeleton_backward_level(
             levels[level], levels[level + 1], skeletons[level], skeleton_gradient, level_gradient, eroded_gradient
         )
-        kernels.erode_backward(levels[level], levels[level + 1], eroded_gradient, level_gradient)
+        loops.erode_backward(levels[level], levels[level + 1], eroded_gradient, level_gradient)
         eroded_gradient, level_gradient = level_gradient, eroded_gradient
         level_gradient.fill(0)
     return eroded_gradient

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from volumen.models import norm_kernels as kernels
-from volumen.models.convolution import CHANNELS_LAST
-from volumen.models.threads import run_shares, shares
+from volumen.kernels import norm_loops as loops
+from volumen.kernels.convolution import CHANNELS_LAST
+from volumen.kernels.threads import run_shares, shares
 
 Vector = NDArray[np.float32]
 
@@ -55,7 +55,7 @@ def _moments(rows: _Rows, values: NDArray[Any]) -> tuple[NDArray[np.float64], ND
 
     def work(share: int, start: int, stop: int) -> None:
         for sample in range(rows.samples):
-            kernels.add_moments(values[sample], start, stop, 0, mean[sample, share], squares[sample, share])
+            loops.add_moments(values[sample], start, stop, 0, mean[sample, share], squares[sample, share])
 
     run_shares(work, ranges)
     parts = (rows.samples, len(ranges) * rows.fold, rows.channels)
@@ -72,7 +72,7 @@ def _apply(rows: _Rows, values: NDArray[Any], out: NDArray[Any], parameters: tup
     def work(share: int, start: int, stop: int) -> None:
         for sample in range(rows.samples):
             mean, scale, shift = (vector[sample] for vector in parameters)
-            kernels.normalise(values[sample], out[sample], mean, scale, shift, np.float32(slope), start, stop)
+            loops.normalise(values[sample], out[sample], mean, scale, shift, np.float32(slope), start, stop)
 
     run_shares(work, rows.ranges())
 
@@ -131,10 +131,10 @@ class Norm(torch.autograd.Function):
         arriving = rows.array(gradient.contiguous(memory_format=CHANNELS_LAST))
 
         def add_sums(sample: int, start: int, stop: int, total: Any, product: Any) -> None:
-            kernels.add_sums_from_output(arriving[sample], kept[sample], slope, start, stop, total, product)
+            loops.add_sums_from_output(arriving[sample], kept[sample], slope, start, stop, total, product)
 
         def write(sample: int, start: int, stop: int, mean_gradient: Any, mean_product: Any) -> None:
-            kernels.gradient_from_output(
+            loops.gradient_from_output(
                 arriving[sample], kept[sample], written[sample], scale[sample], mean_gradient, mean_product, slope,
                 start, stop,
             )  # fmt: skip
@@ -174,13 +174,13 @@ class AffineNorm(torch.autograd.Function):
 
         def add_sums(sample: int, start: int, stop: int, total: Any, product: Any) -> None:
             mean, deviation, gain, shift = (vector[sample] for vector in ctx.parameters)
-            kernels.add_sums_from_input(
+            loops.add_sums_from_input(
                 arriving[sample], kept[sample], mean, deviation, gain, shift, slope, start, stop, total, product
             )
 
         def write(sample: int, start: int, stop: int, mean_gradient: Any, mean_product: Any) -> None:
             mean, deviation, gain, shift = (vector[sample] for vector in ctx.parameters)
-            kernels.gradient_from_input(
+            loops.gradient_from_input(
                 arriving[sample], kept[sample], written[sample], mean, deviation, gain, shift,
                 mean_gradient, mean_product, slope, start, stop,
             )  # fmt: skip

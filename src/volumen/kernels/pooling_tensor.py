@@ -1,4 +1,4 @@
-"""The pooling of `volumen.losses.kernels` in tensor operations, for devices that the compiled kernels do not reach.
+"""The pooling of `pooling_loops` in tensor operations, for devices that the compiled kernels do not reach.
 
 Same values, same sharing of the gradient at ties, on [B, Z, Y, X] and any device. The maximum over the 3x3x3 cube is
 taken one axis after the other; the minimum over the face neighbours is one pooling over seven voxels.
@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-
-__all__ = ["dilate", "dilate_backward", "erode", "erode_backward", "skeleton_backward", "skeleton_levels"]
 
 _AXES = (1, 2, 3)
 

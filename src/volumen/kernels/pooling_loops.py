@@ -19,17 +19,6 @@ from numpy.typing import NDArray
 
 from volumen.system.compiled import compiled
 
-__all__ = [
-    "Volume",
-    "dilate",
-    "dilate_backward",
-    "erode",
-    "erode_backward",
-    "ridge",
-    "skeleton_backward_level",
-    "skeleton_forward_level",
-]
-
 Volume: TypeAlias = NDArray[Any]  # [Z, Y, X] or a plane or row of one, C-contiguous, float32 or float64
 
 

@@ -1,7 +1,7 @@
 """A 3x3x3 convolution whose backward pass uses the fastest measured kernel for each of its parts.
 
 Forward and input gradient are PyTorch's (oneDNN), which run near the machine's peak. The weight gradient on AVX2 is
-`convolution_kernels`, 1.2 to 2.5 times faster than oneDNN's there for the layers named by `_own_weight_gradient`;
+`convolution_loops`, 1.2 to 2.5 times faster than oneDNN's there for the layers named by `_own_weight_gradient`;
 elsewhere (AVX-512, AMX, bfloat16, other strides) everything is PyTorch's.
 """
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from volumen.models.convolution_kernels import weight_gradient_planes
-from volumen.models.threads import run_shares, shares
+from volumen.kernels.convolution_loops import weight_gradient_planes
+from volumen.kernels.threads import run_shares, shares
 
 CHANNELS_LAST = torch.channels_last_3d
 _LARGEST_WEIGHT = 256 * 128  # in * out; beyond it the sums of a thread leave the second-level cache

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from volumen.models import convolution
-from volumen.models.convolution import convolve, weight_gradient
+from volumen.kernels import convolution
+from volumen.kernels.convolution import convolve, weight_gradient
 
 LAST = torch.channels_last_3d
 NATIVE = torch.backends.cpu.get_cpu_capability() == "AVX2"
