@@ -11,7 +11,7 @@ from volumen.system.output import counted, say
 if TYPE_CHECKING:
     from volumen.config.load import LoadedConfig
     from volumen.config.schema import Config
-    from volumen.training.run_folder import Audited
+    from volumen.runs.folder import Audited
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +51,8 @@ def train(
     from volumen.errors import EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.reporting.words import number
-    from volumen.training import parse_duration, run_training
+    from volumen.training.budget import parse_duration
+    from volumen.training.loop import run_training
 
     source = Path(config)
     in_place = source.is_dir()
@@ -98,10 +99,9 @@ def _audit(
     from volumen.doctor.audit.run import AuditReport
     from volumen.reporting.audit_table import print_findings
     from volumen.reporting.console import console_for
+    from volumen.runs.folder import WORK, RunFolder
     from volumen.system.locks import refuse_held
     from volumen.system.places import writable_folder
-    from volumen.training import RunFolder
-    from volumen.training.run_folder import WORK
 
     refuse_held(folder, WORK)
     RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go

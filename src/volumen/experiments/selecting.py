@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from volumen.errors import UserError
-from volumen.experiments.evaluate import evaluate_run
-from volumen.experiments.own_data import open_data, own_fold
+from volumen.experiments.evaluate import evaluate_cases
 from volumen.experiments.scoring import Evaluation, label_shares
 from volumen.experiments.selection import Selection, select
 from volumen.files import strict_json
 from volumen.inference.predictor import weights_identity
-from volumen.training.checkpoint import WHICH, Trained, load_trained
+from volumen.inference.recipe import Recipe
+from volumen.runs.run import DataSets, Run, Trained
 
 SELECTION = "selection.json"
 
@@ -64,8 +64,9 @@ class _Weights:
     """One kind of weights of a run, and the names of the others that are the same."""
 
     name: str
-    run: Path
+    run: Run
     which: str
+    trained: Trained
     same: list[str]
 
 
@@ -93,23 +94,28 @@ def select_checkpoints(
     missing: dict[str, str] = {}
     candidates: list[_Weights] = []
     held_out: dict[str, tuple[str, tuple[str, ...], int]] = {}
-    for run, name in zip(runs, names, strict=True):
-        found, trained = _weights_of(run, name, missing)
+    shared = DataSets()
+    for path, name in zip(runs, names, strict=True):
+        run = Run(path, dataset, shared)
+        found = _weights_of(run, name, missing)
         candidates += found
-        prepared = open_data(trained, run, dataset)
-        held_out[name] = (prepared.identity, own_fold(trained).validation, trained.data.fold)
+        trained = found[-1].trained
+        prepared = run.dataset(trained)
+        held_out[name] = (prepared.identity, trained.data.validation, trained.data.fold)
     _refuse_different(held_out)
     evaluations: dict[str, Evaluation] = {}
     for one in candidates:
-        evaluations[one.name] = evaluate_run(
+        trained = one.trained.overridden(overrides, one.run.path)
+        evaluations[one.name] = evaluate_cases(
             one.run,
-            which=one.which,
-            dataset=dataset,
-            overrides=overrides,
-            keep=False,
+            trained,
+            Recipe.of(trained.model, trained.config),
+            trained.data.validation,
+            {"which": one.which, "fold": trained.config.data.fold},
             steps=False,
             progress=lambda case, done, of, name=one.name: progress(f"{name}: {case}", done, of),  # type: ignore[misc]
         )
+        trained.model.cpu()  # one network at a time is on a card
     shares = label_shares(prepared)
     selection = select(evaluations, shares)
     return Choice(
@@ -123,26 +129,23 @@ def select_checkpoints(
     )
 
 
-def _weights_of(run: Path, name: str, missing: dict[str, str]) -> tuple[list[_Weights], Trained]:
+def _weights_of(run: Run, name: str, missing: dict[str, str]) -> list[_Weights]:
     """The distinct weights of a run; what is not there goes into `missing` with the reason."""
     found: dict[str, _Weights] = {}
-    last: Trained | None = None
     reasons: dict[str, str] = {}
-    for which in WHICH:
-        try:
-            last = load_trained(run, which)
-        except UserError as error:
-            reasons[f"{name}:{which}"] = str(error)
+    for which, trained in run.networks().items():
+        if isinstance(trained, UserError):
+            reasons[f"{name}:{which}"] = str(trained)
             continue
-        identity = weights_identity(last.model)
+        identity = weights_identity(trained.model)
         if identity in found:
             found[identity].same.append(f"{name}:{which}")
         else:
-            found[identity] = _Weights(f"{name}:{which}", run, which, [])
-    if last is None:
+            found[identity] = _Weights(f"{name}:{which}", run, which, trained, [])
+    if not found:
         raise UserError("; ".join(dict.fromkeys(reasons.values())))
     missing.update(reasons)
-    return list(found.values()), last
+    return list(found.values())
 
 
 def _refuse_different(held_out: dict[str, tuple[str, tuple[str, ...], int]]) -> None:
@@ -164,7 +167,7 @@ def _command(
 ) -> str:
     """The command that makes a bundle of the chosen weights."""
     one = candidates[selection.chosen.name]
-    words = ["volumen", "bundle", str(one.run), "--which", one.which]
+    words = ["volumen", "bundle", str(one.run.path), "--which", one.which]
     words += [word for override in overrides for word in ("-o", override)]
     words += [] if dataset is None else ["--dataset", str(dataset)]
     return shlex.join([*words, "--out", "model.volumen"])

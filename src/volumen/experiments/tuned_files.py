@@ -21,11 +21,11 @@ from volumen.experiments.tuning import OWN, SEARCHES, Tell, Tuned, check_search,
 from volumen.files import strict_json, write_atomically
 from volumen.metrics.ratios import ratio
 from volumen.postprocess import apply_pipeline
+from volumen.runs.run import override_prediction
 from volumen.system.locks import hold
 from volumen.system.output import counted
 from volumen.system.places import writable_folder
 from volumen.system.records import read_log, read_record, write_record
-from volumen.training.checkpoint import override_prediction
 
 RESULT, PIPELINE, ORIGIN = "tuning.json", "postprocessing.yaml", "origin.json"
 
@@ -101,7 +101,7 @@ def tune_runs(
     Args:
         runs: Run folders of one data set.
         out: The folder; what was begun there goes on.
-        which: Which weights, as in `load_for_inference`.
+        which: Which weights, as in `Run.trained`.
         dataset: Where the data set is, if it has moved since the training.
         overrides: Other settings of prediction.
         trials: Of each search.
@@ -122,24 +122,16 @@ def tune_runs(
     check_search(trials)
     sources = [Source(run, which) for run in runs]
     writable_folder(out, "choose another --out, or make it writable")
-    known = check_sources(sources)
-    configs = {name: one.config for name, one in known.items()}
-    volumes = {name for one in known.values() for name in one.data.validation}
+    known = check_sources(sources, dataset)
+    configs = {name: one.trained.config for name, one in known.items()}
+    volumes = {name for one in known.values() for name in one.trained.data.validation}
     with hold(out, "tune"):
         own = _own_of(sources, configs, overrides, warn)
         if len(volumes) < 2:
             _write_pipeline(out, own, "The run's own, for one volume tells nothing")
             return None
-        predicted = predict_out_of_fold(
-            sources,
-            out / "predictions",
-            runs=known,
-            dataset=dataset,
-            overrides=overrides,
-            progress=predicting,
-            warn=warn,
-        )
-        cases = predicted.cases
+        cases = predict_out_of_fold(known, out / "predictions", overrides=overrides, progress=predicting, warn=warn)
+        known.clear()  # the networks are not needed any more
         _same_origin(out, origin_of(cases, seed), warn)
         tuned = tune(cases, out, own=own, trials=trials, workers=workers, seed=seed, tell=searching, warn=warn)
         report = TuningReport(tuned, ablation(tuned, cases, out), cases)

@@ -10,9 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from volumen import __version__
-from volumen.config.postprocessing import Postprocessing
-from volumen.data.emptiness import Declared
-from volumen.data.normalise import Method
 from volumen.errors import DamagedError, UserError
 from volumen.files import sha256_of
 from volumen.inference import pace
@@ -22,8 +19,8 @@ from volumen.inference.files import LOCK, Progress, predict_files
 from volumen.inference.output_folder import Wanted, check_output
 from volumen.inference.pace import Pace, ways_to_be_faster
 from volumen.inference.prediction_record import RECORD as MASKS_RECORD
-from volumen.inference.prediction_record import FilePrediction, Origin, OtherSettingsError
-from volumen.inference.predictor import Predictor
+from volumen.inference.prediction_record import FilePrediction, OtherSettingsError
+from volumen.inference.recipe import Recipe
 from volumen.inference.unlabelled import Image, find_test_images, read_images
 from volumen.system.locks import hold
 from volumen.system.places import writable_file, writable_folder
@@ -33,19 +30,6 @@ RECORD = "submission.json"
 EARLY = 2
 """Volumes after which it stops where every one of them says nothing: the others would be no better."""
 CAUSES_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class How:
-    """How images become masks."""
-
-    predictor: Predictor
-    normalisation: Method
-    postprocessing: Postprocessing
-    origin: Origin
-    """What made the weights, for the record."""
-    empty: Declared = None
-    """Grey values where an image holds nothing; None finds them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +49,7 @@ def work_folder_of(archive: Path) -> Path:
 
 
 def submit(
-    how: How,
+    recipe: Recipe,
     source: Path,
     archive: Path,
     work: Path,
@@ -79,7 +63,7 @@ def submit(
     """Predict test images into a zip of masks.
 
     Args:
-        how: Networks, normalisation, post-processing.
+        recipe: How an image becomes a mask.
         source: Folder of the test images, or the one that holds `test_images`.
         archive: The zip.
         work: Folder in which masks are kept, one by one; a later call goes on from what is there.
@@ -107,10 +91,10 @@ def submit(
             budget_seconds,
             started=started,
             reserve_seconds=reserve,
-            faster=ways_to_be_faster(how.predictor, [image.shape for image in images]),
+            faster=ways_to_be_faster(recipe.predictor, [image.shape for image in images]),
             say=say,
         )
-        predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, say, progress)
+        predictions = _predict(recipe, images, work, watch, overwrite, accept_degenerate, say, progress)
         symptoms = _symptoms(predictions)
         if symptoms and not accept_degenerate:
             raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
@@ -119,7 +103,7 @@ def submit(
         hashes = {one.name: one.files[one.name] for one in predictions}
         write_archive(archive, {name: work / name for name in shapes}, shapes, hashes, progress)
         made = Submission(archive, predictions, symptoms, sha256_of(archive))
-        _write_record(work, made, how)
+        _write_record(work, made, recipe)
     return made
 
 
@@ -150,7 +134,7 @@ def _refuse_changed(predictions: Sequence[FilePrediction], images: Sequence[Imag
 
 
 def _predict(
-    how: How,
+    recipe: Recipe,
     images: Sequence[Image],
     work: Path,
     watch: Pace,
@@ -174,14 +158,10 @@ def _predict(
 
     def run(wanted: Wanted) -> tuple[FilePrediction, ...]:
         return predict_files(
-            how.predictor,
+            recipe,
             [image.path for image in images],
             work,
             wanted,
-            normalisation=how.normalisation,
-            postprocessing=how.postprocessing,
-            origin=how.origin,
-            empty=how.empty,
             say=say,
             progress=tile,
             finished=finished,
@@ -214,12 +194,12 @@ def _refusal(symptoms: Sequence[Symptom], work: Path, consequence: str) -> str:
     )
 
 
-def _write_record(work: Path, made: Submission, how: How) -> None:
+def _write_record(work: Path, made: Submission, recipe: Recipe) -> None:
     record = {
         "volumen": __version__,
         "archive": made.archive.name,
         "sha256": made.sha256,
-        "origin": asdict(how.origin),
+        "origin": asdict(recipe.origin),
         "masks": {one.name: list(one.shape) for one in made.predictions},
         "empty": {
             one.name: list(one.appearance.empty_values) for one in made.predictions if one.appearance.empty_voxels

@@ -11,9 +11,9 @@ from volumen.errors import UserError
 from volumen.inference.bundle import read_bundle
 from volumen.inference.predictor import weights_identity
 from volumen.models.shapes import difference, tensors_of
+from volumen.runs.run import Run
+from volumen.runs.saved import TrainedOn
 from volumen.system.output import counted
-from volumen.training.checkpoint import load_trained
-from volumen.training.saved import TrainedOn
 
 _MOST_DIFFERENCES = 3
 
@@ -69,7 +69,7 @@ def initial_weights(config: Model) -> InitialWeights | None:
 
 def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
     if place.is_dir():
-        trained = load_trained(place)
+        trained = Run(place).trained()
         return trained.model, trained.data
     bundle = read_bundle(place)
     if len(bundle.members) != 1:

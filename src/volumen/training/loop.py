@@ -24,6 +24,9 @@ from volumen.data.verification import Verification
 from volumen.errors import UserError
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
+from volumen.runs.folder import WORK, Audited, RunFolder, run_owner
+from volumen.runs.saved import TrainedOn, checked_state
+from volumen.runs.scales import NO_SCALES, TRAIN, VALIDATION, ProgressScales
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.system.locks import hold
 from volumen.system.memory import peak_bytes
@@ -34,9 +37,6 @@ from volumen.training.initial import initial_weights
 from volumen.training.listener import Listener, Outcome
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import build_objective, phase_at, precomputed_targets, weights_at
-from volumen.training.progress import NO_SCALES, TRAIN, VALIDATION, ProgressScales
-from volumen.training.run_folder import WORK, Audited, RunFolder, run_owner
-from volumen.training.saved import TrainedOn, checked_state
 from volumen.training.state import fresh_state
 from volumen.training.step import NonFiniteError, training_step
 from volumen.training.telling import Telling
@@ -177,7 +177,7 @@ class _Trainer:
             UserError: No whole checkpoint, or a length that leaves nothing to do.
         """
         state, budget = self.state, self.state.budget_seconds
-        saved = self.run_folder.checkpoints.load_latest(self.tell.warning)
+        saved = self.run_folder.take_newest(self.tell.warning)
         state.load_state_dict(saved, str(self.run_folder.checkpoints.folder))
         changes = diff_configs(checked_state(saved, self.run_folder.path)[0], self.config)
         self.planner.begin_sitting()

@@ -14,11 +14,10 @@ from volumen.config.optimisation import AdamW, Sgd
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.models import build_model
+from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_weights
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
-from volumen.training.checkpoint import load_weights
 from volumen.training.initial import InitialWeights
-from volumen.training.saved import FORMAT, NO_DATA, TrainedOn, checked_state
 from volumen.training.schedule import LearningRate
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Watch

@@ -14,11 +14,11 @@ from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Finding
 from volumen.doctor.progress_scale import measure_scales
 from volumen.errors import UserError
+from volumen.runs.folder import Audited
+from volumen.runs.scales import NO_SCALES
 from volumen.runtime import choose_device, choose_precision
 from volumen.system.stopping import OutOfTime, within
 from volumen.training.objective import precomputed_targets
-from volumen.training.progress import NO_SCALES
-from volumen.training.run_folder import Audited
 
 
 class RefusedError(UserError):
