@@ -53,7 +53,7 @@ class DataSets:
     """Prepared data sets and folds files that a command looks at, each opened once."""
 
     _datasets: dict[Path, PreparedDataset] = field(default_factory=dict)
-    _folds: dict[tuple[Path | None, Path], Folds] = field(default_factory=dict)
+    _folds: dict[tuple[str | None, Path], Folds] = field(default_factory=dict)
 
     def dataset(self, place: Path) -> PreparedDataset:
         """As `PreparedDataset.open`."""
@@ -62,7 +62,7 @@ class DataSets:
             self._datasets[key] = PreparedDataset.open(place)
         return self._datasets[key]
 
-    def folds(self, file: Path | None, dataset: PreparedDataset) -> Folds:
+    def folds(self, file: str | None, dataset: PreparedDataset) -> Folds:
         """As `load_folds`."""
         key = (file, dataset.root)
         if key not in self._folds:

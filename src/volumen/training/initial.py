@@ -1,12 +1,16 @@
-"""A training that begins with the weights of another run or of a bundle (`model.initial_weights`)."""
+"""What a training begins with: data set, fold, and weights of another run or of a bundle (`model.initial_weights`)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from volumen.config.model import Model
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.folds import Fold, load_folds
 from volumen.errors import UserError
 from volumen.inference.bundle import read_bundle
 from volumen.inference.predictor import weights_identity
@@ -79,3 +83,25 @@ def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
             "a run folder, or a bundle of one run"
         )
     return bundle.model(), None
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a run is made from, opened when first asked for, and once for its audit and the training itself."""
+
+    config: Config
+
+    @cached_property
+    def dataset(self) -> PreparedDataset:
+        """The prepared data set."""
+        return PreparedDataset.open(Path(self.config.data.dataset))
+
+    @cached_property
+    def fold(self) -> Fold:
+        """Case ids that the run learns from, and that it holds out."""
+        return load_folds(self.config.data.folds, self.dataset).fold(self.config.data.fold)
+
+    @cached_property
+    def initial(self) -> InitialWeights | None:
+        """As `initial_weights`."""
+        return initial_weights(self.config.model)
