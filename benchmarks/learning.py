@@ -32,8 +32,8 @@ from volumen.files import write_atomically
 from volumen.inference import Predictor
 from volumen.postprocess import apply_pipeline, probabilities_from_logits
 from volumen.reporting.images import encode_png, slice_panel
+from volumen.runs.run import load_for_inference
 from volumen.runtime import choose_device, choose_precision, cpu_description
-from volumen.training import load_for_inference
 
 TUNERS = (best_constant, tuned_intensity_threshold, tuned_edge_filter)
 

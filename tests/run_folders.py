@@ -10,8 +10,8 @@ from volumen.config import load_config
 from volumen.experiments.evaluation_file import Pictures, write_evaluation
 from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks
 from volumen.reporting.images import encode_png
+from volumen.runs.folder import RunFolder, run_owner
 from volumen.system.records import append_record, write_record
-from volumen.training.run_folder import RunFolder, run_owner
 
 
 def train_record(epoch: int, **changes: object) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from volumen.doctor.audit.preflight import RefusedError, audit_first
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
 from volumen.errors import UserError
+from volumen.runs.folder import run_owner
+from volumen.runs.records import read_run_logs
+from volumen.runs.scales import ProgressScales, Scale
 from volumen.system.stopping import OutOfTime
-from volumen.training.progress import ProgressScales, Scale
-from volumen.training.run_folder import read_run_logs, run_owner
 
 SMALL = [
     "data.patch=[32, 32, 32]", "data.sampling.patches_per_epoch=4", "model.filters=4", "model.depth=2",

@@ -17,10 +17,11 @@ from volumen.doctor.audit.setup import open_context
 from volumen.errors import UserError
 from volumen.inference.predictor import weights_identity
 from volumen.reporting.terminal import SilentDisplay
-from volumen.training import run_training
-from volumen.training.checkpoint import load_trained
+from volumen.runs.folder import open_run
+from volumen.runs.records import read_run_logs
+from volumen.runs.run import Run
 from volumen.training.initial import initial_weights
-from volumen.training.run_folder import open_run, read_run_logs
+from volumen.training.loop import run_training
 
 SMALL = (
     "data.patch=[16, 16, 16]", "data.sampling.patches_per_epoch=6", "data.workers=0", "model.filters=2",
@@ -69,11 +70,11 @@ def test_a_run_begins_with_the_weights_of_another_and_resumes_without_it(place, 
     assert run_training(config, tmp_path / "parts", SilentDisplay(), resume=True).state == "finished"
     whole, parts = last_weights(tmp_path / "whole"), last_weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    trained = load_trained(place / "first")
+    trained = Run(place / "first").trained()
     event = next(one for one in read_run_logs(tmp_path / "parts").events if one["kind"] == "initial_weights")
     assert event["sha256"] == weights_identity(trained.model)
     assert event["learned_from"] == sorted(trained.data.train)
-    assert load_trained(tmp_path / "parts").data.before == tuple(sorted(trained.data.train))
+    assert Run(tmp_path / "parts").trained().data.before == tuple(sorted(trained.data.train))
     with pytest.raises(UserError, match=r"there is no .*source: give a run folder or a bundle"):
         run_training(config, tmp_path / "again", SilentDisplay())
     assert not (tmp_path / "again").exists()
@@ -84,7 +85,7 @@ def test_a_run_and_its_bundle_give_the_same_weights_and_the_audit_starts_from_th
     config = configuration(place, f"model.initial_weights={place / name}")
     found = initial_weights(config.model)
     assert found is not None
-    assert found.sha256 == weights_identity(load_trained(place / "first").model)
+    assert found.sha256 == weights_identity(Run(place / "first").trained().model)
     assert initial_weights(configuration(place).model) is None
     findings = run_audit(open_context(load_config("preset:default", [
         f"data.dataset={place / 'prepared'}", *SMALL, f"model.initial_weights={place / name}"

@@ -21,14 +21,15 @@ from volumen.config.fragments import load_postprocessing
 from volumen.data import volumes
 from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
-from volumen.experiments import held_out, out_of_fold, tuned_runs
+from volumen.experiments import held_out, tuned_runs
 from volumen.inference.bundle import Member, read_bundle, write_bundle
+from volumen.inference.recipe import Recipe
+from volumen.runs.checkpoints import CheckpointStore
+from volumen.runs.folder import run_config
 from volumen.submission import pace
 from volumen.submission import submit as submission
 from volumen.system.locks import hold
 from volumen.system.records import read_record
-from volumen.training import CheckpointStore
-from volumen.training.run_folder import run_config
 
 
 @pytest.fixture(scope="module")
@@ -532,14 +533,14 @@ def test_what_cannot_be_done_is_refused_before_a_volume_is_predicted(
     if not (place / "wide").exists():
         variant(place, "apart", {"data": {"fold": 1}, "optimiser": {"learning_rate": 0.02}})
         variant(place, "wide", {"data": {"patch": [16, 16, 32]}})
-    monkeypatch.setattr(out_of_fold, "predict_case", lambda *arguments: pytest.fail("a volume was predicted"))
+    monkeypatch.setattr(Recipe, "of_case", lambda *arguments: pytest.fail("a volume was predicted"))
     words = [str(place / word) if (place / word).is_dir() else word for word in command]
     assert volumen([*words, "--out", str(tmp_path / "model.volumen")]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_one_held_out_volume_changes_nothing_and_needs_no_prediction(place, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(out_of_fold, "predict_case", lambda *arguments: pytest.fail("a volume was predicted"))
+    monkeypatch.setattr(Recipe, "of_case", lambda *arguments: pytest.fail("a volume was predicted"))
     assert volumen(["tune", str(place / "first"), "--trials", "4", "--out", str(tmp_path / "tuned")]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "keep what you have: one held-out volume cannot tell what gains" in text

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +21,11 @@ from volumen.errors import UserError
 from volumen.experiments import evaluate
 from volumen.experiments.evaluate import evaluate_run
 from volumen.experiments.evaluation_file import load_evaluation, read_pictures
+from volumen.inference.recipe import Recipe
+from volumen.runs.folder import RunFolder, run_owner
+from volumen.runs.run import Run, Trained
+from volumen.runs.saved import TrainedOn
 from volumen.system.records import write_record
-from volumen.training.checkpoint import Trained
-from volumen.training.run_folder import RunFolder, run_owner
-from volumen.training.saved import TrainedOn
 
 IDS = ("11", "12", "21", "22")
 
@@ -63,6 +63,11 @@ def prepared(tmp_path_factory) -> Path:
     return root / "prepared"
 
 
+def answering(monkeypatch: pytest.MonkeyPatch, trained: Trained) -> None:
+    """Every run holds this network."""
+    monkeypatch.setattr(Run, "trained", lambda self, which="best": trained)
+
+
 @pytest.fixture
 def run(tmp_path, prepared, monkeypatch) -> Path:
     config = load_config(
@@ -82,11 +87,7 @@ def run(tmp_path, prepared, monkeypatch) -> Path:
     fold = load_folds(None, dataset).fold(0)
     data = TrainedOn(dataset.identity, 0, fold.train, fold.validation)
 
-    def load(folder: Path, which: str = "best", overrides: Sequence[str] = ()) -> Trained:
-        assert folder == tmp_path
-        return Trained(Bright(), config, data)
-
-    monkeypatch.setattr(evaluate, "load_trained", load)
+    answering(monkeypatch, Trained(Bright(), config, data))
     return tmp_path
 
 
@@ -126,12 +127,12 @@ def test_another_fold_holds_cases_that_were_trained_on_and_says_so(run, prepared
 
 def with_folds(monkeypatch, run: Path, file: Path | None = None, **data: object) -> None:
     """The run as it is, but for the folds file of its configuration and for what it says of its data."""
-    trained = evaluate.load_trained(run)
+    trained = Run(run).trained()
     config = trained.config.model_copy(
         update={"data": trained.config.data.model_copy(update={"folds": None if file is None else str(file)})}
     )
     other = replace(trained, config=config, data=replace(trained.data, **data))
-    monkeypatch.setattr(evaluate, "load_trained", lambda folder, which, overrides: other)
+    answering(monkeypatch, other)
 
 
 def test_a_run_that_lost_its_folds_still_knows_what_it_held_out(run, prepared, monkeypatch):
@@ -171,11 +172,11 @@ def test_a_threshold_changes_the_masks_and_stands_in_the_record(run):
 
 
 def test_what_a_run_promised_and_its_shares_are_judged(run, prepared, monkeypatch):
-    trained = evaluate.load_trained(run)
+    trained = Run(run).trained()
     criteria = (Criterion(quantity="dice", at_least=0.9), Criterion(quantity="leaderboard", at_most=0.1))
     experiment = trained.config.experiment.model_copy(update={"criteria": criteria})
     promised = replace(trained, config=trained.config.model_copy(update={"experiment": experiment}))
-    monkeypatch.setattr(evaluate, "load_trained", lambda folder, which, overrides: promised)
+    answering(monkeypatch, promised)
     evaluation = evaluate_run(run)
     dice, score, share = evaluation.verdicts
     assert (dice.reached, score.reached, share.reached) == (True, False, True)
@@ -205,8 +206,8 @@ def test_a_second_sigmoid_is_called_by_its_name(run, monkeypatch):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return torch.sigmoid(4 * images)
 
-    twice = replace(evaluate.load_trained(run), model=Twice())
-    monkeypatch.setattr(evaluate, "load_trained", lambda folder, which, overrides: twice)
+    twice = replace(Run(run).trained(), model=Twice())
+    answering(monkeypatch, twice)
     warnings = evaluate_run(run).warnings
     assert any("a sigmoid was applied to what was already a probability" in warning for warning in warnings)
     assert any("every voxel was predicted to be surface" in warning for warning in warnings)
@@ -254,7 +255,7 @@ def test_a_missing_or_damaged_evaluation_is_named_with_the_fix(run):
 def test_an_evaluation_belongs_to_its_run(run, tmp_path_factory):
     evaluate_run(run)
     other = tmp_path_factory.mktemp("other")
-    RunFolder(other, "another").write_config(evaluate.load_trained(run).config)
+    RunFolder(other, "another").write_config(Run(run).trained().config)
     (other / "evaluation.json").write_bytes((run / "evaluation.json").read_bytes())
     with pytest.raises(UserError, match="or it is of another run"):
         load_evaluation(other)
@@ -286,7 +287,7 @@ def test_a_second_evaluation_of_a_run_is_refused_while_the_first_goes_on(run):
 
 def test_a_run_that_cannot_be_written_to_is_refused_before_the_work(run, monkeypatch):
     (run / "evaluation").write_text("in the way")
-    monkeypatch.setattr(evaluate, "predict_case", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(Recipe, "of_case", lambda *_: pytest.fail("it began"))
     with pytest.raises(UserError, match=r"cannot be written to .*make the run folder"):
         evaluate_run(run)
     (run / "evaluation").unlink()

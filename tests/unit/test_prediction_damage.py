@@ -20,6 +20,7 @@ from volumen.inference import Predictor, files
 from volumen.inference.files import find_images, predict_files
 from volumen.inference.output_folder import Wanted, check_output
 from volumen.inference.prediction_record import RECORD, FilePrediction, Origin
+from volumen.inference.recipe import Recipe
 from volumen.runtime import Precision
 from volumen.system.locks import HeldError, hold
 from volumen.system.records import sealed
@@ -49,13 +50,10 @@ def write_images(folder: Path, seed: int) -> Path:
 def predict(source: Path, out: Path, said: list[str] | None = None, **wanted: bool) -> tuple[FilePrediction, ...]:
     predictor = Predictor(Bright(), tile=(8, 8, 8), overlap=0.0, device="cpu", precision=Precision("fp32", "cpu"))
     return predict_files(
-        predictor,
+        Recipe(predictor, "zscore", Postprocessing(), Origin(run="run", which="best")),
         find_images(source),
         out,
         Wanted(probabilities=True, **wanted),
-        normalisation="zscore",
-        postprocessing=Postprocessing(),
-        origin=Origin(run="run", which="best"),
         say=(said if said is not None else []).append,
     )
 

@@ -35,10 +35,11 @@ from volumen.reporting.html import build_report, write_report
 from volumen.reporting.records import read_run
 from volumen.reporting.tables import print_evaluation
 from volumen.reporting.terminal import SilentDisplay
+from volumen.runs import folder as run_folder
+from volumen.runs import records as records_of_runs
+from volumen.runs.folder import run_owner
 from volumen.system.names import printable
 from volumen.system.records import append_record, read_log, read_record, write_record
-from volumen.training import run_folder
-from volumen.training.run_folder import run_owner
 
 MARKUP = "<script>x</script>\"><img src=x onerror=x>'</style></title></svg><script>&amp;<!--"
 DRIVING = "\x1b[31m\x00\x07\r\x9b2J\u202egnp\u2066 v[red]1[/] [/nothing] :smile: {0} {x!r}"
@@ -144,7 +145,7 @@ def read_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     config, owner, stamp = run_folder.run_config(run), run_owner(run), read_stamp(run / "config.yaml")
     monkeypatch.setattr(run_records, "run_config", lambda run: config)
     monkeypatch.setattr(run_records, "read_stamp", lambda path: stamp)
-    for room in (run_folder, evaluation_file):
+    for room in (run_folder, records_of_runs, evaluation_file):
         monkeypatch.setattr(room, "run_owner", lambda run: owner)
     return owner
 

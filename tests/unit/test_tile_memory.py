@@ -7,10 +7,10 @@ import resource
 import pytest
 import torch
 
-from volumen.config import load_config
+from volumen.config import load_config, override_config
 from volumen.errors import UserError
-from volumen.experiments.predicting import predictor_for
 from volumen.inference import Predictor, tile_memory
+from volumen.inference.recipe import Recipe
 from volumen.inference.tile_memory import bytes_of_tile, check_tile
 from volumen.models import build_model
 from volumen.runtime import Precision
@@ -76,9 +76,8 @@ def test_a_configured_tile_is_checked_where_predictors_are_made(monkeypatch: pyt
     network = build_model(config.model)
     monkeypatch.setattr(tile_memory, "available_bytes", lambda: 10**10)
     with pytest.raises(UserError, match=re.escape("[1024, 1024, 1024]")):
-        predictor_for(network, config)
-    with pytest.raises(UserError, match="8192"):
-        predictor_for(network, config, tile=(8192, 8192, 8192))
-    assert predictor_for(network, config, tile=(8, 8, 8)).tile == (8, 8, 8)
+        Recipe.of(network, config)
+    small = override_config(config, ["inference.tile=[8, 8, 8]"], "test").config
+    assert Recipe.of(network, small).predictor.tile == (8, 8, 8)
     monkeypatch.setattr(tile_memory, "available_bytes", lambda: 2**63)  # a system that does not tell
-    assert math.prod(predictor_for(network, config).tile) == 1024**3
+    assert math.prod(Recipe.of(network, config).predictor.tile) == 1024**3

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from volumen.errors import UserError
-from volumen.training.checkpoint import load_weights
-from volumen.training.store import CheckpointStore
+from volumen.runs.checkpoints import CheckpointStore
+from volumen.runs.saved import load_weights
 
 
 def state(step):

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from volumen.cli.options import Dataset, Override, Pipeline, Run, Which, tune_process
+from volumen.cli.parse import prediction_overrides
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
@@ -35,7 +36,6 @@ def evaluate(
     tune_process()
     import json
 
-    from volumen.config.fragments import postprocessing_override
     from volumen.experiments.evaluate import evaluate_run
     from volumen.reporting.console import console_for
     from volumen.reporting.tables import print_evaluation
@@ -49,7 +49,7 @@ def evaluate(
             cases=chosen,
             threshold=threshold,
             dataset=dataset,
-            overrides=(*postprocessing_override(postprocessing), *(override or ())),
+            overrides=prediction_overrides(override, postprocessing),
             progress=progress,
         )
     if as_json:

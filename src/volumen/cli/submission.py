@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, RunOrBundle, Tile, Which, tune_process
-from volumen.cli.parse import three_whole_numbers
+from volumen.cli.parse import prediction_overrides
 from volumen.cli.progress import progress_bar
 from volumen.system.output import counted, say
 
@@ -57,30 +57,21 @@ def submit(
     """
     tune_process()
 
-    from volumen.config.fragments import postprocessing_override
-    from volumen.experiments.predicting import open_predictor
+    from volumen.inference.recipe import open_recipe
     from volumen.submission.pace import OutOfTimeError
-    from volumen.submission.submit import How, check_place, work_folder_of
+    from volumen.submission.submit import check_place, work_folder_of
     from volumen.submission.submit import submit as run
-    from volumen.training import parse_duration
+    from volumen.training.budget import parse_duration
 
     budget = None if time_budget is None else parse_duration(time_budget)
-    sides = None if tile is None else three_whole_numbers(tile, "--tile")
-    overrides = (*postprocessing_override(postprocessing), *(override or ()))
+    overrides = prediction_overrides(override, postprocessing, tile=tile, overlap=overlap, mirror=mirror, rotate=rotate)
     folder = work or work_folder_of(archive)
     check_place(archive, folder, overwrite)  # before the network is loaded
-    opened = open_predictor(
-        source, which=which, overrides=overrides, tile=sides, overlap=overlap, mirror=mirror, rotate=rotate
-    )
-    settings = opened.config
-    how = How(
-        opened.predictor, settings.data.normalisation, settings.postprocessing, opened.origin,
-        settings.inference.declared_empty,
-    )  # fmt: skip
+    recipe = open_recipe(source, which=which, overrides=overrides)
     try:
         with progress_bar("reading", "steps") as progress:
             made = run(
-                how, test_images, archive, folder, overwrite=overwrite, accept_degenerate=accept_degenerate,
+                recipe, test_images, archive, folder, overwrite=overwrite, accept_degenerate=accept_degenerate,
                 budget_seconds=budget, say=lambda text: say(f"warning: {text}", aside=True), progress=progress,
             )  # fmt: skip
     except OutOfTimeError as end:

@@ -15,9 +15,9 @@ from volumen.config.postprocessing import Postprocessing
 from volumen.errors import DamagedError, UserError
 from volumen.experiments.scoring import FORMAT_VERSION, Evaluation
 from volumen.files import PARTIAL
+from volumen.runs.folder import run_owner
 from volumen.system.names import checked_name, shown
 from volumen.system.records import read_bounded, read_record, typed, write_record
-from volumen.training.run_folder import run_owner
 
 EVALUATION = "evaluation.json"
 SLICES = Path("evaluation") / "slices"

@@ -8,20 +8,19 @@ another one only where that beats it by more than noise.
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from volumen.errors import UserError
 from volumen.experiments.distribution import judge_share
-from volumen.experiments.evaluate import evaluate_run
-from volumen.experiments.own_data import open_data, own_fold
+from volumen.experiments.evaluate import evaluate_cases
 from volumen.experiments.scoring import Evaluation, label_shares
 from volumen.files import strict_json
 from volumen.inference.predictor import weights_identity
+from volumen.inference.recipe import Recipe
 from volumen.metrics import beats_noise, mean_and_noise
+from volumen.runs.run import DataSets, Run, Trained
 from volumen.system.output import Progress, counted, unheard
-from volumen.training.checkpoint import WHICH, Trained, load_trained
 
 SCORE = "leaderboard"
 SELECTION = "selection.json"
@@ -111,8 +110,9 @@ class _Weights:
     """One kind of weights of a run, and the names of the others that are the same."""
 
     name: str
-    run: Path
+    run: Run
     which: str
+    trained: Trained
     same: list[str]
 
 
@@ -191,19 +191,16 @@ def select_checkpoints(
     missing: dict[str, str] = {}
     candidates: dict[str, _Weights] = {}
     held_out: dict[str, tuple[str, tuple[str, ...], int]] = {}
-    for run, name in zip(runs, names, strict=True):
-        found, trained = _weights_of(run, name, missing)
+    shared = DataSets()
+    for path, name in zip(runs, names, strict=True):
+        run = Run(path, dataset, shared)
+        found = _weights_of(run, name, missing)
         candidates |= {one.name: one for one in found}
-        prepared = open_data(trained, run, dataset)
-        held_out[name] = (prepared.identity, own_fold(trained).validation, trained.data.fold)
+        trained = found[-1].trained
+        prepared = run.dataset(trained)
+        held_out[name] = (prepared.identity, trained.data.validation, trained.data.fold)
     _refuse_different(held_out)
-    evaluations = {
-        name: evaluate_run(
-            one.run, which=one.which, dataset=dataset, overrides=overrides, keep=False, steps=False,
-            progress=partial(_named, progress, name),
-        )
-        for name, one in candidates.items()
-    }  # fmt: skip
+    evaluations = {name: _evaluate(one, overrides, progress) for name, one in candidates.items()}
     shares = label_shares(prepared)
     selection = select(evaluations, shares)
     return Choice(
@@ -217,30 +214,38 @@ def select_checkpoints(
     )
 
 
-def _named(progress: Progress, name: str, case: str, done: int, of: int) -> None:
-    progress(f"{name}: {case}", done, of)
+def _evaluate(one: _Weights, overrides: Sequence[str], progress: Progress) -> Evaluation:
+    trained = one.trained.overridden(overrides, one.run.path)
+    evaluation = evaluate_cases(
+        one.run,
+        trained,
+        Recipe.of(trained.model, trained.config),
+        trained.data.validation,
+        {"which": one.which, "fold": trained.config.data.fold},
+        steps=False,
+        progress=lambda case, done, of: progress(f"{one.name}: {case}", done, of),
+    )
+    trained.model.cpu()  # one network at a time is on a card
+    return evaluation
 
 
-def _weights_of(run: Path, name: str, missing: dict[str, str]) -> tuple[list[_Weights], Trained]:
+def _weights_of(run: Run, name: str, missing: dict[str, str]) -> list[_Weights]:
     """The distinct weights of a run; what is not there goes into `missing` with the reason."""
     found: dict[str, _Weights] = {}
-    last: Trained | None = None
     reasons: dict[str, str] = {}
-    for which in WHICH:
-        try:
-            last = load_trained(run, which)
-        except UserError as error:
-            reasons[f"{name}:{which}"] = str(error)
+    for which, trained in run.networks().items():
+        if isinstance(trained, UserError):
+            reasons[f"{name}:{which}"] = str(trained)
             continue
-        identity = weights_identity(last.model)
+        identity = weights_identity(trained.model)
         if identity in found:
             found[identity].same.append(f"{name}:{which}")
         else:
-            found[identity] = _Weights(f"{name}:{which}", run, which, [])
-    if last is None:
+            found[identity] = _Weights(f"{name}:{which}", run, which, trained, [])
+    if not found:
         raise UserError("; ".join(dict.fromkeys(reasons.values())))
     missing.update(reasons)
-    return list(found.values()), last
+    return list(found.values())
 
 
 def _refuse_different(held_out: dict[str, tuple[str, tuple[str, ...], int]]) -> None:
@@ -259,7 +264,7 @@ def _refuse_different(held_out: dict[str, tuple[str, tuple[str, ...], int]]) -> 
 
 def _command(one: _Weights, overrides: Sequence[str], dataset: Path | None) -> str:
     """The command that makes a bundle of the chosen weights."""
-    words = ["volumen", "bundle", str(one.run), "--which", one.which]
+    words = ["volumen", "bundle", str(one.run.path), "--which", one.which]
     words += [word for override in overrides for word in ("-o", override)]
     words += [] if dataset is None else ["--dataset", str(dataset)]
     return shlex.join([*words, "--out", "model.volumen"])

@@ -19,11 +19,11 @@ from volumen.experiments.tuning import OWN, SEARCHES, Ablation, Tuned, ablation,
 from volumen.files import strict_json, write_atomically
 from volumen.metrics.ratios import ratio
 from volumen.postprocess import apply_pipeline
+from volumen.runs.run import override_prediction
 from volumen.system.locks import hold
 from volumen.system.output import Progress, Warn, counted, unheard
 from volumen.system.places import writable_folder
 from volumen.system.records import read_log, read_record, write_record
-from volumen.training.checkpoint import override_prediction
 
 RESULT, PIPELINE, ORIGIN = "tuning.json", "postprocessing.yaml", "origin.json"
 
@@ -91,53 +91,36 @@ def tune_runs(
     searching: Progress = unheard,
     warn: Warn = unheard,
 ) -> TuningReport | None:
-    """Predict held-out volumes, search, and write `postprocessing.yaml` and `tuning.json` into a folder.
-
-    One held-out volume has none beside it on which a search could be tested: nothing is searched then, and the file
-    holds the run's own post-processing.
+    """Predict what runs held out, search as `tune` does, and write `postprocessing.yaml` and `tuning.json`.
 
     Args:
         runs: Run folders of one data set.
         out: The folder; what was begun there goes on.
-        which: Which weights, as in `load_for_inference`.
-        dataset: Where the data set is, if it has moved since the training.
-        overrides: Other settings of prediction.
-        trials: Of each search.
-        workers: Processes.
-        seed: Of the searches.
+        which, dataset, overrides: As in `predict_out_of_fold`.
+        trials, workers, seed, searching, warn: As in `tune`.
         predicting: Told what is predicted.
-        searching: Told which search ended.
-        warn: Told what is damaged and is done again.
 
     Returns:
-        What was found; None where there is one held-out volume only.
+        What was found; None for one held-out volume, where no search could be tested: the run's own steps are written.
 
     Raises:
-        UserError: As in `predict_out_of_fold` and `tune`, a folder that another process works in, that cannot be
-            written to, or that was begun with other predictions or another seed.
+        UserError: As in both, a folder that another process works in, that cannot be written to, or that was begun with
+            other predictions or another seed.
         OSError: A full disk; the same call goes on where it stopped.
     """
     check_search(trials)
     sources = [Source(run, which) for run in runs]
     writable_folder(out, "choose another --out, or make it writable")
-    known = check_sources(sources)
-    configs = {name: one.config for name, one in known.items()}
-    volumes = {name for one in known.values() for name in one.data.validation}
+    known = check_sources(sources, dataset)
+    configs = {name: one.trained.config for name, one in known.items()}
+    volumes = {name for one in known.values() for name in one.trained.data.validation}
     with hold(out, "tune"):
         own = _own_of(sources, configs, overrides, warn)
         if len(volumes) < 2:
             _write_pipeline(out, own, "The run's own, for one volume tells nothing")
             return None
-        predicted = predict_out_of_fold(
-            sources,
-            out / "predictions",
-            runs=known,
-            dataset=dataset,
-            overrides=overrides,
-            progress=predicting,
-            warn=warn,
-        )
-        cases = predicted.cases
+        cases = predict_out_of_fold(known, out / "predictions", overrides=overrides, progress=predicting, warn=warn)
+        known.clear()  # the networks are not needed any more
         _same_origin(out, origin_of(cases, seed), warn)
         tuned = tune(cases, out, own=own, trials=trials, workers=workers, seed=seed, tell=searching, warn=warn)
         report = TuningReport(tuned, ablation(tuned, cases, out), cases)

@@ -8,17 +8,16 @@ only if the image and the mask are still the ones on record, so that its masks n
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.config.postprocessing import Postprocessing
-from volumen.data.emptiness import Declared, find_emptiness
+from volumen.data.emptiness import find_emptiness
 from volumen.data.listing import SUFFIXES, list_volumes
-from volumen.data.normalise import Method, Normalised, statistics_of
+from volumen.data.normalise import statistics_of
 from volumen.data.spacing import Spacing
 from volumen.data.volumes import Volume, encode_volume, load_volume
 from volumen.errors import UserError
@@ -26,15 +25,8 @@ from volumen.files import sha256_of, write_atomically
 from volumen.inference.accumulator import region_of
 from volumen.inference.degenerate import appearance_of
 from volumen.inference.output_folder import PROBABILITIES, VIEW, Wanted, check_output, refuse_existing, targets
-from volumen.inference.prediction_record import (
-    FilePrediction,
-    Origin,
-    Settings,
-    read_predictions,
-    write_predictions,
-)
-from volumen.inference.predictor import Predictor, weights_identity
-from volumen.postprocess import apply_pipeline
+from volumen.inference.prediction_record import FilePrediction, Settings, read_predictions, write_predictions
+from volumen.inference.recipe import Recipe
 from volumen.system.locks import hold, sweep
 from volumen.system.output import Progress, Warn, unheard
 
@@ -71,21 +63,17 @@ class SideBySide(Protocol):
     """Predicts several images at a time (`inference.side_by_side.Processes`)."""
 
     def run(
-        self, paths: Sequence[Path], job: "Job", keep: Callable[[FilePrediction], None], progress: Progress
+        self, paths: Sequence[Path], out: "Outputs", keep: Callable[[FilePrediction], None], progress: Progress
     ) -> None:
         """Predict images, and give each result to `keep` as soon as its files are whole."""
 
 
 def predict_files(
-    predictor: Predictor,
+    recipe: Recipe,
     images: Sequence[Path],
     out: Path,
     wanted: Wanted,
     *,
-    normalisation: Method,
-    postprocessing: Postprocessing,
-    origin: Origin,
-    empty: Declared = None,
     say: Warn = unheard,
     progress: Progress = unheard,
     finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
@@ -94,14 +82,10 @@ def predict_files(
     """Predict each image into `out` under its own name.
 
     Args:
-        predictor: Model, tiles and precision.
+        recipe: How an image becomes a mask.
         images: TIFF volumes.
         out: Output folder; made if need be. One process at a time predicts into it.
         wanted: What to write besides the masks, and how to treat files that are there.
-        normalisation: As in training.
-        postprocessing: From probabilities to the mask.
-        origin: What made the weights, for the record.
-        empty: Grey values where an image holds nothing; None finds them.
         say: Told which masks that were there are predicted again, and why.
         progress: Told the image's name and how many of how many tiles are done.
         finished: Told each image whose files are whole, and whether this call made them. What it or `progress` raises
@@ -117,8 +101,7 @@ def predict_files(
         OSError: The disk is full; what is finished stays so.
     """
     check_output(images, out, wanted)
-    job = Job(out, wanted, normalisation, postprocessing, empty)
-    settings = _settings(predictor, job, origin)
+    outputs, settings = Outputs(out, wanted), _settings(recipe, wanted)
     with hold(out, LOCK):
         refuse_existing(images, out, wanted)
         before = {} if wanted.overwrite else read_predictions(out, settings)
@@ -133,7 +116,7 @@ def predict_files(
 
         missing = []
         for path in images:
-            reason = _why_again(path, before.get(path.name), job)
+            reason = _why_again(path, before.get(path.name), outputs)
             if reason is None:
                 keep(before[path.name], False)
                 continue
@@ -142,31 +125,20 @@ def predict_files(
             missing.append(path)
         try:
             if side_by_side is not None:
-                side_by_side.run(missing, job, lambda prediction: keep(prediction, True), progress)
+                side_by_side.run(missing, outputs, lambda prediction: keep(prediction, True), progress)
             else:
                 for path in missing:
-                    keep(job.predict(predictor, path.name, load_volume(path), progress), True)
+                    keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
         finally:
             sweep(out)  # what processes had not finished writing when they were ended
     return tuple(done[path.name] for path in images)
 
 
-def _settings(predictor: Predictor, job: "Job", origin: Origin) -> Settings:
-    wanted = job.wanted
+def _settings(recipe: Recipe, wanted: Wanted) -> Settings:
+    """What every mask of a folder is made with: the recipe, and what was asked for."""
     region = None if wanted.region is None else tuple((part.start, part.stop) for part in wanted.region)
-    return Settings(
-        **asdict(origin),
-        weights_sha256=weights_identity(predictor.model),
-        normalisation=job.normalisation,
-        empty=job.empty,
-        tile=predictor.tile,
-        overlap=predictor.overlap,
-        mirror=predictor.mirror,
-        rotate=predictor.rotate,
-        region=region,
-        postprocessing=job.postprocessing.model_dump(mode="json"),
-        probabilities="uint8, 255 * probability, rounded" if wanted.probabilities else None,
-    )
+    kept = "uint8, 255 * probability, rounded" if wanted.probabilities else None
+    return replace(recipe.settings, region=region, probabilities=kept)
 
 
 def write_mask(path: Path, volume: NDArray[np.uint8], spacing: Spacing | None = None) -> str:
@@ -177,30 +149,27 @@ def write_mask(path: Path, volume: NDArray[np.uint8], spacing: Spacing | None = 
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is done with each image, in this process or in another."""
+class Outputs:
+    """What is written of each image, in this process or in another."""
 
     out: Path
     wanted: Wanted
-    normalisation: Method
-    postprocessing: Postprocessing
-    empty: Declared = None
 
-    def predict(self, predictor: Predictor, name: str, volume: Volume, progress: Progress) -> FilePrediction:
+    def make(self, recipe: Recipe, name: str, volume: Volume, progress: Progress) -> FilePrediction:
         """Predict an image [Z, Y, X] and write its files, the mask last: where it stands, all is whole."""
         image, wanted = volume.array, self.wanted
-        tiles = predictor.plan(image.shape)
+        tiles = recipe.predictor.plan(image.shape)
         box = region_of(image.shape, wanted.region)
-        emptiness = find_emptiness(image, self.empty)
+        emptiness = find_emptiness(image, recipe.empty)
         scan = None if emptiness.scan is None else emptiness.scan[box]
-        probabilities = predictor.probabilities(
-            Normalised(image, statistics_of(image, emptiness.scan), self.normalisation),
+        probabilities = recipe.predictor.probabilities(
+            recipe.normalised(image, statistics_of(image, emptiness.scan)),
             emptiness.scan,
             lambda done, of: progress(name, done, of),
             region=wanted.region,
             scratch=self.out if 4 * math.prod(image[box].shape) > LARGE_BYTES else None,
         )
-        mask = apply_pipeline(probabilities, self.postprocessing, scan)
+        mask = recipe.mask(probabilities, scan)
         appearance = appearance_of(name, mask, probabilities, scan, emptiness.values)
         files = {}
         if wanted.probabilities:
@@ -215,9 +184,9 @@ class Job:
         return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written, volume.spacing)
 
 
-def _why_again(path: Path, before: FilePrediction | None, job: Job) -> str | None:
+def _why_again(path: Path, before: FilePrediction | None, outputs: Outputs) -> str | None:
     """Why an image has to be predicted: empty where nothing of it was there, None where its files are whole."""
-    places = targets(path, job.out, job.wanted)
+    places = targets(path, outputs.out, outputs.wanted)
     if before is None:
         return "the record does not know its files" if any(place.exists() for place in places.values()) else ""
     if _sha256(path) != before.image_sha256:

@@ -13,15 +13,15 @@ from pebble import ProcessExpired
 
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
-from volumen.inference.files import Job
+from volumen.inference.files import Outputs
 from volumen.inference.prediction_record import FilePrediction
-from volumen.inference.predictor import Predictor
+from volumen.inference.recipe import Recipe
 from volumen.runtime import physical_cores, tune_allocator
-from volumen.system.output import Progress, counted
+from volumen.system.output import Progress, counted, unheard
 from volumen.system.processes import pool_of
 
-_make: Callable[[], Predictor] | None = None  # of this process, where it is one of several
-_predictor: Predictor | None = None
+_make: Callable[[], Recipe] | None = None  # of this process, where it is one of several
+_recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,17 @@ class Processes:
     """
 
     count: int
-    make: Callable[[], Predictor]
-    """Makes the predictor anew in each process; has to be picklable."""
+    make: Callable[[], Recipe]
+    """Opens the recipe anew in each process; has to be picklable."""
 
-    def run(self, paths: Sequence[Path], job: Job, keep: Callable[[FilePrediction], None], progress: Progress) -> None:
+    def run(
+        self, paths: Sequence[Path], out: Outputs, keep: Callable[[FilePrediction], None], progress: Progress
+    ) -> None:
         """Predict images. However this ends, no process stays.
 
         Args:
             paths: TIFF volumes.
-            job: What to do with each.
+            out: What is written of each.
             keep: Given each image's result as soon as its files are whole.
             progress: Told how many of how many images are done.
 
@@ -54,7 +56,7 @@ class Processes:
         threads = max(1, physical_cores() // self.count)
         with pool_of(min(self.count, len(paths)), _begin, (self.make, threads)) as pool:
             futures: dict[Future[FilePrediction], Path] = {
-                pool.schedule(_predict, args=(path, job)): path for path in paths
+                pool.schedule(_predict, args=(path, out)): path for path in paths
             }
             for number, future in enumerate(as_completed(futures), start=1):
                 try:
@@ -78,17 +80,17 @@ def _told(which: str, exit_code: int | None) -> str:
     )
 
 
-def _begin(make: Callable[[], Predictor], threads: int) -> None:
+def _begin(make: Callable[[], Recipe], threads: int) -> None:
     global _make
     tune_allocator()
     torch.set_num_threads(threads)
     _make = make
 
 
-def _predict(path: Path, job: Job) -> FilePrediction:
-    global _predictor
-    if _predictor is None:  # here and not when the process begins, where an error would have nobody to be told to
+def _predict(path: Path, out: Outputs) -> FilePrediction:
+    global _recipe
+    if _recipe is None:  # here and not when the process begins, where an error would have nobody to be told to
         if _make is None:
             raise RuntimeError("the process was not begun")
-        _predictor = _make()
-    return job.predict(_predictor, path.name, load_volume(path), lambda name, done, of: None)
+        _recipe = _make()
+    return out.make(_recipe, path.name, load_volume(path), unheard)

@@ -46,44 +46,40 @@ class Metric(Generic[Given]):
         return f"{100 * value if self.percent else value:{'+' if self.signed else ''}.{self.decimals}f}"
 
 
-LEADERBOARD_METRICS: dict[str, Metric[LeaderboardScore]] = {
-    one.name: one
-    for one in (
-        Metric[LeaderboardScore]("leaderboard", lambda found: found.score, "score", validated=True),
-        Metric("topo", lambda found: found.topo.score, "topo", validated=True),
-        Metric("f1_components", lambda found: found.topo.f1[0], "F1 comp.", evaluated=False),
-        Metric("f1_tunnels", lambda found: found.topo.f1[1], "F1 tunnels", evaluated=False),
-        Metric("f1_cavities", lambda found: found.topo.f1[2], "F1 cavities", evaluated=False),
-        Metric("surface_dice", lambda found: found.surface_dice, "surface Dice", validated=True),
-        Metric("voi", lambda found: found.voi.score, "VOI", validated=True),
-        Metric("voi_split", lambda found: found.voi.split, "split", higher_is_better=False, span=BITS),
-        Metric("voi_merge", lambda found: found.voi.merge, "merge", higher_is_better=False, span=BITS),
-    )
-}
-OVERLAP_METRICS: dict[str, Metric[Overlap]] = {
-    one.name: one
-    for one in (
-        Metric[Overlap]("accuracy", lambda found: found.accuracy, "accuracy", validated=True),
-        Metric("precision", lambda found: found.precision, "precision", validated=True),
-        Metric("recall", lambda found: found.recall, "recall", validated=True),
-        Metric("dice", lambda found: found.dice, "Dice", validated=True),
-        Metric("iou", lambda found: found.iou, "IoU", validated=True),
-        Metric(
-            "predicted_share", lambda found: found.predicted_share, "surface %", higher_is_better=None,
-            decimals=2, percent=True, validated=True,
-        ),
-        Metric(
-            "true_share", lambda found: found.true_share, "true %", higher_is_better=None,
-            decimals=2, percent=True, validated=True,
-        ),
-        Metric(
-            "overestimation_points", lambda found: found.overestimation_points, "surface - true",
-            higher_is_better=None, span=POINTS, decimals=2, signed=True,
-        ),
-        # What predicting surface everywhere would get: a Dice means something only above it.
-        Metric("all_surface_dice", lambda found: 2 * found.true_share / (1 + found.true_share), higher_is_better=None),
-    )
-}  # fmt: skip
+_OF_SCORES: tuple[Metric[LeaderboardScore], ...] = (
+    Metric("leaderboard", lambda found: found.score, "score", validated=True),
+    Metric("topo", lambda found: found.topo.score, "topo", validated=True),
+    Metric("f1_components", lambda found: found.topo.f1[0], "F1 comp.", evaluated=False),
+    Metric("f1_tunnels", lambda found: found.topo.f1[1], "F1 tunnels", evaluated=False),
+    Metric("f1_cavities", lambda found: found.topo.f1[2], "F1 cavities", evaluated=False),
+    Metric("surface_dice", lambda found: found.surface_dice, "surface Dice", validated=True),
+    Metric("voi", lambda found: found.voi.score, "VOI", validated=True),
+    Metric("voi_split", lambda found: found.voi.split, "split", higher_is_better=False, span=BITS),
+    Metric("voi_merge", lambda found: found.voi.merge, "merge", higher_is_better=False, span=BITS),
+)
+_OF_OVERLAPS: tuple[Metric[Overlap], ...] = (
+    Metric("accuracy", lambda found: found.accuracy, "accuracy", validated=True),
+    Metric("precision", lambda found: found.precision, "precision", validated=True),
+    Metric("recall", lambda found: found.recall, "recall", validated=True),
+    Metric("dice", lambda found: found.dice, "Dice", validated=True),
+    Metric("iou", lambda found: found.iou, "IoU", validated=True),
+    Metric(
+        "predicted_share", lambda found: found.predicted_share, "surface %", higher_is_better=None,
+        decimals=2, percent=True, validated=True,
+    ),
+    Metric(
+        "true_share", lambda found: found.true_share, "true %", higher_is_better=None,
+        decimals=2, percent=True, validated=True,
+    ),
+    Metric(
+        "overestimation_points", lambda found: found.overestimation_points, "surface - true",
+        higher_is_better=None, span=POINTS, decimals=2, signed=True,
+    ),
+    # What predicting surface everywhere would get: a Dice means something only above it.
+    Metric("all_surface_dice", lambda found: 2 * found.true_share / (1 + found.true_share), higher_is_better=None),
+)  # fmt: skip
+LEADERBOARD_METRICS = {one.name: one for one in _OF_SCORES}
+OVERLAP_METRICS = {one.name: one for one in _OF_OVERLAPS}
 _ALL: dict[str, Metric[Any]] = {**LEADERBOARD_METRICS, **OVERLAP_METRICS}
 METRICS = {name: one for name, one in _ALL.items() if one.evaluated}
 """What an evaluation holds of each case."""

@@ -23,9 +23,9 @@ from volumen.reporting.page import page
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_section import curves_section, events_section
 from volumen.reporting.words import number, words
+from volumen.runs.folder import run_config
 from volumen.system.output import counted, duration
 from volumen.system.places import writable_file
-from volumen.training.run_folder import run_config
 
 STATES = {
     "running": "Still running when this report was made",

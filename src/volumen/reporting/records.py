@@ -21,9 +21,10 @@ from volumen.reporting.record_types import (
     MetricRecord,
     StatusRecord,
 )
+from volumen.runs.folder import FINDINGS, WORK, run_config
+from volumen.runs.records import read_run_logs, read_status
 from volumen.system.locks import is_held
 from volumen.system.records import typed
-from volumen.training.run_folder import FINDINGS, WORK, read_run_logs, read_status, run_config
 
 Record = dict[str, Any]
 

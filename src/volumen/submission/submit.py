@@ -10,17 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from volumen import __version__
-from volumen.config.postprocessing import Postprocessing
-from volumen.data.emptiness import Declared
-from volumen.data.normalise import Method
 from volumen.errors import DamagedError, UserError
 from volumen.files import sha256_of
 from volumen.inference.degenerate import Symptom, symptoms_of
 from volumen.inference.files import LOCK, predict_files
 from volumen.inference.output_folder import Wanted, check_output
 from volumen.inference.prediction_record import RECORD as MASKS_RECORD
-from volumen.inference.prediction_record import FilePrediction, Origin, OtherSettingsError
-from volumen.inference.predictor import Predictor
+from volumen.inference.prediction_record import FilePrediction, OtherSettingsError
+from volumen.inference.recipe import Recipe
 from volumen.submission import pace
 from volumen.submission.archive import write_archive
 from volumen.submission.images import Image, find_test_images, read_images
@@ -34,19 +31,6 @@ RECORD = "submission.json"
 EARLY = 2
 """Volumes after which it stops where every one of them says nothing: the others would be no better."""
 CAUSES_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class How:
-    """How images become masks."""
-
-    predictor: Predictor
-    normalisation: Method
-    postprocessing: Postprocessing
-    origin: Origin
-    """What made the weights, for the record."""
-    empty: Declared = None
-    """Grey values where an image holds nothing; None finds them."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ def work_folder_of(archive: Path) -> Path:
 
 
 def submit(
-    how: How,
+    recipe: Recipe,
     source: Path,
     archive: Path,
     work: Path,
@@ -80,7 +64,7 @@ def submit(
     """Predict test images into a zip of masks.
 
     Args:
-        how: Networks, normalisation, post-processing.
+        recipe: How an image becomes a mask.
         source: Folder of the test images, or the one that holds `test_images`.
         archive: The zip.
         work: Folder in which masks are kept, one by one; a later call goes on from what is there.
@@ -107,16 +91,16 @@ def submit(
             budget_seconds,
             started=started,
             reserve_seconds=2 * (pace.clock() - started),  # zipping touches every voxel as reading did, and so does
-            faster=ways_to_be_faster(how.predictor, [image.shape for image in images]),  # reading back
+            faster=ways_to_be_faster(recipe.predictor, [image.shape for image in images]),  # reading back
             say=say,
         )
-        predictions = _predict(how, images, work, watch, overwrite, accept_degenerate, say, progress)
+        predictions = _predict(recipe, images, work, watch, overwrite, accept_degenerate, say, progress)
         symptoms = _symptoms(predictions)
         if symptoms and not accept_degenerate:
             raise UserError(_refusal(symptoms, work, f"{archive} was not written"))
         _zip(images, predictions, archive, work, progress)
         made = Submission(archive, predictions, symptoms, sha256_of(archive))
-        _write_record(work, made, how)
+        _write_record(work, made, recipe)
     return made
 
 
@@ -152,7 +136,7 @@ def check_place(archive: Path, work: Path, overwrite: bool) -> None:
 
 
 def _predict(
-    how: How,
+    recipe: Recipe,
     images: Sequence[Image],
     work: Path,
     watch: Pace,
@@ -176,14 +160,10 @@ def _predict(
 
     def run(wanted: Wanted) -> tuple[FilePrediction, ...]:
         return predict_files(
-            how.predictor,
+            recipe,
             [image.path for image in images],
             work,
             wanted,
-            normalisation=how.normalisation,
-            postprocessing=how.postprocessing,
-            origin=how.origin,
-            empty=how.empty,
             say=say,
             progress=tile,
             finished=finished,
@@ -216,12 +196,12 @@ def _refusal(symptoms: Sequence[Symptom], work: Path, consequence: str) -> str:
     )
 
 
-def _write_record(work: Path, made: Submission, how: How) -> None:
+def _write_record(work: Path, made: Submission, recipe: Recipe) -> None:
     record = {
         "volumen": __version__,
         "archive": made.archive.name,
         "sha256": made.sha256,
-        "origin": asdict(how.origin),
+        "origin": asdict(recipe.origin),
         "masks": {one.name: list(one.shape) for one in made.predictions},
         "empty": {
             one.name: list(one.appearance.empty_values) for one in made.predictions if one.appearance.empty_voxels

@@ -1,19 +1,23 @@
-"""A training that begins with the weights of another run or of a bundle (`model.initial_weights`)."""
+"""What a training begins with: data set, fold, and weights of another run or of a bundle (`model.initial_weights`)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from volumen.config.model import Model
+from volumen.config.schema import Config
+from volumen.data import PreparedDataset
+from volumen.data.folds import Fold, load_folds
 from volumen.errors import UserError
 from volumen.inference.bundle import read_bundle
 from volumen.inference.predictor import weights_identity
 from volumen.models.shapes import difference, tensors_of
+from volumen.runs.run import Run
+from volumen.runs.saved import TrainedOn
 from volumen.system.output import counted
-from volumen.training.checkpoint import load_trained
-from volumen.training.saved import TrainedOn
 
 _MOST_DIFFERENCES = 3
 
@@ -69,7 +73,7 @@ def initial_weights(config: Model) -> InitialWeights | None:
 
 def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
     if place.is_dir():
-        trained = load_trained(place)
+        trained = Run(place).trained()
         return trained.model, trained.data
     bundle = read_bundle(place)
     if len(bundle.members) != 1:
@@ -79,3 +83,25 @@ def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
             "a run folder, or a bundle of one run"
         )
     return bundle.model(), None
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a run is made from, opened when first asked for, and once for its audit and the training itself."""
+
+    config: Config
+
+    @cached_property
+    def dataset(self) -> PreparedDataset:
+        """The prepared data set."""
+        return PreparedDataset.open(Path(self.config.data.dataset))
+
+    @cached_property
+    def fold(self) -> Fold:
+        """Case ids that the run learns from, and that it holds out."""
+        return load_folds(self.config.data.folds, self.dataset).fold(self.config.data.fold)
+
+    @cached_property
+    def initial(self) -> InitialWeights | None:
+        """As `initial_weights`."""
+        return initial_weights(self.config.model)

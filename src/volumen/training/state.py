@@ -3,6 +3,7 @@
 If something here could change the next step and were not saved, resuming would differ from never having stopped.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,12 +15,12 @@ from volumen.config.optimisation import AdamW, Sgd
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.models import build_model
+from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_weights
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
-from volumen.training.checkpoint import load_weights
 from volumen.training.initial import InitialWeights
-from volumen.training.saved import FORMAT, NO_DATA, TrainedOn, checked_state
 from volumen.training.schedule import LearningRate
+from volumen.training.step import StepResult
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Watch
 
@@ -59,6 +60,12 @@ class TrainingState:
     """Whether every file of the data was verified at the last saving."""
     ended_epoch: bool = False
     """Whether the running epoch's averages and record are done already, and only its validation is left."""
+
+    def count(self, result: StepResult, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float) -> None:
+        """Take a step's result and times into the epoch's sums."""
+        centred, patches = int(batch["meta"]["centred"].sum()), len(batch["image"])
+        self.totals.add(result, patches=patches, centred=centred, seconds=seconds, loader_seconds=loader_seconds)
+        self.seconds += seconds
 
     @property
     def planned_epochs(self) -> int:

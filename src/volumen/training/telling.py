@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from volumen.config.schema import Config
+from volumen.runs.folder import RunFolder
 from volumen.training.listener import Listener
-from volumen.training.run_folder import RunFolder
 from volumen.training.state import TrainingState
 
 

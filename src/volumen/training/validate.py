@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.data.normalise import normalise
 from volumen.inference import Predictor
+from volumen.inference.recipe import Recipe
 from volumen.losses import CompositeLoss
 from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap, ratio
 from volumen.metrics.table import validated_values
-from volumen.postprocess import apply_pipeline, probabilities_from_logits
+from volumen.postprocess import probabilities_from_logits
 from volumen.system.output import Tally, unheard
 from volumen.system.stopping import raise_if_wanted
 from volumen.training.regions import validation_regions
@@ -77,21 +77,20 @@ def validate(
         progress: Told how many of how many cases are done.
     """
     started = time.perf_counter()
+    recipe = Recipe(predictor, config.data.normalisation, config.postprocessing)
     losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
     cases: dict[str, dict[str, float]] = {}
     for number, case_id in enumerate(case_ids):
         progress(number, len(case_ids))
         raise_if_wanted()
         label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
-        image = normalise(
-            np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics, config.data.normalisation
-        )
+        image = recipe.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
         found = []
         for region in validation_regions(config, lesson, number, epoch):
             there = None if scan is None else scan[region]
             logits = predictor.logits(image[region], there)
             losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region])))
-            mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing, there)
+            mask = recipe.mask(probabilities_from_logits(logits), there)
             found.append(
                 mask_metrics(mask, label[region], full=config.training.selection_metric in ("leaderboard", "topo"))
             )

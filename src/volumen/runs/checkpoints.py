@@ -10,7 +10,6 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from volumen.errors import DamagedError, UserError
 from volumen.files import write_atomically
 from volumen.system.names import checked_name
+from volumen.system.output import Warn, unheard
 from volumen.system.records import read_bounded, read_record, write_record
 
 KEEP_LATEST = 2
@@ -107,7 +107,7 @@ class CheckpointStore:
         self._write(listed)
         return self.folder / newest.file
 
-    def load_latest(self, warn: Callable[[str], None]) -> dict[str, Any]:
+    def load_latest(self, warn: Warn) -> dict[str, Any]:
         """The newest whole checkpoint.
 
         Args:
@@ -125,7 +125,7 @@ class CheckpointStore:
             f"{self.folder} holds no whole checkpoint to resume from: start the run anew in another folder with --out"
         )
 
-    def load_best(self, warn: Callable[[str], None], name: str = BEST) -> dict[str, Any]:
+    def load_best(self, warn: Warn, name: str = BEST) -> dict[str, Any]:
         """The checkpoint with the best selection metric, or with the least validation loss (`best_loss`).
 
         Raises:
@@ -155,7 +155,7 @@ class CheckpointStore:
             self._write(kept)
         return tuple(sorted(listed.files - kept.files))
 
-    def manifest(self, warn: Callable[[str], None] = lambda text: None) -> Manifest:
+    def manifest(self, warn: Warn = unheard) -> Manifest:
         """What is listed; made anew from the checkpoints where the list is damaged or gone."""
         path = self.folder / MANIFEST
         try:
@@ -168,7 +168,7 @@ class CheckpointStore:
             warn(str(error))
         return self._found(warn)
 
-    def _found(self, warn: Callable[[str], None]) -> Manifest:
+    def _found(self, warn: Warn) -> Manifest:
         """The list of what lies in the folder and is whole."""
         found: dict[str, list[Entry]] = {LATEST: [], BEST: [], BEST_LOSS: []}
         for path in sorted(self.folder.glob("*.pt")) if self.folder.is_dir() else ():
@@ -192,7 +192,7 @@ class CheckpointStore:
         newest = {kind: entries[-1] if entries else None for kind, entries in found.items()}
         return Manifest(tuple(found[LATEST][-KEEP_LATEST:]), newest[BEST], newest[BEST_LOSS])
 
-    def _read(self, entry: Entry, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    def _read(self, entry: Entry, warn: Warn) -> dict[str, Any] | None:
         path = self.folder / entry.file
         if not path.is_file():
             warn(f"checkpoint {path} is gone; trying the one before it")

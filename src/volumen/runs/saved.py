@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from volumen.config.schema import Config
 from volumen.data.emptiness import Declared
-from volumen.errors import DamagedError
+from volumen.errors import DamagedError, UserError
 from volumen.system.records import typed
 
 FORMAT = 2
@@ -73,3 +73,25 @@ def checked_state(state: dict[str, Any], name: object) -> tuple[Config, TrainedO
         ) from error
     data: TrainedOn = typed(state["data"], TrainedOn, name, _TRAIN_AGAIN)
     return config, data
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
+    """Put a checkpoint's weights into a model.
+
+    Raises:
+        UserError: They are another model's; names the first difference.
+    """
+    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise UserError(f"{origin} is no checkpoint of this model: its weights are not all tensors; train again")
+    own = model.state_dict()
+    missing, extra = sorted(set(own) - set(weights)), sorted(set(weights) - set(own))
+    if missing or extra:
+        example = f"it lacks {missing[0]}" if missing else f"it has {extra[0]} besides"
+        raise UserError(f"{origin} is a checkpoint of another model: {example}; use the configuration it was made with")
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            raise UserError(
+                f"{origin} is a checkpoint of another model: {name} has shape {list(weights[name].shape)}, "
+                f"expected {list(tensor.shape)}; use the configuration it was made with"
+            )
+    model.load_state_dict(weights)

@@ -20,12 +20,13 @@ from volumen.config.compare import MAY_CHANGE, Difference, may_change
 from volumen.config.schema import Config
 from volumen.config.stamp import read_stamp
 from volumen.errors import UserError
-from volumen.files import is_regular_file, write_atomically
-from volumen.system.records import Log, append_record, read_log, read_record, write_record
-from volumen.training.progress import FILE as SCALES
-from volumen.training.progress import ProgressScales
-from volumen.training.saved import checked_state
-from volumen.training.store import CheckpointStore
+from volumen.files import write_atomically
+from volumen.runs.checkpoints import CheckpointStore
+from volumen.runs.saved import checked_state
+from volumen.runs.scales import FILE as SCALES
+from volumen.runs.scales import ProgressScales
+from volumen.system.output import Warn
+from volumen.system.records import append_record, read_log, write_record
 
 CONFIG, METRICS, EVENTS, FINDINGS, STATUS = (
     "config.yaml",
@@ -54,19 +55,6 @@ class Audited:
     scales: ProgressScales
 
 
-@dataclass(frozen=True)
-class RunLogs:
-    """What a run wrote down as it went, and what is wrong with that."""
-
-    metrics: tuple[dict[str, Any], ...]
-    """Each step and kind once: after a resume the later record stands."""
-    events: tuple[dict[str, Any], ...]
-    findings: tuple[dict[str, Any], ...] | None
-    """What the audit said before the run; None where none was made."""
-    faults: tuple[str, ...]
-    """Damaged or missing lines, a sentence each."""
-
-
 class RunFolder:
     """A run's folder on disk: `claim` for a new run, `reopen` to go on with one, `open_run` to read one."""
 
@@ -74,6 +62,7 @@ class RunFolder:
         self.path, self.owner = path, owner
         self.checkpoints = CheckpointStore(path / CHECKPOINTS, owner)
         self._lines = {name: read_log(path / name, owner=owner).last for name in (METRICS, EVENTS)}
+        self._newest: tuple[dict[str, Any], list[str]] | None = None
 
     @classmethod
     def claim(cls, path: Path) -> "RunFolder":
@@ -150,7 +139,28 @@ class RunFolder:
         """
         if self.checkpoints.is_empty():
             return None
-        return checked_state(self.checkpoints.load_latest(lambda text: None), self.checkpoints.folder)[0]
+        return checked_state(self._read_newest()[0], self.checkpoints.folder)[0]
+
+    def take_newest(self, warn: Warn) -> dict[str, Any]:
+        """The newest whole checkpoint; one that `reopen` looked at is not read again.
+
+        Args:
+            warn: Told about each damaged file that is passed over.
+
+        Raises:
+            UserError: There is no whole checkpoint.
+        """
+        state, warnings = self._read_newest()
+        self._newest = None
+        for warning in warnings:
+            warn(warning)
+        return state
+
+    def _read_newest(self) -> tuple[dict[str, Any], list[str]]:
+        if self._newest is None:
+            warnings: list[str] = []
+            self._newest = self.checkpoints.load_latest(warnings.append), warnings
+        return self._newest
 
     def metric(self, record: dict[str, Any]) -> None:
         """Append a record to `metrics.jsonl`."""
@@ -230,58 +240,3 @@ def run_config(path: Path) -> Config:
         began = open_run(path).began_with()
         raise UserError(_changed(path, diff_configs(began, config) if began is not None else ()))
     return config
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of `metrics.jsonl`, each step and kind once: after a resume the later record stands."""
-    return list(read_run_logs(run).metrics)
-
-
-def read_run_logs(run: Path) -> RunLogs:
-    """Metrics, events and findings of a run; damaged lines are left out and counted.
-
-    Raises:
-        UserError: No run there.
-    """
-    owner = run_owner(run)
-    faults: list[str] = []
-    lines: dict[str, Any] = {}
-    try:
-        lines = (read_status(run) or {}).get("lines", {})
-    except UserError as error:
-        faults.append(str(error))
-    logs = {name: _log_of(run / name, owner, faults) for name in (METRICS, EVENTS, FINDINGS)}
-    for name, log in logs.items():
-        faults += log.faults(name, lines.get(name))
-    keyed = [record for record in logs[METRICS].records if type(record.get("step")) is int]
-    if len(keyed) < len(logs[METRICS].records):
-        faults.append(f"{METRICS}: {len(logs[METRICS].records) - len(keyed)} records are of no step and left out")
-    by_key = {(record["step"], str(record.get("kind"))): record for record in keyed}
-    return RunLogs(
-        tuple(by_key[key] for key in sorted(by_key)),
-        logs[EVENTS].records,
-        logs[FINDINGS].records if (run / FINDINGS).exists() else None,
-        tuple(faults),
-    )
-
-
-def _log_of(path: Path, owner: str, faults: list[str]) -> Log:
-    """A log; one that cannot be read at all is empty, and a fault."""
-    try:
-        return read_log(path, owner=owner)
-    except UserError as error:
-        faults.append(str(error))
-        return Log((), 0, 0, 0)
-
-
-def read_status(run: Path) -> dict[str, Any] | None:
-    """`status.json`; None where a run has not written one.
-
-    Raises:
-        UserError: It is damaged, or of another run.
-    """
-    path = run / STATUS
-    if not is_regular_file(path):
-        return None
-    status: dict[str, Any] = read_record(path, dict[str, Any], "remove it, a report does without", owner=run_owner(run))
-    return status
