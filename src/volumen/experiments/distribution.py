@@ -35,12 +35,7 @@ class ProbabilityCounts:
 
     @staticmethod
     def of(probabilities: NDArray[np.float32], label: NDArray[np.uint8]) -> "ProbabilityCounts":
-        """Count a volume.
-
-        Args:
-            probabilities: float32 [Z, Y, X].
-            label: canonical codes [Z, Y, X].
-        """
+        """Count a volume: probabilities float32 [Z, Y, X], canonical codes [Z, Y, X]."""
         counts = np.zeros((2, BINS), np.int64)
         for plane, truth in zip(probabilities, label, strict=True):  # plane by plane: no second volume
             known = truth != IGNORE
@@ -175,11 +170,7 @@ def tolerated_shares(least: float, most: float) -> tuple[float, float]:
 
 
 def judge_share(shares: Mapping[str, float], labels: Sequence[float]) -> tuple[Judgement, ...]:
-    """The share of predicted surface against the range that the data set's own labels have.
-
-    Args:
-        shares: Predicted share of the labelled voxels, by case.
-        labels: True shares of all labelled volumes of the data set.
+    """The share of predicted surface, by case, against the range of the data set's own labels.
 
     Returns:
         The mean's judgement, and one for each case outside of the range.

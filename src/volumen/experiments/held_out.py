@@ -44,10 +44,7 @@ class Kept:
     """Of the file's bytes as they were written."""
 
     def load(self, shape: Shape) -> NDArray[np.float16]:
-        """Probabilities [Z, Y, X], read-only, from the very bytes that were verified.
-
-        Args:
-            shape: Of the volume; no more is read than it needs.
+        """Probabilities [Z, Y, X] of a shape, read-only, from the very bytes that were verified.
 
         Raises:
             DamagedError: The file is gone, or is not what was written.
@@ -63,11 +60,7 @@ class Kept:
 
 
 def write_prediction(path: Path, probabilities: NDArray[np.floating[Any]]) -> Kept:
-    """Write probabilities [Z, Y, X] as a float16 array.
-
-    Raises:
-        OSError: No room, or no permission; what was there before still is.
-    """
+    """Write probabilities [Z, Y, X] as a float16 array; an `OSError` leaves what was there before."""
     content = _head(probabilities.shape) + probabilities.astype(np.float16).tobytes()
     write_atomically(path, content)
     return Kept(path, hashlib.sha256(content).hexdigest())
@@ -83,18 +76,16 @@ def _head(shape: Shape) -> bytes:
 
 @dataclass(frozen=True)
 class _Record:
-    """What stands in `predictions.json`."""
-
     settings: dict[str, Any]
     files: dict[str, str]
     """SHA-256 by case id."""
 
 
 class PredictionFolder:
-    """The predictions of one model with one way to predict.
+    """The predictions of one model with one way to predict; what other weights or settings left there is removed.
 
     Args:
-        folder: Made if need be. What other weights or settings predicted there is removed.
+        folder: Made if need be.
         settings: All that the predictions depend on.
         shapes: Of the volumes that are wanted, by case id.
         warn: Told what is damaged and has to be predicted again.
@@ -186,11 +177,7 @@ class HeldOut:
         return self.mixed(dict.fromkeys(self.files, 1.0))
 
     def mixed(self, weights: Mapping[str, float], mean: "Mean" = "probability") -> NDArray[np.float32]:
-        """The weighted mean of some sources' answers as probabilities, float32 [Z, Y, X].
-
-        Args:
-            weights: By name of the source; their sum is made 1.
-            mean: Of probabilities, or of logits.
+        """The mean of some sources' answers as probabilities, float32 [Z, Y, X]; the sum of the weights is made 1.
 
         Raises:
             UserError: Weights that are not finite, negative, or all 0.

@@ -270,11 +270,11 @@ def score_case(
     score: LeaderboardScore | None = None,
     steps: Sequence[StepScore] = (),
 ) -> CaseResult:
-    """Score one mask against its truth.
+    """Score one mask, uint8 [Z, Y, X] of 0 and 1, against its truth.
 
     Args:
         case: The truth.
-        mask: uint8 [Z, Y, X], 0 or 1.
+        mask: Of the same shape.
         probabilities: What the mask was made of, float32 [Z, Y, X]; counted and looked at.
         score: The mask's leaderboard score, where it is known already.
         steps: How the mask was made, for the record.
@@ -297,12 +297,7 @@ def score_case(
 def evaluate_masks(
     cases: Iterable[LabelledCase], masks: Mapping[str, NDArray[np.uint8]], settings: Mapping[str, Any] | None = None
 ) -> Evaluation:
-    """Score masks from anywhere, such as a baseline's.
-
-    Args:
-        cases: The truth.
-        masks: Mask uint8 [Z, Y, X] by case id.
-        settings: What made the masks, for the record.
+    """Score masks from anywhere, uint8 [Z, Y, X] by case id; `settings` say what made them, for the record.
 
     Raises:
         UserError: There is no case, a case has no mask, or a mask has another shape than its truth.

@@ -127,17 +127,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialLog:
-    """Where the trials of a search are kept.
-
-    Args:
-        folder: One log for each search.
-        search: The search's name; any text.
-        owner: What the trials depend on; trials of another owner do not count.
-    """
+    """Where the trials of a search are kept."""
 
     folder: Path
+    """One log for each search."""
     search: str
+    """The search's name; any text."""
     owner: str
+    """What the trials depend on; trials of another owner do not count."""
 
     @property
     def path(self) -> Path:
@@ -146,12 +143,7 @@ class TrialLog:
         return self.folder / f"{readable}-{hashlib.sha256(self.search.encode()).hexdigest()[:8]}.jsonl"
 
     def read(self, warn: Warn) -> dict[int, Trial]:
-        """The trials by number; what is damaged is said and dropped.
-
-        Raises:
-            DamagedError: The log cannot be read.
-            OSError: There is no room to drop what is damaged.
-        """
+        """The trials by number; what is damaged is said and dropped."""
         log, found, strange = mend_log(self.path, owner=self.owner), {}, 0
         for record in log.records:
             try:
@@ -170,11 +162,7 @@ class TrialLog:
         return found
 
     def append(self, trial: Trial) -> None:
-        """Keep a finished trial.
-
-        Raises:
-            OSError: It does not fit; the log is as before.
-        """
+        """Keep a finished trial; an `OSError` leaves the log as before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         append_record(self.path, vars(trial), owner=self.owner)
 
@@ -182,7 +170,7 @@ class TrialLog:
 def search_trials(
     log: TrialLog, trials: int, seed: int, value_of: Callable[[Postprocessing], float], warn: Warn
 ) -> tuple[Trial, ...]:
-    """Do the trials of a search that its log does not hold yet.
+    """The first `trials` trials of a search, in order; those that its log does not hold yet are done.
 
     Args:
         log: Of the search.
@@ -190,9 +178,6 @@ def search_trials(
         seed: Of the searches.
         value_of: What a pipeline is worth; more is better.
         warn: Told which trials are done again.
-
-    Returns:
-        The first `trials` trials, in order.
     """
     import optuna
 

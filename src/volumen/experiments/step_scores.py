@@ -57,9 +57,6 @@ def score_steps(
         settings: The steps.
         label: Canonical codes [Z, Y, X].
         scan: Where the scan holds something, [Z, Y, X]; None: everywhere.
-
-    Raises:
-        UserError: Volumes of different shapes.
     """
     definition = Definition()
     truth: Truth | None = None
@@ -129,10 +126,7 @@ class StepEffect:
 
 
 def step_effects(volumes: Sequence[Sequence[StepScore]]) -> tuple[StepEffect, ...]:
-    """The effect of each step over volumes that went through the same steps; none where one has no steps.
-
-    Args:
-        volumes: The steps of each volume.
+    """The effect of each step over volumes; none where one has no steps.
 
     Raises:
         ValueError: The volumes went through different steps.

@@ -42,13 +42,9 @@ KEPT_BYTES = 2e9  # of probabilities and labels, in each process
 
 
 class Scorer:
-    """Scores pipelines on held-out cases, each pair once; what was computed stands in a folder.
+    """Scores pipelines on held-out cases, each pair once; what was computed stands in a folder, one log a process.
 
-    Args:
-        cases: The held-out cases; scores of other predictions do not count.
-        folder: For the scores, one log a process.
-        threads: Of the metric; None takes the cores there are.
-        warn: Told what is damaged and has to be computed again.
+    Scores of other predictions do not count. `warn` is told what is damaged and has to be computed again.
     """
 
     def __init__(
@@ -120,8 +116,6 @@ class Search:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Everything that was found."""
-
     final: Search
     nested: tuple[Search, ...]
     scores: Mapping[str, Mapping[str, float]] = field(repr=False)
@@ -174,8 +168,6 @@ class Ablation:
 
 @dataclass(frozen=True)
 class _Job:
-    """One search to be done."""
-
     cases: tuple[HeldOut, ...]
     folder: Path
     left_out: str
@@ -185,17 +177,12 @@ class _Job:
 
     @property
     def log(self) -> TrialLog:
-        """Where its trials are kept."""
         name = f"without {self.left_out}" if self.left_out != ALL else ALL
         return TrialLog(self.folder / SEARCHES, name, canonical(origin_of(self.cases, self.seed)))
 
 
 def check_search(trials: int) -> None:
-    """Refuse, before anything is computed, a search that cannot be done.
-
-    Raises:
-        UserError: Optuna is not installed, or fewer trials than there are starting points.
-    """
+    """Raise a `UserError` where Optuna is missing, or for fewer trials than there are starting points."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError("the search needs Optuna, which is not installed: pip install 'volumen[tune]'")
     if trials < len(starting_points()):
@@ -232,8 +219,8 @@ def tune(
         warn: Told what is damaged and is done again.
 
     Raises:
-        UserError: Optuna is not installed, fewer than two cases, fewer trials than there are starting points, a
-            damaged prediction, or a worker process that was ended from outside.
+        UserError: As `check_search`, fewer than two cases, a damaged prediction, or a worker process that was ended
+            from outside.
         OSError: A full disk; the same call goes on where it stopped.
     """
     check_search(trials)
@@ -248,7 +235,6 @@ def tune(
 
 
 def _searched(jobs: Sequence[_Job], workers: int, tell: Progress, warn: Warn) -> dict[str, Search]:
-    """What each job finds, by the group it did not see."""
     found: dict[str, Search] = {}
     if workers == 1:
         for job in jobs:
@@ -288,13 +274,11 @@ def groups_of(cases: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
 
 
 def _search_apart(job: _Job) -> tuple[Search, list[str]]:
-    """A search in a process of its own, and what is to be said of it."""
     sentences: list[str] = []
     return _search(job, sentences.append), sentences
 
 
 def _search(job: _Job, warn: Warn) -> Search:
-    """One search: all cases but those of a group."""
     hidden = groups_of(job.cases).get(job.left_out, ())
     seen = [case.id for case in job.cases if case.id not in hidden]
     scorer = Scorer(job.cases, job.folder / SCORES, job.threads, warn)
@@ -325,7 +309,7 @@ def _scores(
 
 
 def ablation(tuned: Tuned, cases: Sequence[HeldOut], folder: Path) -> tuple[Ablation, ...]:
-    """Leave out every step of the nested pipelines in turn; a decision is replaced by the raw threshold of 0.5."""
+    """Leave out every step of the nested pipelines in turn; the step that decides becomes the threshold 0.5."""
     scorer, groups = Scorer(cases, folder / SCORES), groups_of(cases)
     gains: dict[str, list[float]] = {}
     searches: dict[str, int] = {}

@@ -69,14 +69,7 @@ def problems_of(
     hashes: Mapping[str, str],
     progress: Progress = unheard,
 ) -> tuple[str, ...]:
-    """What is wrong with a zip of masks: names, contents, types, values, shapes.
-
-    Args:
-        archive: The zip.
-        shapes: Shape by the name of every member that there has to be, z y x.
-        hashes: SHA-256 of every member's content.
-        progress: Told the member's name, and how many of how many are checked.
-    """
+    """What is wrong with a zip of masks: names, contents, types, values, shapes; arguments as in `write_archive`."""
     try:
         with zipfile.ZipFile(archive) as file:
             names = file.namelist()

@@ -1,5 +1,6 @@
 """The images of a submission: found, and read whole before anything is computed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,7 @@ class Image:
     @property
     def voxels(self) -> int:
         """Number of voxels."""
-        z, y, x = self.shape
-        return z * y * x
+        return math.prod(self.shape)
 
 
 def find_test_images(folder: Path) -> tuple[Path, ...]:
@@ -53,10 +53,6 @@ def find_test_images(folder: Path) -> tuple[Path, ...]:
 
 def read_images(paths: Sequence[Path], progress: Progress = unheard) -> tuple[Image, ...]:
     """Read all images, so that a damaged one is found before anything is computed.
-
-    Args:
-        paths: The files.
-        progress: Told the file's name, and how many of how many are read.
 
     Raises:
         UserError: Naming every file that cannot be used.

@@ -19,9 +19,7 @@ class OutOfTimeError(Exception):
 
 
 class Pace:
-    """Watches a prediction of many volumes against a time budget.
-
-    The pace is seconds per voxel over the volumes that this call has predicted; those of an earlier call cost nothing.
+    """Watches a prediction of many volumes against a time budget; what an earlier call predicted costs nothing.
 
     Args:
         voxels: Voxels of every volume by name, in the order in which they are predicted.
@@ -121,18 +119,11 @@ def _rate_text(rate: float) -> str:
 
 
 def ways_to_be_faster(predictor: Predictor, shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
-    """What would make a predictor faster, and how much.
-
-    Args:
-        predictor: As it is.
-        shapes: Of the volumes, z y x.
-    """
+    """What would make a predictor faster on volumes of these shapes (z, y, x), and how much."""
     ways = []
     if predictor.mirror or predictor.rotate:
-        options = (
-            "--no-mirror --no-rotate"
-            if predictor.mirror and predictor.rotate
-            else ("--no-mirror" if predictor.mirror else "--no-rotate")
+        options = " ".join(
+            option for option, on in (("--no-mirror", predictor.mirror), ("--no-rotate", predictor.rotate)) if on
         )
         ways.append(f"{options}, {len(views(mirror=predictor.mirror, rotate=predictor.rotate))} times as fast")
     now = sum(len(predictor.plan(shape)) for shape in shapes)
