@@ -72,7 +72,7 @@ def test_the_reserve_is_kept_and_a_volume_in_flight_is_ended(clock) -> None:
         one.tile(number, 186)
     clock.now += 1.0  # 93 s are spent, 5 s and 1 s kept back, and another tile would take 1 s
     with pytest.raises(
-        OutOfTimeError, match="93 s are spent, 0 of 4 volumes are predicted, the rest needs about 22 min"
+        OutOfTimeError, match="1 min 33 s are spent, 0 of 4 volumes are predicted, the rest needs about 21 min 42 s"
     ):
         one.tile(93, 186)
 
