@@ -156,16 +156,10 @@ def write_bundle(
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for number, member in enumerate(members):
                 content = write_tensors({name: tensor.contiguous() for name, tensor in member.weights.items()})
-                file = f"weights/{number}.safetensors"
-                index["members"].append(
-                    {
-                        "name": member.name,
-                        "share": member.share,
-                        "config": member.config.model_dump(mode="json"),
-                        "file": file,
-                        "sha256": hashlib.sha256(content).hexdigest(),
-                    }
-                )
+                file, digest = f"weights/{number}.safetensors", hashlib.sha256(content).hexdigest()
+                settings = member.config.model_dump(mode="json")
+                said = {"name": member.name, "share": member.share, "config": settings, "file": file, "sha256": digest}
+                index["members"].append(said)
                 archive.writestr(file, content)
             archive.writestr(INDEX, json.dumps(sealed(index), indent=1))
         return _read(temporary, path)

@@ -4,15 +4,13 @@ Logits are stitched, not probabilities, so that blending happens before the sigm
 project stands here. The predictor leaves the model in the mode in which it found it, for training validates with it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,10 +25,8 @@ from volumen.inference.accumulator import Accumulator, Region, region_of
 from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.inference.views import views
+from volumen.runtime import Precision
 from volumen.system.stopping import raise_if_wanted
-
-if TYPE_CHECKING:
-    from volumen.runtime import Precision
 
 Progress = Callable[[int, int], None]
 Image = NDArray[np.float32] | Normalised

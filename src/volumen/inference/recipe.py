@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -22,10 +23,35 @@ from volumen.inference.predictor import Predictor, weights_identity
 from volumen.inference.tile_memory import check_tile
 from volumen.postprocess import apply_pipeline
 from volumen.runs.run import Run, on_this_machine, override_prediction
-from volumen.runtime import choose_device, choose_precision
+from volumen.runtime import Precision, choose_device, choose_precision
 
 DEFAULT_WHICH = "best"
 NOBODY = Origin()
+
+
+def predictor_of(
+    model: nn.Module,
+    config: Config,
+    device: torch.device,
+    precision: Precision,
+    engine: Literal["torch", "openvino"] = "torch",
+) -> Predictor:
+    """A predictor with the tiles and views of a configuration.
+
+    Raises:
+        UserError: Tiles that do not suit the model.
+    """
+    inference = config.inference
+    return Predictor(
+        model,
+        tile=config.tile,
+        overlap=inference.overlap,
+        device=device,
+        precision=precision,
+        mirror=inference.mirror,
+        rotate=inference.rotate,
+        engine=engine,
+    )
 
 
 @dataclass(frozen=True)
@@ -54,20 +80,12 @@ class Recipe:
             UserError: A device or an engine that is not there, tiles that do not suit the model, or that do not fit
                 into memory.
         """
-        device, inference = choose_device(config.device), config.inference
-        predictor = Predictor(
-            model,
-            tile=config.tile,
-            overlap=inference.overlap,
-            device=device,
-            precision=choose_precision(config.precision, device),
-            mirror=inference.mirror,
-            rotate=inference.rotate,
-            engine=choose_engine(inference.engine, device),
-        )
+        device = choose_device(config.device)
+        engine = choose_engine(config.inference.engine, device)
+        predictor = predictor_of(model, config, device, choose_precision(config.precision, device), engine)
         check_tile(predictor, processes)
         made = replace(origin, precision=predictor.precision.name, engine=predictor.engine_name)
-        return cls(predictor, config.data.normalisation, config.postprocessing, made, inference.declared_empty)
+        return cls(predictor, config.data.normalisation, config.postprocessing, made, config.inference.declared_empty)
 
     def normalised(self, image: NDArray[Any], statistics: IntensityStatistics) -> Normalised:
         """Grey values [Z, Y, X] as the network sees them, window by window; the statistics are the whole volume's."""

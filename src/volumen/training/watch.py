@@ -6,9 +6,7 @@ state is the best and when to stop early. The *validation loss* has meaning only
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from volumen.config.optimisation import PlanIntervention, Training
 
@@ -121,12 +119,3 @@ class Watch:
     def forget_totals(self) -> None:
         """The objective has changed: losses before and after are not comparable."""
         self.first_total, self.best_total, self.degraded = math.nan, math.inf, 0
-
-    def state_dict(self) -> dict[str, float | int]:
-        """All of it, as plain numbers."""
-        return asdict(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value)
