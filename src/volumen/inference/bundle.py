@@ -126,9 +126,6 @@ def write_bundle(
         config: How to predict.
         labels: What the label values meant; empty where nobody knows.
 
-    Returns:
-        What was read back.
-
     Raises:
         UserError: No member, weights that make no mean or are not finite, members that were trained on differently
             normalised images, or a place that cannot be written to.
@@ -169,8 +166,7 @@ def read_bundle(path: Path) -> Bundle:
     """Open a bundle and check every part of it.
 
     Raises:
-        UserError: No such file, no bundle, a bundle of another version, a damaged one, or one that is too large for
-            this machine's memory.
+        UserError: No bundle, one of another version, a damaged one, or one that is too large for this machine's memory.
     """
     if not path.is_file():
         raise UserError(f"there is no bundle {path}: `volumen bundle RUNS... --out {path}` makes one")

@@ -46,12 +46,7 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """The network compiled by OpenVINO for one size of tile.
-
-    Args:
-        model: Traced on a copy; later changes of its weights are not seen.
-        tile: z y x.
-        precision: bf16 or fp32.
+    """The network compiled by OpenVINO for one size of tile, z y x; later changes of its weights are not seen.
 
     Raises:
         UserError: OpenVINO is not installed, or cannot translate the network.

@@ -8,7 +8,7 @@ only if the image and the mask are still the ones on record, so that its masks n
 import hashlib
 import math
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -78,7 +78,7 @@ def predict_files(
     finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
     side_by_side: "Processes | None" = None,
 ) -> tuple[FilePrediction, ...]:
-    """Predict each image into `out` under its own name.
+    """Predict each image into `out` under its own name; returns what was predicted, and what had been there to resume.
 
     Args:
         recipe: How an image becomes a mask.
@@ -89,9 +89,6 @@ def predict_files(
         progress: Told the image's name and how many of how many tiles are done.
         finished: Told each image whose files are whole, and whether this call made them; what it raises ends the call.
         side_by_side: Processes that predict several images at a time; None predicts one after the other here.
-
-    Returns:
-        What was predicted, by image; with `resume` also what had been there.
 
     Raises:
         UserError: An output exists, would replace an input, cannot be written, or the folder holds masks made with
@@ -112,19 +109,15 @@ def predict_files(
                 write_predictions(out, settings, list(done.values()))
             finished(prediction, computed)
 
-        reasons = {path: _why_again(path, before.get(path.name), outputs) for path in images}
-        for path, reason in reasons.items():
-            if reason is None:
+        missing = _missing(images, before, outputs, say)
+        for path in images:
+            if path not in missing:
                 keep(before[path.name], False)
-            elif reason and not wanted.overwrite:
-                say(f"{path.name} is predicted again: {reason}")
-        missing = [path for path, reason in reasons.items() if reason is not None]
         try:
             if side_by_side is not None:
                 side_by_side.run(missing, outputs, lambda prediction: keep(prediction, True), progress)
-            else:
-                for path in missing:
-                    keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
+            for path in missing if side_by_side is None else ():
+                keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
         finally:
             sweep(out)  # what processes had not finished writing when they were ended
     return tuple(done[path.name] for path in images)
@@ -180,6 +173,15 @@ class Outputs:
         return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written, volume.spacing)
 
 
+def _missing(images: Sequence[Path], before: Mapping[str, FilePrediction], outputs: Outputs, say: Say) -> list[Path]:
+    """The images that have to be predicted; why some are predicted again is said."""
+    reasons = {path: _why_again(path, before.get(path.name), outputs) for path in images}
+    for path, reason in reasons.items():
+        if reason and not outputs.wanted.overwrite:
+            say(f"{path.name} is predicted again: {reason}")
+    return [path for path, reason in reasons.items() if reason is not None]
+
+
 def _why_again(path: Path, before: FilePrediction | None, outputs: Outputs) -> str | None:
     """Why an image has to be predicted: empty where nothing of it was there, None where its files are whole."""
     places = targets(path, outputs.out, outputs.wanted)
@@ -220,17 +222,10 @@ class Processes:
     def run(
         self, paths: Sequence[Path], out: Outputs, keep: Callable[[FilePrediction], None], progress: Progress
     ) -> None:
-        """Predict images. However this ends, no process stays.
-
-        Args:
-            paths: TIFF volumes.
-            out: What is written of each.
-            keep: Given each image's result as soon as its files are whole.
-            progress: Told how many of how many images are done.
+        """Predict images, and give each result to `keep` as soon as its files are whole. No process stays.
 
         Raises:
-            UserError: An image is damaged, or a process was killed, whose image is named; images that are finished
-                stay so.
+            UserError: An image is damaged, or a process was killed, whose image is named.
         """
         if not paths:
             return

@@ -36,12 +36,7 @@ EMPTY_LOGIT = -20.0  # where the scan holds nothing: probability 2e-9
 def probabilities_from_logits(
     logits: NDArray[np.float32], out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """The sigmoid, the only one between a network and a mask.
-
-    Args:
-        logits: Raw scores, float32, any shape.
-        out: Where to write, which may be `logits` itself; a new array by default.
-    """
+    """The sigmoid, the only one between a network and a mask: float32, any shape; `out` may be `logits` itself."""
     result: NDArray[np.float32] = expit(logits, out=out)
     return result
 
@@ -125,20 +120,15 @@ class Predictor:
         region: Region | None = None,
         scratch: Path | None = None,
     ) -> NDArray[np.float32]:
-        """Predict a volume, or a box of it.
+        """Predict a volume, or a box of it: logits, float32 [Z, Y, X].
 
         Args:
             image: Normalised grey values, float32 [Z, Y, X].
-            mask: True where the scan holds something, bool [Z, Y, X] (`data.emptiness`); None: everywhere. What is
-                empty is background. The model sees the nearest voxel of the scan there, as in training, and no tile
-                without anything.
+            mask: True where the scan holds something, bool [Z, Y, X]; None: everywhere. What is empty is background;
+                the model sees the nearest voxel of the scan there, as in training, and no tile without anything.
             progress: Told how many of how many tiles are done.
-            region: The box that is wanted. Only the tiles that touch it are computed, and the result is the crop of
-                the whole volume's result.
+            region: The box that is wanted: the crop of the whole volume's result, by the tiles that touch it.
             scratch: Folder for the intermediate volume, where it would not fit into memory.
-
-        Returns:
-            Logits, float32 [Z, Y, X], of the volume or the box.
 
         Raises:
             UserError: The model gives anything but one finite logit per voxel, the shapes of image and mask differ, the

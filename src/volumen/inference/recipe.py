@@ -16,6 +16,7 @@ from volumen.data import PreparedDataset
 from volumen.data.emptiness import Declared
 from volumen.data.normalise import IntensityStatistics, Method, Normalised
 from volumen.errors import UserError
+from volumen.files import strict_json
 from volumen.inference.bundle import SUFFIX, read_bundle
 from volumen.inference.engines import choose_engine
 from volumen.inference.prediction_record import Origin, Settings
@@ -68,13 +69,7 @@ class Recipe:
 
     @classmethod
     def of(cls, model: nn.Module, config: Config, origin: Origin = NOBODY, *, processes: int = 1) -> "Recipe":
-        """The recipe of a configuration.
-
-        Args:
-            model: Gives logits [B, 1, Z, Y, X].
-            config: Device, precision, engine, tile, overlap, views, normalisation, post-processing.
-            origin: What made the weights.
-            processes: How many of it share the machine's memory.
+        """The recipe of a configuration; `processes` of it share the machine's memory.
 
         Raises:
             UserError: A device or an engine that is not there, tiles that do not suit the model, or that do not fit
@@ -94,13 +89,7 @@ class Recipe:
     def of_case(
         self, dataset: PreparedDataset, case_id: str, progress: Callable[[int, int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Probabilities float32 [Z, Y, X] of a prepared volume; what its scan left empty is background.
-
-        Args:
-            dataset: Prepared volumes.
-            case_id: Which.
-            progress: Told how many of how many tiles are done.
-        """
+        """Probabilities float32 [Z, Y, X] of a prepared volume; what its scan left empty is background."""
         image = self.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
         return self.predictor.probabilities(image, dataset.scan(case_id), progress)
 
@@ -123,6 +112,11 @@ class Recipe:
             rotate=predictor.rotate,
             postprocessing=self.postprocessing.model_dump(mode="json"),
         )
+
+    def record(self, *names: str) -> dict[str, Any]:
+        """Some of `settings` as JSON values."""
+        settings = strict_json(asdict(self.settings))
+        return {name: settings[name] for name in names}
 
 
 def open_recipe(

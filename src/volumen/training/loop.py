@@ -47,7 +47,7 @@ def run_training(
         time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sessions included. A run
             that is gone on with keeps the budget it had, unless it gets another one or other epochs.
         audited: What an audit of a new run said, for its folder.
-        meant: Keys of the configuration that the user set by name.
+        meant: Keys that the user set by name.
         materials: Data set, fold and initial weights, where the audit has opened them already.
 
     Raises:
@@ -74,9 +74,8 @@ def run_training(
             except BaseException as error:
                 session.fail(error)
                 if isinstance(error, OSError) and not folder.is_dir():
-                    raise UserError(
-                        f"{folder} was removed while it was trained into: nothing is left to go on with"
-                    ) from error
+                    gone = f"{folder} was removed while it was trained into: nothing is left to go on with"
+                    raise UserError(gone) from error
                 raise
 
 

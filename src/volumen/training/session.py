@@ -223,14 +223,7 @@ class Session:
 def session_of(
     config: Config, run: RunFolder, listener: Listener, materials: Materials, *, begins: bool
 ) -> Iterator[Session]:
-    """Open all that a training needs; nothing is written yet.
-
-    Args:
-        config: The run.
-        run: Its folder.
-        listener: Shows progress.
-        materials: Data set, fold and initial weights.
-        begins: Whether the run is new, and takes initial weights.
+    """Open all that a training needs, with initial weights where it `begins`; nothing is written yet.
 
     Raises:
         UserError: Wrong data set, fold or initial weights, or a device or precision that is not to be had.

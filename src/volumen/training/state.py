@@ -197,7 +197,7 @@ def fresh_state(
         steps_per_epoch: Of the loader.
         prior: Surface share of the training labels, at which the first logits start.
         data: Data set and cases, which every checkpoint names.
-        initial: What the run begins with; see `training.initial`.
+        initial: Weights of another run or a bundle.
     """
     torch.manual_seed(config.seed)
     model = build_model(config.model, prior=prior)

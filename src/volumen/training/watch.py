@@ -62,14 +62,10 @@ class Watch:
     interventions: int = 0
 
     def after_validation(self, settings: Training, epoch: int, total: float, metric: float) -> Verdict:
-        """Take in a validation and decide.
+        """Take in a validation of an epoch (from 0) and decide.
 
-        Args:
-            settings: Thresholds and switches.
-            epoch: The epoch just validated, from 0.
-            total: Validation loss.
-            metric: Selection metric; higher is better. NaN where no held-out volume gives it a value, which is the best
-                only as long as nothing else was validated.
+        A metric (higher is better) of NaN, where no held-out volume gives it a value, is the best only as long as
+        nothing else was validated.
         """
         first = self.best_epoch < 0 or (math.isnan(self.best_metric) and not math.isnan(metric))
         is_best = first or metric > self.best_metric
