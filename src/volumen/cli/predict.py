@@ -41,10 +41,9 @@ def predict(
     tune_process()
     from functools import partial
 
-    from volumen.inference.files import LOCK, find_images, predict_files
+    from volumen.inference.files import LOCK, Processes, find_images, predict_files
     from volumen.inference.output_folder import Wanted, check_output
     from volumen.inference.recipe import open_recipe
-    from volumen.inference.side_by_side import Processes
     from volumen.reporting.console import console_for
     from volumen.reporting.tables import print_predictions
     from volumen.system.locks import hold

@@ -6,7 +6,7 @@ scored with the leaderboard's own metric. A case that the run was trained on is 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,16 +107,8 @@ def evaluate_cases(
         found = _evaluate_case(recipe, dataset, name, pictures, steps, progress)
         results.append(found[0])
         places[name] = list(found[1])
-    made = asdict(recipe.settings)
-    settings = {
-        "run": run.path.resolve().name,
-        **said,
-        "dataset": str(dataset.root),
-        "dataset_identity": dataset.identity,
-        **{name: made[name] for name in RECORDED},
-        "tile": list(recipe.predictor.tile),
-        "slices": places,
-    }
+    of_data = {"dataset": str(dataset.root), "dataset_identity": dataset.identity}
+    settings = {"run": run.path.resolve().name, **said, **of_data, **recipe.record(*RECORDED), "slices": places}
     shares = label_shares(dataset)
     evaluation = Evaluation(
         tuple(results),

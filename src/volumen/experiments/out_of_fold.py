@@ -5,7 +5,7 @@ averaged: that case then speaks for the ensemble.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -145,9 +145,9 @@ def _predict_run(
     """Predictions of a run's held-out cases."""
     trained = opened.trained.overridden(overrides, opened.run.path)
     recipe = Recipe.of(trained.model, trained.config)
-    made, inference = asdict(recipe.settings), trained.config.inference.model_dump(mode="json")
-    kept = {key: made[key] for key in ("weights_sha256", "normalisation", "tile", "engine", "precision")}
-    settings = {**kept, "dataset": dataset.identity, "inference": inference}
+    made = recipe.record("weights_sha256", "normalisation", "tile", "engine", "precision")
+    inference = trained.config.inference.model_dump(mode="json")
+    settings = {**made, "dataset": dataset.identity, "inference": inference}
     shapes = {case_id: dataset.case(case_id).shape for case_id in trained.data.validation}
     predictions = PredictionFolder(folder / opened.source.folder, settings, shapes, warn)
     for case_id in [case_id for case_id in shapes if case_id not in predictions.kept]:

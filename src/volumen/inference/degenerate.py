@@ -71,15 +71,10 @@ def appearance_of(
     scan: NDArray[np.bool_] | None = None,
     empty_values: tuple[int, ...] = (),
 ) -> Appearance:
-    """Look at a mask and, where there are any, at the probabilities behind it.
+    """Look at a mask [Z, Y, X] and, where there are any, at the probabilities behind it.
 
-    Args:
-        case_id: The volume.
-        mask: 0 and 1, [Z, Y, X].
-        probabilities: 0..1, [Z, Y, X].
-        scan: Where the scan holds something, [Z, Y, X]: the range of the probabilities is taken there, since
-            elsewhere no network was asked. None: everywhere.
-        empty_values: What was taken for empty.
+    The range of the probabilities is taken where the scan holds something, since elsewhere no network was asked;
+    `empty_values` is what was taken for empty.
     """
     empty = 0 if scan is None else mask.size - int(np.count_nonzero(scan))
     where = True if scan is None or empty == mask.size else scan

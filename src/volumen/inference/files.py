@@ -7,13 +7,18 @@ only if the image and the mask are still the ones on record, so that its masks n
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pebble import ProcessExpired
 
 from volumen.data.emptiness import find_emptiness
 from volumen.data.listing import SUFFIXES, list_volumes
@@ -27,8 +32,10 @@ from volumen.inference.degenerate import appearance_of
 from volumen.inference.output_folder import PROBABILITIES, VIEW, Wanted, check_output, refuse_existing, targets
 from volumen.inference.prediction_record import FilePrediction, Settings, read_predictions, write_predictions
 from volumen.inference.recipe import Recipe
+from volumen.runtime import physical_cores, tune_allocator
 from volumen.system.locks import hold, sweep
-from volumen.system.output import Progress, Warn, unheard
+from volumen.system.output import Progress, Warn, counted, unheard
+from volumen.system.processes import pool_of
 
 LOCK = "predict"
 LARGE_BYTES = 4e9
@@ -41,31 +48,21 @@ def find_images(source: Path) -> tuple[Path, ...]:
     Raises:
         UserError: No such path, no TIFF, or a folder without any, or that cannot be read.
     """
+    fix = "give a TIFF volume or a folder of them"
     try:
         if source.is_dir():
-            found = list_volumes(source).checked()
+            found = tuple(list_volumes(source).checked().values())
             if not found:
-                raise UserError(f"{source} holds no .tif or .tiff file: give a TIFF volume or a folder of them")
-            return tuple(found.values())
+                raise UserError(f"{source} holds no .tif or .tiff file: {fix}")
+            return found
         exists = source.exists()
     except OSError as error:
-        raise UserError(
-            f"{source} cannot be read ({error.strerror}): give a TIFF volume or a folder of them"
-        ) from error
+        raise UserError(f"{source} cannot be read ({error.strerror}): {fix}") from error
     if not exists:
-        raise UserError(f"{source} does not exist: give a TIFF volume or a folder of them")
+        raise UserError(f"{source} does not exist: {fix}")
     if source.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{source} is no .tif or .tiff file: give a TIFF volume or a folder of them")
+        raise UserError(f"{source} is no .tif or .tiff file: {fix}")
     return (source,)
-
-
-class SideBySide(Protocol):
-    """Predicts several images at a time (`inference.side_by_side.Processes`)."""
-
-    def run(
-        self, paths: Sequence[Path], out: "Outputs", keep: Callable[[FilePrediction], None], progress: Progress
-    ) -> None:
-        """Predict images, and give each result to `keep` as soon as its files are whole."""
 
 
 def predict_files(
@@ -77,9 +74,9 @@ def predict_files(
     say: Warn = unheard,
     progress: Progress = unheard,
     finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
-    side_by_side: "SideBySide | None" = None,
+    side_by_side: "Processes | None" = None,
 ) -> tuple[FilePrediction, ...]:
-    """Predict each image into `out` under its own name.
+    """Predict each image into `out` under its own name; returns what was predicted, and what had been there to resume.
 
     Args:
         recipe: How an image becomes a mask.
@@ -88,17 +85,13 @@ def predict_files(
         wanted: What to write besides the masks, and how to treat files that are there.
         say: Told which masks that were there are predicted again, and why.
         progress: Told the image's name and how many of how many tiles are done.
-        finished: Told each image whose files are whole, and whether this call made them. What it or `progress` raises
-            ends the call; the images that are finished stay so.
+        finished: Told each image whose files are whole, and whether this call made them; what it raises ends the call.
         side_by_side: Processes that predict several images at a time; None predicts one after the other here.
-
-    Returns:
-        What was predicted, by image; with `resume` also what had been there.
 
     Raises:
         UserError: An output exists, would replace an input, cannot be written, or the folder holds masks made with
-            other settings or is in use; or an image is damaged. All but the last are found before anything is computed.
-        OSError: The disk is full; what is finished stays so.
+            other settings or is in use (all before anything is computed); or an image is damaged.
+        OSError: The disk is full. However it ends, images that are finished stay so.
     """
     check_output(images, out, wanted)
     outputs, settings = Outputs(out, wanted), _settings(recipe, wanted)
@@ -114,21 +107,15 @@ def predict_files(
                 write_predictions(out, settings, list(done.values()))
             finished(prediction, computed)
 
-        missing = []
+        missing = _missing(images, before, outputs, say)
         for path in images:
-            reason = _why_again(path, before.get(path.name), outputs)
-            if reason is None:
+            if path not in missing:
                 keep(before[path.name], False)
-                continue
-            if reason and not wanted.overwrite:
-                say(f"{path.name} is predicted again: {reason}")
-            missing.append(path)
         try:
             if side_by_side is not None:
                 side_by_side.run(missing, outputs, lambda prediction: keep(prediction, True), progress)
-            else:
-                for path in missing:
-                    keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
+            for path in missing if side_by_side is None else ():
+                keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
         finally:
             sweep(out)  # what processes had not finished writing when they were ended
     return tuple(done[path.name] for path in images)
@@ -184,6 +171,15 @@ class Outputs:
         return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written, volume.spacing)
 
 
+def _missing(images: Sequence[Path], before: Mapping[str, FilePrediction], outputs: Outputs, say: Warn) -> list[Path]:
+    """The images that have to be predicted; why some are predicted again is said."""
+    reasons = {path: _why_again(path, before.get(path.name), outputs) for path in images}
+    for path, reason in reasons.items():
+        if reason and not outputs.wanted.overwrite:
+            say(f"{path.name} is predicted again: {reason}")
+    return [path for path, reason in reasons.items() if reason is not None]
+
+
 def _why_again(path: Path, before: FilePrediction | None, outputs: Outputs) -> str | None:
     """Why an image has to be predicted: empty where nothing of it was there, None where its files are whole."""
     places = targets(path, outputs.out, outputs.wanted)
@@ -203,3 +199,72 @@ def _sha256(path: Path) -> str | None:
         return sha256_of(path)
     except OSError:
         return None
+
+
+_make: Callable[[], Recipe] | None = None  # of this process, where it is one of several
+_recipe: Recipe | None = None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes that predict.
+
+    One volume at a time leaves cores idle while it is read, cleaned and written; two or three fill the gaps. Every
+    process needs the memory of a prediction.
+    """
+
+    count: int
+    make: Callable[[], Recipe]
+    """Opens the recipe anew in each process; has to be picklable."""
+
+    def run(
+        self, paths: Sequence[Path], out: Outputs, keep: Callable[[FilePrediction], None], progress: Progress
+    ) -> None:
+        """Predict images, and give each result to `keep` as soon as its files are whole. No process stays.
+
+        Raises:
+            UserError: An image is damaged, or a process was killed, whose image is named.
+        """
+        if not paths:
+            return
+        threads = max(1, physical_cores() // self.count)
+        with pool_of(min(self.count, len(paths)), _begin, (self.make, threads)) as pool:
+            futures: dict[Future[FilePrediction], Path] = {
+                pool.schedule(_predict, args=(path, out)): path for path in paths
+            }
+            for number, future in enumerate(as_completed(futures), start=1):
+                try:
+                    prediction = future.result()
+                except ProcessExpired as death:
+                    raise UserError(_told(f"that predicted {futures[future].name}", death.exitcode)) from death
+                except BrokenProcessPool as death:  # one that had not begun with an image yet
+                    raise UserError(_told("that was to predict", None)) from death
+                keep(prediction)
+                progress(f"{counted(self.count, 'volume')} side by side", number, len(paths))
+
+
+def _told(which: str, exit_code: int | None) -> str:
+    how = "ended" if exit_code is None else f"ended with exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        with suppress(ValueError):
+            how = f"was killed by {signal.Signals(-exit_code).name}"
+    return (
+        f"the process {which} {how}, most likely for want of memory: use a smaller --parallel; with --resume it goes "
+        "on behind the volumes that are done"
+    )
+
+
+def _begin(make: Callable[[], Recipe], threads: int) -> None:
+    global _make
+    tune_allocator()
+    torch.set_num_threads(threads)
+    _make = make
+
+
+def _predict(path: Path, out: Outputs) -> FilePrediction:
+    global _recipe
+    if _recipe is None:  # here and not when the process begins, where an error would have nobody to be told to
+        if _make is None:
+            raise RuntimeError("the process was not begun")
+        _recipe = _make()
+    return out.make(_recipe, path.name, load_volume(path), lambda name, done, of: None)

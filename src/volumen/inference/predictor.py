@@ -4,15 +4,13 @@ Logits are stitched, not probabilities, so that blending happens before the sigm
 predictor leaves the model in the mode in which it found it, for training validates with it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,11 +26,9 @@ from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.inference.views import views
 from volumen.postprocess import probabilities_from_logits
+from volumen.runtime import Precision
 from volumen.system.output import Tally
 from volumen.system.stopping import raise_if_wanted
-
-if TYPE_CHECKING:
-    from volumen.runtime import Precision
 
 Image = NDArray[np.float32] | Normalised
 EMPTY_LOGIT = -20.0  # where the scan holds nothing: probability 2e-9
@@ -117,20 +113,15 @@ class Predictor:
         region: Region | None = None,
         scratch: Path | None = None,
     ) -> NDArray[np.float32]:
-        """Predict a volume, or a box of it.
+        """Predict a volume, or a box of it: logits, float32 [Z, Y, X].
 
         Args:
             image: Normalised grey values, float32 [Z, Y, X].
-            mask: True where the scan holds something, bool [Z, Y, X] (`data.emptiness`); None: everywhere. What is
-                empty is background. The model sees the nearest voxel of the scan there, as in training, and no tile
-                without anything.
+            mask: True where the scan holds something, bool [Z, Y, X]; None: everywhere. What is empty is background;
+                the model sees the nearest voxel of the scan there, as in training, and no tile without anything.
             progress: Told how many of how many tiles are done.
-            region: The box that is wanted. Only the tiles that touch it are computed, and the result is the crop of
-                the whole volume's result.
+            region: The box that is wanted: the crop of the whole volume's result, by the tiles that touch it.
             scratch: Folder for the intermediate volume, where it would not fit into memory.
-
-        Returns:
-            Logits, float32 [Z, Y, X], of the volume or the box.
 
         Raises:
             UserError: The model gives anything but one finite logit per voxel, the shapes of image and mask differ, the

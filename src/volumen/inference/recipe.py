@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,6 +16,7 @@ from volumen.data import PreparedDataset
 from volumen.data.emptiness import Declared
 from volumen.data.normalise import IntensityStatistics, Method, Normalised
 from volumen.errors import UserError
+from volumen.files import strict_json
 from volumen.inference.bundle import SUFFIX, read_bundle
 from volumen.inference.engines import choose_engine
 from volumen.inference.prediction_record import Origin, Settings
@@ -22,11 +24,36 @@ from volumen.inference.predictor import Predictor, weights_identity
 from volumen.inference.tile_memory import check_tile
 from volumen.postprocess import apply_pipeline
 from volumen.runs.run import Run, on_this_machine, override_prediction
-from volumen.runtime import choose_device, choose_precision
+from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.system.output import Tally
 
 DEFAULT_WHICH = "best"
 NOBODY = Origin()
+
+
+def predictor_of(
+    model: nn.Module,
+    config: Config,
+    device: torch.device,
+    precision: Precision,
+    engine: Literal["torch", "openvino"] = "torch",
+) -> Predictor:
+    """A predictor with the tiles and views of a configuration.
+
+    Raises:
+        UserError: Tiles that do not suit the model.
+    """
+    inference = config.inference
+    return Predictor(
+        model,
+        tile=config.tile,
+        overlap=inference.overlap,
+        device=device,
+        precision=precision,
+        mirror=inference.mirror,
+        rotate=inference.rotate,
+        engine=engine,
+    )
 
 
 @dataclass(frozen=True)
@@ -43,45 +70,25 @@ class Recipe:
 
     @classmethod
     def of(cls, model: nn.Module, config: Config, origin: Origin = NOBODY, *, processes: int = 1) -> "Recipe":
-        """The recipe of a configuration.
-
-        Args:
-            model: Gives logits [B, 1, Z, Y, X].
-            config: Device, precision, engine, tile, overlap, views, normalisation, post-processing.
-            origin: What made the weights.
-            processes: How many of it share the machine's memory.
+        """The recipe of a configuration; `processes` of it share the machine's memory.
 
         Raises:
             UserError: A device or an engine that is not there, tiles that do not suit the model, or that do not fit
                 into memory.
         """
-        device, inference = choose_device(config.device), config.inference
-        predictor = Predictor(
-            model,
-            tile=config.tile,
-            overlap=inference.overlap,
-            device=device,
-            precision=choose_precision(config.precision, device),
-            mirror=inference.mirror,
-            rotate=inference.rotate,
-            engine=choose_engine(inference.engine, device),
-        )
+        device = choose_device(config.device)
+        engine = choose_engine(config.inference.engine, device)
+        predictor = predictor_of(model, config, device, choose_precision(config.precision, device), engine)
         check_tile(predictor, processes)
         made = replace(origin, precision=predictor.precision.name, engine=predictor.engine_name)
-        return cls(predictor, config.data.normalisation, config.postprocessing, made, inference.declared_empty)
+        return cls(predictor, config.data.normalisation, config.postprocessing, made, config.inference.declared_empty)
 
     def normalised(self, image: NDArray[Any], statistics: IntensityStatistics) -> Normalised:
         """Grey values [Z, Y, X] as the network sees them, window by window; the statistics are the whole volume's."""
         return Normalised(image, statistics, self.normalisation)
 
     def of_case(self, dataset: PreparedDataset, case_id: str, progress: Tally | None = None) -> NDArray[np.float32]:
-        """Probabilities float32 [Z, Y, X] of a prepared volume; what its scan left empty is background.
-
-        Args:
-            dataset: Prepared volumes.
-            case_id: Which.
-            progress: Told how many of how many tiles are done.
-        """
+        """Probabilities float32 [Z, Y, X] of a prepared volume; what its scan left empty is background."""
         image = self.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
         return self.predictor.probabilities(image, dataset.scan(case_id), progress)
 
@@ -104,6 +111,11 @@ class Recipe:
             rotate=predictor.rotate,
             postprocessing=self.postprocessing.model_dump(mode="json"),
         )
+
+    def record(self, *names: str) -> dict[str, Any]:
+        """Some of `settings` as JSON values."""
+        settings = strict_json(asdict(self.settings))
+        return {name: settings[name] for name in names}
 
 
 def open_recipe(

@@ -77,14 +77,9 @@ class CheckpointStore:
         best: bool,
         best_loss: bool = False,
     ) -> Path:
-        """Write a state, list it, and drop the oldest beyond the last two.
+        """Write a state, list it, and drop the oldest beyond the last two; the best ones are kept beside.
 
-        Args:
-            state: Tensors and primitives; its `trusted` says whether every file of the data had been verified.
-            step: Steps done.
-            epoch: Epochs done.
-            best: Keep it as the best by the selection metric, too.
-            best_loss: Keep it as the best by validation loss, too.
+        The state's `trusted` says whether every file of the data had been verified.
 
         Raises:
             OSError: No room; what was listed before still is, and is whole.
@@ -108,10 +103,7 @@ class CheckpointStore:
         return self.folder / newest.file
 
     def load_latest(self, warn: Warn) -> dict[str, Any]:
-        """The newest whole checkpoint.
-
-        Args:
-            warn: Told about each damaged file that is passed over.
+        """The newest whole checkpoint; `warn` is told about each damaged file that is passed over.
 
         Raises:
             UserError: There is no whole checkpoint.

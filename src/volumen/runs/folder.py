@@ -112,8 +112,7 @@ class RunFolder:
             meant: Keys that the user set by name, and so knows about.
 
         Raises:
-            UserError: No run there, a `config.yaml` that was changed since, or a configuration that differs from the
-                run's.
+            UserError: No run there, a `config.yaml` that was changed since, or a configuration of another run.
         """
         run, file = open_run(path), _file_config(path)
         began = run.began_with() or file
@@ -143,9 +142,6 @@ class RunFolder:
 
     def take_newest(self, warn: Warn) -> dict[str, Any]:
         """The newest whole checkpoint; one that `reopen` looked at is not read again.
-
-        Args:
-            warn: Told about each damaged file that is passed over.
 
         Raises:
             UserError: There is no whole checkpoint.

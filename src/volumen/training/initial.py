@@ -45,10 +45,7 @@ class InitialWeights:
 
 
 def initial_weights(config: Model) -> InitialWeights | None:
-    """The weights that a run begins with; None where they are drawn by its seed.
-
-    Args:
-        config: `config.model` of the run. Of a run folder the weights of the best checkpoint are taken.
+    """The weights that a run begins with: a bundle's, or a run's best; None where they are drawn by its seed.
 
     Raises:
         UserError: Neither a run nor a bundle of one network, a damaged one, or weights of another network; names the

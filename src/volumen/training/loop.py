@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from volumen.config.schema import Config
 from volumen.errors import UserError
@@ -48,37 +47,35 @@ def run_training(
         time_budget_seconds: Plan as many steps (at most the configured epochs) as fit, earlier sessions included. A run
             that is gone on with keeps the budget it had, unless it gets another one or other epochs.
         audited: What an audit of a new run said, for its folder.
-        meant: Keys of the configuration that the user set by name.
+        meant: Keys that the user set by name.
         materials: Data set, fold and initial weights, where the audit has opened them already.
 
     Raises:
-        UserError: Wrong folder, data set, fold or checkpoint; another process trains there; a length that leaves a run
-            that is gone on with nothing to do; or a file of the data is not what `prepare` wrote, and the last
-            checkpoint whose data were whole stands.
+        UserError: Wrong folder, data set, fold or checkpoint; another process trains there; nothing is left to do; or a
+            file of the data is not what `prepare` wrote, and the last checkpoint whose data were whole stands.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
     with _held(folder, resume), StopRequest() as stop:
         run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
-        materials = materials or Materials(config)
-        with session_of(config, run, listener, materials, time_budget_seconds, begins=not resume) as session:
+        with session_of(config, run, listener, materials or Materials(config), begins=not resume) as session:
+            session.state.budget_seconds = time_budget_seconds
             if resume:
                 session.resume()
                 session.scales = ProgressScales.load(folder, run.owner)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
                 if session.initial is not None:
-                    session.tell.event({"kind": "initial_weights", **session.initial.record})
+                    session.event({"kind": "initial_weights", **session.initial.record})
                 if audited is not None:
-                    session.tell.event(run.write_audit(audited))
+                    session.event(run.write_audit(audited))
                     session.scales = audited.scales
             try:
                 return train(session, stop)
             except BaseException as error:
                 session.fail(error)
                 if isinstance(error, OSError) and not folder.is_dir():
-                    raise UserError(
-                        f"{folder} was removed while it was trained into: nothing is left to go on with"
-                    ) from error
+                    gone = f"{folder} was removed while it was trained into: nothing is left to go on with"
+                    raise UserError(gone) from error
                 raise
 
 
@@ -99,7 +96,7 @@ def _held(folder: Path, resume: bool) -> Iterator[None]:
 
 def train(session: Session, stop: StopRequest) -> Outcome:
     """Epochs until the planned end, early stopping, or a signal."""
-    config, state, planner, tell = session.config, session.state, session.planner, session.tell
+    config, state, planner = session.config, session.state, session.planner
     cursor, steps, cut_short = state.cursor, session.loader.batches_per_epoch, False
     session.verification.start()
     session.listener.started(session.run.path, config, session.facts)
@@ -143,8 +140,8 @@ def train(session: Session, stop: StopRequest) -> Outcome:
             record = session.epoch_record()
             if not state.ended_epoch:
                 if state.swa is not None and state.swa.after_epoch(state.model, cursor.epoch):
-                    tell.event({"kind": "swa_update", "averaged": state.swa.count})
-                tell.metric("train", record)
+                    session.event({"kind": "swa_update", "averaged": state.swa.count})
+                session.metric("train", record)
                 if cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
                     planner.replan()
                 state.ended_epoch = True
@@ -161,7 +158,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
         planner.validation_seconds = time.perf_counter() - began
         state.seconds += planner.validation_seconds
         session.listener.epoch_ended(state, record, validation)
-        tell.status("running")
+        session.status("running")
 
         is_best = verdict.is_best or verdict.is_best_loss
         if is_best:
@@ -186,21 +183,20 @@ def _begin_epoch(session: Session) -> None:
     if phase is not None and phase.start_epoch == epoch:
         state.watch.forget_totals()
         state.rate.forget_plateau()
-        session.tell.event({"kind": "phase", "name": phase.name, "weights": weights_at(config.loss, epoch)})
+        session.event({"kind": "phase", "name": phase.name, "weights": weights_at(config.loss, epoch)})
     noise = config.training.weight_noise
     if noise is not None and noise_is_due(noise, epoch):
-        session.tell.event(inject_noise(state.model, noise, config.seed, epoch))
+        session.event(inject_noise(state.model, noise, config.seed, epoch))
 
 
 def _roll_back(session: Session, verdict: Verdict, gradient_norm: float) -> None:
     """Restore the best state; an intervention scales the learning rate besides. Each is an event."""
-    state, tell, checkpoints = session.state, session.tell, session.run.checkpoints
-    state.restore(checkpoints.load_best(tell.warning), str(checkpoints.folder))
+    state, checkpoints = session.state, session.run.checkpoints
+    state.restore(checkpoints.load_best(session.warning), str(checkpoints.folder))
     cause = "intervention" if verdict.intervene else "catastrophic_degradation"
-    told: dict[str, Any] = {"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers}
-    tell.event(told)
+    session.event({"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers})
     policy = session.config.training.intervention
     if verdict.intervene and policy is not None:
         number = state.watch.note_intervention()
         event = state.rate.multiply(plan_scale(policy, number, gradient_norm), cause=f"plan:{policy.formula}")
-        tell.event({**event, "plateau": number, "gradient_norm": gradient_norm})
+        session.event({**event, "plateau": number, "gradient_norm": gradient_norm})

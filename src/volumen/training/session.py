@@ -1,8 +1,8 @@
 """What one training holds open, and what it does beside its steps: resume, checkpoints, validations, the last word."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,7 @@ from volumen.data.packed import DamagedDataError
 from volumen.data.shares import surface_share
 from volumen.data.spacing import not_cubes
 from volumen.data.verification import Verification
-from volumen.inference import Predictor
+from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.runs.folder import RunFolder
 from volumen.runs.saved import TrainedOn, checked_state
@@ -30,7 +30,6 @@ from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError
-from volumen.training.telling import Telling
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict
 
@@ -52,13 +51,45 @@ class Session:
     patches: PatchDataset
     loader: PatchLoader
     state: TrainingState
-    tell: Telling
-    planner: Planner
-    predictor: Predictor
-    """Its model is the state's."""
     initial: InitialWeights | None
     """What a new run begins with, where it is another's weights."""
     scales: ProgressScales = NO_SCALES
+
+    def __post_init__(self) -> None:
+        shapes = [self.dataset.case(name).shape for name in self.held_out]
+        self.planner = Planner(self.state, shapes, self.event)
+        self.predictor = predictor_of(self.state.model, self.config, self.device, self.precision)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Write an event and show it."""
+        self.run.event(self.state.cursor.step, self.state.cursor.epoch, event)
+        self.listener.event(event)
+
+    def warning(self, message: str) -> None:
+        """An event that is nothing but a sentence."""
+        self.event({"kind": "warning", "message": message})
+
+    def metric(self, kind: str, record: dict[str, Any]) -> None:
+        """Write a record of numbers under the step and epoch of now."""
+        cursor = self.state.cursor
+        self.run.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
+
+    def status(self, how: str, **details: Any) -> None:
+        """Replace the run's status."""
+        state, watch = self.state, self.state.watch
+        done, planned = state.cursor.step, state.planned_steps
+        best = {"metric": self.config.training.selection_metric, "value": watch.best_metric, "epoch": watch.best_epoch}
+        self.run.status(
+            state=how,
+            epoch=state.cursor.epoch,
+            planned_epochs=state.planned_epochs,
+            step=done,
+            planned_steps=planned,
+            best=best if watch.best_epoch >= 0 else None,
+            seconds=state.seconds,
+            seconds_left=state.seconds / done * max(planned - done, 0) if done else None,
+            **details,
+        )
 
     def resume(self) -> None:
         """Go on from the newest whole checkpoint, with what has changed since, which is said.
@@ -67,7 +98,7 @@ class Session:
             UserError: No whole checkpoint, or a length that leaves nothing to do.
         """
         state, budget = self.state, self.state.budget_seconds
-        saved = self.run.take_newest(self.tell.warning)
+        saved = self.run.take_newest(self.warning)
         state.load_state_dict(saved, str(self.run.checkpoints.folder))
         changes = diff_configs(checked_state(saved, self.run.path)[0], self.config)
         self.planner.begin_sitting()
@@ -76,8 +107,8 @@ class Session:
         self.run.reserve()
         if changes:
             self.run.replace_config(self.config)
-            self.tell.event({"kind": "changed", **{each.key: f"{each.left} -> {each.right}" for each in changes}})
-        self.tell.event({"kind": "resumed", "batch": state.cursor.batch})
+            self.event({"kind": "changed", **{each.key: f"{each.left} -> {each.right}" for each in changes}})
+        self.event({"kind": "resumed", "batch": state.cursor.batch})
 
     def named(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """A batch with the names of its cases, for messages."""
@@ -100,18 +131,18 @@ class Session:
         """
         state, training = self.state, self.config.training
         validation = self._validate(objective, state.average, "validation", state.validated_weights)
-        before, metric = state.watch.state_dict(), validation.metrics[training.selection_metric]
+        before, metric = replace(state.watch), validation.metrics[training.selection_metric]
         verdict = state.watch.after_validation(training, state.cursor.epoch, validation.total, metric)
         ends = verdict.stop or state.cursor.step >= state.planned_steps
         if ends and state.swa is not None and state.swa.count:
             try:
                 self._validate(objective, state.swa, "validation_swa", "swa")
             except StopWanted:  # both validations are done again
-                state.watch.load_state_dict(before)
+                state.watch = before
                 raise
         reduced = state.rate.after_validation(validation.total)
         if reduced is not None:
-            self.tell.event(reduced)
+            self.event(reduced)
         return validation, verdict
 
     def _validate(self, objective: CompositeLoss, average: Average | None, kind: str, weights_of: str) -> Validation:
@@ -130,7 +161,7 @@ class Session:
                 progress=lambda done, of: self.listener.validating(state, done, of),
             )
         progress = self._progress(VALIDATION, validation.total, validation.raw)
-        self.tell.metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
+        self.metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
         return validation
 
     def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
@@ -152,8 +183,8 @@ class Session:
     def end(self, how: str, **details: Any) -> Outcome:
         """Write and tell how the run ended."""
         watch = self.state.watch
-        self.tell.event({"kind": how, **details})
-        self.tell.status(how)
+        self.event({"kind": how, **details})
+        self.status(how)
         self.run.release()
         return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
 
@@ -169,9 +200,9 @@ class Session:
             if isinstance(error, DamagedDataError):
                 struck = self.run.checkpoints.distrust()
                 reason += f"; {', '.join(struck)} had seen unverified data and went" if struck else ""
-            self.tell.event({"kind": kind, "message": reason})
+            self.event({"kind": kind, "message": reason})
         with suppress(OSError):
-            self.tell.status("stopped" if kind == "interrupted" else "failed", reason=reason)
+            self.status("stopped" if kind == "interrupted" else "failed", reason=reason)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -190,23 +221,9 @@ class Session:
 
 @contextmanager
 def session_of(
-    config: Config,
-    run: RunFolder,
-    listener: Listener,
-    materials: Materials,
-    budget_seconds: float | None,
-    *,
-    begins: bool,
+    config: Config, run: RunFolder, listener: Listener, materials: Materials, *, begins: bool
 ) -> Iterator[Session]:
-    """Open all that a training needs; nothing is written yet.
-
-    Args:
-        config: The run.
-        run: Its folder.
-        listener: Shows progress.
-        materials: Data set, fold and initial weights.
-        budget_seconds: Of its time budget.
-        begins: Whether the run is new, and takes initial weights.
+    """Open all that a training needs, with initial weights where it `begins`; nothing is written yet.
 
     Raises:
         UserError: Wrong data set, fold or initial weights, or a device or precision that is not to be had.
@@ -218,7 +235,7 @@ def session_of(
     targets = precomputed_targets(config.loss)
     patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, targets)
     loader = PatchLoader(
-        patches, batch=config.data.batch, workers=config.data.workers, died=lambda text: tell.warning(text)
+        patches, batch=config.data.batch, workers=config.data.workers, died=lambda text: session.warning(text)
     )
     initial = materials.initial if begins else None
     seen, empty = initial.seen if initial else (), dataset.meanings.empty
@@ -231,23 +248,20 @@ def session_of(
         data=TrainedOn(dataset.identity, config.data.fold, fold.train, fold.validation, seen, empty),
         initial=initial,
     )
-    state.run, state.budget_seconds = run.owner, budget_seconds
-    tell = Telling(config, run, listener, state)
-    planner = Planner(state, [dataset.case(name).shape for name in fold.validation], tell.event)
-    predictor = Predictor(
-        state.model,
-        tile=config.tile,
-        overlap=config.inference.overlap,
-        device=device,
-        precision=precision,
-        mirror=config.inference.mirror,
-        rotate=config.inference.rotate,
+    state.run = run.owner
+    session = Session(
+        config,
+        run,
+        listener,
+        device,
+        precision,
+        dataset,
+        fold.validation,
+        verification,
+        patches,
+        loader,
+        state,
+        initial,
     )
-    try:
-        yield Session(
-            config, run, listener, device, precision, dataset, fold.validation, verification, patches, loader, state,
-            tell, planner, predictor, initial,
-        )  # fmt: skip
-    finally:
-        verification.close()
-        loader.close()
+    with closing(loader), closing(verification):
+        yield session

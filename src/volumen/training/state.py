@@ -97,9 +97,9 @@ class TrainingState:
             "average": None if self.average is None else self.average.state_dict(),
             "swa": None if self.swa is None else self.swa.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "watch": self.watch.state_dict(),
+            "watch": asdict(self.watch),
             "cursor": asdict(self.cursor),
-            "totals": self.totals.state_dict(),
+            "totals": asdict(self.totals),
             "planned_steps": self.planned_steps,
             "budget_seconds": self.budget_seconds,
             "seconds": self.seconds,
@@ -119,9 +119,9 @@ class TrainingState:
         _refuse_other_data(saved, self.data, origin)
         self.data = replace(self.data, before=saved.before)
         self.restore(state, origin)
-        self.watch.load_state_dict(state["watch"])
+        self.watch = Watch(**state["watch"])
         self.cursor = Cursor(**state["cursor"])
-        self.totals = EpochTotals.from_state(state["totals"])
+        self.totals = EpochTotals(**state["totals"])
         self.planned_steps = int(state["planned_steps"])
         self.budget_seconds = state.get("budget_seconds")
         self.seconds = float(state["seconds"])
@@ -197,7 +197,7 @@ def fresh_state(
         steps_per_epoch: Of the loader.
         prior: Surface share of the training labels, at which the first logits start.
         data: Data set and cases, which every checkpoint names.
-        initial: What the run begins with; see `training.initial`.
+        initial: Weights of another run or a bundle.
     """
     torch.manual_seed(config.seed)
     model = build_model(config.model, prior=prior)
