@@ -22,7 +22,7 @@ from volumen.inference import Predictor
 from volumen.inference.files import find_images, predict_files, weights_identity
 from volumen.inference.output_folder import Wanted
 from volumen.inference.prediction_record import Origin
-from volumen.reporting.tables import print_predictions
+from volumen.reporting.run_tables import print_predictions
 
 
 @dataclass(frozen=True)

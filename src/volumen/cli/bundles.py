@@ -48,8 +48,8 @@ def bundle(
     from volumen.config.fragments import postprocessing_override
     from volumen.experiments.bundles import bundle_runs
     from volumen.experiments.out_of_fold import Source
-    from volumen.reporting.bundle_table import print_bundle
     from volumen.reporting.console import console_for
+    from volumen.reporting.run_tables import print_bundle
 
     _refuse_place(out, overwrite)
     shares = None if weights is None else numbers(weights, "--weights")
@@ -84,8 +84,8 @@ def ensemble(
     from volumen.experiments.bundles import bundle_runs, refuse_different
     from volumen.experiments.ensembling import common_cases, families_of, weigh, work_folder_of
     from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
-    from volumen.reporting.bundle_table import print_bundle, print_weighed
     from volumen.reporting.console import console_for
+    from volumen.reporting.run_tables import print_bundle, print_weighed
     from volumen.system.locks import hold
     from volumen.system.places import writable_file, writable_folder
     from volumen.training.checkpoint import override_prediction
@@ -156,7 +156,7 @@ def select(
     from volumen.experiments.selecting import SELECTION, select_checkpoints
     from volumen.files import refuse_existing
     from volumen.reporting.console import console_for
-    from volumen.reporting.selection_table import print_choice
+    from volumen.reporting.run_tables import print_choice
     from volumen.system.places import writable_file
     from volumen.system.records import write_record
 

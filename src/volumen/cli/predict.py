@@ -48,7 +48,7 @@ def predict(
     from volumen.inference.output_folder import Wanted, check_output
     from volumen.inference.side_by_side import Processes
     from volumen.reporting.console import console_for
-    from volumen.reporting.tables import print_predictions
+    from volumen.reporting.run_tables import print_predictions
     from volumen.system.locks import hold
 
     found = find_images(images)

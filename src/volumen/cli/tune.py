@@ -43,7 +43,7 @@ def tune(
 
     from volumen.experiments.tuned_files import PIPELINE, RESULT, next_command, tune_runs
     from volumen.reporting.console import console_for
-    from volumen.reporting.tuning_table import print_tuning
+    from volumen.reporting.run_tables import print_tuning
 
     with progress_bar("reading", "") as progress:
         report = tune_runs(

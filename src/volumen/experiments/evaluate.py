@@ -15,6 +15,7 @@ from volumen.config.postprocessing import Hysteresis, Postprocessing, Threshold
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.folds import load_folds
+from volumen.data.pictures import Places, case_panel, choose_slices, encode_png
 from volumen.errors import UserError
 from volumen.experiments.distribution import Verdict, judge, judge_share
 from volumen.experiments.evaluation_file import (
@@ -37,7 +38,6 @@ from volumen.experiments.step_scores import score_steps
 from volumen.inference import Predictor
 from volumen.inference.files import Progress
 from volumen.postprocess import apply_pipeline
-from volumen.reporting.images import Places, case_panel, choose_slices, encode_png
 from volumen.system.locks import hold
 from volumen.system.places import writable_file, writable_folder
 from volumen.training.checkpoint import Trained, load_trained

@@ -1,6 +1,5 @@
 """Will the time do? A forecast from the voxels that are done, and an end in good order before the time is gone."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,7 +7,7 @@ from volumen.inference.ensemble import Ensemble
 from volumen.inference.predictor import Predictor
 from volumen.inference.tiles import plan_tiles
 from volumen.inference.views import views
-from volumen.system.output import counted
+from volumen.system.output import counted, duration
 
 SAFETY = 0.01  # share of the budget that is never planned with
 TELLING = 0.1  # share of a volume below which its pace tells nothing: the first tiles include warming up
@@ -87,8 +86,8 @@ class Pace:
         if whole > self._budget and not self._warned:
             self._warned = True
             self._say(
-                f"the time budget of {shown(self._budget)} will not do: at {_rate_text(rate)} the whole takes about "
-                f"{shown(whole)}. It goes on as long as a volume fits, and what is done is kept{self._advice()}"
+                f"the time budget of {duration(self._budget)} will not do: at {_rate_text(rate)} the whole takes about "
+                f"{duration(whole)}. It goes on as long as a volume fits, and what is done is kept{self._advice()}"
             )
         if elapsed + next(iter(self._left.values())) * rate + self._reserve > self._budget:
             raise OutOfTimeError(self._ended(now))
@@ -105,10 +104,10 @@ class Pace:
         rate, left = self._rate(now), sum(self._left.values())
         rest = "how long the rest takes is not known yet"
         if rate is not None:
-            rest = f"the rest needs about {shown(left * rate)} at {_rate_text(rate)}"
-        spent = shown(now - self._started)
+            rest = f"the rest needs about {duration(left * rate)} at {_rate_text(rate)}"
+        spent = duration(now - self._started)
         return (
-            f"the time budget of {shown(self._budget or 0.0)} does not hold the next volume; {spent} are spent, "
+            f"the time budget of {duration(self._budget or 0.0)} does not hold the next volume; {spent} are spent, "
             f"{self._total - len(self._left)} of {counted(self._total, 'volume is', 'volumes are')} predicted, "
             f"{rest}{self._advice()}"
         )
@@ -148,11 +147,3 @@ def ways_to_be_faster(predictor: Predictor, shapes: Sequence[tuple[int, ...]]) -
     if isinstance(predictor.model, Ensemble) and len(predictor.model.members) > 1:
         ways.append(f"one network of the {len(predictor.model.members)}, as many times as fast")
     return tuple(ways)
-
-
-def shown(seconds: float) -> str:
-    """A duration for people."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -100,3 +100,15 @@ def plural(noun: str) -> str:
         return f"{noun[:-1]}ies"
     hisses = noun.endswith(("s", "x", "z", "ch", "sh")) and not noun.endswith("och")
     return f"{noun}es" if hisses else f"{noun}s"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: 3.2 s, 42 s, 7 min 05 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 10:
+        return f"{seconds:.2g} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -34,9 +34,9 @@ Places = tuple[int, int, int]
 # What each colour means, for captions: name, colour, explanation.
 LEGEND = (
     ("truth", TRUTH, "labelled surface"),
-    ("hit", TRUE_POSITIVE, "predicted and true"),
-    ("invented", FALSE_POSITIVE, "predicted, not true"),
-    ("missed", FALSE_NEGATIVE, "true, not predicted"),
+    ("true positive", TRUE_POSITIVE, "predicted and true"),
+    ("false positive", FALSE_POSITIVE, "predicted, not true"),
+    ("false negative", FALSE_NEGATIVE, "true, not predicted"),
     ("no label", IGNORED, "not scored"),
 )
 
