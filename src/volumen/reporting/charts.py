@@ -47,8 +47,6 @@ class Curves:
     series: Sequence[Series]
     note: str = ""
     logarithmic: bool = False
-    marked: bool = True
-    """Whether events are marked on it."""
 
     @property
     def moments(self) -> set[float]:

@@ -66,7 +66,7 @@ def evaluation_values(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> 
         "harmful": [one.sentence for one in effects if _harmful(one)],
         "noisy": [one.sentence for one in effects if one.lowers and one.within_noise],
         "slices_note": note,
-        "slices": [_picture(case, pictures[case.id], evaluation) for case in shown],
+        "slices": [(case, _anchor(evaluation, case), pictures[case.id]) for case in shown],
     }
 
 
@@ -173,20 +173,15 @@ def _operating_points(evaluation: Evaluation) -> dict[str, Any]:
     counts, used = evaluation.probability_counts, evaluation.operating_point
     if counts is None:
         return {"operating_points": [], "operating_note": ""}
-    points = (("in use", used), ("best Dice", counts.best_dice))
     missing = no_operating_point(evaluation)
     note = f"{missing[0].upper()}{missing[1:]}. " if used is None else ""
     note += "Labelled voxels of all cases together, by the threshold alone, to the nearest hundredth. "
-    note += f"Expected {calibration_line(counts.calibration_error)}."
-    return {
-        "operating_points": [_operating(name, point) for name, point in points if point is not None],
-        "operating_note": note,
-    }
-
-
-def _operating(name: str, point: Operating) -> Row:
-    overlap = (number(point.precision), number(point.recall), number(point.dice))
-    return Row((name, f"{point.threshold:.2f}", *overlap, number(100 * point.predicted_share, ".2f")))
+    rows = []
+    for name, point in (("in use", used), ("best Dice", counts.best_dice)):
+        if point is not None:
+            overlap = (number(point.precision), number(point.recall), number(point.dice))
+            rows.append(Row((name, f"{point.threshold:.2f}", *overlap, number(100 * point.predicted_share, ".2f"))))
+    return {"operating_points": rows, "operating_note": f"{note}Expected {calibration_line(counts.calibration_error)}."}
 
 
 def _statistics(evaluation: Evaluation) -> list[Row]:
@@ -214,18 +209,6 @@ def _difference(step: StepEffect) -> str:
     if not step.voxels_added and not step.voxels_removed:
         return "none"
     return f"{step.difference:+.4f}" + ("" if math.isnan(step.noise) else f" ± {step.noise:.4f}")
-
-
-def _picture(case: CaseResult, png: bytes, evaluation: Evaluation) -> dict[str, Any]:
-    places = evaluation.settings.get("slices", {}).get(case.id)
-    named = [f"{axis} {index}" for axis, index in zip("zyx", places, strict=True)] if places else []
-    score, dice = case.values["leaderboard"], case.values["dice"]
-    return {
-        "anchor": _anchor(evaluation, case),
-        "caption": f"{case.id} (scroll {case.scroll_id}): score {score:.3f}, Dice {number(dice)}",
-        "where": f"slices {', '.join(named)}" if named else "",
-        "png": png,
-    }
 
 
 def _anchor(evaluation: Evaluation, case: CaseResult) -> str:

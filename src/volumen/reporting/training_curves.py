@@ -2,9 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from volumen.reporting.score_tables import Row
 from volumen.reporting.words import words
 from volumen.training.schedule import fitted_warmup
 
+MISSING = object()
 REPLANNED = "planned_steps"
 ROUTINE = {"finished", "out_of_time", "early_stopping", "swa_update", REPLANNED}  # in the list, not on the charts
 MOST_MARKS = 40
@@ -24,9 +24,8 @@ SCORES = ("leaderboard", "leaderboard_quick", "topo", "surface_dice", "voi", "di
 COUNTS = ("dice", "iou", "precision", "recall", "accuracy")
 WEIGHTS_NAMES = {"plain": "plain", "average": "moving average", "swa": "SWA"}
 
-Get = Callable[[Record], float | None]
-Validations = dict[str, list[Record]]
-"""Records of validations by what they are called."""
+PROGRESS_NOTE = "1: the best constant prediction, 0: the lowest loss that can be reached on these labels"
+SHARES_NOTE = "percent of the labelled voxels; training patches are sampled towards the surface, volumes are not"
 
 
 def training_values(run: RunRecords) -> dict[str, Any]:
@@ -36,24 +35,10 @@ def training_values(run: RunRecords) -> dict[str, Any]:
         `training`: charts; `once`: rows of what was recorded once, for a single moment is no curve; `training_note`;
         and `warmup`, a warning where the learning rate never was what it was configured to be.
     """
-    marks = event_marks(run.events, run.records)
-    train, validations = _train(run.records), _validations(run.records)
-    curves = [
-        Curves("Loss, total", _both(train, validations, lambda record: record["total"])),
-        Curves(
-            "Progress r",
-            _both(train, validations, lambda record: record["progress"]["total"]),
-            "1: the best constant prediction, 0: the lowest loss that can be reached on these labels",
-        ),
-        *_terms(run, train, validations),
-        *_optimisation(run, train),
-        *_scores(validations),
-        _shares(train, validations),
-        _time(train),
-    ]
+    marks, curves = event_marks(run.events, run.records), _curves(run)
     weights = {WEIGHTS_NAMES[record["weights_of"]] for record in run.records if "weights_of" in record}
     note = f"Validated weights: {' and '.join(sorted(weights))}. " if weights else ""
-    charts = [line_chart(one, marks=marks if one.marked else ()) for one in curves if len(one.moments) > 1]
+    charts = [line_chart(one, marks=marks) for one in curves if len(one.moments) > 1]
     return {
         "training": [chart for chart in charts if chart is not None],
         "once": [row for one in curves if len(one.moments) == 1 for row in _once(one)],
@@ -94,96 +79,81 @@ def _warmup(run: RunRecords) -> str:
     return "" if done > warmup else f"The learning rate has not left its warm-up: {done} of {warmup} steps."
 
 
-def _terms(run: RunRecords, train: Sequence[Record], validations: Validations) -> list[Curves]:
-    """What each term adds to the loss, then each term by itself."""
+def _curves(run: RunRecords) -> list[Curves]:
+    train, validations = _train(run.records), _validations(run.records)
+    everything = {"train": train, **validations}
+
+    def each(*keys: str) -> list[Series]:
+        return [_series(label, records, number, *keys) for number, (label, records) in enumerate(everything.items(), 1)]
+
     names = sorted({name for record in run.records for name in record["terms"]})
-    curves = []
-    if len(names) > 1:
-        weighted = [
-            Series(words(name), _points(train, partial(_entry, "weighted", name)), number % 8 + 1)
-            for number, name in enumerate(names)
-        ]
-        note = "weight times value on the training patches; they add up to the total"
-        curves.append(Curves("Loss, what each term adds", weighted, note))
+    added = [_series(words(name), train, number % 8 + 1, "weighted", name) for number, name in enumerate(names)]
     present = run.config.loss.terms.present()
-    for name in names:
-        weight = f"weight {present[name].weight:g}" if name in present else ""
-        curves.append(Curves(f"Term: {words(name)}", _both(train, validations, partial(_entry, "terms", name)), weight))
-    return curves
-
-
-def _optimisation(run: RunRecords, train: Sequence[Record]) -> list[Curves]:
-    norm = [
-        Series("mean", _points(train, lambda record: record["gradient_norm"]), 1),
-        Series("largest", _points(train, lambda record: record["gradient_norm_maximum"]), 2, dashed=True),
-    ]
+    weights = {name: f"weight {present[name].weight:g}" if name in present else "" for name in names}
+    rate = _series("learning rate", train, 1, "learning_rate")
+    largest = _series("largest", train, 2, "gradient_norm_maximum", dashed=True)
     clip = run.config.training.gradient_clip
-    note = "never clipped" if clip is None else f"before clipping; clipped above {clip:g}"
-    rate = Series("learning rate", _points(train, lambda record: record["learning_rate"]), 1)
+    clipped = "never clipped" if clip is None else f"before clipping; clipped above {clip:g}"
+    shares = [
+        _series(f"{label}, {what}", records, number, f"{what}_share", dashed=what == "true")
+        for number, (label, records) in enumerate(everything.items(), 1)
+        for what in ("predicted", "true")
+    ]
+    times = [_series("all steps", train, 1, "seconds"), _series("waiting for data", train, 2, "loader_seconds")]
     return [
+        Curves("Loss, total", each("total")),
+        Curves("Progress r", each("progress", "total"), PROGRESS_NOTE),
+        Curves(
+            "Loss, what each term adds",
+            added if len(names) > 1 else (),
+            "weight times value on the training patches; they add up to the total",
+        ),
+        *(Curves(f"Term: {words(name)}", each("terms", name), weights[name]) for name in names),
         Curves("Learning rate", [rate], "at the end of each epoch", logarithmic=True),
-        Curves("Gradient norm", norm, note, logarithmic=True),
+        Curves("Gradient norm", [_series("mean", train, 1, "gradient_norm"), largest], clipped, logarithmic=True),
+        *_scores(validations),
+        Curves("Surface share", shares, SHARES_NOTE),
+        Curves("Seconds an epoch", times),
     ]
 
 
-def _scores(validations: Validations) -> list[Curves]:
+def _scores(validations: Mapping[str, Sequence[Record]]) -> list[Curves]:
     """Selection scores and voxel overlap of each kind of validation."""
     curves = []
     for label, records in validations.items():
         present = {name for record in records for name in record["metrics"]}
         for title, names in (("Scores", SCORES), ("Overlap", COUNTS)):
-            lines = [
-                Series(words(name), _points(records, partial(_ratio, 1, "metrics", name)), number)
-                for number, name in enumerate((name for name in names if name in present), 1)
-            ]
+            found = enumerate((name for name in names if name in present), 1)
+            lines = [_series(words(name), records, number, "metrics", name) for number, name in found]
             curves.append(Curves(f"{title}, {label}", lines, "mean over the held-out volumes"))
     return curves
 
 
-def _shares(train: Sequence[Record], validations: Validations) -> Curves:
-    lines = []
-    for number, (label, records) in enumerate((("train", train), *validations.items()), 1):
-        for what, dashed in (("predicted", False), ("true", True)):
-            points = _points(records, partial(_ratio, 100, f"{what}_share"))
-            lines.append(Series(f"{label}, {what}", points, number, dashed))
-    note = "percent of the labelled voxels; training patches are sampled towards the surface, volumes are not"
-    return Curves("Surface share", lines, note)
+def _series(name: str, records: Sequence[Record], colour: int, *keys: str, dashed: bool = False) -> Series:
+    """A line of (epoch from 1, value), shares as percentages.
 
-
-def _time(train: Sequence[Record]) -> Curves:
-    lines = [
-        Series("all steps", _points(train, lambda record: record["seconds"]), 1),
-        Series("waiting for data", _points(train, lambda record: record["loader_seconds"]), 2),
-    ]
-    return Curves("Seconds an epoch", lines, marked=False)
-
-
-def _both(train: Sequence[Record], validations: Validations, get: Get) -> list[Series]:
-    lines = [Series("train", _points(train, get), 1)]
-    for number, (label, records) in enumerate(validations.items(), 2):
-        lines.append(Series(label, _points(records, get), number))
-    return lines
-
-
-def _points(records: Sequence[Record], get: Get) -> tuple[Point, ...]:
-    """(epoch from 1, value): a record without the value has no point, one whose value is null has a lost one."""
+    A record without the value has no point, as of a term that this phase of a curriculum does not have; one whose value
+    is null has a lost one, but a ratio that is null has no value, and no point either.
+    """
     points: list[Point] = []
     for record in records:
-        try:
-            value = get(record)
-        except KeyError:  # a term that this phase of a curriculum does not have, a metric that was not asked for
+        value: Any = record
+        for key in keys:
+            value = value.get(key, MISSING) if isinstance(value, dict) else MISSING
+        is_share = keys[0].endswith("_share")
+        if value is MISSING or (value is None and (is_share or keys[0] == "metrics")):
             continue
-        points.append((float(record["epoch"] + 1), value))
-    return tuple(points)
+        points.append((record["epoch"] + 1.0, 100 * value if is_share else value))
+    return Series(name, tuple(points), colour, dashed)
 
 
 def _train(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record["kind"] == "train"]
 
 
-def _validations(records: Sequence[Record]) -> Validations:
+def _validations(records: Sequence[Record]) -> dict[str, list[Record]]:
     """Validation records by what to call them: which weights were validated, where there are several."""
-    groups: Validations = {}
+    groups: dict[str, list[Record]] = {}
     for record in records:
         if record["kind"] != "train":
             groups.setdefault(record.get("weights_of", "plain"), []).append(record)
@@ -237,18 +207,3 @@ def _value(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{words(str(key))} {_value(item)}" for key, item in value.items())
     return str(value)
-
-
-def _entry(group: str, name: str, record: Record) -> float | None:
-    value: float | None = record[group][name]
-    return value
-
-
-def _ratio(factor: float, *keys_and_record: Any) -> float:
-    """A ratio that has a value; where it has none there is no point."""
-    *keys, value = keys_and_record
-    for key in keys:
-        value = value[key]
-    if value is None:
-        raise KeyError
-    return float(factor * value)
