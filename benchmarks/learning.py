@@ -18,6 +18,7 @@ from volumen.cli.main import run
 from volumen.data import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.data.normalise import normalise
+from volumen.data.pictures import encode_png, slice_panel
 from volumen.errors import EXIT_INTERRUPTED
 from volumen.experiments.baselines import (
     Baseline,
@@ -31,7 +32,6 @@ from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
 from volumen.inference import Predictor
 from volumen.postprocess import apply_pipeline, probabilities_from_logits
-from volumen.reporting.images import encode_png, slice_panel
 from volumen.runs.run import load_for_inference
 from volumen.runtime import choose_device, choose_precision, cpu_description
 

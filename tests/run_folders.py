@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from volumen.config import load_config
+from volumen.data.pictures import encode_png
 from volumen.experiments.evaluation_file import Pictures, write_evaluation
 from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks
-from volumen.reporting.images import encode_png
 from volumen.runs.folder import RunFolder, run_owner
 from volumen.system.records import append_record, write_record
 

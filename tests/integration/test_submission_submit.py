@@ -187,7 +187,7 @@ def test_select_says_what_is_not_there_and_refuses_what_cannot_be_compared(place
     out = tmp_path / "selection.json"
     assert volumen(["select", str(place / "second"), "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert "not there: second:swa" in text
+    assert "missing: second:swa" in text
     assert "the same weights as" in text
     assert out.is_file()
     assert volumen(["select", str(place / "first"), str(place / "second")]) == 2

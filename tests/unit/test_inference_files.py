@@ -24,7 +24,7 @@ from volumen.inference.output_folder import Wanted
 from volumen.inference.prediction_record import Origin
 from volumen.inference.predictor import weights_identity
 from volumen.inference.recipe import Recipe
-from volumen.reporting.tables import print_predictions
+from volumen.reporting.run_tables import print_predictions
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,8 @@ def ensemble(
 
     from volumen.experiments.ensembling import ensemble_runs, work_folder_of
     from volumen.experiments.out_of_fold import Source
-    from volumen.reporting.bundle_table import print_weighed
     from volumen.reporting.console import console_for
+    from volumen.reporting.run_tables import print_weighed
 
     _refuse_place(out, overwrite)
     with progress_bar("reading", "done") as progress:
@@ -101,8 +101,8 @@ def ensemble(
 
 
 def _report(made: "Bundle", out: Path) -> None:
-    from volumen.reporting.bundle_table import print_bundle
     from volumen.reporting.console import console_for
+    from volumen.reporting.run_tables import print_bundle
 
     print_bundle(made, out, console_for())
     say(f"written: {out}")
@@ -144,7 +144,7 @@ def select(
     from volumen.experiments.selection import SELECTION, select_checkpoints
     from volumen.files import refuse_existing
     from volumen.reporting.console import console_for
-    from volumen.reporting.selection_table import print_choice
+    from volumen.reporting.run_tables import print_choice
     from volumen.system.places import writable_file
     from volumen.system.records import write_record
 

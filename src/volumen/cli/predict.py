@@ -45,7 +45,7 @@ def predict(
     from volumen.inference.output_folder import Wanted, check_output
     from volumen.inference.recipe import open_recipe
     from volumen.reporting.console import console_for
-    from volumen.reporting.tables import print_predictions
+    from volumen.reporting.run_tables import print_predictions
     from volumen.system.locks import hold
 
     found = find_images(images)

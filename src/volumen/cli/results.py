@@ -38,7 +38,7 @@ def evaluate(
 
     from volumen.experiments.evaluate import evaluate_run
     from volumen.reporting.console import console_for
-    from volumen.reporting.tables import print_evaluation
+    from volumen.reporting.score_tables import print_evaluation
 
     chosen = None if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
     with progress_bar("reading", "tiles") as progress:
@@ -65,7 +65,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from volumen.reporting.console import console_for
-    from volumen.reporting.html import write_report
+    from volumen.reporting.report import write_report
 
     page, faults = write_report(run, out)
     for fault in faults:

@@ -138,7 +138,7 @@ def _report(scores: "FileScores", as_json: bool, csv: Path | None) -> int:
     from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR
     from volumen.files import write_atomically
     from volumen.reporting.console import console_for
-    from volumen.reporting.score_table import print_scores
+    from volumen.reporting.score_tables import print_scores
 
     if as_json:
         say(json.dumps(scores.to_dict(), indent=2))

@@ -97,7 +97,7 @@ def _report(made: "Submission", work: Path) -> None:
     from rich.filesize import decimal
 
     from volumen.reporting.console import console_for
-    from volumen.reporting.tables import print_predictions
+    from volumen.reporting.run_tables import print_predictions
 
     print_predictions(made.predictions, console_for())
     if made.symptoms:

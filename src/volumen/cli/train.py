@@ -107,8 +107,8 @@ def _audit(
     from volumen.cli.progress import progress_bar
     from volumen.doctor.audit.preflight import audit_first
     from volumen.doctor.audit.run import AuditReport
-    from volumen.reporting.audit_table import print_findings
     from volumen.reporting.console import console_for
+    from volumen.reporting.doctor_tables import print_findings
     from volumen.runs.folder import WORK, RunFolder
     from volumen.system.locks import refuse_held
     from volumen.system.places import writable_folder

@@ -68,7 +68,7 @@ def _report(report: "TuningReport | None", as_json: bool) -> None:
     import json
 
     from volumen.reporting.console import console_for
-    from volumen.reporting.tuning_table import print_tuning
+    from volumen.reporting.run_tables import print_tuning
 
     if report is None:
         keep = "keep what you have: one held-out volume cannot tell what gains: give more runs, or hold out more"

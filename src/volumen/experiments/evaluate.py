@@ -15,13 +15,13 @@ import numpy as np
 from volumen.config.postprocessing import with_threshold
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
+from volumen.data.pictures import Places, case_panel, choose_slices, encode_png
 from volumen.errors import UserError
 from volumen.experiments.distribution import Judgement, judge, judge_share
 from volumen.experiments.evaluation_file import EVALUATION, SLICES, Pictures, waiting_pictures, write_evaluation
 from volumen.experiments.scoring import CaseResult, Evaluation, label_shares, labelled_cases, score_case
 from volumen.experiments.step_scores import score_steps
 from volumen.inference.recipe import Recipe
-from volumen.reporting.images import Places, case_panel, choose_slices, encode_png
 from volumen.runs.folder import run_owner
 from volumen.runs.run import Run, Trained
 from volumen.system.locks import hold

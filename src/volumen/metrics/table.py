@@ -39,9 +39,9 @@ class Metric(Generic[Given]):
     evaluated: bool = True
     validated: bool = False
 
-    def text(self, value: float) -> str:
+    def text(self, value: float | None) -> str:
         """The value for people; a dash where there is none."""
-        if math.isnan(value):
+        if value is None or math.isnan(value):
             return "-"
         return f"{100 * value if self.percent else value:{'+' if self.signed else ''}.{self.decimals}f}"
 

@@ -105,19 +105,21 @@ def counted(count: int, noun: str, several: str = "") -> str:
     return f"{count} {noun if count == 1 else several or plural(noun)}"
 
 
-def duration(seconds: float) -> str:
-    """A time span for people: 0.5 s, 42 s, 7 min 05 s, 3 h 20 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s" if seconds >= 1 or seconds == 0 else f"{seconds:.1g} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def plural(noun: str) -> str:
     """A noun for several: `patches`, `probabilities`, `days`, `epochs`."""
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"
     hisses = noun.endswith(("s", "x", "z", "ch", "sh")) and not noun.endswith("och")
     return f"{noun}es" if hisses else f"{noun}s"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: 3.2 s, 42 s, 7 min 05 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 10:
+        return f"{seconds:.2g} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -34,9 +34,9 @@ Places = tuple[int, int, int]
 # What each colour means, for captions: name, colour, explanation.
 LEGEND = (
     ("truth", TRUTH, "labelled surface"),
-    ("hit", TRUE_POSITIVE, "predicted and true"),
-    ("invented", FALSE_POSITIVE, "predicted, not true"),
-    ("missed", FALSE_NEGATIVE, "true, not predicted"),
+    ("true positive", TRUE_POSITIVE, "predicted and true"),
+    ("false positive", FALSE_POSITIVE, "predicted, not true"),
+    ("false negative", FALSE_NEGATIVE, "true, not predicted"),
     ("no label", IGNORED, "not scored"),
 )
 
@@ -86,9 +86,8 @@ def slice_panel(
     grey = _sized(_grey(plane))
     label = _sized(np.take(truth, index, axis=axis))
     predicted = _sized(np.take(mask, index, axis=axis) > 0)
-    panels = [_rgb(grey), _truth(grey, label), _prediction(grey, label, predicted)]
-    gap = np.full((grey.shape[0], GAP, 3), 255, dtype=np.uint8)
-    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+    plain = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    return _joined([plain, _truth(grey, label), _prediction(grey, label, predicted)], axis=1)
 
 
 def case_panel(
@@ -98,7 +97,9 @@ def case_panel(
     chosen = places or choose_slices(truth)
     rows = [slice_panel(image, truth, mask, axis, index) for axis, index in enumerate(chosen)]
     width = max(row.shape[1] for row in rows)
-    return _stack([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows])
+    return _joined(
+        [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows], axis=0
+    )
 
 
 def encode_png(picture: Rgb) -> bytes:
@@ -106,10 +107,12 @@ def encode_png(picture: Rgb) -> bytes:
     return bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=9))
 
 
-def _stack(rows: Sequence[Rgb]) -> Rgb:
-    gap = np.full((GAP, rows[0].shape[1], 3), 255, dtype=np.uint8)
-    parts = [part for row in rows for part in (row, gap)][:-1]
-    return np.concatenate(parts, axis=0)
+def _joined(pictures: Sequence[Rgb], axis: int) -> Rgb:
+    """Pictures one after the other, with white gaps."""
+    shape = [*pictures[0].shape]
+    shape[axis] = GAP
+    gap = np.full(shape, 255, dtype=np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=axis)
 
 
 def _sized(plane: NDArray[Plane]) -> NDArray[Plane]:
@@ -131,10 +134,6 @@ def _grey(plane: NDArray[np.generic]) -> NDArray[np.float32]:
     scaled = (values - low) * (255 / (high - low) if high > low else 0)
     grey: NDArray[np.float32] = np.clip(scaled, 0, 255).astype(np.float32)
     return grey
-
-
-def _rgb(grey: NDArray[np.float32]) -> Rgb:
-    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
 
 
 def _truth(grey: NDArray[np.float32], label: NDArray[np.uint8]) -> Rgb:

@@ -12,16 +12,12 @@ from volumen import __version__
 from volumen.config.dump import dump_config
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
-from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
 from volumen.postprocess import describe
-from volumen.reporting.distribution_section import distribution_section
-from volumen.reporting.evaluation_section import evaluation_section, html_list, slices_section
-from volumen.reporting.findings_section import findings_section
-from volumen.reporting.markup import NOTHING, Markup, html, joined
-from volumen.reporting.page import page
+from volumen.reporting.evaluation_charts import evaluation_values
+from volumen.reporting.page import render
 from volumen.reporting.records import RunRecords, read_run
-from volumen.reporting.training_section import curves_section, events_section
+from volumen.reporting.training_curves import event_rows, training_values
 from volumen.reporting.words import number, words
 from volumen.runs.folder import run_config
 from volumen.system.output import counted, duration
@@ -34,7 +30,7 @@ STATES = {
     "out_of_time": "Ended with its time budget",
     "stopped": "Stopped; it can be resumed",
     "failed": "Failed",
-    "broken_off": "Broken off (its process is gone without a word; it can be resumed)",
+    "broken_off": "Broken off (its process ended without recording why; it can be resumed)",
 }
 GOOD, WAITING = {"finished", "early_stopping", "out_of_time"}, {"running", "stopped"}
 
@@ -59,29 +55,37 @@ def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, .
     return target, records.faults
 
 
-def build_report(run: RunRecords) -> Markup:
+def build_report(run: RunRecords) -> str:
     """The whole page."""
-    sections = [
-        ("run", "The run", _facts(run)),
-        ("audit", "Audit before the run", findings_section(run.findings)),
-        ("training", "Training", curves_section(run)),
-        ("events", "Events", events_section(run.events, run.records)),
-        ("held-out", "Held-out volumes", _evaluation(run)),
-    ]
-    if run.evaluation is not None:
-        sections.append(("distribution", "Class distribution", distribution_section(run.evaluation, run.slices)))
-        sections.append(("slices", "Slices", slices_section(run.evaluation, run.slices)))
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    body = joined(html("<section id='{}'><h2>{}</h2>{}</section>", *section) for section in sections)
-    footer = html("<footer>volumen {} · {} · {}</footer>", __version__, made, str(run.path))
-    return page(f"{run.config.name} · volumen report", html("{}<main>{}</main>{}", _header(run), body, footer))
+    state = run.status["state"] if run.status else "unknown"
+    evaluation = run.evaluation
+    events, left_out = event_rows(run.events, run.records)
+    effects = () if evaluation is None else evaluation.step_effects
+    verdicts = () if evaluation is None else evaluation.verdicts
+    return render(
+        "report.html",
+        run=run,
+        chip="good" if state in GOOD else "waiting" if state in WAITING else "bad",
+        verdict=verdict(run),
+        missed=sum(one.reached is False for one in verdicts),
+        lowering=sum(one.lowers and not one.within_noise for one in effects),
+        tiles=_tiles(run),
+        facts=_facts(run),
+        config_text=dump_config(run.config),
+        events=events,
+        left_out=left_out,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        **(training_values(run) if run.records else {}),
+        **({} if evaluation is None else evaluation_values(evaluation, run.slices)),
+    )
 
 
 def verdict(run: RunRecords) -> str:
     """How the run stands and what it can do, in at most three sentences."""
     status = run.status
     if status is None:
-        return "The run left no status: it may not have begun."
+        return "The run has no status: it may not have begun."
     sentences = [f"{STATES[status['state']]} after {status['epoch']} of {counted(status['planned_epochs'], 'epoch')}."]
     if "reason" in status:
         sentences.append(f"{status['reason']}.")
@@ -101,41 +105,7 @@ def verdict(run: RunRecords) -> str:
     return " ".join(sentences)
 
 
-def _header(run: RunRecords) -> Markup:
-    state = run.status["state"] if run.status else "unknown"
-    kind = "good" if state in GOOD else "waiting" if state in WAITING else "bad"
-    return html(
-        "<header><p class='kicker'>volumen · training report</p><h1>{} <span class='chip {}'>{}</span></h1>"
-        "<p class='verdict'>{}</p>{}{}{}</header>",
-        run.config.name,
-        kind,
-        state.replace("_", " "),
-        verdict(run),
-        html_list("bad", run.faults),
-        _notice(run.evaluation) if run.evaluation else NOTHING,
-        _tiles(run),
-    )
-
-
-def _notice(evaluation: Evaluation) -> Markup:
-    """How much of what follows is a warning, and where it stands."""
-    looks = len(evaluation.degenerate)
-    steps = len(evaluation.warnings) - looks
-    missed = sum(one.reached is False for one in evaluation.verdicts)
-    said = []
-    if looks:
-        said.append(html("{} about its <a href='#held-out'>predictions</a>.", counted(looks, "warning")))
-    if missed:
-        said.append(html("<a href='#distribution'>{}</a>: missed.", counted(missed, "verdict")))
-    if steps:
-        lowers = "lowers" if steps == 1 else "lower"
-        line = "{} of the <a href='#distribution'>post-processing</a> {} the score."
-        said.append(html(line, counted(steps, "step"), lowers))
-    spaced = joined(html(" {}" if number else "{}", one) for number, one in enumerate(said))
-    return html("<p class='bad'>{}</p>", spaced) if said else NOTHING
-
-
-def _tiles(run: RunRecords) -> Markup:
+def _tiles(run: RunRecords) -> list[tuple[str, str]]:
     """The numbers that everyone asks for first."""
     tiles: list[tuple[str, str]] = []
     if run.evaluation is not None:
@@ -151,13 +121,12 @@ def _tiles(run: RunRecords) -> Markup:
         left = run.status["seconds_left"]
         if left and run.status["state"] == "running":
             tiles.append(("time left", duration(left)))
-    cells = joined(html("<div><dt>{}</dt><dd>{}</dd></div>", name, value) for name, value in tiles)
-    return html("<dl class='tiles'>{}</dl>", cells) if tiles else NOTHING
+    return tiles
 
 
-def _facts(run: RunRecords) -> Markup:
+def _facts(run: RunRecords) -> list[tuple[str, str]]:
     config = run.config
-    rows = [
+    return [
         ("objective", _objective(config)),
         ("model", _model(config)),
         ("optimiser", f"{words(config.optimiser.kind)}, rate {config.optimiser.learning_rate:g}, "
@@ -173,9 +142,6 @@ def _facts(run: RunRecords) -> Markup:
         ("seed", str(config.seed)),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items()) or "not recorded"),
     ]  # fmt: skip
-    cells = joined(html("<dt>{}</dt><dd>{}</dd>", name, value) for name, value in rows)
-    whole = html("<details><summary>config.yaml, whole</summary><pre>{}</pre></details>", dump_config(config))
-    return html("<dl class='facts'>{}</dl>{}", cells, whole)
 
 
 def _objective(config: Config) -> str:
@@ -201,9 +167,3 @@ def _schedule(config: Config) -> str:
 
 def _size(sides: Sequence[int]) -> str:
     return " x ".join(map(str, sides))
-
-
-def _evaluation(run: RunRecords) -> Markup:
-    if run.evaluation is None:
-        return html("<p>Not evaluated yet: run <code>volumen evaluate {}</code>.</p>", str(run.path))
-    return evaluation_section(run.evaluation)

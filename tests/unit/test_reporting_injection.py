@@ -31,9 +31,9 @@ from volumen.experiments.distribution import Judgement, judge_share
 from volumen.reporting import records as run_records
 from volumen.reporting.autopsy_page import autopsy_page
 from volumen.reporting.console import console_for
-from volumen.reporting.html import build_report, write_report
 from volumen.reporting.records import read_run
-from volumen.reporting.tables import print_evaluation
+from volumen.reporting.report import build_report, write_report
+from volumen.reporting.score_tables import print_evaluation
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs import folder as run_folder
 from volumen.runs import records as records_of_runs
@@ -301,7 +301,7 @@ def test_a_line_that_no_run_writes_is_left_out_and_said_on_the_page_and_the_term
 
 
 def test_the_report_s_place_is_known_before_the_work(clean, tmp_path, monkeypatch):
-    monkeypatch.setattr("volumen.reporting.html.read_run", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr("volumen.reporting.report.read_run", lambda *_: pytest.fail("it began"))
     (tmp_path / "file").write_text("")
     for target in (tmp_path, tmp_path / "file" / "report.html", tmp_path / ("n" * 300)):
         with pytest.raises(UserError, match="--out"):

@@ -4,8 +4,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from volumen.errors import UserError
-from volumen.reporting.images import (
+from volumen.data.pictures import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     GAP,
@@ -17,6 +16,7 @@ from volumen.reporting.images import (
     encode_png,
     slice_panel,
 )
+from volumen.errors import UserError
 
 SIDE = 160  # large enough not to be enlarged
 
