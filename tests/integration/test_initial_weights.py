@@ -11,11 +11,11 @@ import torch
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.config.schema import Config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit.run import run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.errors import UserError
 from volumen.inference.predictor import weights_identity
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.training import run_training
 from volumen.training.checkpoint import load_trained

@@ -19,11 +19,11 @@ import torch
 from volumen.cli.main import run as volumen
 from volumen.config.fragments import load_postprocessing
 from volumen.data import volumes
-from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
 from volumen.experiments import kept_predictions, out_of_fold, tuned_files
 from volumen.inference import pace, submission
 from volumen.inference.bundle import Member, read_bundle, write_bundle
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.system.locks import hold
 from volumen.system.records import read_record
 from volumen.training import CheckpointStore

@@ -20,8 +20,8 @@ from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
-from volumen.data.phantom import write_phantom_dataset
 from volumen.errors import UserError
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.training import Outcome, run_training
 from volumen.training.checkpoint import load_trained

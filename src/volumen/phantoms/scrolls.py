@@ -21,11 +21,11 @@ from ruamel.yaml import YAML
 
 from volumen.config.base import LARGEST_SEED
 from volumen.data.labels import NAMES
-from volumen.data.phantom_geometry import RandomStream, SheetSettings, make_sheets
-from volumen.data.phantom_imaging import ScanSettings, scan
-from volumen.data.phantom_labels import annotate
 from volumen.data.randomness import generator
 from volumen.errors import UserError
+from volumen.phantoms.geometry import RandomStream, SheetSettings, make_sheets
+from volumen.phantoms.imaging import ScanSettings, scan
+from volumen.phantoms.labels import annotate
 from volumen.system.locks import folder_in_the_making
 from volumen.system.memory import does_not_fit
 
