@@ -103,12 +103,7 @@ def is_regular_file(path: Path | str, fix: str = "remove it") -> bool:
 
 
 def sha256_of(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, read in pieces.
-
-    Raises:
-        DamagedError: It is no regular file.
-        OSError: It is not there, or cannot be read.
-    """
+    """SHA-256 of a regular file's bytes, hexadecimal, read in pieces; DamagedError for anything else."""
     is_regular_file(path)
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -117,10 +112,10 @@ def sha256_of(path: Path | str) -> str:
 def append_line(
     path: Path | str, line_after: Callable[[bytes], bytes], is_whole: Callable[[bytes], bool] = lambda line: False
 ) -> None:
-    """Append one line to a log in one write, under a lock.
+    """Append one line to a log in one write, under a lock; several processes may append.
 
     If the line does not fit on the disk the file is cut back to its last whole line. So is a torn line that a crash
-    left behind. Several processes may append to one file.
+    left behind.
 
     Args:
         path: The log; made where there is none.
@@ -208,15 +203,9 @@ def _strict(value: Any, key: str, lost: list[str]) -> Any:
 
 
 def refuse_existing(path: Path | str, what: str, fix: str) -> None:
-    """Refuse to write over something.
+    """Refuse to write over something, be it a broken link.
 
-    Args:
-        path: the file or folder about to be written.
-        what: what it would be, such as `the run folder`.
-        fix: what the user can do instead, such as `choose another --name`.
-
-    Raises:
-        UserError: it exists, be it only as a broken link.
+    UserError naming `what` it would be, such as `the run folder`, and the `fix`, such as `choose another --name`.
     """
     if os.path.lexists(path):
         raise UserError(f"{what} {path} already exists and is never overwritten: {fix}")

@@ -39,7 +39,7 @@ DYING_SECONDS = 2.0
 
 
 class _EpochKeys:
-    """Batches of keys of the epoch that is set; lives in the training process, workers only see keys."""
+    """Batches of keys of the epoch that is set."""
 
     def __init__(self, dataset: PatchDataset, batch: int) -> None:
         self.dataset, self.batch = dataset, batch
@@ -59,9 +59,7 @@ class _EpochKeys:
 
 
 class PatchLoader:
-    """Iterates over epochs of batches; the workers stay alive in between.
-
-    Use as a context manager, or call `close()`; both stop the workers.
+    """Iterates over epochs of batches; the workers stay alive until `close()`, or the end of the context.
 
     Args:
         dataset: patches by key.
@@ -89,21 +87,21 @@ class PatchLoader:
             )
         self.dataset, self.workers, self._died = dataset, workers, died
         self._keys, self._pin_memory, self._deaths = _EpochKeys(dataset, batch), pin_memory, 0
-        check_workers(workers, dataset.patch, batch, len(dataset.precompute))
+        check_workers(workers, dataset.patch, batch, len(dataset.makers))
         self._loader: DataLoader[Sample] | None = self._make()
 
     def _make(self) -> "DataLoader[Sample]":
-        workers = self.workers
+        options: dict[str, Any] = {}
+        if self.workers:
+            options = {"persistent_workers": True, "prefetch_factor": PREFETCH, "worker_init_fn": _start_worker}
+            options["multiprocessing_context"] = _context()
         return DataLoader(
             self.dataset,
             batch_sampler=self._keys,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=PREFETCH if workers else None,
-            multiprocessing_context=_context() if workers else None,
-            worker_init_fn=_start_worker if workers else None,
+            num_workers=self.workers,
             generator=torch.Generator(),  # its own: a loader must not advance the process's random state
             pin_memory=self._pin_memory,
+            **options,
         )
 
     @property
@@ -232,15 +230,8 @@ def _let_the_next_one_through(number: int, frame: FrameType | None) -> None:
 def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets: int = 0) -> None:
     """Whether worker processes can do their work on this machine; asked before anybody waits for it.
 
-    The fork server, which imports for seconds, begins here: nobody has to wait for it later, nor for it to end.
-
-    Batches travel through shared memory; a container's default of 64 MB ends in a bus error in mid-run.
-
-    Args:
-        workers: `data.workers`; where it is 0 there is nothing to ask.
-        patch: Size in voxels, z y x.
-        batch: Patches per batch.
-        targets: Precomputed targets of a patch.
+    The fork server, which imports for seconds, begins here. Batches (of patches with so many targets) travel through
+    shared memory; a container's default of 64 MB ends in a bus error in mid-run.
 
     Raises:
         UserError: There is too little shared memory, or no folder for their sockets.

@@ -24,22 +24,20 @@ _LISTED = 20
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """The array of an NPY file.
+    """The array of an NPY file; what NumPy raises on a damaged header passes.
 
     Raises:
         VolumeError: It declares another amount of data than it holds, holds no numbers, or does not fit into memory.
-        Exception: As NumPy raises it on a damaged header.
     """
     with open(path, "rb") as stream:
         return _read(stream, path.stat().st_size, str(path))
 
 
 def read_npz(path: Path, name: str | None) -> NDArray[Any]:
-    """One array of an NPZ file; `name` is not needed where it holds one.
+    """One array of an NPZ file; `name` is not needed where it holds one. What `zipfile` raises on damage passes.
 
     Raises:
         VolumeError: As `read_npy`; or it has no such array, or one that is encrypted, or compressed unlike NumPy's.
-        Exception: As `zipfile` raises it on a damaged archive.
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
@@ -64,11 +62,7 @@ def read_npz(path: Path, name: str | None) -> NDArray[Any]:
 
 
 def chosen_name(path: Path, names: Sequence[str], name: str | None) -> str:
-    """The array that is asked for, or the only one.
-
-    Raises:
-        VolumeError: There are several, or none of that name.
-    """
+    """The array that is asked for, or the only one; VolumeError where there are several, or none of that name."""
     if name is None and len(names) == 1:
         return names[0]
     if name is None or name not in names:
@@ -78,11 +72,7 @@ def chosen_name(path: Path, names: Sequence[str], name: str | None) -> str:
 
 
 def checked_kind(label: str, shape: Sequence[int], dtype: Any) -> None:
-    """Refuse what is no volume of numbers.
-
-    Raises:
-        VolumeError: Names what it is.
-    """
+    """Refuse what is no volume of numbers, with a VolumeError that names what it is."""
     kind = np.dtype(dtype)
     if kind.kind not in KINDS or kind.itemsize > 8 or not shape or len(shape) > MOST_AXES or min(shape) < 1:
         raise VolumeError(

@@ -28,6 +28,7 @@ from volumen.doctor.fields import sheets as sheets_field
 from volumen.doctor.fields import waves
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
+from volumen.losses.targets import target_makers
 from volumen.models import build_model
 from volumen.postprocess import apply_pipeline
 from volumen.runtime import Precision, choose_precision
@@ -218,7 +219,7 @@ def _one_block(context: "Context") -> PreparedDataset:
 
 def patches(config: Config, context: "Context", targets: tuple[str, ...], samples: Sequence[int]) -> dict[str, Any]:
     """Some small patches of the training volumes, varied."""
-    made = PatchDataset(context.dataset, context.training, config.data, config.seed, targets)
+    made = PatchDataset(context.dataset, context.training, config.data, config.seed, target_makers(targets))
     return {"patches": [made[index] for index in samples]}
 
 

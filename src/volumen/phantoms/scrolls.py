@@ -82,16 +82,16 @@ def _scroll_settings(scroll: int, difficulty: float) -> tuple[SheetSettings, Sca
 def phantom(seed: int, shape: tuple[int, int, int], *, scroll: int = 0, difficulty: float = 0.5) -> Phantom:
     """Make one volume of a rolled, folded, partly annotated papyrus as a CT scanner would see it.
 
-    Arguments:
+    The same arguments give the same bytes on the same kind of processor with the same NumPy and SciPy.
+
+    Args:
         seed: which volume of the scroll, 0 or more.
         shape: (z, y, x) in voxels, at least 32 each; z runs roughly along the scroll's axis.
         scroll: which scroll, 0 or more: pitch, thickness, contrast, blur, noise and rings follow from it.
         difficulty: 0 (clear air gaps, little damage and noise) to 1 (mostly touching, damaged, noisy sheets).
 
-    Returns: image, label and sheet numbers. The same arguments give the same bytes on the same kind of processor with
-    the same NumPy and SciPy, whatever the number of threads.
-
-    Raises: UserError for arguments out of range.
+    Raises:
+        UserError: An argument is out of range.
     """
     if len(shape) != 3 or min(shape) < MINIMUM_SIZE:
         raise UserError(f"phantom: expected a shape of three sizes of at least {MINIMUM_SIZE} voxels, got {shape}")

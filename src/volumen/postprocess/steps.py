@@ -12,7 +12,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.windows import slide
+from volumen.data.emptiness import slide
 from volumen.errors import UserError
 
 Mask = NDArray[np.uint8]

@@ -33,11 +33,7 @@ _ENDING = len(f',"{CHECK}":"') + CHECK_DIGITS + len('"}')
 
 
 def read_bounded(path: Path, fix: str, most_bytes: int = MOST_BYTES) -> bytes:
-    """A file's bytes, if it is of a size that a record can have.
-
-    Raises:
-        DamagedError: It cannot be read, or is larger.
-    """
+    """A file's bytes; DamagedError where it cannot be read, or is larger than a record can be."""
     try:
         is_regular_file(path, fix)
         size = path.stat().st_size
@@ -118,15 +114,12 @@ def sealed(record: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
 
 
 def write_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> None:
-    """Replace a record, with its check in it.
+    """Replace a record, with its check in it; an OSError leaves what was there before.
 
     Args:
         path: The file.
         record: Plain values; NaN and infinity become null as in `files.strict_json`.
         owner: Whom the record belongs to; reading it for another owner finds it damaged.
-
-    Raises:
-        OSError: No room, or no permission; what was there before still is.
     """
     write_atomically(path, json.dumps(sealed(record, owner), indent=1) + "\n")
 
@@ -196,12 +189,7 @@ class Log:
     """Number of the last line; 0 for an empty log."""
 
     def faults(self, name: str, written: int | None = None) -> tuple[str, ...]:
-        """What is wrong with it, in sentences.
-
-        Args:
-            name: What to call the log.
-            written: Lines that it had when that was last recorded; fewer are a fault, more are not.
-        """
+        """What is wrong with the log called `name`, in sentences; fewer lines than were `written` are a fault too."""
         cut = max(0, (written or 0) - self.last)
         found = []
         if self.damaged:
@@ -218,12 +206,8 @@ def _lines(count: int) -> str:
 def append_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> int:
     """Append a record to a log as one line with its number and its check; returns the number.
 
-    A torn last line that a crash left behind is cut off first; a line that does not fit is taken back. Several
-    processes may append.
-
-    Raises:
-        TypeError, ValueError: As `files.strict_json`.
-        OSError: The line could not be written; the log is as before.
+    A torn last line that a crash left behind is cut off first; a line that does not fit is taken back, and the OSError
+    passes. Several processes may append.
     """
     plain = strict_json(record)
     number = 0
@@ -254,11 +238,7 @@ def _number_of(line: bytes) -> int:
 
 
 def read_log(path: Path, *, owner: str = "") -> Log:
-    """A log; damaged lines are counted, not believed. A log that is not there is empty.
-
-    Raises:
-        DamagedError: It cannot be read.
-    """
+    """A log, empty where it is not there; damaged lines are counted, not believed."""
     if not is_regular_file(path):
         return Log((), 0, 0, 0)
     *lines, torn = read_bounded(path, _WITHOUT).split(b"\n")
@@ -288,11 +268,7 @@ def read_log(path: Path, *, owner: str = "") -> Log:
 def mend_log(path: Path, *, owner: str = "") -> Log:
     """As `read_log`; a log with damaged or missing lines is replaced by its whole ones, so that this is said once.
 
-    For logs that one process writes, or that nobody writes now.
-
-    Raises:
-        DamagedError: It cannot be read.
-        OSError: No room for what is whole; the log is as before.
+    For logs that one process writes, or that nobody writes now. OSError where there is no room; the log is as before.
     """
     log = read_log(path, owner=owner)
     if log.damaged or log.missing:
@@ -302,15 +278,10 @@ def mend_log(path: Path, *, owner: str = "") -> Log:
 
 
 def read_log_from(path: Path, offset: int, *, owner: str = "") -> tuple[list[dict[str, Any]], int, int]:
-    """What was added to a log since it was last read, by whole lines; a torn last one is left for the next time.
+    """What was added to a log, which others may be appending to, since it was last read; a torn last line is left.
 
-    Args:
-        path: The log, which others may be appending to.
-        offset: What the last call returned; 0 at first. A log that has become shorter is read anew.
-        owner: As it was written.
-
-    Returns:
-        The records, the number of damaged lines, and the next offset.
+    `offset` is what the last call returned, 0 at first; a log that has become shorter is read anew. Returns records,
+    the number of damaged lines, and the next offset.
 
     Raises:
         DamagedError: It cannot be read.

@@ -16,14 +16,14 @@ import torch
 from volumen.config import diff_configs
 from volumen.config.schema import Config
 from volumen.data import PatchDataset, PatchLoader, PreparedDataset
+from volumen.data.dataset import surface_share
 from volumen.data.folds import load_folds
-from volumen.data.packed import DamagedDataError
-from volumen.data.shares import surface_share
+from volumen.data.packed import DamagedDataError, Verification
 from volumen.data.spacing import not_cubes
-from volumen.data.verification import Verification
 from volumen.errors import UserError
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
+from volumen.losses.targets import target_makers
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.system.locks import hold
 from volumen.system.memory import peak_bytes
@@ -127,9 +127,8 @@ class _Trainer:
         fold = load_folds(config.data.folds, self.dataset).fold(config.data.fold)
         self.validation_cases = fold.validation
         self.verification = Verification(list(self.dataset.files((*fold.train, *fold.validation))))
-        self.patches = PatchDataset(
-            self.dataset.trusting(), fold.train, config.data, config.seed, precomputed_targets(config.loss)
-        )
+        makers = target_makers(precomputed_targets(config.loss))
+        self.patches = PatchDataset(self.dataset.trusting(), fold.train, config.data, config.seed, makers)
         self.loader = PatchLoader(
             self.patches,
             batch=config.data.batch,
