@@ -19,7 +19,7 @@ import numpy as np
 import tifffile
 
 from volumen.config import load_config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds
 from volumen.data.prepare import prepare
 from volumen.doctor.audit import Context, run_audit

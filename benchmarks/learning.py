@@ -22,7 +22,7 @@ from baselines import (
     tuned_intensity_threshold,
 )
 from volumen.cli.main import run
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.data.normalise import normalise
 from volumen.errors import EXIT_INTERRUPTED

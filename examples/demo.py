@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from volumen.cli.main import run
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.experiments.evaluation_file import load_evaluation
 from volumen.experiments.scoring import Evaluation

@@ -8,7 +8,7 @@ import pytest
 
 from volumen.cli.main import run as volumen
 from volumen.config import load_config, preset_names
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
 from volumen.data.prepare import prepare
 from volumen.data.volumes import read_volume

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from volumen.config.optimisation import CropValidation, Training
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.doctor.sheetness import hessian_sheetness
 from volumen.losses import CompositeLoss

@@ -19,11 +19,12 @@ from scipy import ndimage
 from torch.utils.data import default_collate
 
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PatchLoader, PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
+from volumen.data.loader import PatchLoader
 from volumen.data.normalise import normalise
 from volumen.data.packed import Volume
-from volumen.data.sampling import Sample, crop
+from volumen.data.sampling import PatchDataset, Sample, crop
 from volumen.doctor.fields import sheets as sheets_field
 from volumen.doctor.fields import waves
 from volumen.inference import Predictor

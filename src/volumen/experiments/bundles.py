@@ -6,7 +6,7 @@ from pathlib import Path
 
 from volumen.config import diff_configs
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.out_of_fold import Source
 from volumen.experiments.own_data import open_data

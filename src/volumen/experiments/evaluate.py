@@ -13,7 +13,7 @@ import numpy as np
 
 from volumen.config.postprocessing import Hysteresis, Postprocessing, Threshold
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import load_folds
 from volumen.errors import UserError
 from volumen.experiments.distribution import Verdict, judge, judge_share

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.kept_predictions import Kept
 

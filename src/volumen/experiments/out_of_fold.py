@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.held_out import HeldOut
 from volumen.experiments.kept_predictions import Kept, PredictionFolder

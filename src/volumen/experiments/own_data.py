@@ -6,7 +6,7 @@ was trained on without a word.
 
 from pathlib import Path
 
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import Fold, load_folds
 from volumen.errors import UserError
 from volumen.training.checkpoint import Trained

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.normalise import Method, Normalised
 from volumen.errors import UserError
 from volumen.inference import Predictor, choose_engine

@@ -7,9 +7,11 @@ a number. A log is a file of such objects, one a line, numbered, so that a missi
 What other programs wrote has no check; it is read with the same bounds by `parse_json`.
 """
 
+import errno
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,14 +21,21 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from volumen.errors import DamagedError
-from volumen.files import append_line, is_regular_file, strict_json, write_atomically
+from volumen.files import is_regular_file, strict_json, write_atomically
 from volumen.system.names import one_line, shown
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 CHECK, LINE = "check", "line"
 CHECK_DIGITS = 32
 MOST_BYTES = 256 * 2**20
 """Of a record. The largest, a manifest of many thousand volumes, stays far below."""
 DEEPEST = 64
+_LOCKS_UNKNOWN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+_CHUNK = 65536
 _DIGITS = 20  # of a whole number; 2^64 has 20
 _WITHOUT = "remove it, the rest of the folder can be read without it"
 _ENDING = len(f',"{CHECK}":"') + CHECK_DIGITS + len('"}')
@@ -190,17 +199,9 @@ class Log:
 
     def faults(self, name: str, written: int | None = None) -> tuple[str, ...]:
         """What is wrong with the log called `name`, in sentences; fewer lines than were `written` are a fault too."""
-        cut = max(0, (written or 0) - self.last)
-        found = []
-        if self.damaged:
-            found.append(f"{name}: {_lines(self.damaged)} damaged and left out")
-        if self.missing + cut:
-            found.append(f"{name}: {_lines(self.missing + cut)} missing")
-        return tuple(found)
-
-
-def _lines(count: int) -> str:
-    return f"{count} line{'s are' if count != 1 else ' is'}"
+        missing = self.missing + max(0, (written or 0) - self.last)
+        kinds = ((self.damaged, "damaged and left out"), (missing, "missing"))
+        return tuple(f"{name}: {n} line{'s are' if n != 1 else ' is'} {what}" for n, what in kinds if n)
 
 
 def append_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> int:
@@ -210,15 +211,53 @@ def append_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> 
     passes. Several processes may append.
     """
     plain = strict_json(record)
-    number = 0
-
-    def line_after(last: bytes) -> bytes:
-        nonlocal number
+    is_regular_file(path)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        _lock(descriptor)
+        end, last = _end_of_whole_lines(descriptor, owner)
         number = _number_of(last) + 1
-        return _line_of(plain, number, owner)
-
-    append_line(path, line_after, lambda line: _record_of(line, owner) is not None)
+        line = _line_of(plain, number, owner)
+        try:
+            os.lseek(descriptor, end, os.SEEK_SET)
+            written = os.write(descriptor, line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes fitted", str(path))
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)  # gives up the lock
     return number
+
+
+def _lock(descriptor: int) -> None:
+    """Wait for the other writers, where the file system has locks; without them a file has one writer."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _LOCKS_UNKNOWN:
+            raise
+
+
+def _end_of_whole_lines(descriptor: int, owner: str) -> tuple[int, bytes]:
+    """Where the next line begins, and the line before it; a torn last line is cut off."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    start, tail = size, b""
+    while start > 0 and tail.count(b"\n") < 2:
+        step = min(_CHUNK, start)
+        start -= step
+        os.lseek(descriptor, start, os.SEEK_SET)
+        tail = os.read(descriptor, step) + tail
+    whole, newline, torn = tail.rpartition(b"\n")
+    if torn and _record_of(torn, owner) is not None:
+        os.lseek(descriptor, size, os.SEEK_SET)
+        return size + os.write(descriptor, b"\n"), torn
+    if torn:
+        os.ftruncate(descriptor, size - len(torn))
+    return size - len(torn), whole.rpartition(b"\n")[2] if newline else b""
 
 
 def _line_of(plain: Mapping[str, Any], number: int, owner: str) -> bytes:
@@ -241,27 +280,18 @@ def read_log(path: Path, *, owner: str = "") -> Log:
     """A log, empty where it is not there; damaged lines are counted, not believed."""
     if not is_regular_file(path):
         return Log((), 0, 0, 0)
-    *lines, torn = read_bounded(path, _WITHOUT).split(b"\n")
+    lines = read_bounded(path, _WITHOUT).split(b"\n")
     records: list[dict[str, Any]] = []
     damaged, missing, last = 0, 0, 0
-    for line in lines:
+    for line in lines if lines[-1] else lines[:-1]:  # without its end, a crash left the last one, or the file was cut
         record = _record_of(line, owner)
-        if record is None:
-            damaged += 1
-            last += 1
+        number = last + 1 if record is None else record.pop(LINE)
+        if record is None or number <= last:  # written twice, or out of order: a copy of a line is no new record
+            damaged, last = damaged + 1, max(last, number)
             continue
-        number = record.pop(LINE)
-        missing += max(0, number - last - 1)
-        if number <= last:  # written twice, or out of order: a copy of a line is no new record
-            damaged += 1
-            continue
+        missing += number - last - 1
         last = number
         records.append(record)
-    if torn and _record_of(torn, owner) is None:
-        damaged, last = damaged + 1, last + 1  # a crash left it, or the file was cut
-    elif torn:  # whole, but for its end of line
-        records.append({key: value for key, value in json.loads(torn).items() if key not in (LINE, CHECK)})
-        last += 1
     return Log(tuple(records), damaged, missing, last)
 
 

@@ -15,10 +15,11 @@ import torch
 
 from volumen.config import diff_configs
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PatchLoader, PreparedDataset
-from volumen.data.dataset import surface_share
+from volumen.data.dataset import PreparedDataset, surface_share
 from volumen.data.folds import load_folds
+from volumen.data.loader import PatchLoader
 from volumen.data.packed import DamagedDataError, Verification
+from volumen.data.sampling import PatchDataset
 from volumen.data.spacing import not_cubes
 from volumen.errors import UserError
 from volumen.inference import Predictor

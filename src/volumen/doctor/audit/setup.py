@@ -6,7 +6,7 @@ from volumen.config.load import LoadedConfig, load_config
 from volumen.config.loss import ClassWeights
 from volumen.config.problems import ConfigError
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import FILE, load_folds, make_folds
 from volumen.doctor.audit.context import Context
 from volumen.errors import UserError

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PatchLoader
 from volumen.data.dataset import surface_share
+from volumen.data.loader import PatchLoader
+from volumen.data.sampling import PatchDataset
 from volumen.losses.targets import target_makers
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.training.objective import precomputed_targets
