@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -166,36 +166,23 @@ class PatchLoader:
             + ("it is replaced, and its patches are made again" if again else "it is the second: on without workers")
             + "; fewer data.workers, a smaller data.batch or patch need less memory"
         )
-        self._stop_workers()
+        self.close()
         self.workers = self.workers if again else 0
         self._loader = self._make()
 
-    def _stop_workers(self) -> None:
+    def close(self) -> None:
+        """Stop the workers and wait for them."""
         iterator = None if self._loader is None else self._loader._iterator
         self._loader = None
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             with suppress(OSError, EOFError, RuntimeError):  # some of them may be dead already
                 iterator._shutdown_workers()
 
-    def close(self) -> None:
-        """Stop the workers and wait for them."""
-        self._stop_workers()
-
     def __enter__(self) -> "PatchLoader":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def epoch_loader(
-    dataset: PatchDataset, epoch: int, batch: int, workers: int, start_batch: int = 0
-) -> Iterator[dict[str, Any]]:
-    """The batches of a single epoch; the workers end with it. For many epochs use `PatchLoader`."""
-    with PatchLoader(dataset, batch, workers) as loader:
-        yield from loader.epoch(epoch, start_batch)
 
 
 def _plain(error: Exception) -> Exception:

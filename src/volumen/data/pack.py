@@ -173,15 +173,6 @@ def _pack(
                 f"({in_words(emptiness.values, emptiness.share)}): remove the case, or say in {MEANINGS} what is empty"
             )
     _retire_manifest(out)
-    packed = {"images": _save(out, "images", source.id, image.array)}
-    if scan is not None:
-        packed["empty"] = _save(out, "empty", source.id, (~scan).view(np.uint8))
-    if codes is not None:
-        packed["labels"] = _save(out, "labels", source.id, codes)
-        scanned = surface if scan is None else surface & scan
-        packed["surface"] = _save(out, "surface", source.id, sample_positions(scanned, "surface", source.id))
-        if scan is not None:
-            packed["scan"] = _save(out, "scan", source.id, sample_positions(scan, "scan", source.id))
     depth, height, width = image.array.shape
     lost = None if scan is None else Empty(emptiness.values, _count(~scan), _count(surface & ~scan))
     case = Case(
@@ -195,7 +186,7 @@ def _pack(
         label_source=None if source.label is None else _relative(source.label, dataset),
         label_sha256=None if label is None else label.sha256,
         label_histogram=histogram,
-        packed=packed,
+        packed=_save_parts(out, source.id, image.array, codes, scan),
         empty=lost,
         spacing=image.spacing,
     )
@@ -204,6 +195,20 @@ def _pack(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_record(path, record)
     return case
+
+
+def _save_parts(
+    out: Path, case_id: str, image: NDArray[Any], codes: NDArray[np.uint8] | None, scan: NDArray[np.bool_] | None
+) -> dict[str, Packed]:
+    arrays = {"images": image}
+    if scan is not None:
+        arrays["empty"] = (~scan).view(np.uint8)
+    if codes is not None:
+        scanned = codes == SURFACE if scan is None else (codes == SURFACE) & scan
+        arrays |= {"labels": codes, "surface": sample_positions(scanned, "surface", case_id)}
+        if scan is not None:
+            arrays["scan"] = sample_positions(scan, "scan", case_id)
+    return {part: _save(out, part, case_id, array) for part, array in arrays.items()}
 
 
 def _count(where: NDArray[np.bool_]) -> int:

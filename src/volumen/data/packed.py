@@ -147,9 +147,6 @@ class PackedArray:
                 raise DamagedDataError(_shorter(self.path, self._packed.size))
             done += count
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.path, self._packed, self.shape, self.dtype.str, self._trusting)
-
 
 class Verification:
     """Verifies the packed files of a training beside it, in a thread, at the speed of the disk.
@@ -203,10 +200,6 @@ class Verification:
 
 Volume: TypeAlias = PackedArray | NDArray[Any]
 """An array in a file or in memory."""
-
-
-def _again(path: Path, packed: Packed, shape: tuple[int, ...], dtype: str, trusting: bool) -> PackedArray:
-    return PackedArray(path, packed, shape, dtype, trusting=trusting)
 
 
 def _opened(path: Path) -> io.FileIO:
