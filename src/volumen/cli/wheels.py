@@ -71,9 +71,10 @@ def environment_of(python_version: str | None, platforms: Sequence[str]) -> dict
     """The variables of requirement markers, as on the machine that will install."""
     environment = {name: str(value) for name, value in default_environment().items()}
     if python_version is not None:
-        if not re.fullmatch(r"3\.\d+", python_version):
-            raise UserError(f"--python-version must be like 3.12, got {python_version!r}")
-        environment |= {"python_version": python_version, "python_full_version": f"{python_version}.0"}
+        found = re.fullmatch(r"(3\.\d+)(\.\d+)?", python_version)
+        if found is None:
+            raise UserError(f"--python-version must be like 3.12 or 3.12.4, got {python_version!r}")
+        environment |= {"python_version": found[1], "python_full_version": found[1] + (found[2] or ".0")}
     for tag in platforms:
         environment |= {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
         environment["platform_machine"] = libraries_of(tag)[1]

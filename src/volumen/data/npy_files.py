@@ -1,8 +1,6 @@
 """NPY and NPZ files, read with what they declare compared with what they hold before anything is allocated."""
 
-import io
 import math
-import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,25 +84,16 @@ def _read(stream: IO[bytes], size: int, label: str) -> NDArray[Any]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise VolumeError(f"{label} holds named fields, expected numbers [Z, Y, X]: save it again as such")
-    (length,) = struct.unpack("<H" if version == (1, 0) else "<I", header := stream.read(2 * version[0]))
-    header += stream.read(min(length, size))
-    shape, fortran, dtype = readers[version](io.BytesIO(header))
+    shape, _, dtype = readers[version](stream)
     checked_kind(label, shape, dtype)
-    start = np.lib.format.MAGIC_LEN + len(header)
-    declared = math.prod(shape) * dtype.itemsize
+    start, declared = stream.tell(), math.prod(shape) * dtype.itemsize
     content = f"{dtype} {list(shape)}, {declared} bytes"
     if start + declared != size:
         held = max(0, size - start)
         raise VolumeError(f"{label} is damaged: it declares {content}, and holds {held} bytes: write it again")
     if missing := does_not_fit(declared):
         raise VolumeError(f"{label} declares {content}: {missing}: cut it into smaller volumes")
-    flat = np.empty(math.prod(shape), dtype)
-    room = flat.view(np.uint8).data
-    done = 0
-    while done < declared:
-        got = stream.readinto(room[done : done + 2**24])  # type: ignore[attr-defined]
-        if not got:
-            raise VolumeError(f"{label} is damaged: it declares {content}, and ends after {done}: write it again")
-        done += got
+    stream.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     stream.read(1)  # at the end of a zip's member its checksum is compared
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return array
