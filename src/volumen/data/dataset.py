@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, WHOLE, LabelMeanings, Lesson, range_of
+from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, LabelMeanings, Lesson
 from volumen.data.normalise import IntensityStatistics
 from volumen.data.packed import Packed, PackedArray, Volume
 from volumen.data.spacing import Spacing
@@ -170,17 +170,9 @@ class PreparedDataset:
         """
         root = Path(folder)
         manifest, path = _read_manifest(root), root / MANIFEST
-        described = manifest.meanings
         cases = tuple(Case.from_json(entry, path) for entry in manifest.cases)
-        known = {key: CODES[name] for key, name in described.labels.items() if name in CODES}
-        meanings = LabelMeanings(
-            codes={int(key): code for key, code in known.items() if WHOLE.fullmatch(key)},
-            spacing_um=described.spacing_um,
-            description=described.description,
-            ranges={key: code for key, code in known.items() if range_of(key)},
-            empty=described.empty,
-        )
-        if len({case.id for case in cases}) < len(cases) or len(meanings.to_json()["labels"]) < len(described.labels):
+        meanings, declared = LabelMeanings.of_names(**vars(manifest.meanings)), manifest.meanings.labels
+        if len({case.id for case in cases}) < len(cases) or len(meanings.to_json()["labels"]) < len(declared):
             raise UserError(f"{path} is damaged (a case or a label value stands in it twice): {AGAIN}")
         if identity_of(meanings, cases) != manifest.identity:
             raise UserError(f"{path} was changed by hand (identity differs): {AGAIN}")

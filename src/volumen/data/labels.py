@@ -59,6 +59,13 @@ class LabelMeanings:
     ranges: Mapping[str, int] = field(default_factory=dict)
     """Canonical code by range of values (see `range_of`), such as the sheets of a labelling by instance."""
 
+    @classmethod
+    def of_names(cls, labels: Mapping[str, str], **said: Any) -> "LabelMeanings":
+        """From names of codes by value or range, both as text; what is neither, or no name of a code, is left out."""
+        known = {text: CODES[name] for text, name in labels.items() if name in CODES}
+        codes = {int(text): code for text, code in known.items() if WHOLE.fullmatch(text)}
+        return cls(codes, ranges={text: code for text, code in known.items() if range_of(text)}, **said)
+
     @property
     def _by_width(self) -> list[tuple[int, int, int]]:
         """Ranges with their codes, the widest first: `others` gives way to a range, and that to a value by itself."""
