@@ -57,16 +57,7 @@ INTENSITY_SIGMAS = (0.0, 0.7, 1.0, 1.5, 2.0)
 EDGE_SIGMAS = (1.0, 1.5, 2.0, 3.0)
 LEVELS = 255  # thresholds tried per filter: quantiles of its values
 QUANTILE_SAMPLE = 200_000  # voxels per case that the quantiles are taken from
-SHARES_TRIED = (
-    0.5,
-    0.7,
-    0.85,
-    1.0,
-    1.2,
-    1.5,
-    2.0,
-    3.0,
-)  # predicted share of the short list, relative to the best Dice's
+SHARES_TRIED = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)  # of the short list, relative to the best Dice's
 EXACT_CANDIDATES = 2
 
 

@@ -42,10 +42,8 @@ class Examined:
     case: Case | None
     problems: tuple[str, ...] = ()
     values: Mapping[int, int] | None = None
-    skipped: bool = False
-    """True where the case had been packed before from the same files."""
     mended: bool = False
-    """True where it had been, but a packed file was not what had been written."""
+    """True where the case had been packed from the same files, but a packed file was not what had been written."""
 
 
 def pack_case(
@@ -67,7 +65,7 @@ def pack_case(
             return Examined(None, tuple(changed))
         if declared == _declared(meanings) and _is_current(packed, source):
             if _is_whole(packed, out):
-                return Examined(_as_found(packed, source, dataset), skipped=True)
+                return Examined(_as_found(packed, source, dataset))
             mended = True
     problems: list[str] = []
     image = _load(source.image, problems)

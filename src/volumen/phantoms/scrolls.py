@@ -23,7 +23,7 @@ from volumen.config.base import LARGEST_SEED
 from volumen.data.labels import NAMES
 from volumen.data.randomness import generator
 from volumen.errors import UserError
-from volumen.phantoms.geometry import RandomStream, SheetSettings, make_sheets
+from volumen.phantoms.geometry import SheetSettings, make_sheets
 from volumen.phantoms.imaging import ScanSettings, scan
 from volumen.phantoms.labels import annotate
 from volumen.system.locks import folder_in_the_making
@@ -46,11 +46,6 @@ class Phantom:
     image: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8]
     sheet_ids: npt.NDArray[np.int16]
-
-
-def _random_stream(seed: int, scroll: int) -> RandomStream:
-    """A function giving an independent generator per name: what one part draws never shifts what another sees."""
-    return lambda name: generator(seed, 0, scroll, f"phantom {name}")
 
 
 def _scroll_settings(scroll: int, difficulty: float) -> tuple[SheetSettings, ScanSettings]:
@@ -101,7 +96,11 @@ def phantom(seed: int, shape: tuple[int, int, int], *, scroll: int = 0, difficul
         raise UserError(f"phantom: difficulty must lie between 0 (easy) and 1 (hard), got {difficulty}")
     if missing := does_not_fit(math.prod(shape) * BYTES_PER_VOXEL):
         raise UserError(f"phantom: a volume of {list(shape)} takes {missing}: make it smaller")
-    random = _random_stream(seed, scroll)
+
+    def random(part: str) -> np.random.Generator:
+        """Of one name: what one part draws never shifts what another sees."""
+        return generator(seed, 0, scroll, f"phantom {part}")
+
     sheet_settings, scan_settings = _scroll_settings(scroll, difficulty)
     sheets = make_sheets(random, shape, sheet_settings)
     winding = sheets.spiral.winding
