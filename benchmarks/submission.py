@@ -18,7 +18,7 @@ import numpy as np
 
 from volumen.cli.main import run as volumen
 from volumen.config.postprocessing import Postprocessing
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds
 from volumen.data.prepare import prepare
 from volumen.experiments.bundles import bundle_runs

@@ -7,7 +7,6 @@ import pytest
 
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit import AuditReport, preflight
 from volumen.doctor.audit.budget import Budget, check_budget, within_budget
 from volumen.doctor.audit.liveness import check_liveness, never_acting
@@ -15,6 +14,7 @@ from volumen.doctor.audit.preflight import RefusedError, audit_first
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
 from volumen.errors import UserError
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.runs.folder import run_owner
 from volumen.runs.records import read_run_logs
 from volumen.runs.scales import ProgressScales, Scale

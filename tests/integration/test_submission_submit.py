@@ -19,11 +19,11 @@ import torch
 from volumen.cli.main import run as volumen
 from volumen.config.fragments import load_postprocessing
 from volumen.data import volumes
-from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
 from volumen.experiments import held_out, tuned_runs
 from volumen.inference.bundle import Member, read_bundle, write_bundle
 from volumen.inference.recipe import Recipe
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.runs.checkpoints import CheckpointStore
 from volumen.runs.folder import run_config
 from volumen.submission import pace

@@ -20,8 +20,8 @@ from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
-from volumen.data.phantom import write_phantom_dataset
 from volumen.errors import UserError
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run
 from volumen.runs.records import read_run_logs, read_status

@@ -11,11 +11,11 @@ import torch
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.config.schema import Config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit.run import run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.errors import UserError
 from volumen.inference.predictor import weights_identity
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run
 from volumen.runs.records import read_run_logs

@@ -15,9 +15,9 @@ from tests.small_datasets import MEANINGS, write_dataset
 from volumen.config import load_config
 from volumen.config.schema import Config
 from volumen.data.folds import make_folds, save_folds
-from volumen.data.phantom import write_phantom_dataset
 from volumen.data.prepare import prepare
 from volumen.errors import UserError
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run, run_config
 from volumen.runs.records import read_metrics

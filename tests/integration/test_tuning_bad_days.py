@@ -15,8 +15,8 @@ import torch
 
 from volumen.cli.main import run as volumen
 from volumen.config.dump import canonical
-from volumen.data.phantom import write_phantom_dataset
 from volumen.experiments import out_of_fold
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.system.locks import hold, is_held
 from volumen.system.records import read_log, read_record
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from volumen.config import load_config
 from volumen.config.experiment import Criterion
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import load_folds, make_folds, save_folds
 from volumen.data.prepare import prepare
 from volumen.errors import UserError

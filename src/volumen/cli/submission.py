@@ -1,4 +1,4 @@
-"""`volumen submit` and `volumen wheels`: the zip of masks, and volumen itself where there is no internet."""
+"""`volumen submit`: the zip of masks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +29,8 @@ AcceptDegenerate = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the two commands."""
+    """Add the command."""
     app.command()(submit)
-    app.command()(wheels)
 
 
 def submit(
@@ -111,41 +110,3 @@ def _report(made: "Submission", work: Path) -> None:
         "checksums, uint8, 0 and 1 only, shapes of the images)"
     )
     say(f"masks and record: {work}")
-
-
-def wheels(
-    folder: Annotated[Path, typer.Argument(help="Folder to fill.")],
-    python_version: Annotated[
-        str | None, typer.Option(help="Python of the other machine, such as 3.12; this one's otherwise.")
-    ] = None,
-    platform: Annotated[
-        list[str] | None,
-        typer.Option(help="Platform of the other machine, such as manylinux_2_28_x86_64. Repeatable."),
-    ] = None,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(help="A package that the other machine has already, such as torch. Repeatable."),
-    ] = None,
-    extra: Annotated[list[str] | None, typer.Option(help="An optional part of volumen, such as monai.")] = None,
-) -> None:
-    """Prepare a folder from which volumen installs without internet.
-
-    Everything at the versions that are installed here, with hashes. Called again, it fetches only what is missing.
-    """
-    import shlex
-
-    from volumen.offline import Target, fill_folder
-
-    with progress_bar("fetching", "wheels") as progress:
-        made = fill_folder(
-            folder,
-            Target(python_version, tuple(platform or ())),
-            without=without or (),
-            extras=extra or (),
-            progress=progress,
-        )
-    say(f"written: {folder} ({counted(made.fetched, 'wheel')} fetched, {made.kept} kept, {made.megabytes:.1f} MB)")
-    if made.without:
-        say(f"not in it, the other machine has to have: {', '.join(made.without)}")
-    command = ["pip", "install", "--no-index", "--find-links", str(folder), "-r", str(folder / "requirements.txt")]
-    say(f"install with: {shlex.join(command)}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from volumen.config.postprocessing import with_threshold
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.pictures import Places, case_panel, choose_slices, encode_png
 from volumen.errors import UserError
 from volumen.experiments.distribution import Judgement, judge, judge_share

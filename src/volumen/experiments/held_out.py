@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.errors import DamagedError, UserError
 from volumen.files import strict_json, write_atomically
 from volumen.postprocess import LEAST_PROBABILITY, probabilities_from_logits

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.held_out import HeldOut, Kept, PredictionFolder
 from volumen.inference.recipe import Recipe

@@ -1,6 +1,6 @@
 """From a trained model and a volume of any size to logits, probabilities and masks."""
 
-from volumen.data.windows import Region
+from volumen.data.packed import Region
 from volumen.inference.accumulator import Accumulator, merge
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings
 from volumen.inference.engines import EngineName, choose_engine

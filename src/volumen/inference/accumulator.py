@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.windows import Region
+from volumen.data.packed import Region
 from volumen.errors import UserError
 from volumen.inference.tiles import CoverageError, Tiles, Triple
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volumen.data.windows import Region
+from volumen.data.packed import Region
 from volumen.errors import UserError
 from volumen.inference.prediction_record import RECORD
 from volumen.system.names import checked_name

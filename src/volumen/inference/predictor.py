@@ -19,7 +19,7 @@ from torch import nn
 
 from volumen.data.emptiness import fill_in
 from volumen.data.normalise import Normalised
-from volumen.data.windows import Region
+from volumen.data.packed import Region
 from volumen.errors import UserError
 from volumen.inference.accumulator import Accumulator, region_of
 from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine

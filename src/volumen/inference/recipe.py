@@ -12,7 +12,7 @@ from torch import nn
 
 from volumen.config.postprocessing import Postprocessing, with_threshold
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.emptiness import Declared
 from volumen.data.normalise import IntensityStatistics, Method, Normalised
 from volumen.errors import UserError

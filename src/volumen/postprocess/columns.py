@@ -12,7 +12,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.windows import Region
+from volumen.data.packed import Region
 from volumen.errors import UserError
 from volumen.system.compiled import Array, compiled
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from volumen.data.windows import slide
+from volumen.data.emptiness import slide
 from volumen.errors import UserError
 
 Mask = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from volumen.config import diff_configs, override_config
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import Fold, Folds, load_folds
 from volumen.errors import UserError
 from volumen.models import build_model

@@ -41,11 +41,9 @@ def compiled(function: Function) -> Function: ...
 @overload
 def compiled(**options: Any) -> Callable[[Function], Function]: ...
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Compile a function to machine code that runs without the interpreter's lock; a decorator.
+    """Compile a function of Numba's subset to code that runs without the interpreter's lock; a decorator.
 
-    Args:
-        function: In Numba's subset of Python.
-        options: Others of `numba.njit`, such as `inline`.
+    `options` are others of `numba.njit`, such as `inline`.
     """
     if function is None:
         return lambda given: compiled(given, **options)

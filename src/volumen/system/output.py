@@ -79,10 +79,7 @@ def open_output() -> None:
 def say(text: str, *, aside: bool = False, end: str = "\n") -> None:
     """Print text that may hold names and values of foreign origin, which a terminal gets as text only.
 
-    Args:
-        text: What to say.
-        aside: To standard error, beside the results.
-        end: Behind it.
+    `aside` goes to standard error, beside the results.
     """
     print(printable(text), file=sys.stderr if aside else sys.stdout, end=end)
 
@@ -95,12 +92,9 @@ def note_once(text: str) -> None:
 
 
 def counted(count: int, noun: str, several: str = "") -> str:
-    """A number and its noun: `1 mask`, `2 masks`, `3 searches`.
+    """A number and its noun (the last of several words): `1 mask`, `2 masks`, `3 searches`.
 
-    Args:
-        count: How many.
-        noun: For one; the last of several words.
-        several: For more, where the rule does not give it, as with a verb: `mask is`, `masks are`.
+    `several` is the noun for more, where the rule does not give it, as with a verb: `mask is`, `masks are`.
     """
     return f"{count} {noun if count == 1 else several or plural(noun)}"
 

@@ -36,11 +36,7 @@ def pool_of(
     """A pool of processes, made anew and not forked: libraries of this process may hold locks or threads.
 
     Where the block ends well, its work is done before the pool goes; where it raises, the processes are ended at once.
-
-    Args:
-        count: Processes.
-        begin: Called in each process before its first task.
-        arguments: Of `begin`.
+    Each process calls `begin` before its first task.
     """
     # A context of its own: pebble starts processes from threads, and the default context's state is shared.
     context: BaseContext = multiprocessing.get_context("spawn")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from volumen.config.model import Model
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import Fold, load_folds
 from volumen.errors import UserError
 from volumen.inference.bundle import read_bundle

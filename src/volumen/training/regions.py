@@ -7,9 +7,8 @@ import numpy as np
 from volumen.config.optimisation import CropValidation
 from volumen.config.schema import Config
 from volumen.data.labels import IGNORE, Lesson
-from volumen.data.packed import Volume
+from volumen.data.packed import Region, Volume
 from volumen.data.randomness import generator
-from volumen.data.windows import Region
 
 DRAWS = 20
 

@@ -10,13 +10,15 @@ import torch
 
 from volumen.config import diff_configs
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PatchLoader, PreparedDataset
+from volumen.data.dataset import PreparedDataset, surface_share
+from volumen.data.loader import PatchLoader
 from volumen.data.packed import DamagedDataError
-from volumen.data.shares import surface_share
+from volumen.data.sampling import PatchDataset
 from volumen.data.spacing import not_cubes
 from volumen.data.verification import Verification
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
+from volumen.losses.targets import target_makers
 from volumen.runs.folder import RunFolder
 from volumen.runs.saved import TrainedOn, checked_state
 from volumen.runs.scales import NO_SCALES, TRAIN, VALIDATION, ProgressScales
@@ -232,8 +234,8 @@ def session_of(
     precision = choose_precision(config.precision, device)
     dataset, fold = materials.dataset, materials.fold
     verification = Verification(list(dataset.files((*fold.train, *fold.validation))))
-    targets = precomputed_targets(config.loss)
-    patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, targets)
+    makers = target_makers(precomputed_targets(config.loss))
+    patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, makers)
     loader = PatchLoader(
         patches, batch=config.data.batch, workers=config.data.workers, died=lambda text: session.warning(text)
     )

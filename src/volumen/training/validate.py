@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.inference import Predictor
 from volumen.inference.recipe import Recipe

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from volumen.config.loss import Phase
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.emptiness import fill_in
 from volumen.data.labels import IGNORE, Lesson
 from volumen.data.normalise import normalise
 from volumen.data.packed import Volume
 from volumen.data.randomness import generator
-from volumen.data.sampling import crop
+from volumen.data.sampling import PatchDataset, crop
 from volumen.doctor.audit.budget import Budget
 from volumen.doctor.audit.parts import Parts
 from volumen.doctor.autopsy import Autopsy, autopsy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from volumen.config.optimisation import AdamW, Sgd
 from volumen.config.schema import Config
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
 from volumen.doctor.cost.bench import voxels, with_size
 from volumen.doctor.cost.memory import LargestBatch, Trial, available_bytes, find_largest, try_batch
 from volumen.doctor.cost.profile import StepProfile, profile_step

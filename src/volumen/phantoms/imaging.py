@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from volumen.data.phantom_geometry import FloatVolume, RandomStream, Sheets, enlarge, smooth_noise
+from volumen.phantoms.geometry import FloatVolume, RandomStream, Sheets, enlarge, smooth_noise
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from ruamel.yaml import YAML
 
 from volumen.config.base import LARGEST_SEED
 from volumen.data.labels import NAMES
-from volumen.data.phantom_geometry import RandomStream, SheetSettings, make_sheets
-from volumen.data.phantom_imaging import ScanSettings, scan
-from volumen.data.phantom_labels import annotate
 from volumen.data.randomness import generator
 from volumen.errors import UserError
+from volumen.phantoms.geometry import SheetSettings, make_sheets
+from volumen.phantoms.imaging import ScanSettings, scan
+from volumen.phantoms.labels import annotate
 from volumen.system.locks import folder_in_the_making
 from volumen.system.memory import does_not_fit
 
@@ -46,11 +46,6 @@ class Phantom:
     image: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8]
     sheet_ids: npt.NDArray[np.int16]
-
-
-def _random_stream(seed: int, scroll: int) -> RandomStream:
-    """A function giving an independent generator per name: what one part draws never shifts what another sees."""
-    return lambda name: generator(seed, 0, scroll, f"phantom {name}")
 
 
 def _scroll_settings(scroll: int, difficulty: float) -> tuple[SheetSettings, ScanSettings]:
@@ -82,16 +77,16 @@ def _scroll_settings(scroll: int, difficulty: float) -> tuple[SheetSettings, Sca
 def phantom(seed: int, shape: tuple[int, int, int], *, scroll: int = 0, difficulty: float = 0.5) -> Phantom:
     """Make one volume of a rolled, folded, partly annotated papyrus as a CT scanner would see it.
 
-    Arguments:
+    The same arguments give the same bytes on the same kind of processor with the same NumPy and SciPy.
+
+    Args:
         seed: which volume of the scroll, 0 or more.
         shape: (z, y, x) in voxels, at least 32 each; z runs roughly along the scroll's axis.
         scroll: which scroll, 0 or more: pitch, thickness, contrast, blur, noise and rings follow from it.
         difficulty: 0 (clear air gaps, little damage and noise) to 1 (mostly touching, damaged, noisy sheets).
 
-    Returns: image, label and sheet numbers. The same arguments give the same bytes on the same kind of processor with
-    the same NumPy and SciPy, whatever the number of threads.
-
-    Raises: UserError for arguments out of range.
+    Raises:
+        UserError: An argument is out of range.
     """
     if len(shape) != 3 or min(shape) < MINIMUM_SIZE:
         raise UserError(f"phantom: expected a shape of three sizes of at least {MINIMUM_SIZE} voxels, got {shape}")
@@ -101,7 +96,11 @@ def phantom(seed: int, shape: tuple[int, int, int], *, scroll: int = 0, difficul
         raise UserError(f"phantom: difficulty must lie between 0 (easy) and 1 (hard), got {difficulty}")
     if missing := does_not_fit(math.prod(shape) * BYTES_PER_VOXEL):
         raise UserError(f"phantom: a volume of {list(shape)} takes {missing}: make it smaller")
-    random = _random_stream(seed, scroll)
+
+    def random(part: str) -> np.random.Generator:
+        """Of one name: what one part draws never shifts what another sees."""
+        return generator(seed, 0, scroll, f"phantom {part}")
+
     sheet_settings, scan_settings = _scroll_settings(scroll, difficulty)
     sheets = make_sheets(random, shape, sheet_settings)
     winding = sheets.spiral.winding

@@ -12,20 +12,20 @@ import pytest
 import tifffile
 from ruamel.yaml import YAML
 
-from volumen.data import phantom as phantom_module
 from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
-from volumen.data.phantom import Phantom, phantom, write_phantom_dataset
-from volumen.data.phantom_geometry import SheetSettings, make_sheets
-from volumen.data.phantom_imaging import ScanSettings, material_density
-from volumen.data.phantom_labels import annotate
 from volumen.data.randomness import generator
 from volumen.errors import UserError
+from volumen.phantoms import scrolls as phantom_module
+from volumen.phantoms.geometry import SheetSettings, make_sheets
+from volumen.phantoms.imaging import ScanSettings, material_density
+from volumen.phantoms.labels import annotate
+from volumen.phantoms.scrolls import Phantom, phantom, write_phantom_dataset
 from volumen.system.locks import folder_in_the_making
 
 SHAPE = (64, 64, 64)
 DIGEST_SCRIPT = """
 import hashlib
-from volumen.data.phantom import phantom
+from volumen.phantoms.scrolls import phantom
 made = phantom(7, (48, 40, 56), scroll=2)
 print(hashlib.sha256(made.image.tobytes() + made.label.tobytes() + made.sheet_ids.tobytes()).hexdigest())
 """

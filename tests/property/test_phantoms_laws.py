@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
-from volumen.data.phantom import phantom
-from volumen.data.phantom_geometry import SheetSettings, enlarge, make_sheets, smooth_noise, unroll, wind
 from volumen.data.randomness import generator
+from volumen.phantoms.geometry import SheetSettings, enlarge, make_sheets, smooth_noise, unroll, wind
+from volumen.phantoms.scrolls import phantom
 
 SEEDS = st.integers(0, 2**40)
 SIZES = st.tuples(*[st.integers(32, 44)] * 3)

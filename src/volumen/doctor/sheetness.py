@@ -1,7 +1,7 @@
-"""Classical filters that the tuned baselines threshold: smoothing, gradient magnitude and Hessian sheetness.
+"""How much a volume looks like a sheet at each voxel, from its second derivatives alone.
 
-They run slab by slab along z, with as much overlap as the filter reaches: the result equals that of the whole volume,
-and the six second derivatives of a 320^3 volume need not be held at once.
+Filters run slab by slab along z, with as much overlap as they reach: the result equals that of the whole volume, and
+the six second derivatives of a 320^3 volume need not be held at once.
 """
 
 from collections.abc import Callable
@@ -15,25 +15,6 @@ TRUNCATE = 3.0  # Gaussian kernels end at three standard deviations
 SLAB = 32  # slices of z computed at once
 
 
-def gaussian_smoothing(image: npt.NDArray[np.generic], sigma_voxels: float) -> FloatVolume:
-    """The image [Z,Y,X] as float32, Gaussian-smoothed; sigma 0 leaves it as it is."""
-    if sigma_voxels == 0:
-        return image.astype(np.float32)
-    return _by_slabs(lambda slab: _derivative(slab, sigma_voxels, (0, 0, 0)), image, sigma_voxels)
-
-
-def gradient_magnitude(image: npt.NDArray[np.generic], sigma_voxels: float) -> FloatVolume:
-    """Length of the Gaussian gradient [Z,Y,X], in grey levels per voxel."""
-
-    def magnitude(slab: FloatVolume) -> FloatVolume:
-        total = np.zeros_like(slab)
-        for order in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
-            total += np.square(_derivative(slab, sigma_voxels, order))
-        return np.asarray(np.sqrt(total), dtype=np.float32)
-
-    return _by_slabs(magnitude, image, sigma_voxels)
-
-
 def hessian_sheetness(image: npt.NDArray[np.generic], sigma_voxels: float) -> FloatVolume:
     """The Hessian's eigenvalue of largest magnitude [Z,Y,X], times sigma squared: negative on bright sheets.
 
@@ -42,11 +23,11 @@ def hessian_sheetness(image: npt.NDArray[np.generic], sigma_voxels: float) -> Fl
     """
 
     def sheetness(slab: FloatVolume) -> FloatVolume:
-        zz, yy, xx = (_derivative(slab, sigma_voxels, order) for order in ((2, 0, 0), (0, 2, 0), (0, 0, 2)))
-        zy, zx, yx = (_derivative(slab, sigma_voxels, order) for order in ((1, 1, 0), (1, 0, 1), (0, 1, 1)))
+        zz, yy, xx = (derivative(slab, sigma_voxels, order) for order in ((2, 0, 0), (0, 2, 0), (0, 0, 2)))
+        zy, zx, yx = (derivative(slab, sigma_voxels, order) for order in ((1, 1, 0), (1, 0, 1), (0, 1, 1)))
         return largest_eigenvalue(zz, yy, xx, zy, zx, yx) * np.float32(sigma_voxels**2)
 
-    return _by_slabs(sheetness, image, sigma_voxels)
+    return by_slabs(sheetness, image, sigma_voxels)
 
 
 def largest_eigenvalue(
@@ -64,12 +45,13 @@ def largest_eigenvalue(
     return np.asarray(np.where(np.abs(highest) >= np.abs(lowest), highest, lowest), dtype=np.float32)
 
 
-def _derivative(volume: FloatVolume, sigma_voxels: float, order: tuple[int, int, int]) -> FloatVolume:
+def derivative(volume: FloatVolume, sigma_voxels: float, order: tuple[int, int, int]) -> FloatVolume:
+    """A Gaussian derivative of the volume [Z,Y,X]; `order` along each axis."""
     filtered = ndimage.gaussian_filter(volume, sigma_voxels, order=order, truncate=TRUNCATE)
     return np.asarray(filtered, dtype=np.float32)
 
 
-def _by_slabs(
+def by_slabs(
     function: Callable[[FloatVolume], FloatVolume], image: npt.NDArray[np.generic], sigma_voxels: float
 ) -> FloatVolume:
     """Apply a local filter slab by slab; the overlap is the kernel's radius, so that nothing changes at the seams."""

@@ -18,10 +18,8 @@ from scipy import ndimage
 FloatVolume = npt.NDArray[np.float32]
 RandomStream = Callable[[str], np.random.Generator]
 
-TABLE_LENGTH = (
-    512  # samples along the winding; neighbours lie hundreds of voxels of arc apart, so repeats do not line up
-)
-TABLE_HEIGHT = 256  # samples along z
+# Samples along the winding and along z. Neighbours lie hundreds of voxels of arc apart, so repeats do not line up.
+TABLE_LENGTH, TABLE_HEIGHT = 512, 256
 CORE_WINDINGS = 0.6  # nothing is wound tighter than this many turns from the axis: the spiral's core is hollow
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
+from volumen.doctor.sheetness import by_slabs, derivative, hessian_sheetness
 from volumen.errors import UserError
-from volumen.experiments.edge_filters import gaussian_smoothing, gradient_magnitude, hessian_sheetness
 from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap
 
 Image = npt.NDArray[np.generic]
@@ -27,6 +27,26 @@ Mask = npt.NDArray[np.uint8]
 FloatVolume = npt.NDArray[np.float32]
 Objective = Literal["dice", "leaderboard"]
 Case = tuple[str, Image, npt.NDArray[np.uint8]]  # id, image [Z,Y,X], label [Z,Y,X] in canonical codes
+
+
+def gaussian_smoothing(image: Image, sigma_voxels: float) -> FloatVolume:
+    """The image [Z,Y,X] as float32, Gaussian-smoothed; sigma 0 leaves it as it is."""
+    if sigma_voxels == 0:
+        return image.astype(np.float32)
+    return by_slabs(lambda slab: derivative(slab, sigma_voxels, (0, 0, 0)), image, sigma_voxels)
+
+
+def gradient_magnitude(image: Image, sigma_voxels: float) -> FloatVolume:
+    """Length of the Gaussian gradient [Z,Y,X], in grey levels per voxel."""
+
+    def magnitude(slab: FloatVolume) -> FloatVolume:
+        total = np.zeros_like(slab)
+        for order in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+            total += np.square(derivative(slab, sigma_voxels, order))
+        return np.asarray(np.sqrt(total), dtype=np.float32)
+
+    return by_slabs(magnitude, image, sigma_voxels)
+
 
 FILTERS: Mapping[str, Callable[[Image, float], FloatVolume]] = {
     "intensity": gaussian_smoothing,
@@ -37,16 +57,7 @@ INTENSITY_SIGMAS = (0.0, 0.7, 1.0, 1.5, 2.0)
 EDGE_SIGMAS = (1.0, 1.5, 2.0, 3.0)
 LEVELS = 255  # thresholds tried per filter: quantiles of its values
 QUANTILE_SAMPLE = 200_000  # voxels per case that the quantiles are taken from
-SHARES_TRIED = (
-    0.5,
-    0.7,
-    0.85,
-    1.0,
-    1.2,
-    1.5,
-    2.0,
-    3.0,
-)  # predicted share of the short list, relative to the best Dice's
+SHARES_TRIED = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0)  # of the short list, relative to the best Dice's
 EXACT_CANDIDATES = 2
 
 

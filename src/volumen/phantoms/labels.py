@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
-from volumen.data.phantom_geometry import RandomStream, Sheets, enlarge
+from volumen.phantoms.geometry import RandomStream, Sheets, enlarge
 
 SURFACE_DEPTH_VOXELS = 0.75  # the annotated mid-surface runs just inside the recto face, as an annotator traces it
 SURFACE_HALF_THICKNESS_VOXELS = 1.5
