@@ -12,10 +12,9 @@ from volumen.config import diff_configs
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset, surface_share
 from volumen.data.loader import PatchLoader
-from volumen.data.packed import DamagedDataError
+from volumen.data.packed import DamagedDataError, Verification
 from volumen.data.sampling import PatchDataset
 from volumen.data.spacing import not_cubes
-from volumen.data.verification import Verification
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
