@@ -47,9 +47,7 @@ def convolve(image: Tensor, weight: Tensor, *, stride: int = 1) -> Tensor:
 
 
 def _weight_gradient_is_broken(image: Tensor) -> bool:
-    """True for two planes in bfloat16 on a CPU: there the weight gradient of PyTorch 2.13's oneDNN (AVX512-BF16) holds
-    memory that was never written, NaN among it.
-    """
+    """Two planes in bfloat16: the weight gradient of PyTorch 2.13's oneDNN (AVX512-BF16) holds unwritten memory."""
     short = image.dtype == torch.bfloat16 or (
         torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )

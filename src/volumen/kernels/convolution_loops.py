@@ -114,9 +114,7 @@ def _tap(
     values: Any, left_at: int, left_row: int, gradient: Any, right_at: int, right_row: int, out: Any, tap: int,
     channels: tuple[int, int], count: int, rows: int,
 ) -> None:  # fmt: skip
-    """Add to one tap (in * out) the product of `rows` rows of `count` voxels: 4 x 16 tiles, or 8 x 8 for the last
-    8 columns.
-    """
+    """Add to one tap (in * out) the product of rows of voxels: 4 x 16 tiles, or 8 x 8 for the last 8 columns."""
     inside, outside = channels
     for channel in range(0, outside, 2 * LANES):
         source, target = right_at + channel, tap + channel
@@ -145,13 +143,11 @@ def weight_gradient_planes(
     """Add to `out` (3 * 3 * 3 * in * out) what planes first..last of the output's gradient give to the weight gradient.
 
     Args:
-        values: float32, samples * z * y * x * in, the convolution's input.
-        gradient: float32, samples * z * y * x * out, the gradient of its output.
-        out: float32, 3 * 3 * 3 * in * out, added to.
+        values, gradient: float32, samples * z * y * x * channels: the convolution's input, the gradient of its output.
+        out: float32, added to.
         size: z, y, x.
         channels: in, out; out is a multiple of 8.
-        first: First plane of (samples * z).
-        last: One after the last plane.
+        first, last: First plane of (samples * z), and one after the last.
     """
     depth, rows, columns = size
     inside, outside = channels

@@ -66,15 +66,9 @@ _narrow: Any = _narrow_number
 
 @compiled(error_model="numpy")
 def add_moments(values: Any, start: int, stop: int, count: int, mean: Any, squares: Any) -> None:
-    """Merge voxels start..stop of one sample [voxels, channels] into running moments.
+    """Merge voxels start..stop of one sample [voxels, channels] into running moments of `count` voxels so far.
 
-    Args:
-        values: [voxels, channels], float32 or bfloat16 bits.
-        start: First voxel.
-        stop: One after the last voxel.
-        count: Voxels that `mean` and `squares` hold already.
-        mean: float64 [channels], updated.
-        squares: float64 [channels], sum of squared deviations from the mean, updated.
+    `mean` and `squares`, the squared deviations from it, are float64 [channels] and updated.
     """
     channels = values.shape[1]
     block_sum = np.empty(channels, np.float32)
@@ -142,9 +136,7 @@ def gradient_from_output(
     gradient: Any, out: Any, result: Any, scale: Any, mean_gradient: Any, mean_product: Any, slope: Any,
     start: int, stop: int,
 ) -> None:  # fmt: skip
-    """result = scale * (g - mean(g) - normal * mean(g * normal)) for voxels start..stop, `normal` inverted from
-    `out`.
-    """
+    """result = scale * (g - mean(g) - normal * mean(g * normal)) for start..stop, `normal` inverted from `out`."""
     channels = out.shape[1]
     inverse = np.float32(1) / slope
     for voxel in range(start, stop):

@@ -24,12 +24,7 @@ from volumen.kernels import pooling_tensor as tensor_operations
 
 
 def dilate_cube(probabilities: Tensor, radius: int = 1) -> Tensor:
-    """Maximum over the cube of side 2 radius + 1 about each voxel; beyond the border there is nothing.
-
-    Args:
-        probabilities: [B, Z, Y, X], float32 or float64.
-        radius: in voxels, at least 1.
-    """
+    """Maximum over the cube of side 2 radius + 1 about each voxel of [B, Z, Y, X], float32 or float64."""
     for _ in range(radius):
         probabilities = _DilateCube.apply(probabilities)  # type: ignore[no-untyped-call]
     return probabilities

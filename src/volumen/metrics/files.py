@@ -283,14 +283,14 @@ def score_files(
     """Score every pair that is complete; whatever befalls one case, the others get their scores.
 
     Args:
-        pairs: the cases, as `find_pairs` gives them.
+        pairs: as `find_pairs` gives them.
         options: as for `leaderboard`.
         names: which array of an NPZ file or Zarr group holds the prediction and the truth.
         quick: the upper bound without matched tunnels.
         values: what values mean; its ignored label is the one of `options`.
         missing_is_empty: read parts that a Zarr store lacks as background.
         workers: processes, each of which scores one case at a time.
-        progress: called with the id of each case that is done, their number so far, and how many there are.
+        progress: told each case that is done.
 
     Raises:
         UserError: an option out of range.

@@ -1,5 +1,4 @@
-"""Instance norm and leaky ReLU in one module, with compiled channels-last kernels on the CPU and a plain path
-elsewhere.
+"""Instance norm and leaky ReLU in one module: compiled channels-last kernels on the CPU, a plain path elsewhere.
 
 PyTorch's instance norm copies channels-last activations to channels-first and back, which on a CPU costs more than the
 norm itself. The kernels (`kernels.norm`) do norm and activation in two passes over memory forward and two backward,

@@ -45,12 +45,7 @@ def pieces_of(block: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], int]:
 def column_counts(labels: Array, pieces: int) -> tuple[Array, Array]:
     """How many lines along each axis meet each piece, and how many of them in more than one run.
 
-    Args:
-        labels: uint32 [Z, Y, X], C-contiguous; 0 is background.
-        pieces: The greatest label.
-
-    Returns:
-        columns and folded columns, int64 [3 axes, pieces + 1] each.
+    Labels are uint32 [Z, Y, X], C-contiguous, up to `pieces`; the counts int64 [3 axes, pieces + 1] each.
     """
     shape = labels.shape
     steps = (shape[1] * shape[2], shape[2], 1)

@@ -51,13 +51,7 @@ def count(mask: NDArray[np.uint8]) -> Counts:
 def report_step(
     name: str, before: NDArray[np.uint8], after: NDArray[np.uint8], counts_before: Counts | None = None
 ) -> StepReport:
-    """Compare the masks before and after a step.
-
-    Args:
-        name: The step's name.
-        before: uint8 [Z, Y, X], 0 or 1.
-        after: The same shape.
-        counts_before: The counts of `before` if they are known, for example from the report of the step before.
+    """Compare the masks before and after a step, uint8 [Z, Y, X]; `counts_before` spares counting where it is known.
 
     Raises:
         UserError: Masks of different shapes.
