@@ -99,7 +99,7 @@ def _train(dataset: Path, folder: Path) -> Path:
 def _write_volume(run: Path, folder: Path) -> None:
     """A held-out volume, mirrored along every axis, normalised, and its label."""
     from volumen.config import load_config
-    from volumen.data import PreparedDataset
+    from volumen.data.dataset import PreparedDataset
     from volumen.data.folds import load_folds
     from volumen.data.normalise import normalise
 
@@ -142,7 +142,7 @@ def _peer(run: Path) -> tuple[Any, Any]:
     from monai.inferers import sliding_window_inference
 
     from volumen.models import set_plain
-    from volumen.training.checkpoint import load_for_inference
+    from volumen.runs.run import load_for_inference
 
     model, _ = load_for_inference(run)
     set_plain(model, True)  # PyTorch's own operations, channels first
@@ -164,8 +164,8 @@ def _ours(variant: Variant, run: Path) -> tuple[Any, Any]:
     import torch
 
     from volumen.inference import Predictor
+    from volumen.runs.run import load_for_inference
     from volumen.runtime import choose_precision
-    from volumen.training.checkpoint import load_for_inference
 
     model, _ = load_for_inference(run)
     precision = choose_precision(variant.precision, "cpu")  # type: ignore[arg-type]

@@ -14,26 +14,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.cli.main import run
-from volumen.data import PreparedDataset
-from volumen.data.folds import load_folds
-from volumen.data.normalise import normalise
-from volumen.errors import EXIT_INTERRUPTED
-from volumen.experiments.baselines import (
+from baselines import (
     Baseline,
     Case,
     best_constant,
     tuned_edge_filter,
     tuned_intensity_threshold,
 )
+from volumen.cli.main import run
+from volumen.data.dataset import PreparedDataset
+from volumen.data.folds import load_folds
+from volumen.data.normalise import normalise
+from volumen.data.pictures import encode_png, slice_panel
+from volumen.errors import EXIT_INTERRUPTED
 from volumen.experiments.evaluation_file import load_evaluation
 from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
-from volumen.inference import Predictor, probabilities_from_logits
-from volumen.postprocess import apply_pipeline
-from volumen.reporting.images import encode_png, slice_panel
+from volumen.inference import Predictor
+from volumen.postprocess import apply_pipeline, probabilities_from_logits
+from volumen.runs.run import load_for_inference
 from volumen.runtime import choose_device, choose_precision, cpu_description
-from volumen.training import load_for_inference
 
 TUNERS = (best_constant, tuned_intensity_threshold, tuned_edge_filter)
 

@@ -26,8 +26,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from volumen.data.arrays import read_array
-from volumen.data.phantom import phantom
 from volumen.metrics import leaderboard
+from volumen.phantoms.scrolls import phantom
 
 SIDES = ((30, 64, 64), (48, 64, 64), (64, 64, 64), (40, 56, 64), (64, 48, 64), (52, 60, 60))
 HELD_BACK = 3

@@ -18,14 +18,14 @@ import numpy as np
 
 from volumen.cli.main import run as volumen
 from volumen.config.postprocessing import Postprocessing
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds
 from volumen.data.prepare import prepare
 from volumen.experiments.bundles import bundle_runs
 from volumen.experiments.out_of_fold import Source
-from volumen.experiments.predicting import Opened, open_predictor, predict_case
-from volumen.experiments.tuned_files import tune_runs
+from volumen.experiments.tuned_runs import tune_runs
 from volumen.experiments.tuning import RAW
+from volumen.inference.recipe import Recipe, open_recipe
 from volumen.metrics import leaderboard, mean_and_noise
 from volumen.postprocess import apply_pipeline, describe
 from volumen.runtime import cpu_description, tune_allocator
@@ -110,15 +110,15 @@ def _train(folder: Path, member: int, time_budget: str) -> Path:
 def _scores(
     dataset: PreparedDataset, cases: Sequence[str], source: Path, methods: dict[str, Postprocessing]
 ) -> dict[str, Row]:
-    opened = open_predictor(source)
-    return {case_id: dict(_case(dataset, case_id, opened, methods)) for case_id in cases}
+    recipe = open_recipe(source)
+    return {case_id: dict(_case(dataset, case_id, recipe, methods)) for case_id in cases}
 
 
 def _case(
-    dataset: PreparedDataset, case_id: str, opened: Opened, methods: dict[str, Postprocessing]
+    dataset: PreparedDataset, case_id: str, recipe: Recipe, methods: dict[str, Postprocessing]
 ) -> Iterator[tuple[str, float]]:
     label = np.asarray(dataset.label(case_id))
-    probabilities = predict_case(opened.predictor, dataset, case_id, opened.config.data.normalisation)
+    probabilities = recipe.of_case(dataset, case_id)
     for name, settings in methods.items():
         yield name, leaderboard(apply_pipeline(probabilities, settings), label).score
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import metric_costs
 
 from volumen.config import Config, preset_names, schema_document
+from volumen.data.pictures import encode_png
 from volumen.doctor.audit import CHECKS
 from volumen.files import write_atomically
-from volumen.reporting.images import encode_png
 
 DOCS = Path(__file__).parent
 

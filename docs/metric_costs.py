@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.pictures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Rgb
 from volumen.metrics import LeaderboardScore, leaderboard
-from volumen.reporting.images import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Rgb
 
 Mask = NDArray[np.uint8]
 

@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from volumen.cli.main import run
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import load_folds
-from volumen.experiments.baselines import best_constant, tuned_intensity_threshold
 from volumen.experiments.evaluation_file import load_evaluation
 from volumen.experiments.scoring import Evaluation
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from baselines import best_constant, tuned_intensity_threshold
 
 # Leaderboard score by which a learned model has to beat each baseline: what lay between the baseline and the winner of
 # the competition.

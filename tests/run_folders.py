@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from volumen.config import load_config
+from volumen.data.pictures import encode_png
 from volumen.experiments.evaluation_file import Pictures, write_evaluation
 from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks
-from volumen.reporting.images import encode_png
+from volumen.runs.folder import RunFolder, run_owner
 from volumen.system.records import append_record, write_record
-from volumen.training.run_folder import RunFolder, run_owner
 
 
 def train_record(epoch: int, **changes: object) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def _identity(bundle: Path) -> str:
 
 
 def _weights(run: Path) -> str:
-    from volumen.training import load_for_inference
+    from volumen.runs.run import load_for_inference
 
     model, _ = load_for_inference(run, "last")
     state: dict[str, Any] = model.state_dict()

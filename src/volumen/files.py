@@ -1,7 +1,6 @@
-"""Writing files so that a crash, a kill or a full disk never leaves half of one behind.
+"""Writing files so that a crash, a kill or a full disk never leaves half of one behind: beside its place, then renamed.
 
-A whole file is written beside its place, synced and renamed; a line of a log is appended in one write under a lock, and
-taken back if it did not fit. What records and logs hold, and how they are read, is `system.records`.
+What records and logs hold, and how they are read, is `system.records`.
 """
 
 import errno
@@ -12,25 +11,18 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from volumen.errors import DamagedError, UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 NON_FINITE = "non_finite"
 """Key under which a record lists its own keys whose value was NaN or infinite and stands as null."""
 
 PARTIAL = ".partial-"
 """Beginning of the names of files that are being written; the process's number follows."""
-_LOCKS_UNKNOWN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-_CHUNK = 65536
 
 
 def write_atomically(path: Path | str, data: bytes | memoryview | str) -> None:
@@ -103,79 +95,10 @@ def is_regular_file(path: Path | str, fix: str = "remove it") -> bool:
 
 
 def sha256_of(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, hexadecimal, read in pieces.
-
-    Raises:
-        DamagedError: It is no regular file.
-        OSError: It is not there, or cannot be read.
-    """
+    """SHA-256 of a regular file's bytes, hexadecimal, read in pieces; DamagedError for anything else."""
     is_regular_file(path)
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def append_line(
-    path: Path | str, line_after: Callable[[bytes], bytes], is_whole: Callable[[bytes], bool] = lambda line: False
-) -> None:
-    """Append one line to a log in one write, under a lock.
-
-    If the line does not fit on the disk the file is cut back to its last whole line. So is a torn line that a crash
-    left behind. Several processes may append to one file.
-
-    Args:
-        path: The log; made where there is none.
-        line_after: Makes the line, its end of line included, from the last one (without; empty in an empty log).
-        is_whole: Whether a last line that lacks its end is whole all the same, and stays.
-
-    Raises:
-        OSError: The line could not be written; the log is as it was.
-        DamagedError: The log is no regular file.
-    """
-    is_regular_file(path)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        _lock(descriptor)
-        end, last = _end_of_whole_lines(descriptor, is_whole)
-        line = line_after(last)
-        try:
-            os.lseek(descriptor, end, os.SEEK_SET)
-            written = os.write(descriptor, line)
-            if written != len(line):
-                raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes fitted", str(path))
-        except OSError:
-            os.ftruncate(descriptor, end)
-            raise
-    finally:
-        os.close(descriptor)  # gives up the lock
-
-
-def _lock(descriptor: int) -> None:
-    """Wait for the other writers, where the file system has locks; without them a file has one writer."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _LOCKS_UNKNOWN:
-            raise
-
-
-def _end_of_whole_lines(descriptor: int, is_whole: Callable[[bytes], bool]) -> tuple[int, bytes]:
-    """Where the next line begins, and the line before it; a torn last line is cut off."""
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    start, tail = size, b""
-    while start > 0 and tail.count(b"\n") < 2:
-        step = min(_CHUNK, start)
-        start -= step
-        os.lseek(descriptor, start, os.SEEK_SET)
-        tail = os.read(descriptor, step) + tail
-    whole, newline, torn = tail.rpartition(b"\n")
-    if torn and is_whole(torn):
-        os.lseek(descriptor, size, os.SEEK_SET)
-        return size + os.write(descriptor, b"\n"), torn
-    if torn:
-        os.ftruncate(descriptor, size - len(torn))
-    return size - len(torn), whole.rpartition(b"\n")[2] if newline else b""
 
 
 def strict_json(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,15 +131,9 @@ def _strict(value: Any, key: str, lost: list[str]) -> Any:
 
 
 def refuse_existing(path: Path | str, what: str, fix: str) -> None:
-    """Refuse to write over something.
+    """Refuse to write over something, be it a broken link.
 
-    Args:
-        path: the file or folder about to be written.
-        what: what it would be, such as `the run folder`.
-        fix: what the user can do instead, such as `choose another --name`.
-
-    Raises:
-        UserError: it exists, be it only as a broken link.
+    UserError naming `what` it would be, such as `the run folder`, and the `fix`, such as `choose another --name`.
     """
     if os.path.lexists(path):
         raise UserError(f"{what} {path} already exists and is never overwritten: {fix}")

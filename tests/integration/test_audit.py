@@ -8,15 +8,15 @@ import pytest
 
 from volumen.cli.main import run as volumen
 from volumen.config import load_config, preset_names
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
-from volumen.data.phantom import write_phantom_dataset
 from volumen.data.prepare import prepare
 from volumen.data.volumes import read_volume
 from volumen.doctor.audit import CHECKS, run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
 from volumen.inference.files import write_mask
+from volumen.phantoms.scrolls import write_phantom_dataset
 
 ONLY = ("--only", "P3", "--only", "P6")
 

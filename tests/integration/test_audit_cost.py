@@ -7,10 +7,10 @@ import pytest
 
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit.cost import check_terms, objective_shares
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
+from volumen.phantoms.scrolls import write_phantom_dataset
 
 MISERLY = "loss.terms.cldice={weight: 1e-7, iterations: 10}"
 SMALL = ("data.patch=[32, 32, 32]", "model.filters=2", "model.depth=2", "data.sampling.patches_per_epoch=8")

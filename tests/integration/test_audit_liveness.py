@@ -16,7 +16,6 @@ from volumen.config.dump import flat_values
 from volumen.config.loss import ClassWeights, Focal
 from volumen.config.places import inner_place, kinds_of, models_at
 from volumen.config.schema import Config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit import Context, Parts, run_audit
 from volumen.doctor.audit.effective import effective_weights
 from volumen.doctor.audit.inert import EXCLUDED, Examination, Verdict, examine, findings_of
@@ -25,6 +24,7 @@ from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
 from volumen.doctor.rehearsal import Rehearsals
 from volumen.losses import TERMS, CompositeLoss, LossBreakdown
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.training.objective import build_objective, weights_at
 from volumen.training.state import fresh_state
 

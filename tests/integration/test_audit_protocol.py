@@ -9,12 +9,12 @@ import pytest
 
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.protocol import check_protocol
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
 from volumen.doctor.protocol_noise import false_alarms, measure_noise
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.training.regions import validation_regions
 
 FRESH = "training.validation={kind: crops, per_volume: 1, crop: [32, 32, 32], fresh: true}"

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from volumen.config import load_config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit import Context, run_audit
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.benchmark import Bench
@@ -12,6 +11,7 @@ from volumen.doctor.first_steps import board_of, copied, fresh
 from volumen.doctor.overfit import overfit
 from volumen.doctor.rate_range import interval_of, sweep
 from volumen.doctor.rehearsal import digest
+from volumen.phantoms.scrolls import write_phantom_dataset
 
 SMALL = ("data.patch=[32, 32, 32]", "model={filters: 4, depth: 2}")
 

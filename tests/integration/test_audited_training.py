@@ -7,7 +7,6 @@ import pytest
 
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit import AuditReport, preflight
 from volumen.doctor.audit.budget import Budget, check_budget, within_budget
 from volumen.doctor.audit.liveness import check_liveness, never_acting
@@ -15,9 +14,11 @@ from volumen.doctor.audit.preflight import RefusedError, audit_first
 from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Severity
 from volumen.errors import UserError
+from volumen.phantoms.scrolls import write_phantom_dataset
+from volumen.runs.folder import run_owner
+from volumen.runs.records import read_run_logs
+from volumen.runs.scales import ProgressScales, Scale
 from volumen.system.stopping import OutOfTime
-from volumen.training.progress import ProgressScales, Scale
-from volumen.training.run_folder import read_run_logs, run_owner
 
 SMALL = [
     "data.patch=[32, 32, 32]", "data.sampling.patches_per_epoch=4", "model.filters=4", "model.depth=2",

@@ -2,10 +2,10 @@
 
 import pytest
 
-from volumen.data.phantom import write_phantom_dataset
 from volumen.doctor.audit import CHECKS, Context, run_audit
 from volumen.doctor.benchmark import ROWS, Bench
 from volumen.doctor.findings import Finding, Severity
+from volumen.phantoms.scrolls import write_phantom_dataset
 
 SMALL = ("data.patch=[32, 32, 32]", "model={filters: 8, depth: 2}")
 WITHOUT_COST = tuple(code for code in CHECKS if code != "P11")  # whose full part times what no fault here changes

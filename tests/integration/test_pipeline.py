@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from volumen.cli.main import run
-from volumen.training import read_metrics
+from volumen.runs.records import read_metrics
 
 SMALL = [
     "-o", "data.patch=[32, 32, 32]",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from volumen.cli.main import run as volumen
-from volumen.data.phantom import write_phantom_dataset
 from volumen.data.volumes import read_volume
+from volumen.phantoms.scrolls import write_phantom_dataset
 
 
 @pytest.fixture(scope="module")

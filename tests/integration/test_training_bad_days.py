@@ -20,12 +20,14 @@ from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
-from volumen.data.phantom import write_phantom_dataset
 from volumen.errors import UserError
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
-from volumen.training import Outcome, run_training
-from volumen.training.checkpoint import load_trained
-from volumen.training.run_folder import open_run, read_run_logs, read_status
+from volumen.runs.folder import open_run
+from volumen.runs.records import read_run_logs, read_status
+from volumen.runs.run import Run
+from volumen.training.listener import Outcome
+from volumen.training.loop import run_training
 
 MARK = "VOLUMEN_TEST_MARK"
 SMALL = [
@@ -346,8 +348,8 @@ def test_a_checkpoint_manifest_that_is_damaged_or_gone_is_made_anew(stopped, und
     "name", ["../../victim.txt", "/etc/passwd", "step-00000009.pt/../../../victim.txt", "victim.txt"]
 )
 def test_names_in_the_checkpoints_manifest_delete_nothing(stopped, tmp_path, name) -> None:
+    from volumen.runs.folder import run_owner
     from volumen.system.records import open_record, write_record
-    from volumen.training.run_folder import run_owner
 
     for victim in (tmp_path / "victim.txt", stopped / "victim.txt", stopped / "checkpoints" / "victim.txt"):
         victim.write_text("precious")
@@ -421,8 +423,8 @@ def test_validation_predicts_as_evaluation_does_where_the_scan_is_empty(tmp_path
         assert validated["cases"][case["id"]][name] == pytest.approx(case["values"][name], abs=1e-12)
     assert case["appearance"]["empty_values"] == [250]
     assert math.isfinite(validated["total"])
-    assert load_trained(run, "last").config.inference.declared_empty == (250,)  # what others' files are predicted with
-    assert load_trained(run, "last", ["inference.empty=found"]).config.inference.declared_empty is None
+    assert Run(run).trained("last").config.inference.declared_empty == (250,)  # what others' files are predicted with
+    assert Run(run).trained("last").overridden(["inference.empty=found"], run).config.inference.declared_empty is None
 
 
 def test_the_last_word_of_a_run_fits_on_a_full_disk(prepared, tmp_path) -> None:
@@ -452,7 +454,7 @@ def test_the_last_word_of_a_run_fits_on_a_full_disk(prepared, tmp_path) -> None:
 
 def test_numbers_of_records_are_the_ones_that_were_written(stopped) -> None:
     """Of the report's three logs and the status, no flipped bit becomes a number."""
-    from volumen.training.run_folder import EVENTS, METRICS, STATUS
+    from volumen.runs.folder import EVENTS, METRICS, STATUS
 
     whole, status = read_run_logs(stopped), read_status(stopped)
     random = np.random.default_rng(0)

@@ -15,12 +15,15 @@ from tests.small_datasets import MEANINGS, write_dataset
 from volumen.config import load_config
 from volumen.config.schema import Config
 from volumen.data.folds import make_folds, save_folds
-from volumen.data.phantom import write_phantom_dataset
 from volumen.data.prepare import prepare
 from volumen.errors import UserError
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
-from volumen.training import Outcome, load_for_inference, read_metrics, run_training
-from volumen.training.run_folder import open_run, run_config
+from volumen.runs.folder import open_run, run_config
+from volumen.runs.records import read_metrics
+from volumen.runs.run import load_for_inference
+from volumen.training.listener import Outcome
+from volumen.training.loop import run_training
 
 TIMES = {"seconds", "loader_seconds", "memory_gb", "run", "trusted"}
 

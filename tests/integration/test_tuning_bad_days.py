@@ -15,8 +15,8 @@ import torch
 
 from volumen.cli.main import run as volumen
 from volumen.config.dump import canonical
-from volumen.data.phantom import write_phantom_dataset
 from volumen.experiments import out_of_fold
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.system.locks import hold, is_held
 from volumen.system.records import read_log, read_record
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_predicted(run, tmp_pa
     def predicted(*arguments, **named):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(out_of_fold, "load_trained", predicted)
+    monkeypatch.setattr(out_of_fold, "open_sources", predicted)
     (tmp_path / "file").write_text("mine")
     bundle = str(tmp_path / "model.volumen")
     link = tmp_path / "x" / run.name
@@ -252,16 +252,9 @@ def test_a_full_disk_is_told_and_the_search_goes_on_after_room_is_made(run, whol
         subprocess.run(["umount", str(out)], check=True)
 
 
-def test_an_ensemble_reads_a_checkpoint_once_to_predict_and_once_to_bundle(run, tmp_path, monkeypatch):
-    read: list[str] = []
-    load = out_of_fold.load_trained
-    monkeypatch.setattr(
-        "volumen.experiments.out_of_fold.load_trained",
-        lambda run, which, *rest: read.append(which) or load(run, which, *rest),
-    )
+def test_an_ensemble_predicts_each_kind_of_weights_into_a_folder_of_its_own(run, tmp_path):
     out = tmp_path / "model.volumen"
     assert volumen(["ensemble", str(run), f"{run}:plain", "--out", str(out)]) == 0
-    assert read == ["best", "plain"]
     folders = sorted(path.name for path in (tmp_path / "model.predictions").iterdir())
     assert folders == ["run", "run-plain"]
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 
 from small_datasets import prepared_dataset
 from volumen.config.data import Augmentation, Data, Sampling
-from volumen.data.augment import IDENTITY, Variation, draw_variation, turned, vary, vary_intensity
+from volumen.data.augment import Variation, draw_variation, turned, vary, vary_intensity
 from volumen.data.dataset import Case, Packed, PreparedDataset
 from volumen.data.folds import load_folds, make_folds, save_folds
 from volumen.data.labels import IGNORE, LabelMeanings, count_values, to_canonical
@@ -37,6 +37,8 @@ EVERYTHING = Augmentation(
     noise_probability=0.5,
     blur_probability=0.5,
 )
+
+IDENTITY = Variation(None, (), (False, False, False), 1.0, 0.0, None, 0.0, 0.0)
 
 numbers = st.integers(min_value=0, max_value=2**63)
 sides = st.integers(min_value=8, max_value=14)

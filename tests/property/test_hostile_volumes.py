@@ -16,7 +16,7 @@ import tifffile
 import zarr
 from tests.hostile_volumes import WRITERS, array, damage
 
-from volumen.data import npy_files, volumes, zarr_stores
+from volumen.data import npy_files, tiff, volumes, zarr_stores
 from volumen.data.arrays import find_arrays, read_array
 from volumen.data.volumes import VolumeError, read_volume
 from volumen.errors import UserError
@@ -103,7 +103,7 @@ def test_what_an_npy_file_declares_is_compared_with_its_size(tmp_path: Path, con
 
 
 def test_what_does_not_fit_into_memory_is_not_allocated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (npy_files, volumes, zarr_stores):
+    for module in (npy_files, tiff, volumes, zarr_stores):
         monkeypatch.setattr(
             module, "does_not_fit", lambda size: "3.24 kB, 3 kB of memory are free" if size > 3000 else ""
         )

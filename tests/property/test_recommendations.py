@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volumen.config.postprocessing import Postprocessing
-from volumen.experiments.ablation import Ablation
-from volumen.experiments.tuning import OWN, THRESHOLD, TUNED, Search, Tuned
+from volumen.experiments.tuning import OWN, THRESHOLD, TUNED, Ablation, Search, Tuned
 from volumen.metrics import beats_noise, mean_and_noise
 from volumen.metrics.comparison import unproven
 

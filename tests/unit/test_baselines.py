@@ -2,26 +2,23 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
-
-from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
-from volumen.data.phantom import phantom
-from volumen.errors import UserError
-from volumen.experiments import baselines
-from volumen.experiments.baselines import (
+from benchmarks import baselines
+from benchmarks.baselines import (
     Case,
     Rule,
     best_constant,
+    gaussian_smoothing,
+    gradient_magnitude,
     tuned_edge_filter,
     tuned_intensity_threshold,
 )
-from volumen.experiments.edge_filters import (
-    gaussian_smoothing,
-    gradient_magnitude,
-    hessian_sheetness,
-    largest_eigenvalue,
-)
+from scipy import ndimage
+
+from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
+from volumen.doctor.sheetness import hessian_sheetness, largest_eigenvalue
+from volumen.errors import UserError
 from volumen.metrics import leaderboard, overlap
+from volumen.phantoms.scrolls import phantom
 
 OBJECTIVES = ("dice", "leaderboard")
 

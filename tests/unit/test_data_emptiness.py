@@ -29,7 +29,7 @@ from volumen.inference import Predictor, degenerate_warnings
 from volumen.inference.degenerate import emptiness_notes
 from volumen.inference.files import find_images, predict_files
 from volumen.inference.output_folder import Wanted
-from volumen.inference.prediction_record import Origin
+from volumen.inference.recipe import Recipe
 from volumen.postprocess import apply_pipeline
 
 MASKS = ("frame", "half", "cylinder", "sphere", "stairs", "corner", "oblique", "slab")
@@ -294,10 +294,8 @@ class Bright(nn.Module):
 
 def predict(images: Path, out: Path, model: nn.Module, tile: int = 48) -> tuple[dict[str, np.ndarray], list]:
     predictor = Predictor(model, tile=(tile,) * 3, overlap=0.25, device="cpu", precision=Plain())
-    made = predict_files(
-        predictor, find_images(images), out, Wanted(),
-        normalisation="zscore", postprocessing=Postprocessing(steps=(Threshold(),)), origin=Origin(),
-    )  # fmt: skip
+    recipe = Recipe(predictor, "zscore", Postprocessing(steps=(Threshold(),)))
+    made = predict_files(recipe, find_images(images), out, Wanted())
     return {one.name: tifffile.imread(out / one.name) for one in made}, [one.appearance for one in made]
 
 

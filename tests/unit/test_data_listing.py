@@ -17,7 +17,7 @@ from volumen.data.listing import list_volumes
 from volumen.data.nnunet import import_nnunet
 from volumen.errors import UserError
 from volumen.inference.files import find_images
-from volumen.inference.unlabelled import find_test_images
+from volumen.submission.images import find_test_images
 
 COMPANIONS = ["._{}", ".{}", ".DS_Store", "Thumbs.db", "desktop.ini", ".Trashes/", "notes.txt", ".hidden.tif/"]
 

@@ -13,7 +13,7 @@ from small_datasets import prepared_dataset
 from volumen.config.data import Augmentation, Data, Sampling
 from volumen.data import loader as loader_module
 from volumen.data.dataset import Case, PreparedDataset
-from volumen.data.loader import PatchLoader, epoch_loader
+from volumen.data.loader import PatchLoader
 from volumen.data.sampling import Draw, PatchDataset, Sample, SampleError
 from volumen.errors import UserError
 
@@ -24,6 +24,11 @@ EVERYTHING = Augmentation(
     noise_probability=0.5,
     blur_probability=0.5,
 )
+
+
+def epoch_loader(dataset, epoch, batch, workers, start_batch=0):
+    with PatchLoader(dataset, batch, workers) as loader:
+        yield from loader.epoch(epoch, start_batch)
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ import pytest
 from tests.small_datasets import prepared_dataset
 
 from volumen.config import load_config
-from volumen.data import PatchDataset, PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.orientation import normals_along, rotations_for
 from volumen.data.prepare import prepare
+from volumen.data.sampling import PatchDataset
 
 
 def shell(shape: tuple[int, int, int], radius: float, axes: tuple[int, ...]) -> np.ndarray:

@@ -14,8 +14,7 @@ from hypothesis.extra import numpy as arrays
 from small_datasets import command, prepared_dataset
 from volumen.data import packed as packed_module
 from volumen.data.dataset import PARTS, PreparedDataset
-from volumen.data.packed import DamagedDataError, Packed, PackedArray
-from volumen.data.verification import Verification
+from volumen.data.packed import DamagedDataError, Packed, PackedArray, Verification
 from volumen.errors import UserError
 from volumen.files import sha256_of
 

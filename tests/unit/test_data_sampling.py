@@ -141,14 +141,11 @@ def test_cases_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
         PatchDataset(prepared, ("99",), data(), 0)
 
 
-def test_precomputed_targets_are_made_from_the_varied_patch(
-    prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_targets_are_made_from_the_varied_patch(prepared: PreparedDataset) -> None:
     def doubled(target: np.ndarray, valid: np.ndarray) -> np.ndarray:
         return (2.0 * target * valid).astype(np.float32)
 
-    monkeypatch.setattr(sampling, "_target_makers", lambda names: dict.fromkeys(names, doubled))
-    dataset = PatchDataset(prepared, ("11",), data(augmentation=Augmentation()), 0, precompute=("doubled",))
+    dataset = PatchDataset(prepared, ("11",), data(augmentation=Augmentation()), 0, {"doubled": doubled})
     sample = dataset[5]
     assert torch.equal(sample["doubled"], 2.0 * sample["target"] * sample["valid"])
 
@@ -185,13 +182,12 @@ def test_a_crop_reaches_beyond_the_volume() -> None:
 
 
 def test_the_losses_own_targets_can_be_asked_for_by_name(prepared: PreparedDataset) -> None:
-    from volumen.losses.targets import PRECOMPUTE
+    from volumen.losses.targets import PRECOMPUTE, target_makers
 
-    names = tuple(sorted(PRECOMPUTE))
-    sample = PatchDataset(prepared, ("11",), data(), 0, precompute=names)[0]
-    for name in names:
+    sample = PatchDataset(prepared, ("11",), data(), 0, target_makers(PRECOMPUTE))[0]
+    for name in PRECOMPUTE:
         expected = PRECOMPUTE[name](sample["target"].numpy(), sample["valid"].numpy())
         np.testing.assert_array_equal(sample[name].numpy(), expected)
         assert sample[name].shape == PATCH
     with pytest.raises(UserError, match=r"unknown precomputed targets \['medial'\]"):
-        PatchDataset(prepared, ("11",), data(), 0, precompute=("medial",))
+        target_makers(("medial",))

@@ -14,7 +14,7 @@ from volumen.cli.main import run as volumen
 from volumen.data.layout import read_layout
 from volumen.data.tables import join_problems, read_scrolls, unjoined
 from volumen.errors import UserError
-from volumen.inference.unlabelled import find_test_images
+from volumen.submission.images import find_test_images
 
 letters = st.text("abcXYZ019_ü", min_size=1, max_size=6)
 

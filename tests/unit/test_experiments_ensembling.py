@@ -12,8 +12,7 @@ from volumen.config.postprocessing import Postprocessing
 from volumen.data.labels import SURFACE
 from volumen.errors import UserError
 from volumen.experiments.ensembling import Family, weigh
-from volumen.experiments.held_out import HeldOut
-from volumen.experiments.kept_predictions import write_prediction
+from volumen.experiments.held_out import HeldOut, write_prediction
 from volumen.experiments.out_of_fold import Source
 
 RAW = Postprocessing()

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volumen.config.postprocessing import Postprocessing
-from volumen.experiments.search_space import START
-from volumen.experiments.searching import Trial, TrialLog, best_of, search_trials
+from volumen.experiments.searching import START, Trial, TrialLog, best_of, search_trials
 
 TRIALS = 18
 """More than are random, so that the sampler has learnt from what was found."""

@@ -16,12 +16,19 @@ from small_datasets import prepared_dataset
 from volumen.config.postprocessing import Postprocessing
 from volumen.data.labels import SURFACE
 from volumen.errors import UserError
-from volumen.experiments.ablation import ablation, leave_out
-from volumen.experiments.held_out import HeldOut
-from volumen.experiments.kept_predictions import write_prediction
-from volumen.experiments.pipeline_scores import SCORES, Scorer
-from volumen.experiments.search_space import START, starting_points, suggest
-from volumen.experiments.tuning import Search, Tuned, groups_of, mean_and_noise, tune
+from volumen.experiments.held_out import HeldOut, write_prediction
+from volumen.experiments.searching import START, starting_points, suggest
+from volumen.experiments.tuning import (
+    SCORES,
+    Scorer,
+    Search,
+    Tuned,
+    ablation,
+    groups_of,
+    leave_out,
+    mean_and_noise,
+    tune,
+)
 
 TRIALS = 6
 

@@ -19,10 +19,12 @@ from volumen.data.spacing import Spacing
 from volumen.data.volumes import load_volume, read_volume
 from volumen.errors import UserError
 from volumen.inference import Predictor
-from volumen.inference.files import find_images, predict_files, weights_identity
+from volumen.inference.files import find_images, predict_files
 from volumen.inference.output_folder import Wanted
 from volumen.inference.prediction_record import Origin
-from volumen.reporting.tables import print_predictions
+from volumen.inference.predictor import weights_identity
+from volumen.inference.recipe import Recipe
+from volumen.reporting.run_tables import print_predictions
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,9 @@ def images(tmp_path: Path) -> Path:
 
 def predict(source: Path, out: Path, model: nn.Module | None = None, threshold: float = 0.5, **wanted: bool):
     predictor = Predictor(model or Scale(), tile=(8, 8, 8), overlap=0.25, device="cpu", precision=Plain())
-    return predict_files(
-        predictor,
-        find_images(source),
-        out,
-        Wanted(**wanted),
-        normalisation="zscore",
-        postprocessing=Postprocessing(steps=(Threshold(level=threshold),)),
-        origin=Origin(run="r", which="best"),
-    )
+    postprocessing = Postprocessing(steps=(Threshold(level=threshold),))
+    recipe = Recipe(predictor, "zscore", postprocessing, Origin(run="r", which="best"))
+    return predict_files(recipe, find_images(source), out, Wanted(**wanted))
 
 
 def test_masks_have_the_input_s_shape_and_name_and_hold_0_and_1(images, tmp_path):

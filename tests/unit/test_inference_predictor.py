@@ -11,8 +11,9 @@ from torch import nn
 
 from volumen.data.sampling import crop
 from volumen.errors import UserError
-from volumen.inference import Predictor, probabilities_from_logits
+from volumen.inference import Predictor
 from volumen.inference.predictor import EMPTY_LOGIT
+from volumen.postprocess import probabilities_from_logits
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_bfloat16_rounds_like_pytorch_and_keeps_infinity_and_nan():
     special = torch.tensor(
         [0.0, -0.0, 1.0, 3.1415926, 1e-40, 3.4e38, -3.4e38, float("inf"), float("-inf"), float("nan")]
     )
-    from volumen.models.norm_kernels import normalise
+    from volumen.kernels.norm_loops import normalise
 
     def identity(array, out):
         channels = array.shape[1]

@@ -1,13 +1,15 @@
-"""Requests to stop reach whoever asked to hear of them, whatever stands between."""
+"""Requests to stop, and the end of the time, reach whoever asked to hear of them, whatever stands between."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
-from volumen.system.stopping import SIGNALS, InterruptedBySignal, interruptible
+from volumen.system.stopping import SIGNALS, InterruptedBySignal, OutOfTime, interruptible, within
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -38,3 +40,34 @@ def test_an_error_that_nobody_interrupted_stays_what_it_is() -> None:
         raise RuntimeError("mine")
     with pytest.raises(InterruptedBySignal), interruptible():
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no alarms")
+def test_a_block_is_left_when_its_time_is_over() -> None:
+    before, began = signal.getsignal(signal.SIGALRM), time.monotonic()
+    with pytest.raises(OutOfTime), within(0.1):
+        time.sleep(10)
+    assert time.monotonic() - began < 5
+    assert signal.getsignal(signal.SIGALRM) is before
+    with within(0.2):
+        pass
+    time.sleep(0.3)  # nothing rings
+
+
+def test_no_time_at_all_begins_nothing() -> None:
+    with pytest.raises(OutOfTime), within(0.0):
+        pytest.fail("it began")
+
+
+def test_another_thread_takes_the_time_it_needs() -> None:
+    done: list[bool] = []
+
+    def work() -> None:
+        with within(0.05):
+            time.sleep(0.15)
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from volumen.config.optimisation import StochasticWeightAverage, WeightAverage, WeightNoise
-from volumen.training.averaging import EqualAverage, MovingAverage, averaged_model, refresh_normalisation
+from volumen.training.averaging import EqualAverage, MovingAverage, averaged_model
 from volumen.training.noise import inject_noise, noise_is_due
 
 
@@ -54,10 +54,12 @@ def test_averaged_model_puts_weights_and_statistics_back():
 
 def test_refreshed_statistics_are_the_mean_over_the_batches():
     model = nn.Sequential(nn.BatchNorm3d(1))
+    average = EqualAverage(model, StochasticWeightAverage())
     images = [torch.full((2, 1, 2, 2, 2), value) for value in (1.0, 2.0, 6.0)]
-    assert refresh_normalisation(model, images) == 1
-    assert model[0].running_mean.item() == 3.0
-    assert model[0].momentum == 0.1
+    with averaged_model(model, average, images):
+        assert model[0].running_mean.item() == 3.0
+        assert model[0].momentum == 0.1
+    assert model[0].running_mean.item() == 0.0
 
 
 def test_without_statistics_no_image_is_read():
@@ -65,7 +67,9 @@ def test_without_statistics_no_image_is_read():
         raise AssertionError("an image was read")
         yield
 
-    assert refresh_normalisation(nn.Sequential(nn.InstanceNorm3d(1)), explode()) == 0
+    model = nn.Sequential(nn.InstanceNorm3d(1))
+    with averaged_model(model, EqualAverage(model, StochasticWeightAverage()), explode()):
+        pass
 
 
 def test_noise_is_due_every_so_many_epochs():

@@ -121,13 +121,6 @@ def test_a_new_objective_forgets_the_totals_and_keeps_the_best_metric():
     assert watch.first_total == 5.0
 
 
-def test_state_survives_a_round_trip():
-    watch, _ = run(Training(), totals=[1.0, 1.2], metrics=[0.4, 0.3])
-    other = Watch()
-    other.load_state_dict(watch.state_dict())
-    assert other == watch
-
-
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("20m", 1200), ("2h", 7200), ("1.5d", 129600)])
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds

@@ -78,8 +78,8 @@ def audit(
         report = run_audit(context, full=full, only=tuple(only or ()), progress=show)
     import json
 
-    from volumen.reporting.audit_table import print_findings
     from volumen.reporting.console import console_for
+    from volumen.reporting.doctor_tables import print_findings
 
     if as_json:
         say(json.dumps([finding.to_dict() for finding in report.findings], indent=2))

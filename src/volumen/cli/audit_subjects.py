@@ -24,8 +24,8 @@ class SubjectOptions:
 
 def _loss(context: "Context", options: SubjectOptions) -> int:
     """The autopsy of the objective."""
-    from volumen.reporting.audit_table import print_autopsy
     from volumen.reporting.console import console_for
+    from volumen.reporting.doctor_tables import print_autopsy
 
     if options.page is not None:
         from volumen.files import write_atomically
@@ -48,7 +48,7 @@ def _noise(context: "Context", options: SubjectOptions) -> int:
     """Which differences are real."""
     from volumen.files import strict_json
     from volumen.reporting.console import console_for
-    from volumen.reporting.noise_table import print_noise
+    from volumen.reporting.doctor_tables import print_noise
 
     if options.as_json:
         say(json.dumps(strict_json(asdict(context.noise)), indent=2))
@@ -61,7 +61,7 @@ def _liveness(context: "Context", options: SubjectOptions) -> int:
     """What each setting changes."""
     from volumen.doctor.audit.liveness import examine_settings
     from volumen.reporting.console import console_for
-    from volumen.reporting.liveness_table import print_liveness
+    from volumen.reporting.doctor_tables import print_liveness
 
     examination = examine_settings(context)
     if options.as_json:
@@ -76,7 +76,7 @@ def _rate(context: "Context", options: SubjectOptions) -> int:
     from volumen.doctor.rate_range import measure_rates
     from volumen.files import strict_json
     from volumen.reporting.console import console_for
-    from volumen.reporting.rate_table import print_rates
+    from volumen.reporting.doctor_tables import print_rates
 
     found = measure_rates(context)
     if options.as_json:
@@ -91,7 +91,7 @@ def _cost(context: "Context", options: SubjectOptions) -> int:
     from volumen.doctor.cost.plan import measure_cost
     from volumen.files import strict_json
     from volumen.reporting.console import console_for
-    from volumen.reporting.cost_table import print_cost
+    from volumen.reporting.doctor_tables import print_cost
 
     cost = measure_cost(context, batch=options.batch)
     if options.as_json:

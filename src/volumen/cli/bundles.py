@@ -2,13 +2,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volumen.cli.options import Dataset, Override, Pipeline, Which, tune_process
+from volumen.cli.parse import prediction_overrides
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
+
+if TYPE_CHECKING:
+    from volumen.inference.bundle import Bundle
 
 
 class Mean(StrEnum):
@@ -45,20 +49,15 @@ def bundle(
     tune_process()
 
     from volumen.cli.parse import numbers
-    from volumen.config.fragments import postprocessing_override
     from volumen.experiments.bundles import bundle_runs
     from volumen.experiments.out_of_fold import Source
-    from volumen.reporting.bundle_table import print_bundle
-    from volumen.reporting.console import console_for
 
     _refuse_place(out, overwrite)
     shares = None if weights is None else numbers(weights, "--weights")
-    overrides = (*postprocessing_override(postprocessing), *(override or ()))
+    overrides = prediction_overrides(override, postprocessing)
     sources = [Source(run, which) for run in runs]
     made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides, dataset=dataset)
-    print_bundle(made, out, console_for())
-    say(f"written: {out}")
-    say(f"next: volumen submit {out} TEST_IMAGES submission.zip")
+    _report(made, out)
 
 
 def ensemble(
@@ -80,42 +79,31 @@ def ensemble(
     """
     tune_process()
 
-    from volumen.config.fragments import postprocessing_override
-    from volumen.experiments.bundles import bundle_runs, refuse_different
-    from volumen.experiments.ensembling import common_cases, families_of, weigh, work_folder_of
-    from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
-    from volumen.reporting.bundle_table import print_bundle, print_weighed
+    from volumen.experiments.ensembling import ensemble_runs, work_folder_of
+    from volumen.experiments.out_of_fold import Source
     from volumen.reporting.console import console_for
-    from volumen.system.locks import hold
-    from volumen.system.places import writable_file, writable_folder
-    from volumen.training.checkpoint import override_prediction
+    from volumen.reporting.run_tables import print_weighed
 
     _refuse_place(out, overwrite)
-    sources, place = [Source.of(text) for text in runs], work or work_folder_of(out)
-    overrides = (*postprocessing_override(postprocessing), *(override or ()))
-    writable_file(out, "choose another --out, or make it writable")
-    writable_folder(place, "choose another --work, or make it writable")
-    known = check_sources(sources)
-    configs = {name: override_prediction(one.config, overrides, f"of {name}") for name, one in known.items()}
-    refuse_different(configs)
-    families = families_of(sources, {name: one.config for name, one in known.items()})
-    common_cases({name: one.data.validation for name, one in known.items()}, families)
-    with hold(place, "ensemble"), progress_bar("reading", "done") as progress:
-        found = predict_out_of_fold(
-            sources,
-            place,
-            runs=known,
+    with progress_bar("reading", "done") as progress:
+        weighed, made = ensemble_runs(
+            [Source.of(text) for text in runs],
+            out,
+            work or work_folder_of(out),
+            mean=mean.value,
             dataset=dataset,
-            overrides=overrides,
+            overrides=prediction_overrides(override, postprocessing),
             progress=progress,
             warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
-        settings = configs[sources[0].name].postprocessing
-        weighed = weigh(found.cases, families, settings, mean=mean.value, progress=progress)
-        made = bundle_runs(
-            sources, out, shares=weighed.shares(sources), mean=mean.value, overrides=overrides, dataset=dataset
-        )
     print_weighed(weighed, console_for())
+    _report(made, out)
+
+
+def _report(made: "Bundle", out: Path) -> None:
+    from volumen.reporting.console import console_for
+    from volumen.reporting.run_tables import print_bundle
+
     print_bundle(made, out, console_for())
     say(f"written: {out}")
     say(f"next: volumen submit {out} TEST_IMAGES submission.zip")
@@ -153,10 +141,10 @@ def select(
     import json
 
     from volumen.errors import UserError
-    from volumen.experiments.selecting import SELECTION, select_checkpoints
+    from volumen.experiments.selection import SELECTION, select_checkpoints
     from volumen.files import refuse_existing
     from volumen.reporting.console import console_for
-    from volumen.reporting.selection_table import print_choice
+    from volumen.reporting.run_tables import print_choice
     from volumen.system.places import writable_file
     from volumen.system.records import write_record
 

@@ -119,7 +119,7 @@ def phantom(
     difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 easy to 1 hard.")] = 0.5,
 ) -> None:
     """Invent scrolls: rolled, folded, touching sheets in a simulated scan, with labels as in the competition."""
-    from volumen.data.phantom import write_phantom_dataset
+    from volumen.phantoms.scrolls import write_phantom_dataset
 
     folder = write_phantom_dataset(
         out,

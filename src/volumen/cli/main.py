@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from volumen import __version__
-from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
+from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune, wheels
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from volumen.system.names import one_line
 from volumen.system.output import open_output, say
@@ -51,6 +51,7 @@ results.register(app)
 predict.register(app)
 bundles.register(app)
 submission.register(app)
+app.command()(wheels.wheels)
 score.register(app)
 tune.register(app)
 

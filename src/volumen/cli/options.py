@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
-Source = Annotated[Path, typer.Argument(help="Run folder, or a bundle (model.volumen), which needs nothing beside it.")]
+RunOrBundle = Annotated[
+    Path, typer.Argument(help="Run folder, or a bundle (model.volumen), which needs nothing beside it.")
+]
 Which = Annotated[str, typer.Option(help="Weights of a run: best, best_loss, last, plain, average or swa.")]
 
 Dataset = Annotated[Path | None, typer.Option(help="Prepared data set, where it lies now.")]

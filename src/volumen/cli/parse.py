@@ -1,6 +1,8 @@
 """Options that are more than a word or a number."""
 
+import json
 import re
+from collections.abc import Sequence
 
 LARGEST = 1e9
 """Of any number that is an option's part."""
@@ -73,3 +75,29 @@ def box(text: str, option: str) -> tuple[slice, slice, slice]:
     except ValueError as error:
         raise UserError(f"{option} must be a box z0:z1,y0:y1,x0:x1, got {text!r:.80}") from error
     return z, y, x
+
+
+def prediction_overrides(
+    override: Sequence[str] | None,
+    postprocessing: str | None,
+    *,
+    tile: str | None = None,
+    overlap: float | None = None,
+    mirror: bool | None = None,
+    rotate: bool | None = None,
+) -> tuple[str, ...]:
+    """Options of prediction as overrides of a run's configuration; an option of its own wins over `-o`.
+
+    Raises:
+        UserError: A tile that is not three whole numbers, or no such post-processing.
+    """
+    from volumen.config.fragments import postprocessing_override
+
+    given: dict[str, object] = {
+        "tile": None if tile is None else list(three_whole_numbers(tile, "--tile")),
+        "overlap": overlap,
+        "mirror": mirror,
+        "rotate": rotate,
+    }
+    own = [f"inference.{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
+    return (*postprocessing_override(postprocessing), *(override or ()), *own)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, Source, Tile, Which, tune_process
-from volumen.cli.parse import box, three_whole_numbers
+from volumen.cli.options import Mirror, Overlap, Override, Pipeline, Rotate, RunOrBundle, Tile, Which, tune_process
+from volumen.cli.parse import box, prediction_overrides
 from volumen.cli.progress import progress_bar
 from volumen.system.output import counted, say
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    source: Source,
+    source: RunOrBundle,
     images: Annotated[Path, typer.Argument(help="A TIFF volume, or a folder of them.")],
     out: Annotated[Path, typer.Argument(help="Folder for the masks: uint8 TIFF of 0 and 1, under the images' names.")],
     which: Which = "best",
@@ -41,14 +41,11 @@ def predict(
     tune_process()
     from functools import partial
 
-    from volumen.config.fragments import postprocessing_override
-    from volumen.experiments.evaluate import with_threshold
-    from volumen.experiments.predicting import open_predictor, predictor_of
-    from volumen.inference.files import LOCK, find_images, predict_files
+    from volumen.inference.files import LOCK, Processes, find_images, predict_files
     from volumen.inference.output_folder import Wanted, check_output
-    from volumen.inference.side_by_side import Processes
+    from volumen.inference.recipe import open_recipe
     from volumen.reporting.console import console_for
-    from volumen.reporting.tables import print_predictions
+    from volumen.reporting.run_tables import print_predictions
     from volumen.system.locks import hold
 
     found = find_images(images)
@@ -57,29 +54,24 @@ def predict(
     with hold(out, LOCK):
         pass
     make = partial(
-        open_predictor,
+        open_recipe,
         source,
         which=which,
-        overrides=(*postprocessing_override(postprocessing), *(override or ())),
-        tile=None if tile is None else three_whole_numbers(tile, "--tile"),
-        overlap=overlap,
-        mirror=mirror,
-        rotate=rotate,
+        overrides=prediction_overrides(
+            override, postprocessing, tile=tile, overlap=overlap, mirror=mirror, rotate=rotate
+        ),
+        threshold=threshold,
     )
-    opened = make(processes=parallel)
+    recipe = make(processes=parallel)
     with progress_bar("reading", "done") as progress:
         predictions = predict_files(
-            opened.predictor,
+            recipe,
             found,
             out,
             wanted,
-            normalisation=opened.config.data.normalisation,
-            postprocessing=with_threshold(opened.config.postprocessing, threshold),
-            origin=opened.origin,
-            empty=opened.config.inference.declared_empty,
             say=lambda text: say(f"note: {text}", aside=True),
             progress=progress,
-            side_by_side=Processes(parallel, partial(predictor_of, make)) if parallel > 1 else None,
+            side_by_side=Processes(parallel, make) if parallel > 1 else None,
         )
     print_predictions(predictions, console_for())
     say(f"written: {out} ({counted(len(predictions), 'mask')}, and what made them in prediction.json)")

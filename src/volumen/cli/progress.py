@@ -1,14 +1,16 @@
 """A progress bar on a terminal's standard error; in a pipe, where that would only be noise, a line now and then."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from volumen.system.output import Progress
 
 PLAIN_EVERY_SECONDS = 10.0
 
 
 @contextmanager
-def progress_bar(title: str, unit: str, *, plain: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(title: str, unit: str, *, plain: bool = False) -> Iterator[Progress]:
     """Show a bar while the block runs; it is moved by calling what this yields with a name, what is done, the total.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from volumen.cli.options import Dataset, Override, Pipeline, Run, Which, tune_process
+from volumen.cli.parse import prediction_overrides
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
@@ -35,10 +36,9 @@ def evaluate(
     tune_process()
     import json
 
-    from volumen.config.fragments import postprocessing_override
     from volumen.experiments.evaluate import evaluate_run
     from volumen.reporting.console import console_for
-    from volumen.reporting.tables import print_evaluation
+    from volumen.reporting.score_tables import print_evaluation
 
     chosen = None if cases is None else [name.strip() for name in cases.split(",") if name.strip()]
     with progress_bar("reading", "tiles") as progress:
@@ -49,7 +49,7 @@ def evaluate(
             cases=chosen,
             threshold=threshold,
             dataset=dataset,
-            overrides=(*postprocessing_override(postprocessing), *(override or ())),
+            overrides=prediction_overrides(override, postprocessing),
             progress=progress,
         )
     if as_json:
@@ -65,7 +65,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from volumen.reporting.console import console_for
-    from volumen.reporting.html import write_report
+    from volumen.reporting.report import write_report
 
     page, faults = write_report(run, out)
     for fault in faults:

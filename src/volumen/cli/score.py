@@ -1,5 +1,6 @@
 """`volumen score`: the leaderboard metric for whoever has masks and labels in files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,37 @@ from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
 if TYPE_CHECKING:
-    from volumen.experiments.score_files import FileScores
+    from volumen.metrics.files import FileScores, Pair
     from volumen.metrics.leaderboard import LeaderboardOptions
 
 MOST_TILES = 100
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Also write a table of every number and count.")]
+Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Cases at a time; all processors otherwise.")]
+TrainCsv = Annotated[
+    Path | None, typer.Option("--train-csv", help="Table with id and scroll_id: means per scroll as well.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Do not match tunnels: an upper bound, in half the time.")]
+PredictionArray = Annotated[
+    str | None, typer.Option(help="Which array of an NPZ file or Zarr group the prediction is.")
+]
+TruthArray = Annotated[str | None, typer.Option(help="Which array of an NPZ file or Zarr group the truth is.")]
+IgnoreLabel = Annotated[
+    int | None,
+    typer.Option(min=-1, max=2**63 - 1, help="Label of the voxels that nobody labelled; -1: none. 2 otherwise."),
+]
+Surface = Annotated[
+    str | None, typer.Option(help="Values that are surface, such as 1,3; any: all but 0 and the ignored. 1 otherwise.")
+]
+MissingIsEmpty = Annotated[
+    bool, typer.Option("--missing-is-empty", help="Chunks that a Zarr store lacks were left out for being empty.")
+]
+Tolerance = Annotated[float, typer.Option(max=1e6, help="Of the surface Dice; the leaderboard's is 2 voxels.")]
+Spacing = Annotated[
+    str | None, typer.Option(help="Of the voxels, z,y,x, in the unit of the tolerance; 1,1,1 otherwise.")
+]
+Splits = Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 otherwise.")]
+VoiAlpha = Annotated[float, typer.Option(max=1e6, help="How steeply the VOI score falls.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,63 +52,56 @@ def register(app: typer.Typer) -> None:
 def score(
     prediction: Annotated[Path, typer.Argument(help="Mask, or a folder of them: TIFF, NPY, NPZ or Zarr.")],
     truth: Annotated[Path, typer.Argument(help="Label, or a folder of them; matched by name without suffix.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Also write a table of every number and count.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Cases at a time; all processors otherwise.")
-    ] = None,
-    train_csv: Annotated[
-        Path | None, typer.Option("--train-csv", help="Table with id and scroll_id: means per scroll as well.")
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Do not match tunnels: an upper bound, in half the time.")
-    ] = False,
-    prediction_array: Annotated[
-        str | None, typer.Option(help="Which array of an NPZ file or Zarr group the prediction is.")
-    ] = None,
-    truth_array: Annotated[
-        str | None, typer.Option(help="Which array of an NPZ file or Zarr group the truth is.")
-    ] = None,
-    ignore_label: Annotated[
-        int | None,
-        typer.Option(min=-1, max=2**63 - 1, help="Label of the voxels that nobody labelled; -1: none. 2 otherwise."),
-    ] = None,
-    surface: Annotated[
-        str | None,
-        typer.Option(help="Values that are surface, such as 1,3; any: all but 0 and the ignored. 1 otherwise."),
-    ] = None,
-    missing_is_empty: Annotated[
-        bool, typer.Option("--missing-is-empty", help="Chunks that a Zarr store lacks were left out for being empty.")
-    ] = False,
-    tolerance: Annotated[
-        float, typer.Option(max=1e6, help="Of the surface Dice; the leaderboard's is 2 voxels.")
-    ] = 2.0,
-    spacing: Annotated[
-        str | None, typer.Option(help="Of the voxels, z,y,x, in the unit of the tolerance; 1,1,1 otherwise.")
-    ] = None,
-    splits: Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 otherwise.")] = None,
-    voi_alpha: Annotated[float, typer.Option(max=1e6, help="How steeply the VOI score falls.")] = 0.3,
+    as_json: Json = False,
+    csv: Csv = None,
+    workers: Workers = None,
+    train_csv: TrainCsv = None,
+    quick: Quick = False,
+    prediction_array: PredictionArray = None,
+    truth_array: TruthArray = None,
+    ignore_label: IgnoreLabel = None,
+    surface: Surface = None,
+    missing_is_empty: MissingIsEmpty = False,
+    tolerance: Tolerance = 2.0,
+    spacing: Spacing = None,
+    splits: Splits = None,
+    voi_alpha: VoiAlpha = 0.3,
 ) -> int:
     """Score masks as the leaderboard does.
 
     Cases that cannot be scored are named and the others are scored all the same. Exit code 0 if every case was scored,
     2 if a file is missing or at fault, 1 if scoring itself failed.
     """
-    from volumen.data.arrays import spacing_in
-    from volumen.data.spacing import not_cubes
-    from volumen.data.tables import read_scrolls, unjoined
-    from volumen.errors import UserError
-    from volumen.experiments.score_files import find_pairs, score_files
-    from volumen.experiments.scored_values import values_of
     from volumen.files import refuse_existing
-    from volumen.metrics.parallel import processors
-    from volumen.system.names import some
+    from volumen.metrics.files import score_files, values_of
     from volumen.system.places import writable_file
+    from volumen.system.processes import processors
 
     if csv is not None:
         refuse_existing(csv, "the table", "choose another name, or remove it")
         writable_file(csv)
     values = values_of(surface, ignore_label)
+    pairs = _pairs(prediction, truth, train_csv)
+    options: LeaderboardOptions = {"ignore_label": values.ignore, "tolerance": tolerance, "voi_alpha": voi_alpha}
+    _add_geometry(options, spacing, splits, pairs)
+    workers = workers or processors()
+    options["threads"] = max(1, processors() // min(workers, len(pairs)))
+    names = (prediction_array, truth_array)
+    with progress_bar("scoring", "cases") as show:
+        scores = score_files(
+            pairs, options, names=names, quick=quick, values=values, missing_is_empty=missing_is_empty,
+            workers=workers, progress=show,
+        )  # fmt: skip
+    return _report(scores, as_json, csv)
+
+
+def _pairs(prediction: Path, truth: Path, train_csv: Path | None) -> "list[Pair]":
+    """The cases, with their scrolls where a table names them."""
+    from volumen.data.tables import read_scrolls, unjoined
+    from volumen.errors import UserError
+    from volumen.metrics.files import find_pairs
+    from volumen.system.names import some
+
     scrolls = {} if train_csv is None else read_scrolls(train_csv)
     pairs = find_pairs(prediction, truth, scrolls)
     if train_csv is not None:
@@ -88,36 +109,26 @@ def score(
             raise UserError(problem)
         if without := [pair.id for pair in pairs if pair.id not in scrolls]:
             say(f"note: no row in {train_csv} for {some(without)}: their scroll is unknown", aside=True)
+    return pairs
+
+
+def _add_geometry(
+    options: "LeaderboardOptions", spacing: str | None, splits: str | None, pairs: "Sequence[Pair]"
+) -> None:
+    """Add voxel sizes and tiles that were asked for; say where files have voxels that are no cubes."""
+    from volumen.data.arrays import spacing_in
+    from volumen.data.spacing import not_cubes
+    from volumen.errors import UserError
+
     if spacing is None:
-        sizes = {pair.id: spacing_in(pair.truth) for pair in pairs if pair.truth}
-        for note in not_cubes(sizes):
+        for note in not_cubes({pair.id: spacing_in(pair.truth) for pair in pairs if pair.truth}):
             say(f"note: {note}; --spacing measures the surface Dice in their unit", aside=True)
-    workers = workers or processors()
-    options: LeaderboardOptions = {
-        "ignore_label": values.ignore,
-        "tolerance": tolerance,
-        "voi_alpha": voi_alpha,
-        "threads": max(1, processors() // min(workers, len(pairs))),
-    }
-    if spacing is not None:
+    else:
         options["spacing"] = three_numbers(spacing, "--spacing")
     if splits is not None:
         options["splits"] = three_whole_numbers(splits, "--splits")
         if max(options["splits"]) > MOST_TILES:
             raise UserError(f"--splits must be at most {MOST_TILES} along each axis, got {splits:.80}")
-    names = (prediction_array, truth_array)
-    with progress_bar("scoring", "cases") as show:
-        scores = score_files(
-            pairs,
-            options,
-            names=names,
-            quick=quick,
-            values=values,
-            missing_is_empty=missing_is_empty,
-            workers=workers,
-            progress=show,
-        )
-    return _report(scores, as_json, csv)
 
 
 def _report(scores: "FileScores", as_json: bool, csv: Path | None) -> int:
@@ -127,7 +138,7 @@ def _report(scores: "FileScores", as_json: bool, csv: Path | None) -> int:
     from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR
     from volumen.files import write_atomically
     from volumen.reporting.console import console_for
-    from volumen.reporting.score_table import print_scores
+    from volumen.reporting.score_tables import print_scores
 
     if as_json:
         say(json.dumps(scores.to_dict(), indent=2))

@@ -11,7 +11,8 @@ from volumen.system.output import counted, say
 if TYPE_CHECKING:
     from volumen.config.load import LoadedConfig
     from volumen.config.schema import Config
-    from volumen.training.run_folder import Audited
+    from volumen.runs.folder import Audited
+    from volumen.training.initial import Materials
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +52,9 @@ def train(
     from volumen.errors import EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.reporting.words import number
-    from volumen.training import parse_duration, run_training
+    from volumen.training.budget import parse_duration
+    from volumen.training.initial import Materials
+    from volumen.training.loop import run_training
 
     source = Path(config)
     in_place = source.is_dir()
@@ -62,7 +65,8 @@ def train(
     settings = loaded.config
     folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
     budget = None if time_budget is None else parse_duration(time_budget)
-    audited = None if resume else _audit(loaded, folder, accept or [], budget, quiet=quiet)
+    materials = Materials(settings)
+    audited = None if resume else _audit(loaded, folder, accept or [], budget, materials, quiet=quiet)
     with SilentDisplay() if quiet else TrainingDisplay() as display:
         outcome = run_training(
             settings,
@@ -71,6 +75,7 @@ def train(
             resume=resume,
             time_budget_seconds=budget,
             audited=audited,
+            materials=materials,
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
     metric, value = settings.training.selection_metric, number(outcome.best_metric, ".4f")
@@ -90,18 +95,23 @@ def train(
 
 
 def _audit(
-    loaded: "LoadedConfig[Config]", folder: Path, accepted: list[str], budget: float | None, *, quiet: bool
+    loaded: "LoadedConfig[Config]",
+    folder: Path,
+    accepted: list[str],
+    budget: float | None,
+    materials: "Materials",
+    *,
+    quiet: bool,
 ) -> "Audited":
     """The quick audit of a new run; what it finds is printed, and what stops the run is refused."""
     from volumen.cli.progress import progress_bar
     from volumen.doctor.audit.preflight import audit_first
     from volumen.doctor.audit.run import AuditReport
-    from volumen.reporting.audit_table import print_findings
     from volumen.reporting.console import console_for
+    from volumen.reporting.doctor_tables import print_findings
+    from volumen.runs.folder import WORK, RunFolder
     from volumen.system.locks import refuse_held
     from volumen.system.places import writable_folder
-    from volumen.training import RunFolder
-    from volumen.training.run_folder import WORK
 
     refuse_held(folder, WORK)
     RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
@@ -115,4 +125,4 @@ def _audit(
             print_findings(report, console_for())
 
     with progress_bar("audit", "checks", plain=not quiet) as progress:
-        return audit_first(loaded, accepted, budget_seconds=budget, progress=progress, report=show)
+        return audit_first(loaded, accepted, budget_seconds=budget, materials=materials, progress=progress, report=show)

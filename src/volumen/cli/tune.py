@@ -1,13 +1,16 @@
 """`volumen tune`: the post-processing that the leaderboard score asks for."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volumen.cli.options import Dataset
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
+
+if TYPE_CHECKING:
+    from volumen.experiments.tuned_runs import TuningReport
 
 
 def register(app: typer.Typer) -> None:
@@ -39,11 +42,7 @@ def tune(
     from volumen.runtime import tune_allocator
 
     tune_allocator()
-    import json
-
-    from volumen.experiments.tuned_files import PIPELINE, RESULT, next_command, tune_runs
-    from volumen.reporting.console import console_for
-    from volumen.reporting.tuning_table import print_tuning
+    from volumen.experiments.tuned_runs import PIPELINE, RESULT, next_command, tune_runs
 
     with progress_bar("reading", "") as progress:
         report = tune_runs(
@@ -59,6 +58,18 @@ def tune(
             searching=lambda name, done, of: progress(f"searches ({name} done)", done, of),
             warn=lambda sentence: say(f"note: {sentence}", aside=True),
         )
+    _report(report, as_json)
+    if not as_json:
+        say(f"written: {out / PIPELINE}" + (f", {out / RESULT}" if report else ""))
+        say(f"next: {next_command(report, runs, which, override or (), out / PIPELINE)}")
+
+
+def _report(report: "TuningReport | None", as_json: bool) -> None:
+    import json
+
+    from volumen.reporting.console import console_for
+    from volumen.reporting.run_tables import print_tuning
+
     if report is None:
         keep = "keep what you have: one held-out volume cannot tell what gains: give more runs, or hold out more"
         say(json.dumps({"advised": "own", "reason": keep}, indent=2) if as_json else keep)
@@ -66,6 +77,3 @@ def tune(
         say(json.dumps(report.to_dict(), indent=2))
     else:
         print_tuning(report, console_for())
-    if not as_json:
-        say(f"written: {out / PIPELINE}" + (f", {out / RESULT}" if report else ""))
-        say(f"next: {next_command(report, runs, which, override or (), out / PIPELINE)}")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from volumen.config.base import Section
+from volumen.errors import UserError
 
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 Connectivity = Literal[6, 18, 26]
@@ -166,3 +167,20 @@ class Postprocessing(Section):
             if place < deciding[0] and not isinstance(step, SharpenRidges):
                 raise ValueError(f"{step.kind} works on a mask: put it after {kinds[deciding[0]]}")
         return self
+
+
+def with_threshold(settings: Postprocessing, threshold: float | None) -> Postprocessing:
+    """The settings with another threshold, or as they are where it is None.
+
+    Raises:
+        UserError: The threshold is not between 0 and 1, or the mask is not made by a threshold.
+    """
+    if threshold is None:
+        return settings
+    if not 0 < threshold < 1:
+        raise UserError(f"--threshold must lie between 0 and 1, both excluded, got {threshold:g}")
+    if any(isinstance(step, Hysteresis) for step in settings.steps):
+        raise UserError("--threshold replaces the level of a threshold, and this run decides by hysteresis: use -o")
+    level = Threshold(level=threshold)
+    steps = tuple(level if isinstance(step, Threshold) else step for step in settings.steps)
+    return settings.model_copy(update={"steps": steps})

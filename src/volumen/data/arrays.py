@@ -44,12 +44,11 @@ def read_array(path: Path, name: str | None = None, *, missing_is_empty: bool = 
 
     Args:
         path: the file, or the folder of a Zarr store.
-        name: which array of an NPZ file or Zarr group; not needed where there is one. An OME-Zarr image is read at its
-            full resolution.
+        name: which array of an NPZ file or Zarr group, where there are several; an OME-Zarr image is read at full size.
         missing_is_empty: read parts that a Zarr store lacks as zeros; otherwise they are an error.
 
     Raises:
-        VolumeError: the file is missing or damaged, or it holds several arrays and `name` names none of them.
+        VolumeError: the file is missing or damaged, or it is not clear which array is meant.
     """
     suffix = path.suffix.lower()
     if not path.exists():

@@ -29,11 +29,9 @@ def letters_of(names: Sequence[str]) -> str:
 
 
 def zyx_order(letters: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """Where the axes z, y and x of an array stand; all other axes have one element.
+    """Where the axes z, y and x of an array of three axes or more stand; all others have one element.
 
-    Args:
-        letters: One for each axis, as `letters_of` gives them.
-        shape: The array's, of three axes or more.
+    `letters` has one for each axis, as `letters_of` gives them.
 
     Raises:
         AxesError: It has more than z, y, x, or a few channels, times or the like in place of slices.
@@ -64,11 +62,7 @@ def zyx_order(letters: str, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def to_zyx(array: NDArray[Any], letters: str) -> NDArray[Any]:
-    """The array [Z, Y, X] as a view; fewer axes than three stay as they are.
-
-    Raises:
-        AxesError: As `zyx_order`.
-    """
+    """The array [Z, Y, X] as a view; fewer axes than three stay as they are. Raises as `zyx_order`."""
     if array.ndim < 3:
         return array
     order = zyx_order(letters, array.shape)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, WHOLE, LabelMeanings, Lesson, range_of
+from volumen.data.labels import CODES, IGNORE, NAMES, SURFACE, LabelMeanings, Lesson
 from volumen.data.normalise import IntensityStatistics
 from volumen.data.packed import Packed, PackedArray, Volume
 from volumen.data.spacing import Spacing
@@ -100,12 +100,9 @@ class Case:
 
     def to_json(self) -> dict[str, Any]:
         """Plain mapping for the manifest."""
-        record = asdict(self)
-        record["shape"] = list(self.shape)
-        record["packed"] = {part: vars(self.packed[part]) for part in PARTS if part in self.packed}
-        if self.label_histogram is not None:
-            record["label_histogram"] = {NAMES[code]: count for code, count in self.label_histogram.items()}
-        return record
+        counts = self.label_histogram
+        named = None if counts is None else {NAMES[code]: count for code, count in counts.items()}
+        return {**asdict(self), "label_histogram": named}
 
     @staticmethod
     def from_json(record: Any, where: object) -> "Case":
@@ -160,7 +157,7 @@ class PreparedDataset:
     notes: tuple[str, ...] = ()
     """What `prepare` assumed or found remarkable."""
     is_trusting: bool = False
-    """Arrays are not verified when they are read, since `data.verification` does so meanwhile."""
+    """Arrays are not verified when they are read, since `data.packed.Verification` does so meanwhile."""
     _arrays: dict[tuple[str, str], Volume] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -173,22 +170,13 @@ class PreparedDataset:
         """
         root = Path(folder)
         manifest, path = _read_manifest(root), root / MANIFEST
-        described = manifest.meanings
         cases = tuple(Case.from_json(entry, path) for entry in manifest.cases)
-        known = {key: CODES[name] for key, name in described.labels.items() if name in CODES}
-        meanings = LabelMeanings(
-            codes={int(key): code for key, code in known.items() if WHOLE.fullmatch(key)},
-            spacing_um=described.spacing_um,
-            description=described.description,
-            ranges={key: code for key, code in known.items() if range_of(key)},
-            empty=described.empty,
-        )
-        if len({case.id for case in cases}) < len(cases) or len(meanings.to_json()["labels"]) < len(described.labels):
+        meanings, declared = LabelMeanings.of_names(**vars(manifest.meanings)), manifest.meanings.labels
+        if len({case.id for case in cases}) < len(cases) or len(meanings.to_json()["labels"]) < len(declared):
             raise UserError(f"{path} is damaged (a case or a label value stands in it twice): {AGAIN}")
-        recorded, source, notes = manifest.identity, manifest.source, manifest.notes
-        if identity_of(meanings, cases) != recorded:
+        if identity_of(meanings, cases) != manifest.identity:
             raise UserError(f"{path} was changed by hand (identity differs): {AGAIN}")
-        dataset = cls(root, cases, meanings, recorded, source, notes)
+        dataset = cls(root, cases, meanings, manifest.identity, manifest.source, manifest.notes)
         dataset._check_files()
         return dataset
 
@@ -197,16 +185,14 @@ class PreparedDataset:
         for case in self.cases:
             for part, packed in case.packed.items():
                 path = self.path(case.id, part)
-                size = path.stat().st_size if path.is_file() else None
-                if size is None:
+                if not path.is_file():
                     problems.append(f"{path} is missing")
-                elif size != packed.size:
+                elif (size := path.stat().st_size) != packed.size:
                     problems.append(f"{path} has {size} bytes, expected {packed.size}")
         if problems:
-            shown = "\n  ".join(problems[:20] + ([f"and {len(problems) - 20} more"] if len(problems) > 20 else []))
-            raise UserError(
-                f"{self.root} is not whole:\n  {shown}\nrun `volumen prepare` again to pack what is missing"
-            )
+            more = [f"and {len(problems) - 20} more"] * (len(problems) > 20)
+            shown = "\n  ".join(["", *problems[:20], *more])
+            raise UserError(f"{self.root} is not whole:{shown}\n{AGAIN} to pack what is missing")
 
     @cached_property
     def _by_id(self) -> dict[str, Case]:
@@ -235,8 +221,7 @@ class PreparedDataset:
 
     def image(self, case_id: str) -> Volume:
         """Grey values as stored, [Z, Y, X]."""
-        case = self.case(case_id)
-        return self._array(case, "images", case.shape, case.dtype)
+        return self._array(self.case(case_id), "images")
 
     def label(self, case_id: str) -> Volume:
         """Canonical codes, uint8 [Z, Y, X].
@@ -244,8 +229,7 @@ class PreparedDataset:
         Raises:
             UserError: the case has no label.
         """
-        case = self._labelled_case(case_id)
-        return self._array(case, "labels", case.shape, "uint8")
+        return self._array(self._labelled_case(case_id), "labels")
 
     def lesson(self, case_id: str) -> Volume | Lesson:
         """As `label`, but ignore where the scan holds nothing: what is learned from.
@@ -259,7 +243,7 @@ class PreparedDataset:
     def empty(self, case_id: str) -> Volume | None:
         """Other than 0 where the scan holds nothing, uint8 [Z, Y, X]; None where it fills the volume."""
         case = self.case(case_id)
-        return None if case.empty is None else self._array(case, "empty", case.shape, "uint8")
+        return None if case.empty is None else self._array(case, "empty")
 
     def scan(self, case_id: str) -> NDArray[np.bool_] | None:
         """Where the scan holds something, bool [Z, Y, X]; None where it fills the volume."""
@@ -272,21 +256,18 @@ class PreparedDataset:
         Raises:
             UserError: the case has no label.
         """
-        return self._array(self._labelled_case(case_id), "surface", None, "uint16")
+        return self._array(self._labelled_case(case_id), "surface")
 
     def scan_positions(self, case_id: str) -> Volume | None:
         """As `surface_positions`, anywhere in the scan; None where it fills the volume."""
         case = self._labelled_case(case_id)
-        return None if case.empty is None else self._array(case, "scan", None, "uint16")
+        return None if case.empty is None else self._array(case, "scan")
 
     def files(self, case_ids: Sequence[str]) -> Iterator[PackedArray]:
         """All packed files of some cases."""
         for case in map(self.case, case_ids):
             for part in case.packed:
-                codes = (case.shape, "uint8")
-                kinds = {"images": (case.shape, case.dtype), "labels": codes, "empty": codes}
-                shape, dtype = kinds.get(part, (None, "uint16"))
-                yield PackedArray(self.path(case.id, part), case.packed[part], shape, dtype)
+                yield self._opened(case, part, trusting=False)
 
     def spacing(self, case_id: str) -> Spacing | None:
         """Size of a case's voxels: what `dataset.yaml` declares of all, or what the image's file says of itself."""
@@ -303,12 +284,23 @@ class PreparedDataset:
             raise UserError(f"case {case_id} of {self.root} has no label (a test image?): choose a labelled case")
         return case
 
-    def _array(self, case: Case, part: str, shape: tuple[int, ...] | None, dtype: str) -> Volume:
+    def _array(self, case: Case, part: str) -> Volume:
         key = (case.id, part)
         if key not in self._arrays:
-            path = self.path(case.id, part)
-            self._arrays[key] = PackedArray(path, case.packed[part], shape, dtype, trusting=self.is_trusting)
+            self._arrays[key] = self._opened(case, part, trusting=self.is_trusting)
         return self._arrays[key]
+
+    def _opened(self, case: Case, part: str, *, trusting: bool) -> PackedArray:
+        kinds = {"images": (case.shape, case.dtype), "labels": (case.shape, "uint8"), "empty": (case.shape, "uint8")}
+        shape, dtype = kinds.get(part, (None, "uint16"))
+        return PackedArray(self.path(case.id, part), case.packed[part], shape, dtype, trusting=trusting)
+
+
+def surface_share(dataset: PreparedDataset, case_ids: Sequence[str]) -> float:
+    """Share of surface among the labelled voxels, held away from 0 and 1."""
+    cases = [dataset.case(case_id) for case_id in case_ids]
+    share = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
+    return min(max(share, 1e-3), 1 - 1e-3)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from volumen.data.windows import slide
-
 EMPTY_VOXELS = 5
 """Side of the cube of one value that no object is expected to hold."""
 CANDIDATES = 4
@@ -50,14 +48,10 @@ class Emptiness:
 
 
 def find_emptiness(image: NDArray[Any], declared: Declared = None) -> Emptiness:
-    """What a volume of integers [Z, Y, X] does not hold.
+    """What a volume of stored integers [Z, Y, X] does not hold: voxels of `declared` values, or else of values found.
 
     A cube may reach beyond the volume's faces, where everything counts as filled: a margin of three voxels is empty, a
     thinner one where it covers a whole face or is continued by a thicker one.
-
-    Args:
-        image: Grey values as stored.
-        declared: The values of what is empty, instead of those that are found.
     """
     image = np.asarray(image)
     border = _border_values(image)
@@ -86,9 +80,7 @@ def find_emptiness(image: NDArray[Any], declared: Declared = None) -> Emptiness:
 def fill_in(image: NDArray[Value], scan: Mask | None) -> NDArray[Value]:
     """What a network sees where the scan holds nothing: the nearest voxel of the scan, as beyond a volume's faces.
 
-    Args:
-        image: Grey values of a patch or tile, [Z, Y, X], normalised or not.
-        scan: Where the scan holds something, [Z, Y, X].
+    `image` is a patch or tile [Z, Y, X], normalised or not.
     """
     if scan is None or scan.all() or not scan.any():
         return image
@@ -102,6 +94,19 @@ def in_words(values: tuple[int, ...], share: float) -> str:
         return f"the scan holds nothing: every voxel is {' or '.join(map(str, values))}"
     which = f"grey value{'s' * (len(values) > 1)} {', '.join(map(str, values))}"
     return f"{100 * share:.1f} % of the volume taken for empty ({which})" if values else ""
+
+
+def slide(volume: NDArray[Any], side: int, axis: int, combine: np.ufunc) -> NDArray[Any]:
+    """Combine each window of `side` voxels along an axis, which gets `side - 1` shorter.
+
+    `combine` is such as `np.maximum`: windows are doubled until they are long enough, so a value may count twice.
+    """
+    moved, width = np.moveaxis(volume, axis, 0), 1
+    while width < side:
+        shift = min(width, side - width)
+        moved = combine(moved[:-shift], moved[shift:])
+        width += shift
+    return np.moveaxis(moved, 0, axis)
 
 
 def _opened(is_value: Mask, beyond: bool) -> Mask:

@@ -74,7 +74,7 @@ class Folds:
 def make_folds(
     prepared: PreparedDataset, count: int | None = None, by: Literal["auto", "scroll", "volume"] = "auto", seed: int = 0
 ) -> tuple[Folds, tuple[str, ...]]:
-    """Divide the labelled cases.
+    """Divide the labelled cases; the folds, and statements about what was chosen.
 
     Groups (scrolls, or single volumes) are dealt out largest first to the fold that has least, by surface voxels and
     size together; the seed decides among equals and numbers the folds. Single volumes are also kept even in number.
@@ -84,9 +84,6 @@ def make_folds(
         count: number of folds; None means 5, or as many as there are groups.
         by: `auto` groups by scroll where there is more than one.
         seed: of the division.
-
-    Returns:
-        The folds, and statements about what was chosen.
 
     Raises:
         UserError: fewer groups than folds were asked for, or fewer than two.
@@ -147,15 +144,10 @@ def _deal(groups: Sequence[Sequence[Case]], count: int, seed: int, *, even: bool
 
 
 def save_folds(folds: Folds, path: Path, *, overwrite: bool = False) -> None:
-    """Write the file, with its check.
-
-    Args:
-        folds: The division.
-        path: The file; one that says the same is left as it is.
-        overwrite: Replace a file that divides otherwise.
+    """Write the file, with its check; one that says the same is left as it is.
 
     Raises:
-        UserError: There is another division, which runs may have been trained on.
+        UserError: There is another division, which runs may have been trained on, and `overwrite` is not set.
     """
     if path.is_file() and not overwrite:
         if _says(path, folds):
@@ -179,8 +171,7 @@ def load_folds(path: Path | str | None, dataset: PreparedDataset) -> Folds:
     """Read folds and check them against the data set they are to divide; None is `folds.json` in its folder.
 
     Raises:
-        UserError: the file is missing or damaged, belongs to another data set, or its folds are not disjoint or not
-            complete.
+        UserError: the file is missing, damaged or of another data set, or its folds are not disjoint or not complete.
     """
     path = dataset.root / FILE if path is None else Path(path)
     if not path.is_file():

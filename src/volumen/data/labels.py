@@ -59,6 +59,13 @@ class LabelMeanings:
     ranges: Mapping[str, int] = field(default_factory=dict)
     """Canonical code by range of values (see `range_of`), such as the sheets of a labelling by instance."""
 
+    @classmethod
+    def of_names(cls, labels: Mapping[str, str], **said: Any) -> "LabelMeanings":
+        """From names of codes by value or range, both as text; what is neither, or no name of a code, is left out."""
+        known = {text: CODES[name] for text, name in labels.items() if name in CODES}
+        codes = {int(text): code for text, code in known.items() if WHOLE.fullmatch(text)}
+        return cls(codes, ranges={text: code for text, code in known.items() if range_of(text)}, **said)
+
     @property
     def _by_width(self) -> list[tuple[int, int, int]]:
         """Ranges with their codes, the widest first: `others` gives way to a range, and that to a value by itself."""
@@ -85,12 +92,7 @@ class LabelMeanings:
 
 
 def value_counts(array: NDArray[Any], where: NDArray[np.bool_] | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The values that occur in an array, rising, and the number of elements of each, exact.
-
-    Args:
-        array: Any shape.
-        where: The elements that count, of the same shape; None counts all.
-    """
+    """The values that occur in an array (or `where` it counts), rising, and the number of elements of each, exact."""
     if array.dtype == np.bool_:
         array = array.view(np.uint8)
     planes = array.reshape(array.shape[0], -1) if array.ndim > 1 else [array]
@@ -145,12 +147,7 @@ def to_canonical(label: NDArray[np.integer[Any]], meanings: LabelMeanings) -> ND
 
 
 class Lesson:
-    """Canonical codes of which a network learns: those of the label, but ignore where the scan holds nothing.
-
-    Args:
-        label: Canonical codes [Z, Y, X].
-        empty: Other than 0 where the scan holds nothing, [Z, Y, X].
-    """
+    """Canonical codes of which a network learns: those of the label, but ignore where `empty` is not 0; [Z, Y, X]."""
 
     def __init__(self, label: Volume, empty: Volume) -> None:
         self._label, self._empty, self.shape = label, empty, label.shape

@@ -46,12 +46,9 @@ def list_volumes(folder: Path, suffixes: Sequence[str] = SUFFIXES, mark: str = "
     """The volumes that lie directly in a folder.
 
     Args:
-        folder: The folder.
+        folder: The folder; UserError where it cannot be read.
         suffixes: What their names end with, in lower case.
         mark: What stands between id and suffix, such as nnU-Net's `_0000`; a volume without it is a problem.
-
-    Raises:
-        UserError: The folder cannot be read.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ DYING_SECONDS = 2.0
 
 
 class _EpochKeys:
-    """Batches of keys of the epoch that is set; lives in the training process, workers only see keys."""
+    """Batches of keys of the epoch that is set."""
 
     def __init__(self, dataset: PatchDataset, batch: int) -> None:
         self.dataset, self.batch = dataset, batch
@@ -59,9 +59,7 @@ class _EpochKeys:
 
 
 class PatchLoader:
-    """Iterates over epochs of batches; the workers stay alive in between.
-
-    Use as a context manager, or call `close()`; both stop the workers.
+    """Iterates over epochs of batches; the workers stay alive until `close()`, or the end of the context.
 
     Args:
         dataset: patches by key.
@@ -89,21 +87,21 @@ class PatchLoader:
             )
         self.dataset, self.workers, self._died = dataset, workers, died
         self._keys, self._pin_memory, self._deaths = _EpochKeys(dataset, batch), pin_memory, 0
-        check_workers(workers, dataset.patch, batch, len(dataset.precompute))
+        check_workers(workers, dataset.patch, batch, len(dataset.makers))
         self._loader: DataLoader[Sample] | None = self._make()
 
     def _make(self) -> "DataLoader[Sample]":
-        workers = self.workers
+        options: dict[str, Any] = {}
+        if self.workers:
+            options = {"persistent_workers": True, "prefetch_factor": PREFETCH, "worker_init_fn": _start_worker}
+            options["multiprocessing_context"] = _context()
         return DataLoader(
             self.dataset,
             batch_sampler=self._keys,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=PREFETCH if workers else None,
-            multiprocessing_context=_context() if workers else None,
-            worker_init_fn=_start_worker if workers else None,
+            num_workers=self.workers,
             generator=torch.Generator(),  # its own: a loader must not advance the process's random state
             pin_memory=self._pin_memory,
+            **options,
         )
 
     @property
@@ -168,36 +166,23 @@ class PatchLoader:
             + ("it is replaced, and its patches are made again" if again else "it is the second: on without workers")
             + "; fewer data.workers, a smaller data.batch or patch need less memory"
         )
-        self._stop_workers()
+        self.close()
         self.workers = self.workers if again else 0
         self._loader = self._make()
 
-    def _stop_workers(self) -> None:
+    def close(self) -> None:
+        """Stop the workers and wait for them."""
         iterator = None if self._loader is None else self._loader._iterator
         self._loader = None
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             with suppress(OSError, EOFError, RuntimeError):  # some of them may be dead already
                 iterator._shutdown_workers()
 
-    def close(self) -> None:
-        """Stop the workers and wait for them."""
-        self._stop_workers()
-
     def __enter__(self) -> "PatchLoader":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def epoch_loader(
-    dataset: PatchDataset, epoch: int, batch: int, workers: int, start_batch: int = 0
-) -> Iterator[dict[str, Any]]:
-    """The batches of a single epoch; the workers end with it. For many epochs use `PatchLoader`."""
-    with PatchLoader(dataset, batch, workers) as loader:
-        yield from loader.epoch(epoch, start_batch)
 
 
 def _plain(error: Exception) -> Exception:
@@ -232,15 +217,8 @@ def _let_the_next_one_through(number: int, frame: FrameType | None) -> None:
 def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets: int = 0) -> None:
     """Whether worker processes can do their work on this machine; asked before anybody waits for it.
 
-    The fork server, which imports for seconds, begins here: nobody has to wait for it later, nor for it to end.
-
-    Batches travel through shared memory; a container's default of 64 MB ends in a bus error in mid-run.
-
-    Args:
-        workers: `data.workers`; where it is 0 there is nothing to ask.
-        patch: Size in voxels, z y x.
-        batch: Patches per batch.
-        targets: Precomputed targets of a patch.
+    The fork server, which imports for seconds, begins here. Batches (of patches with so many targets) travel through
+    shared memory; a container's default of 64 MB ends in a bus error in mid-run.
 
     Raises:
         UserError: There is too little shared memory, or no folder for their sockets.

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from volumen.errors import UserError
 from volumen.files import atomic_path, write_atomically
 from volumen.system.locks import folder_in_the_making, hold
 from volumen.system.names import checked_name, shown, some
+from volumen.system.output import Progress, unheard
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, read_bounded, typed
 
 INDEX = "dataset.json"
 CHANNEL = "_0000"
-Progress = Callable[[str, int, int], None]
 MOST_INDEX_BYTES = 2**20
 _MOST = 20  # of anything, in a message
 
@@ -49,20 +49,17 @@ class Index:
     file_ending: str
 
 
-def export_nnunet(dataset: PreparedDataset, out: Path, progress: Progress = lambda name, done, of: None) -> int:
-    """Write a prepared data set as an nnU-Net data set; files that are there already and hold the same are kept.
+def export_nnunet(dataset: PreparedDataset, out: Path, progress: Progress = unheard) -> int:
+    """Write a prepared data set as an nnU-Net data set, and count its cases; files that hold the same already are kept.
 
     Args:
         dataset: Its labels are written in canonical codes: 0 background, 1 surface, 2 ignore.
         out: Folder, by nnU-Net's rule called DatasetNNN_Name.
         progress: Told the case, how many are done and how many there are.
 
-    Returns:
-        The number of cases.
-
     Raises:
-        UserError: The folder's name is not as nnU-Net wants it, it cannot be written to, another process writes there,
-            or it holds other cases or other voxels.
+        UserError: The folder's name is not nnU-Net's, it cannot be written to, another process writes there, or it
+            holds other cases or other voxels.
     """
     number = out.name.removeprefix("Dataset").split("_")[0]
     if not (out.name.startswith("Dataset") and re.fullmatch("[0-9]{3}", number) and "_" in out.name):
@@ -113,17 +110,12 @@ def _refuse_other_cases(dataset: PreparedDataset, out: Path) -> None:
 
 
 def import_nnunet(folder: Path, out: Path, *, surface: Sequence[str] = ()) -> int:
-    """Lay an nnU-Net data set out as `volumen prepare` reads it, with its label meanings declared.
-
-    Files are linked where the file system can, and copied elsewhere.
+    """Lay an nnU-Net data set out as `volumen prepare` reads it, with its label meanings declared, and count its cases.
 
     Args:
-        folder: DatasetNNN_Name with `dataset.json`.
+        folder: DatasetNNN_Name with `dataset.json`; its files are linked where the file system can, and else copied.
         out: New folder, in the competition's layout.
-        surface: Names of the labels that are surface; only needed where there are several beside background and ignore.
-
-    Returns:
-        The number of cases.
+        surface: Names of the labels that are surface, where there are several beside background and ignore.
 
     Raises:
         UserError: No such data set, not TIFF, several channels, names that are none, or labels whose meaning is not
@@ -183,11 +175,7 @@ def _meanings(folder: Path, labels: Mapping[str, int | list[int]], surface: Sequ
 
 
 def _files(folder: Path, ending: str) -> list[tuple[Path, Path]]:
-    """Every file and where it goes, the JSON with the voxel size beside its volume.
-
-    Raises:
-        UserError: There is none, or some are called what no case can be called; names all of them.
-    """
+    """Every file and where it goes, the JSON with the voxel size beside its volume."""
     pairs: list[tuple[Path, Path]] = []
     problems: list[str] = []
     for source, target, mark in (
@@ -224,12 +212,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write(path: Path, volume: NDArray[Any], spacing: Spacing | None) -> None:
-    """Write a volume; one that is there stays where it is the same.
-
-    Raises:
-        VolumeError: What is there cannot be read.
-        UserError: It is another volume.
-    """
+    """Write a volume; one that is there stays where it is the same, and is an error where it is another."""
     if path.is_file():
         if not np.array_equal(load_volume(path).array, volume):
             raise UserError(

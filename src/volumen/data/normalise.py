@@ -34,13 +34,9 @@ NOTHING = IntensityStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def statistics_of(image: NDArray[Any], scan: NDArray[np.bool_] | None = None) -> IntensityStatistics:
-    """Exact statistics of an integer volume [Z, Y, X], from its histogram in float64.
+    """Exact statistics of an integer volume [Z, Y, X] where the scan holds something, from its histogram in float64.
 
     A percentile is the least value that at least that share of the voxels does not exceed (numpy's `inverted_cdf`).
-
-    Args:
-        image: Grey values as stored.
-        scan: Where the scan holds something, [Z, Y, X]; no other voxel counts. None: everywhere.
     """
     values, weights = (part.astype(np.float64) for part in value_counts(image, scan))
     if not values.size:
@@ -54,7 +50,7 @@ def statistics_of(image: NDArray[Any], scan: NDArray[np.bool_] | None = None) ->
 
 
 def normalise(image: NDArray[Any], statistics: IntensityStatistics, method: Method) -> NDArray[np.float32]:
-    """Normalise grey values, of a volume or of any part of one.
+    """Normalise grey values of a volume, or of any part of one, to float32; a constant volume becomes 0.
 
     Args:
         image: integer grey values, any shape.
@@ -62,9 +58,6 @@ def normalise(image: NDArray[Any], statistics: IntensityStatistics, method: Meth
         method: `zscore` clips to the 0.5 and 99.5 percentiles, subtracts the mean and divides by the standard
             deviation; `percentile` maps those percentiles to 0 and 1, clipped; `none` divides by the largest value of
             the stored type.
-
-    Returns:
-        float32 array of the same shape. A constant volume becomes 0 (zscore, percentile).
 
     Raises:
         UserError: the image does not hold integers, or the method is unknown.
@@ -79,13 +72,7 @@ def normalise(image: NDArray[Any], statistics: IntensityStatistics, method: Meth
 
 
 class Normalised:
-    """A volume whose parts are normalised when they are looked at, so that no second volume need exist.
-
-    Args:
-        image: Integer grey values [Z, Y, X], in memory or mapped from a file.
-        statistics: Those of the whole volume.
-        method: As in `normalise`.
-    """
+    """A volume [Z, Y, X] whose parts are normalised when they are looked at, so that no second volume need exist."""
 
     def __init__(self, image: NDArray[Any], statistics: IntensityStatistics, method: Method) -> None:
         self.image, self.statistics, self.method = image, statistics, method

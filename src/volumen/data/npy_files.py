@@ -1,8 +1,6 @@
 """NPY and NPZ files, read with what they declare compared with what they hold before anything is allocated."""
 
-import io
 import math
-import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,22 +22,20 @@ _LISTED = 20
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """The array of an NPY file.
+    """The array of an NPY file; what NumPy raises on a damaged header passes.
 
     Raises:
         VolumeError: It declares another amount of data than it holds, holds no numbers, or does not fit into memory.
-        Exception: As NumPy raises it on a damaged header.
     """
     with open(path, "rb") as stream:
         return _read(stream, path.stat().st_size, str(path))
 
 
 def read_npz(path: Path, name: str | None) -> NDArray[Any]:
-    """One array of an NPZ file; `name` is not needed where it holds one.
+    """One array of an NPZ file; `name` is not needed where it holds one. What `zipfile` raises on damage passes.
 
     Raises:
         VolumeError: As `read_npy`; or it has no such array, or one that is encrypted, or compressed unlike NumPy's.
-        Exception: As `zipfile` raises it on a damaged archive.
     """
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
@@ -64,11 +60,7 @@ def read_npz(path: Path, name: str | None) -> NDArray[Any]:
 
 
 def chosen_name(path: Path, names: Sequence[str], name: str | None) -> str:
-    """The array that is asked for, or the only one.
-
-    Raises:
-        VolumeError: There are several, or none of that name.
-    """
+    """The array that is asked for, or the only one; VolumeError where there are several, or none of that name."""
     if name is None and len(names) == 1:
         return names[0]
     if name is None or name not in names:
@@ -78,11 +70,7 @@ def chosen_name(path: Path, names: Sequence[str], name: str | None) -> str:
 
 
 def checked_kind(label: str, shape: Sequence[int], dtype: Any) -> None:
-    """Refuse what is no volume of numbers.
-
-    Raises:
-        VolumeError: Names what it is.
-    """
+    """Refuse what is no volume of numbers, with a VolumeError that names what it is."""
     kind = np.dtype(dtype)
     if kind.kind not in KINDS or kind.itemsize > 8 or not shape or len(shape) > MOST_AXES or min(shape) < 1:
         raise VolumeError(
@@ -96,25 +84,16 @@ def _read(stream: IO[bytes], size: int, label: str) -> NDArray[Any]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise VolumeError(f"{label} holds named fields, expected numbers [Z, Y, X]: save it again as such")
-    (length,) = struct.unpack("<H" if version == (1, 0) else "<I", header := stream.read(2 * version[0]))
-    header += stream.read(min(length, size))
-    shape, fortran, dtype = readers[version](io.BytesIO(header))
+    shape, _, dtype = readers[version](stream)
     checked_kind(label, shape, dtype)
-    start = np.lib.format.MAGIC_LEN + len(header)
-    declared = math.prod(shape) * dtype.itemsize
+    start, declared = stream.tell(), math.prod(shape) * dtype.itemsize
     content = f"{dtype} {list(shape)}, {declared} bytes"
     if start + declared != size:
         held = max(0, size - start)
         raise VolumeError(f"{label} is damaged: it declares {content}, and holds {held} bytes: write it again")
     if missing := does_not_fit(declared):
         raise VolumeError(f"{label} declares {content}: {missing}: cut it into smaller volumes")
-    flat = np.empty(math.prod(shape), dtype)
-    room = flat.view(np.uint8).data
-    done = 0
-    while done < declared:
-        got = stream.readinto(room[done : done + 2**24])  # type: ignore[attr-defined]
-        if not got:
-            raise VolumeError(f"{label} is damaged: it declares {content}, and ends after {done}: write it again")
-        done += got
+    stream.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     stream.read(1)  # at the end of a zip's member its checksum is compared
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return array

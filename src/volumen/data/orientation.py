@@ -20,13 +20,9 @@ LARGEST_SHARE_ALONG = 0.2  # 1/3 where every direction is alike; measured: scrol
 
 
 def normals_along(label: NDArray[np.uint8]) -> NDArray[np.float64] | None:
-    """Mean square of the components of the surface normals along z, y and x; their sum is 1.
+    """Mean square of the components of the surface normals along z, y and x [3]; their sum is 1.
 
-    Args:
-        label: canonical codes [Z, Y, X].
-
-    Returns:
-        Array [3]; None where there is no surface away from unlabelled voxels.
+    None where the label (canonical codes [Z, Y, X]) has no surface away from unlabelled voxels.
     """
     density = ndimage.gaussian_filter((label == SURFACE).astype(np.float32), SMOOTHING_VOXELS)
     gradient = np.stack([ndimage.sobel(density, axis) for axis in range(3)])

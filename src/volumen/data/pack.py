@@ -42,10 +42,8 @@ class Examined:
     case: Case | None
     problems: tuple[str, ...] = ()
     values: Mapping[int, int] | None = None
-    skipped: bool = False
-    """True where the case had been packed before from the same files."""
     mended: bool = False
-    """True where it had been, but a packed file was not what had been written."""
+    """True where the case had been packed from the same files, but a packed file was not what had been written."""
 
 
 def pack_case(
@@ -57,17 +55,17 @@ def pack_case(
         source: its files.
         dataset: folder of the data set; sources are recorded relative to it.
         out: folder of the prepared data set.
-        meanings: declared meanings of the label values; None packs nothing.
+        meanings: declared meanings of the label values.
         accept_changes: pack a file again that has changed since it was packed, instead of calling that a problem.
     """
     before, mended = _read_record(out, source.id), False
     if before is not None and meanings is not None:
-        changed = [] if accept_changes else changed_sources(before[0], dataset)
-        if changed:
+        packed, declared = before
+        if not accept_changes and (changed := changed_sources(packed, dataset)):
             return Examined(None, tuple(changed))
-        if before[1] == _declared(meanings) and _is_current(before[0], source):
-            if _is_whole(before[0], out):
-                return Examined(_as_found(before[0], source, dataset), skipped=True)
+        if declared == _declared(meanings) and _is_current(packed, source):
+            if _is_whole(packed, out):
+                return Examined(_as_found(packed, source, dataset))
             mended = True
     problems: list[str] = []
     image = _load(source.image, problems)
@@ -76,23 +74,9 @@ def pack_case(
         emptiness = find_emptiness(image.array, None if meanings is None else meanings.empty)
         problems += _image_problems(source.image, image.array, emptiness)
     values = None if label is None else count_values(label.array)
-    if source.label is not None and values is not None:
-        if image is not None and label is not None and image.array.shape != label.array.shape:
-            problems.append(
-                f"{source.label} has shape {list(label.array.shape)}, its image has {list(image.array.shape)}: "
-                "export both from the same volume"
-            )
-        sizes = [None if volume is None else volume.spacing for volume in (image, label)]
-        if (
-            (meanings is None or meanings.spacing_um is None)
-            and sizes[0]
-            and sizes[1]
-            and not sizes[0].agrees(sizes[1])
-        ):
-            problems.append(
-                f"{source.label} says that its voxels are {sizes[1]}, its image {sizes[0]}: is it of another volume? "
-                "otherwise declare spacing_um in dataset.yaml, which counts for all"
-            )
+    if source.label is not None and label is not None and values is not None:
+        if image is not None:
+            problems += _pair_problems(source.label, image, label, meanings)
         if meanings is not None:
             problems += _label_problems(source.label, values, meanings)
     if problems or meanings is None or image is None:
@@ -138,6 +122,22 @@ def _image_problems(path: Path, image: NDArray[Any], emptiness: Emptiness) -> li
     return []
 
 
+def _pair_problems(path: Path, image: Volume, label: Volume, meanings: LabelMeanings | None) -> list[str]:
+    problems = []
+    if image.array.shape != label.array.shape:
+        problems.append(
+            f"{path} has shape {list(label.array.shape)}, its image has {list(image.array.shape)}: export both from "
+            "the same volume"
+        )
+    is_declared = meanings is not None and meanings.spacing_um is not None
+    if not is_declared and image.spacing and label.spacing and not image.spacing.agrees(label.spacing):
+        problems.append(
+            f"{path} says that its voxels are {label.spacing}, its image {image.spacing}: is it of another volume? "
+            "otherwise declare spacing_um in dataset.yaml, which counts for all"
+        )
+    return problems
+
+
 def _label_problems(path: Path, values: Mapping[int, int], meanings: LabelMeanings) -> list[str]:
     problems = [
         f"{path} holds the value {value} in {count} voxels, declared are {meanings.written}: "
@@ -171,16 +171,8 @@ def _pack(
                 f"({in_words(emptiness.values, emptiness.share)}): remove the case, or say in {MEANINGS} what is empty"
             )
     _retire_manifest(out)
-    packed = {"images": _save(out, "images", source.id, image.array)}
-    if scan is not None:
-        packed["empty"] = _save(out, "empty", source.id, (~scan).view(np.uint8))
-    if codes is not None:
-        packed["labels"] = _save(out, "labels", source.id, codes)
-        scanned = surface if scan is None else surface & scan
-        packed["surface"] = _save(out, "surface", source.id, sample_positions(scanned, "surface", source.id))
-        if scan is not None:
-            packed["scan"] = _save(out, "scan", source.id, sample_positions(scan, "scan", source.id))
     depth, height, width = image.array.shape
+    lost = None if scan is None else Empty(emptiness.values, _count(~scan), _count(surface & ~scan))
     case = Case(
         id=source.id,
         scroll_id=source.scroll_id,
@@ -192,15 +184,33 @@ def _pack(
         label_source=None if source.label is None else _relative(source.label, dataset),
         label_sha256=None if label is None else label.sha256,
         label_histogram=histogram,
-        packed=packed,
-        empty=None
-        if scan is None
-        else Empty(emptiness.values, int(np.count_nonzero(~scan)), int(np.count_nonzero(surface & ~scan))),
+        packed=_save_parts(out, source.id, image.array, codes, scan),
+        empty=lost,
         spacing=image.spacing,
     )
     record = {"version": FORMAT_VERSION, "meanings": _declared(meanings), "case": case.to_json()}
-    write_record(record_path(out, case.id), record)
+    path = out / RECORDS / f"{case.id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_record(path, record)
     return case
+
+
+def _save_parts(
+    out: Path, case_id: str, image: NDArray[Any], codes: NDArray[np.uint8] | None, scan: NDArray[np.bool_] | None
+) -> dict[str, Packed]:
+    arrays = {"images": image}
+    if scan is not None:
+        arrays["empty"] = (~scan).view(np.uint8)
+    if codes is not None:
+        scanned = codes == SURFACE if scan is None else (codes == SURFACE) & scan
+        arrays |= {"labels": codes, "surface": sample_positions(scanned, "surface", case_id)}
+        if scan is not None:
+            arrays["scan"] = sample_positions(scan, "scan", case_id)
+    return {part: _save(out, part, case_id, array) for part, array in arrays.items()}
+
+
+def _count(where: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(where))
 
 
 def _declared(meanings: LabelMeanings) -> dict[str, Any]:
@@ -210,15 +220,9 @@ def _declared(meanings: LabelMeanings) -> dict[str, Any]:
 
 
 def sample_positions(where: NDArray[np.bool_], kind: str, case_id: str) -> NDArray[np.uint16]:
-    """Coordinates of at most 200,000 voxels, drawn without replacement, the same at each call.
+    """Coordinates uint16 [N, 3] (z y x, in the array's order) of at most 200,000 voxels, the same at each call.
 
-    Args:
-        where: which voxels, [Z, Y, X], each side below 65,536.
-        kind: what they are, which names the random stream with the case.
-        case_id: of the case.
-
-    Returns:
-        uint16 [N, 3], z y x, in the array's order.
+    `kind` and `case_id` name the random stream; sides of `where` [Z, Y, X] are below 65,536.
     """
     found = np.flatnonzero(where)
     if found.size > MOST_POSITIONS:
@@ -246,13 +250,6 @@ def _save(out: Path, part: str, case_id: str, array: NDArray[Any]) -> Packed:
     content = stream.getbuffer()
     write_atomically(path, content)
     return Packed(len(content), hashlib.sha256(content).hexdigest())  # of what was to be written, not of what was
-
-
-def record_path(out: Path, case_id: str) -> Path:
-    """Where a case's record lies."""
-    path = out / RECORDS / f"{case_id}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _read_record(out: Path, case_id: str) -> tuple[Case, dict[str, Any]] | None:

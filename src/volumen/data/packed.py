@@ -8,7 +8,8 @@ a running training is an error with its name, where a mapped one ends the proces
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.errors import UserError
+
+Region = tuple[slice, slice, slice]
+"""A box of a volume: three slices without step, z y x."""
 
 _HEADER_BYTES = 4096
 _CHUNK = 2**24
@@ -45,7 +49,7 @@ class PackedArray:
         packed: Its size and hash.
         shape: As recorded; None takes the file's own.
         dtype: As recorded.
-        trusting: Do not verify; somebody else does so meanwhile (`data.verification`).
+        trusting: Do not verify; somebody else does so meanwhile (`Verification`).
 
     Raises:
         DamagedDataError: Now or at a reading: the file is gone, shorter, or not what was packed.
@@ -66,8 +70,9 @@ class PackedArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         with _opened(self.path) as file:
-            before = _signature(file)
-            content = _read_all(file, self._packed.size, self.path)
+            before, content = _signature(file), file.read()
+        if len(content) != self._packed.size:
+            raise DamagedDataError(_shorter(self.path, self._packed.size))
         if not self._trusting and _verified.get(self._key) != before:
             self._compare(hashlib.sha256(content).hexdigest(), before)
         array: NDArray[Any] = np.frombuffer(content, self.dtype, offset=self._offset).reshape(self.shape)
@@ -81,11 +86,7 @@ class PackedArray:
             return self._cut(file, box)[inner]
 
     def verify(self) -> Signature:
-        """Hash the file unless this process has done so already; its signature.
-
-        Raises:
-            DamagedDataError: It is not what was packed.
-        """
+        """Hash the file unless this process has done so already; its signature, or DamagedDataError."""
         with _opened(self.path) as file:
             return self._verify(file)
 
@@ -121,7 +122,9 @@ class PackedArray:
         if out.size == 0:
             return out
         if len(box) != 3:
-            self._fill(file, out, box[0].start * int(np.prod(self.shape[1:], dtype=np.int64)), self.shape[1:])
+            if out.shape[1:] != self.shape[1:]:
+                raise ValueError(f"only volumes are cut along their later axes, not arrays of {self.ndim} axes")
+            self._read_into(file, out, box[0].start * int(np.prod(self.shape[1:], dtype=np.int64)))
             return out
         (z, y, x), (_, height, width) = box, self.shape
         rows = np.empty((lengths[1], width), self.dtype) if lengths[2] < width <= _WASTE * lengths[2] else None
@@ -137,11 +140,6 @@ class PackedArray:
                     self._read_into(file, line, first + row * width + x.start)
         return out
 
-    def _fill(self, file: io.FileIO, out: NDArray[Any], first: int, inner: tuple[int, ...]) -> None:
-        if out.shape[1:] != inner:
-            raise ValueError(f"only volumes are cut along their later axes, not arrays of {self.ndim} axes")
-        self._read_into(file, out, first)
-
     def _read_into(self, file: io.FileIO, out: NDArray[Any], first: int) -> None:
         view = memoryview(out).cast("B")  # type: ignore[arg-type]
         file.seek(self._offset + first * self.dtype.itemsize)
@@ -152,16 +150,59 @@ class PackedArray:
                 raise DamagedDataError(_shorter(self.path, self._packed.size))
             done += count
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.path, self._packed, self.shape, self.dtype.str, self._trusting)
+
+class Verification:
+    """Verifies the packed files of a training beside it, in a thread, at the speed of the disk.
+
+    `signature_of` verifies one.
+    """
+
+    def __init__(
+        self, arrays: Sequence[PackedArray], signature_of: Callable[[PackedArray], Signature] = PackedArray.verify
+    ) -> None:
+        self._arrays, self._signature_of = tuple(arrays), signature_of
+        self._error: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="verification of the data", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End after the file in hand."""
+        self._stop.set()
+
+    def raise_if_damaged(self) -> None:
+        """Raise the DamagedDataError that has been found so far; never waits."""
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every file has been verified."""
+        return not self._thread.is_alive() and self._error is None and not self._stop.is_set()
+
+    def confirm(self) -> None:
+        """Wait until every file has been verified; DamagedDataError where one is damaged, or has changed since."""
+        self._thread.join()
+        self.raise_if_damaged()
+        for array in self._arrays:
+            self._signature_of(array)
+
+    def _run(self) -> None:
+        for array in self._arrays:
+            if self._stop.is_set():
+                return
+            try:
+                self._signature_of(array)
+            except Exception as error:
+                self._error = error if isinstance(error, DamagedDataError) else DamagedDataError(str(error))
+                return
 
 
 Volume: TypeAlias = PackedArray | NDArray[Any]
 """An array in a file or in memory."""
-
-
-def _again(path: Path, packed: Packed, shape: tuple[int, ...], dtype: str, trusting: bool) -> PackedArray:
-    return PackedArray(path, packed, shape, dtype, trusting=trusting)
 
 
 def _opened(path: Path) -> io.FileIO:
@@ -181,13 +222,6 @@ def _signature(file: io.FileIO) -> Signature:
 
 def _shorter(path: Path, size: int) -> str:
     return f"{path} was cut short: {size} bytes were packed: run `volumen prepare` again, which packs it anew"
-
-
-def _read_all(file: io.FileIO, size: int, path: Path) -> bytes:
-    content = file.read()
-    if len(content) != size:
-        raise DamagedDataError(_shorter(path, size))
-    return content
 
 
 def _header(

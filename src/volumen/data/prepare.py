@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import indent
 
 from volumen.data.dataset import FORMAT_VERSION, MANIFEST, PARTS, Case, PreparedDataset, identity_of
 from volumen.data.emptiness import in_words
@@ -74,7 +76,14 @@ def prepare(
     _refuse_place(out, dataset)
     with hold(writable_folder(out), "prepare"):
         _claim(out, dataset)
-        return _prepare(dataset, out, layout, meanings_file, accept_proposal, accept_changes, workers, progress)
+        # Until a data set was whole once, mending its files is what one does; afterwards a change has to be said.
+        accept_changes = accept_changes or not was_complete(out)
+
+        def examine(meanings: LabelMeanings | None) -> list[Examined]:
+            work = partial(pack_case, dataset=dataset, out=out, meanings=meanings, accept_changes=accept_changes)
+            return list(_in_threads(work, layout.sources, workers, progress))
+
+        return _prepare(dataset, out, layout, meanings_file, accept_proposal, examine)
 
 
 def _prepare(
@@ -83,9 +92,7 @@ def _prepare(
     layout: Layout,
     meanings_file: Path | None,
     accept_proposal: bool,
-    accept_changes: bool,
-    workers: int,
-    progress: Progress | None,
+    examine: Callable[[LabelMeanings | None], list[Examined]],
 ) -> PreparedDataset:
     problems, notes = list(layout.problems), list(layout.notes)
     path = meanings_file or dataset / FILE
@@ -95,20 +102,9 @@ def _prepare(
             meanings = read_meanings(path)
         except UserError as error:
             problems.append(str(error))
-
-    # Until a data set was whole once, mending its files is what one does; afterwards a change has to be said.
-    accept_changes = accept_changes or not was_complete(out)
-
-    def examine(with_meanings: LabelMeanings | None) -> list[Examined]:
-        def one(source: Source) -> Examined:
-            return pack_case(source, dataset, out, with_meanings, accept_changes=accept_changes)
-
-        return list(_in_threads(one, layout.sources, workers, progress))
-
-    undeclared = meanings is None and not path.is_file()
     results = examine(meanings)
     problems += [problem for result in results for problem in result.problems]
-    if undeclared:
+    if meanings is None and not path.is_file():
         meanings = _proposed_meanings(dataset, out, results, problems, accept_proposal)
         notes.append("the meanings of the label values were proposed by prepare and accepted with --accept-proposal")
         results = examine(meanings)
@@ -129,8 +125,7 @@ def _prepare(
 def check(dataset: Path, out: Path) -> tuple[PreparedDataset, tuple[str, ...]]:
     """Compare source files and packed files with the hashes in the manifest.
 
-    Returns:
-        The prepared data set, and one message for each file that changed, is missing or is new.
+    Returns the prepared data set, and one message for each file that changed, is missing or is new.
     """
     prepared = PreparedDataset.open(out)
     layout = read_layout(Path(dataset))
@@ -212,7 +207,8 @@ def _proposed_meanings(
     message = (
         f"{dataset / FILE} is missing: it declares what the label values mean. Found over "
         f"{counted(len(found), 'label file')}:\n"
-        f"{_histogram(values)}\n  {reason}{refused}.\n  Written to {target}:\n{_indented(text)}\n  To go on: {fix}"
+        f"{_histogram(values)}\n  {reason}{refused}.\n  Written to {target}:\n{indent(text.rstrip(), '    ')}\n"
+        f"  To go on: {fix}"
     )
     raise DatasetProblems(dataset, [*problems, message])
 
@@ -220,10 +216,6 @@ def _proposed_meanings(
 def _histogram(values: Mapping[int, int]) -> str:
     total = sum(values.values())
     return "\n".join(f"    value {value:>5}: {n:>14,} voxels {n / total:8.3%}" for value, n in sorted(values.items()))
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.rstrip().splitlines())
 
 
 def _across(cases: Sequence[Case]) -> list[str]:

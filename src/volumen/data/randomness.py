@@ -16,13 +16,10 @@ def generator(seed: int, epoch: int, index: int, stream: str) -> np.random.Gener
     Philox (Salmon et al. 2011), keyed through numpy's `SeedSequence`. Different arguments give independent streams.
 
     Args:
-        seed: the run's seed, 0 or more, below 2^128.
-        epoch: 0 or more, below 2^64.
-        index: place within the epoch, 0 or more, below 2^64.
+        seed: the run's seed, from 0 to below 2^128; ValueError beyond.
+        epoch: from 0 to below 2^64.
+        index: place within the epoch, from 0 to below 2^64.
         stream: what the numbers are for, such as "sampling".
-
-    Raises:
-        ValueError: a number is negative or too large.
     """
     if not 0 <= seed < 2**128:
         raise ValueError(f"seed must lie in [0, 2^128), got {seed}")

@@ -6,7 +6,7 @@ what was requested can be compared with what was drawn through each sample's `me
 volume, patches lie about voxels that it holds, and the rest is no lesson.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from volumen.config.data import Augmentation, Data
+from volumen.config.data import Data
 from volumen.data.augment import Shape, draw_variation, vary
 from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.emptiness import fill_in
@@ -53,16 +53,13 @@ class Draw:
 class PatchDataset(Dataset[Sample]):
     """Training patches by integer key; pure, so any process may make any sample.
 
-    Files are read patch by patch. A training does not wait until they are verified (`prepared.trusting()`), since
-    `data.verification` does that beside it.
-
     A sample: `image` float32 [1, Z, Y, X] normalised, `target` uint8 [Z, Y, X] (1 surface, 0 else), `valid` bool
-    [Z, Y, X] (False where ignored, or outside of the volume or of the scan), each precomputed target under its own
-    name, and `meta`: `key`, `case` (index into `case_ids`), `centred`, `attempts`, `surface_share` (of the valid
-    voxels), `valid_share`.
+    [Z, Y, X] (False where ignored, or outside of the volume or of the scan), what each of the `makers` makes of target
+    and valid, under its name, and `meta`: `key`, `case` (index into `case_ids`), `centred`, `attempts`,
+    `surface_share` (of the valid voxels), `valid_share`.
 
     Raises:
-        UserError: no case, a case without a label, or an unknown precomputed target.
+        UserError: no case, or a case without a label.
     """
 
     def __init__(
@@ -71,22 +68,22 @@ class PatchDataset(Dataset[Sample]):
         case_ids: Sequence[str],
         config: Data,
         seed: int,
-        precompute: tuple[str, ...] = (),
+        makers: Mapping[str, TargetMaker] | None = None,
     ) -> None:
-        self.prepared = prepared
-        self.case_ids = tuple(case_ids)
-        self.config = config
-        self.seed = seed
-        self.precompute = precompute
+        self.prepared, self.case_ids, self.config, self.seed = prepared, tuple(case_ids), config, seed
+        self.makers = dict(makers or {})
         self.patch: Shape = config.patch
-        self._makers = _target_makers(precompute)
         self._cases = tuple(prepared.case(case_id) for case_id in self.case_ids)
         if not self._cases:
             raise UserError("there is no case to draw patches from: give at least one case with a label")
         unlabelled = [case.id for case in self._cases if not case.has_label]
         if unlabelled:
             raise UserError(f"cases {unlabelled} have no label and cannot be trained on: leave them out")
-        self.augmentation, chosen = self._augmentation()
+        chosen: list[str] = []
+        self.augmentation = config.augmentation
+        if self.augmentation.rotations == "auto":
+            rotations, *chosen = rotations_for(prepared, self.case_ids)
+            self.augmentation = self.augmentation.model_copy(update={"rotations": rotations})
         self._anywhere = _shares([case.scan_voxels for case in self._cases])
         with_surface = [case.scan_voxels if case.scanned_surface else 0 for case in self._cases]
         self._surface = _shares(with_surface) if any(with_surface) else None
@@ -115,15 +112,14 @@ class PatchDataset(Dataset[Sample]):
     def draw(self, epoch: int, index: int) -> Draw:
         """Choose volume and place of a sample.
 
-        Whether it is centred is drawn once; while less than `minimum_valid_share` of the patch is labelled, volume and
-        place are drawn again, up to ten times. Of patches that all fail the best labelled one is kept.
+        While less than `minimum_valid_share` of the patch is labelled, they are drawn again, up to ten times; of
+        patches that all fail the best labelled one is kept.
         """
         settings = self.config.sampling
         random = generator(self.seed, epoch, index, "sampling")
         centred = bool(random.random() < settings.surface_share) and self._surface is not None
         shares = self._surface if centred and self._surface is not None else self._anywhere
-        best, best_share = None, -1.0
-        attempts = 0
+        best, best_share, attempts = (0, (0, 0, 0)), -1.0, 0
         while best_share < settings.minimum_valid_share and attempts <= REDRAWS:
             attempts += 1
             case = int(np.searchsorted(shares, random.random(), side="right"))
@@ -131,8 +127,6 @@ class PatchDataset(Dataset[Sample]):
             share = self._valid_share(self._cases[case], origin)
             if share > best_share:
                 best, best_share = (case, origin), share
-        if best is None:  # cannot happen: the first share is at least 0
-            raise RuntimeError("no patch was drawn")
         return Draw(best[0], best[1], centred, attempts)
 
     def _place(self, case: Case, centred: bool, random: np.random.Generator) -> Shape:
@@ -177,7 +171,7 @@ class PatchDataset(Dataset[Sample]):
             "target": torch.from_numpy(target),
             "valid": torch.from_numpy(valid),
         }
-        for name, maker in self._makers.items():
+        for name, maker in self.makers.items():
             sample[name] = torch.from_numpy(np.ascontiguousarray(maker(target, valid)))
         labelled = int(np.count_nonzero(valid))
         sample["meta"] = {
@@ -189,14 +183,6 @@ class PatchDataset(Dataset[Sample]):
             "valid_share": torch.tensor(labelled / valid.size, dtype=torch.float32),
         }
         return sample
-
-    def _augmentation(self) -> tuple[Augmentation, tuple[str, ...]]:
-        """The augmentation with `rotations: auto` decided, and what was decided."""
-        augmentation = self.config.augmentation
-        if augmentation.rotations != "auto":
-            return augmentation, ()
-        rotations, reason = rotations_for(self.prepared, self.case_ids)
-        return augmentation.model_copy(update={"rotations": rotations}), (reason,)
 
     def _remarks(self) -> tuple[str, ...]:
         small = [case for case in self._cases if any(a < b for a, b in zip(case.shape, self.patch, strict=True))]
@@ -217,19 +203,13 @@ class PatchDataset(Dataset[Sample]):
 def crop(
     volume: Volume | Lesson, start: Sequence[int], shape: Sequence[int], outside: int | None = None
 ) -> NDArray[Any]:
-    """Cut a region out of a volume [Z, Y, X]; the region may reach beyond it.
+    """A contiguous copy of a region of a volume [Z, Y, X], which it may reach beyond, but has to touch.
 
     Args:
         volume: array, in memory or packed in a file.
         start: first voxel, z y x; may be negative.
         shape: size of the region.
         outside: value beyond the border; None repeats the nearest voxel.
-
-    Returns:
-        A contiguous copy.
-
-    Raises:
-        ValueError: the region does not touch the volume.
     """
     before = [max(-first, 0) for first in start]
     after = [max(first + side - n, 0) for first, side, n in zip(start, shape, volume.shape, strict=True)]
@@ -252,15 +232,3 @@ def _shares(weights: list[int]) -> NDArray[np.float64]:
     ends = np.cumsum(np.asarray(weights, dtype=np.float64)) / sum(weights)
     ends[np.flatnonzero(weights)[-1] :] = 1.0
     return ends
-
-
-def _target_makers(names: tuple[str, ...]) -> dict[str, TargetMaker]:
-    if not names:
-        return {}
-    # The only import upwards: these are pure array functions that belong to the losses that ask for them.
-    from volumen.losses.targets import PRECOMPUTE
-
-    unknown = sorted(set(names) - set(PRECOMPUTE))
-    if unknown:
-        raise UserError(f"unknown precomputed targets {unknown}: known are {sorted(PRECOMPUTE)}")
-    return {name: PRECOMPUTE[name] for name in names}

@@ -44,14 +44,9 @@ def read_scrolls(table: Path) -> dict[str, str]:
 
 
 def read_rows(table: Path, problems: list[str]) -> list[dict[str, str]] | None:
-    """The id and, where there is such a column, the scroll of each row.
+    """The id and, where there is such a column, the scroll of each row; None where there is no table of ids.
 
-    Args:
-        table: The file.
-        problems: Gets all that is wrong, rows of one id too; rows that name nothing properly are left out.
-
-    Returns:
-        None where there is no table of ids.
+    `problems` gets all that is wrong, rows of one id too; rows that name nothing properly are left out.
     """
     try:
         is_regular_file(table, "check the path")
@@ -91,13 +86,10 @@ def read_rows(table: Path, problems: list[str]) -> list[dict[str, str]] | None:
 
 
 def unjoined(table: Path, listed: Collection[str], ids: Collection[str]) -> str:
-    """Why ids and the rows of a table do not belong together; empty where every id has its row, or might have none.
+    """Why ids of files and those `listed` in a table do not belong together; empty where they may.
 
-    Args:
-        table: Where the rows come from.
-        listed: Its ids.
-        ids: Those of the files. Without a row of its own each of them is left over, which is no fault of the table's
-            unless none has one, or a row has almost its name.
+    Without a row of its own each id is left over, which is no fault of the table's unless none has one, or a row has
+    almost its name.
     """
     without = sorted(set(ids) - set(listed))
     alike = {_loose(name): name for name in sorted(set(listed) - set(ids))}

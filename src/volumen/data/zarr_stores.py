@@ -36,12 +36,11 @@ MOST_PARTS = 1_000_000
 
 
 def read_zarr(path: Path, name: str | None, missing_is_empty: bool = False) -> NDArray[Any]:
-    """An array of a store; see `arrays.read_array`.
+    """An array of a store; see `arrays.read_array`. What zarr raises on damage passes.
 
     Raises:
         VolumeError: There is no such array, or it holds no numbers, needs a decoder that is not read, has too many
             parts, lacks some of them, has channels or times, or does not fit into memory.
-        Exception: As zarr raises it on damaged metadata or parts.
     """
     import zarr
 
@@ -142,11 +141,7 @@ def _check_array(array: Any, label: str) -> None:
 
 
 def _check_parts(array: Any, folder: Path, label: str, missing_is_empty: bool) -> None:
-    """Refuse an array whose parts are not all there: zarr reads what is missing as the fill value.
-
-    Raises:
-        VolumeError: Names them, and the way out.
-    """
+    """Refuse an array whose parts are not all there: zarr reads what is missing as the fill value."""
     part = array.shards or array.chunks
     grid = [-(-side // length) for side, length in zip(array.shape, part, strict=True)]
     missing, count = [], 0

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
 from volumen.doctor.autopsy import TOTAL, Probe
 from volumen.doctor.miniature import miniature
 from volumen.doctor.stages import CPU

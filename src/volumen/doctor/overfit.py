@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
 from volumen.doctor.autopsy import autopsy
 from volumen.doctor.first_steps import board_of
 from volumen.doctor.stages import CPU, STRONGEST_OF, precision_of

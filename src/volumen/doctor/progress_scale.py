@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from volumen.data.labels import IGNORE
 from volumen.doctor.autopsy import TOTAL, Autopsy, Probe
 from volumen.losses import CompositeLoss
-from volumen.training.progress import TRAIN, VALIDATION, ProgressScales, Scale
+from volumen.runs.scales import TRAIN, VALIDATION, ProgressScales, Scale
 from volumen.training.regions import validation_regions
 from volumen.training.validate import loss_on_blocks
 

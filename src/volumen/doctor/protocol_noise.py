@@ -19,13 +19,14 @@ from scipy import ndimage
 
 from volumen.config.optimisation import CropValidation, Training
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.experiments.edge_filters import hessian_sheetness
+from volumen.data.packed import Region
+from volumen.doctor.sheetness import hessian_sheetness
 from volumen.losses import CompositeLoss
 from volumen.metrics import ratio
 from volumen.metrics.comparison import NOISE_ERRORS
-from volumen.training.regions import Region, validation_regions
+from volumen.training.regions import validation_regions
 from volumen.training.validate import loss_on_blocks, mask_metrics
 from volumen.training.watch import Watch
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
 from volumen.doctor.autopsy import Range
 from volumen.doctor.first_steps import Board, board_of, copied
 from volumen.doctor.overfit import highest_rate_epoch

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from volumen.config.schema import Config
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
 from volumen.doctor import stages
 from volumen.doctor.miniature import miniature, telling_samples, without_replaced
 from volumen.doctor.reads import Reads, recorded

@@ -19,15 +19,17 @@ from scipy import ndimage
 from torch.utils.data import default_collate
 
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PatchLoader, PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
+from volumen.data.loader import PatchLoader
 from volumen.data.normalise import normalise
 from volumen.data.packed import Volume
-from volumen.data.sampling import Sample, crop
+from volumen.data.sampling import PatchDataset, Sample, crop
 from volumen.doctor.fields import sheets as sheets_field
 from volumen.doctor.fields import waves
 from volumen.inference import Predictor
 from volumen.losses import CompositeLoss
+from volumen.losses.targets import target_makers
 from volumen.models import build_model
 from volumen.postprocess import apply_pipeline
 from volumen.runtime import Precision, choose_precision
@@ -218,7 +220,7 @@ def _one_block(context: "Context") -> PreparedDataset:
 
 def patches(config: Config, context: "Context", targets: tuple[str, ...], samples: Sequence[int]) -> dict[str, Any]:
     """Some small patches of the training volumes, varied."""
-    made = PatchDataset(context.dataset, context.training, config.data, config.seed, targets)
+    made = PatchDataset(context.dataset, context.training, config.data, config.seed, target_makers(targets))
     return {"patches": [made[index] for index in samples]}
 
 

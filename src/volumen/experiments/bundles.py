@@ -6,15 +6,12 @@ from pathlib import Path
 
 from volumen.config import diff_configs
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
 from volumen.errors import UserError
-from volumen.experiments.out_of_fold import Source
-from volumen.experiments.own_data import open_data
+from volumen.experiments.out_of_fold import Opened, Source, open_sources
 from volumen.inference.bundle import Bundle, Member, write_bundle
 from volumen.inference.ensemble import Mean, check_weights
 from volumen.system.output import counted
 from volumen.system.places import writable_file
-from volumen.training.checkpoint import Trained, load_trained
 
 HOW_TO_PREDICT = ("inference", "postprocessing")
 
@@ -27,6 +24,7 @@ def bundle_runs(
     mean: Mean = "probability",
     overrides: Sequence[str] = (),
     dataset: Path | None = None,
+    opened: Sequence[Opened] | None = None,
 ) -> Bundle:
     """Write the networks of runs into one file with all that a prediction needs.
 
@@ -37,6 +35,7 @@ def bundle_runs(
         mean: Of probabilities or of logits.
         overrides: `key=value` of prediction, such as a tuned post-processing, for all of them.
         dataset: Where the data set is, if it has moved since the trainings; the labels' meanings are taken from it.
+        opened: The runs, where somebody has read them already.
 
     Raises:
         UserError: A run or checkpoint that does not exist, differing ways to predict that no override settles, label
@@ -47,13 +46,14 @@ def bundle_runs(
         raise UserError(f"{counted(len(runs), 'run needs', 'runs need')} as many weights, got {len(shares)}")
     if shares is not None:
         check_weights(shares)
+    opened = open_sources(runs, dataset) if opened is None else opened
     members, labels = [], []
-    for number, run in enumerate(runs):
-        trained = load_trained(run.run, run.which, overrides)
-        config = trained.config
+    for number, one in enumerate(opened):
+        trained = one.trained.overridden(overrides, one.source.run)
         share = 1.0 / len(runs) if shares is None else shares[number]
-        members.append(Member(f"{run.run.name} ({run.which})", config, dict(trained.model.state_dict()), share))
-        labels.append(_labels(trained, run.run, dataset))
+        name = f"{one.source.run.name} ({one.source.which})"
+        members.append(Member(name, trained.config, dict(trained.model.state_dict()), share))
+        labels.append(one.run.labels(trained))
     known = [meaning for meaning in labels if meaning]
     if any(meaning != known[0] for meaning in known):
         raise UserError(
@@ -83,14 +83,3 @@ def refuse_different(configs: Mapping[str, Config]) -> None:
         if differing:
             keys = ", ".join(f"{one.key} ({one.left}, {one.right})" for one in differing)
             raise UserError(f"{first} and {name} predict differently: {keys}; settle it with -o KEY=VALUE")
-
-
-def _labels(trained: Trained, run: Path, dataset: Path | None) -> dict[str, object]:
-    """Meanings of the labels that a run was trained on, where its data set is still there."""
-    if dataset is not None:
-        return open_data(trained, run, dataset).meanings.to_json()
-    place = Path(trained.config.data.dataset)
-    if not place.exists():
-        return {}
-    prepared = PreparedDataset.open(place)
-    return prepared.meanings.to_json() if prepared.identity == trained.data.dataset else {}

@@ -8,18 +8,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from volumen.config.experiment import Criterion
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.experiments.evaluation_types import ByProbability, Judgement
 from volumen.metrics import mean_of_known, ratio
+from volumen.system.records import Count, Text
 
 BINS = 100
 CALIBRATION_BINS = 10
+Bins = Annotated[tuple[Count, ...], Field(min_length=BINS, max_length=BINS)]
 SHARE_SLACK = 0.25
 """Of the labels' own range of surface shares, by which a prediction may lie outside on either side."""
 
@@ -28,17 +30,12 @@ SHARE_SLACK = 0.25
 class ProbabilityCounts:
     """Labelled voxels by probability and truth; bin i holds probabilities from i / 100 to (i + 1) / 100."""
 
-    background: tuple[int, ...]
-    surface: tuple[int, ...]
+    background: Bins
+    surface: Bins
 
     @staticmethod
     def of(probabilities: NDArray[np.float32], label: NDArray[np.uint8]) -> "ProbabilityCounts":
-        """Count a volume.
-
-        Args:
-            probabilities: float32 [Z, Y, X].
-            label: canonical codes [Z, Y, X].
-        """
+        """Count a volume: probabilities float32 [Z, Y, X], canonical codes [Z, Y, X]."""
         counts = np.zeros((2, BINS), np.int64)
         for plane, truth in zip(probabilities, label, strict=True):  # plane by plane: no second volume
             known = truth != IGNORE
@@ -123,20 +120,24 @@ class Reliability:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """A target held against what was reached."""
 
-    quantity: str
-    target: str
+    quantity: Text
+    target: Text
     value: float | None
     """None where an evaluation does not know the quantity."""
     reached: bool | None
     percent: bool = False
     """Whether the value is said in percent, as its target is."""
 
+    def __post_init__(self) -> None:
+        if self.value is None and self.reached is not None:  # JSON cannot say NaN
+            object.__setattr__(self, "value", math.nan)
+
     @property
     def sentence(self) -> str:
-        """The verdict for a person."""
+        """The judgement for a person."""
         if self.value is None or self.reached is None:
             return f"{self.quantity} {self.target}: not a number of an evaluation; see the run's metrics"
         if math.isnan(self.value):
@@ -148,17 +149,10 @@ class Verdict:
         """Plain values and the sentence."""
         return {**asdict(self), "sentence": self.sentence}
 
-    @classmethod
-    def from_dict(cls, record: Judgement) -> "Verdict":
-        """Inverse of `to_dict`."""
-        value, reached = record["value"], record["reached"]
-        value = math.nan if value is None and reached is not None else value  # which JSON cannot say
-        return cls(record["quantity"], record["target"], value, reached, record["percent"])
 
-
-def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Verdict, ...]:
+def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Judgement, ...]:
     """The configured criteria against means over the cases."""
-    verdicts = []
+    found = []
     for one in criteria:
         bounds = [f">= {one.at_least:g}" if one.at_least is not None else ""]
         bounds.append(f"<= {one.at_most:g}" if one.at_most is not None else "")
@@ -166,8 +160,8 @@ def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Ve
         reached = value is not None and (
             (one.at_least is None or value >= one.at_least) and (one.at_most is None or value <= one.at_most)
         )
-        verdicts.append(Verdict(one.quantity, target, value, None if value is None else reached))
-    return tuple(verdicts)
+        found.append(Judgement(one.quantity, target, value, None if value is None else reached))
+    return tuple(found)
 
 
 def tolerated_shares(least: float, most: float) -> tuple[float, float]:
@@ -175,31 +169,20 @@ def tolerated_shares(least: float, most: float) -> tuple[float, float]:
     return least * (1 - SHARE_SLACK), most * (1 + SHARE_SLACK)
 
 
-def judge_share(shares: Mapping[str, float], labels: Sequence[float]) -> tuple[Verdict, ...]:
-    """The share of predicted surface against the range that the data set's own labels have.
-
-    Args:
-        shares: Predicted share of the labelled voxels, by case.
-        labels: True shares of all labelled volumes of the data set.
+def judge_share(shares: Mapping[str, float], labels: Sequence[float]) -> tuple[Judgement, ...]:
+    """The share of predicted surface, by case, against the range of the data set's own labels.
 
     Returns:
-        The mean's verdict, and one for each case outside of the range.
+        The mean's judgement, and one for each case outside of the range.
     """
     low, high = tolerated_shares(min(labels), max(labels))
     target = f"within {100 * low:.1f} to {100 * high:.1f} % (the labels' own range, a quarter wider)"
     mean = mean_of_known(shares.values())
     outside = {case: share for case, share in shares.items() if share < low or share > high}
     return (
-        Verdict("predicted_share", target, mean, low <= mean <= high, percent=True),
-        *(Verdict(f"predicted_share of {case}", target, share, False, percent=True) for case, share in outside.items()),
+        Judgement("predicted_share", target, mean, low <= mean <= high, percent=True),
+        *(
+            Judgement(f"predicted_share of {case}", target, share, False, percent=True)
+            for case, share in outside.items()
+        ),
     )
-
-
-def counts_to_json(counts: ProbabilityCounts) -> dict[str, Any]:
-    """Plain values."""
-    return {"background": list(counts.background), "surface": list(counts.surface)}
-
-
-def counts_from_json(record: ByProbability) -> ProbabilityCounts:
-    """Inverse of `counts_to_json`."""
-    return ProbabilityCounts(tuple(record["background"]), tuple(record["surface"]))

@@ -16,13 +16,18 @@ from volumen.config.dump import config_hash
 from volumen.config.postprocessing import Postprocessing
 from volumen.config.schema import Config
 from volumen.errors import UserError
+from volumen.experiments.bundles import bundle_runs, refuse_different
 from volumen.experiments.held_out import HeldOut
-from volumen.experiments.out_of_fold import Source
+from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
+from volumen.inference.bundle import Bundle
 from volumen.inference.ensemble import Mean
 from volumen.metrics import beats_noise, leaderboard, mean_and_noise
 from volumen.metrics.comparison import FEWEST_VOLUMES
 from volumen.postprocess import apply_pipeline
-from volumen.system.output import counted
+from volumen.runs.run import override_prediction
+from volumen.system.locks import hold
+from volumen.system.output import Progress, Warn, counted, unheard
+from volumen.system.places import writable_file, writable_folder
 
 ROUNDS = 10
 """Members that the greedy selection draws, with replacement: weights are tenths."""
@@ -66,13 +71,47 @@ class Weighed:
         return [self.weights[family[one.name].name] / len(family[one.name].sources) for one in sources]
 
 
-def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tuple[Family, ...]:
-    """Put together what differs by fold, name, seed and initial weights only.
+def ensemble_runs(
+    sources: Sequence[Source],
+    out: Path,
+    work: Path,
+    *,
+    mean: Mean = "probability",
+    dataset: Path | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress = unheard,
+    warn: Warn = unheard,
+) -> tuple[Weighed, Bundle]:
+    """Predict what sources held out, find their weights, and write their bundle.
 
     Args:
-        sources: Of the ensemble.
-        configs: As they were trained, by name of the source.
+        sources: Weights of runs.
+        out: The bundle.
+        work: For the held-out predictions.
+        mean: What the networks' answers are averaged as.
+        dataset, overrides, progress, warn: As in `predict_out_of_fold`.
+
+    Raises:
+        UserError: As in `check_sources`, `refuse_different`, `common_cases` and `bundle_runs`, or a folder that cannot
+            be written to or is in use.
     """
+    writable_file(out, "choose another --out, or make it writable")
+    writable_folder(work, "choose another --work, or make it writable")
+    known = check_sources(sources, dataset)
+    configs = {name: override_prediction(one.trained.config, overrides, f"of {name}") for name, one in known.items()}
+    refuse_different(configs)
+    families = families_of(sources, {name: one.trained.config for name, one in known.items()})
+    common_cases({name: one.trained.data.validation for name, one in known.items()}, families)
+    with hold(work, "ensemble"):
+        cases = predict_out_of_fold(known, work, overrides=overrides, progress=progress, warn=warn)
+        weighed = weigh(cases, families, configs[sources[0].name].postprocessing, mean=mean, progress=progress)
+        opened, weights = list(known.values()), weighed.shares(sources)
+        made = bundle_runs(sources, out, shares=weights, mean=mean, overrides=overrides, opened=opened)
+    return weighed, made
+
+
+def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tuple[Family, ...]:
+    """Put together what differs by fold, name, seed and initial weights only; `configs` by name of the source."""
     found: dict[tuple[str, str], list[Source]] = {}
     for source in sources:
         config = configs[source.name]
@@ -84,11 +123,7 @@ def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tup
 
 
 def common_cases(held_out: Mapping[str, Sequence[str]], families: Sequence[Family]) -> set[str]:
-    """The cases that every family has an answer for from a source that never saw them.
-
-    Args:
-        held_out: Case ids by name of the source.
-        families: Of the sources.
+    """The cases that every family has an answer for, from a source that held them out (ids by its name).
 
     Raises:
         UserError: There is none.
@@ -109,19 +144,12 @@ def weigh(
     settings: Postprocessing,
     *,
     mean: Mean = "probability",
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
 ) -> Weighed:
-    """Find weights of the families.
-
-    Args:
-        cases: Held-out volumes with the answers of the sources that never saw them.
-        families: Of the sources.
-        settings: The post-processing under which weights are judged.
-        mean: Of what.
-        progress: Told what is scored.
+    """Find weights of the families, judged under a post-processing on volumes that every family never saw.
 
     Raises:
-        UserError: No volume that every family predicted without having seen it.
+        UserError: There is no such volume.
     """
     sources = {name for case in cases for name in case.files}
     known = common_cases({name: [case.id for case in cases if name in case.files] for name in sources}, families)
@@ -161,7 +189,7 @@ def _gain(
     names: Sequence[str],
     ids: Sequence[str],
     equal: Weights,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> tuple[float, float]:
     """What weights fitted without a volume gain on it over equal ones, and the noise of that."""
     differences = []

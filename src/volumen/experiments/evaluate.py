@@ -4,44 +4,32 @@ The volumes are those of the fold that the run held out, predicted tile by tile 
 scored with the leaderboard's own metric. A case that the run was trained on is evaluated on request, and called so.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from volumen.config.postprocessing import Hysteresis, Postprocessing, Threshold
+from volumen.config.postprocessing import with_threshold
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
-from volumen.data.folds import load_folds
+from volumen.data.dataset import PreparedDataset
+from volumen.data.pictures import Places, case_panel, choose_slices, encode_png
 from volumen.errors import UserError
-from volumen.experiments.distribution import Verdict, judge, judge_share
-from volumen.experiments.evaluation_file import (
-    EVALUATION,
-    SLICES,
-    Pictures,
-    waiting_pictures,
-    write_evaluation,
-)
-from volumen.experiments.own_data import changed_folds, open_data
-from volumen.experiments.predicting import predict_case, predictor_for
-from volumen.experiments.scoring import (
-    CaseResult,
-    Evaluation,
-    label_shares,
-    labelled_cases,
-    score_case,
-)
+from volumen.experiments.distribution import Judgement, judge, judge_share
+from volumen.experiments.evaluation_file import EVALUATION, SLICES, Pictures, waiting_pictures, write_evaluation
+from volumen.experiments.scoring import CaseResult, Evaluation, label_shares, labelled_cases, score_case
 from volumen.experiments.step_scores import score_steps
-from volumen.inference import Predictor
-from volumen.inference.files import Progress
-from volumen.postprocess import apply_pipeline
-from volumen.reporting.images import Places, case_panel, choose_slices, encode_png
+from volumen.inference.recipe import Recipe
+from volumen.runs.folder import run_owner
+from volumen.runs.run import Run, Trained
 from volumen.system.locks import hold
+from volumen.system.output import Progress, unheard
 from volumen.system.places import writable_file, writable_folder
-from volumen.training.checkpoint import Trained, load_trained
-from volumen.training.run_folder import run_owner
+
+RECORDED = ("tile", "overlap", "mirror", "rotate", "engine", "precision", "postprocessing")
+"""What an evaluation says of how its masks were made."""
 
 
 def evaluate_run(
@@ -55,18 +43,18 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     keep: bool = True,
     steps: bool = True,
-    progress: Progress = lambda case, done, of: None,
+    progress: Progress = unheard,
 ) -> Evaluation:
     """Predict and score whole volumes; write `evaluation.json` and `evaluation/slices/ID.png` into the run.
 
     Args:
         run: Run folder.
-        which: Which weights, as in `load_trained`.
+        which: Which weights, as in `Run.trained`.
         fold: Fold whose validation cases are evaluated; the run's own by default.
         cases: Case ids instead of a fold.
         threshold: Replaces the configured threshold.
         dataset: Prepared data set, where it has moved since the training.
-        overrides: `key=value` for other settings of prediction than the run's, as in `load_trained`.
+        overrides: `key=value` for other settings of prediction than the run's, as in `override_prediction`.
         keep: False leaves the run's folder as it is.
         steps: False leaves out what each step of the post-processing does, at a leaderboard score a step and volume.
         progress: Told the case and how many of how many tiles are done.
@@ -78,45 +66,61 @@ def evaluate_run(
     """
     if fold is not None and cases is not None:
         raise UserError("--fold and --cases exclude each other: give the fold or the case ids")
-    trained = load_trained(run, which, overrides)
-    config = trained.config
-    postprocessing = with_threshold(config.postprocessing, threshold)
-    prepared = open_data(trained, run, dataset)
-    chosen = choose_cases(trained, prepared, fold, cases)
-    predictor = predictor_for(trained.model, config)
+    opened = Run(run, dataset)
+    trained = opened.trained(which).overridden(overrides, run)
+    post = with_threshold(trained.config.postprocessing, threshold)
+    trained = replace(trained, config=trained.config.model_copy(update={"postprocessing": post}))
+    chosen = choose_cases(opened, trained, fold, cases)
+    recipe = Recipe.of(trained.model, trained.config)
     with _kept(run) if keep else nullcontext() as pictures:
-        results, places = [], {}
-        for name in chosen:
-            found = _evaluate_case(predictor, config, postprocessing, prepared, name, pictures, steps, progress)
-            results.append(found[0])
-            places[name] = list(found[1])
-        settings = {
-            "run": run.resolve().name,
-            "which": which,
-            "fold": None if cases is not None else (config.data.fold if fold is None else fold),
-            "dataset": str(prepared.root),
-            "dataset_identity": prepared.identity,
-            "tile": list(config.tile),
-            "overlap": config.inference.overlap,
-            "mirror": config.inference.mirror,
-            "rotate": config.inference.rotate,
-            "engine": predictor.engine_name,
-            "precision": predictor.precision.name,
-            "postprocessing": postprocessing.model_dump(),
-            "slices": places,
-        }
-        shares = label_shares(prepared)
-        evaluation = Evaluation(
-            tuple(results),
-            settings,
-            _notes(trained, chosen, predictor, prepared),
-            label_range=(min(shares), max(shares)) if shares else None,
-            pictures=pictures.hashes if pictures is not None else {},
-        )
-        evaluation = replace(evaluation, verdicts=_verdicts(evaluation, config, shares))
-        if pictures is not None:
-            pictures.publish()
-            write_evaluation(run, evaluation)
+        number = None if cases is not None else (trained.config.data.fold if fold is None else fold)
+        said = {"which": which, "fold": number}
+        return evaluate_cases(opened, trained, recipe, chosen, said, pictures=pictures, steps=steps, progress=progress)
+
+
+def evaluate_cases(
+    run: Run,
+    trained: Trained,
+    recipe: Recipe,
+    cases: Sequence[str],
+    said: Mapping[str, Any],
+    *,
+    pictures: Pictures | None = None,
+    steps: bool = True,
+    progress: Progress = unheard,
+) -> Evaluation:
+    """Predict and score volumes with a network of a run.
+
+    Args:
+        run: The run.
+        trained: Its network, what it learned from, and what the run promised.
+        recipe: How it predicts.
+        cases: Case ids.
+        said: What the record says of the choice: `which` and `fold`.
+        pictures: Where the evaluation and its slices are left; None leaves none.
+        steps: As in `evaluate_run`.
+        progress: Told the case and how many of how many tiles are done.
+    """
+    dataset = run.dataset(trained)
+    results, places = [], {}
+    for name in cases:
+        found = _evaluate_case(recipe, dataset, name, pictures, steps, progress)
+        results.append(found[0])
+        places[name] = list(found[1])
+    of_data = {"dataset": str(dataset.root), "dataset_identity": dataset.identity}
+    settings = {"run": run.path.resolve().name, **said, **of_data, **recipe.record(*RECORDED), "slices": places}
+    shares = label_shares(dataset)
+    evaluation = Evaluation(
+        tuple(results),
+        settings,
+        _notes(run, trained, cases, recipe, dataset),
+        label_range=(min(shares), max(shares)) if shares else None,
+        pictures=pictures.hashes if pictures is not None else {},
+    )
+    evaluation = replace(evaluation, verdicts=_verdicts(evaluation, trained.config, shares))
+    if pictures is not None:
+        pictures.publish()
+        write_evaluation(run.path, evaluation)
     return evaluation
 
 
@@ -132,35 +136,19 @@ def _kept(run: Path) -> Iterator[Pictures]:
         yield pictures
 
 
-def with_threshold(settings: Postprocessing, threshold: float | None) -> Postprocessing:
-    """The settings with another threshold, or as they are where it is None.
-
-    Raises:
-        UserError: The threshold is not between 0 and 1, or the mask is not made by a threshold.
-    """
-    if threshold is None:
-        return settings
-    if not 0 < threshold < 1:
-        raise UserError(f"--threshold must lie between 0 and 1, both excluded, got {threshold:g}")
-    if any(isinstance(step, Hysteresis) for step in settings.steps):
-        raise UserError("--threshold replaces the level of a threshold, and this run decides by hysteresis: use -o")
-    level = Threshold(level=threshold)
-    steps = tuple(level if isinstance(step, Threshold) else step for step in settings.steps)
-    return settings.model_copy(update={"steps": steps})
-
-
 def choose_cases(
-    trained: Trained, dataset: PreparedDataset, fold: int | None = None, cases: Sequence[str] | None = None
+    run: Run, trained: Trained, fold: int | None = None, cases: Sequence[str] | None = None
 ) -> tuple[str, ...]:
     """The cases to evaluate: those that the run itself held out, those of another fold, or those that are named.
 
     Raises:
-        UserError: No such fold or case, or a case without a label.
+        UserError: No data set, no such fold or case, or a case without a label.
     """
+    dataset = run.dataset(trained)
     if cases is None:
-        if fold is None or fold == trained.data.fold:
-            return trained.data.validation
-        return load_folds(trained.config.data.folds, dataset).fold(fold).validation
+        return (
+            trained.data.validation if fold in (None, trained.data.fold) else run.folds(trained).fold(fold).validation
+        )
     chosen = tuple(dict.fromkeys(cases))
     if not chosen:
         raise UserError("--cases names no case: give ids separated by commas")
@@ -170,26 +158,17 @@ def choose_cases(
 
 
 def _evaluate_case(
-    predictor: Predictor,
-    config: Config,
-    postprocessing: Postprocessing,
-    dataset: PreparedDataset,
-    case_id: str,
-    pictures: Pictures | None,
-    steps: bool,
-    progress: Progress,
+    recipe: Recipe, dataset: PreparedDataset, case_id: str, pictures: Pictures | None, steps: bool, progress: Progress
 ) -> tuple[CaseResult, Places]:
     """The numbers of a case, and which slices show it."""
-    probabilities = predict_case(
-        predictor, dataset, case_id, config.data.normalisation, lambda done, of: progress(case_id, done, of)
-    )
+    probabilities = recipe.of_case(dataset, case_id, lambda done, of: progress(case_id, done, of))
     (truth,) = labelled_cases(dataset, [case_id])
     if steps:
-        scored = score_steps(probabilities, postprocessing, truth.label, truth.scan)
+        scored = score_steps(probabilities, recipe.postprocessing, truth.label, truth.scan)
         mask = scored.mask
         result = score_case(truth, mask, probabilities, score=scored.score, steps=scored.steps)
     else:
-        mask = apply_pipeline(probabilities, postprocessing, truth.scan)
+        mask = recipe.mask(probabilities, truth.scan)
         result = score_case(truth, mask, probabilities)
     places = choose_slices(truth.label)
     if pictures is not None:
@@ -198,19 +177,21 @@ def _evaluate_case(
     return result, places
 
 
-def _verdicts(evaluation: Evaluation, config: Config, shares: Sequence[float]) -> tuple[Verdict, ...]:
+def _verdicts(evaluation: Evaluation, config: Config, shares: Sequence[float]) -> tuple[Judgement, ...]:
     """The run's own criteria, then the surface share against the labels of the whole data set."""
     predicted = {case.id: case.values["predicted_share"] for case in evaluation.cases}
     criteria = judge(evaluation.mean, config.experiment.criteria)
     return (*criteria, *judge_share(predicted, shares)) if shares else criteria
 
 
-def _notes(trained: Trained, chosen: Sequence[str], predictor: Predictor, dataset: PreparedDataset) -> tuple[str, ...]:
-    notes = list(changed_folds(trained, dataset))
+def _notes(
+    run: Run, trained: Trained, chosen: Sequence[str], recipe: Recipe, dataset: PreparedDataset
+) -> tuple[str, ...]:
+    notes = list(run.changed_folds(trained))
     seen = [name for name in chosen if name in trained.data.train]
     if seen:
         notes.append(f"The run was trained on {', '.join(seen)}: those scores say nothing about new volumes.")
-    padded = [name for name in chosen if predictor.plan(dataset.case(name).shape).is_padded]
+    padded = [name for name in chosen if recipe.predictor.plan(dataset.case(name).shape).is_padded]
     if padded:
         notes.append(f"Smaller than the tile and padded with the nearest voxels: {', '.join(padded)}.")
     return tuple(notes)

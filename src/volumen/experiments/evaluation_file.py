@@ -13,12 +13,11 @@ from typing import Any
 
 from volumen.config.postprocessing import Postprocessing
 from volumen.errors import DamagedError, UserError
-from volumen.experiments.evaluation_types import EvaluationRecord
 from volumen.experiments.scoring import FORMAT_VERSION, Evaluation
 from volumen.files import PARTIAL
+from volumen.runs.folder import run_owner
 from volumen.system.names import checked_name, shown
 from volumen.system.records import read_bounded, read_record, typed, write_record
-from volumen.training.run_folder import run_owner
 
 EVALUATION = "evaluation.json"
 SLICES = Path("evaluation") / "slices"
@@ -84,15 +83,12 @@ def load_evaluation(run: Path) -> Evaluation:
     record: dict[str, Any] = read_record(path, dict[str, Any], fix, owner=run_owner(run))
     if record.get("version") != FORMAT_VERSION:
         raise UserError(f"{path} is of version {shown(record.get('version'))}, expected {FORMAT_VERSION}: {fix}")
-    checked: EvaluationRecord = typed(record, EvaluationRecord, path, fix)
-    for case in checked["cases"]:
-        checked_name(case["id"], "case id", path)
-    if "postprocessing" in checked["settings"]:
-        typed(checked["settings"]["postprocessing"], Postprocessing, f"{path}: settings.postprocessing", fix)
-    try:
-        return Evaluation.from_dict(checked)
-    except ValueError as error:
-        raise DamagedError(f"{path} is damaged ({error}): {fix}") from error
+    evaluation: Evaluation = typed(record, Evaluation, path, fix)
+    for case in evaluation.cases:
+        checked_name(case.id, "case id", path)
+    if "postprocessing" in evaluation.settings:
+        typed(evaluation.settings["postprocessing"], Postprocessing, f"{path}: settings.postprocessing", fix)
+    return evaluation
 
 
 def read_pictures(run: Path, evaluation: Evaluation) -> tuple[dict[str, bytes], tuple[str, ...]]:

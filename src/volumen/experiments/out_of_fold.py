@@ -4,25 +4,19 @@ Each run predicts the cases that its own fold held out. Where several runs held 
 averaged: that case then speaks for the ensemble.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from torch import nn
-
-from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
-from volumen.experiments.held_out import HeldOut
-from volumen.experiments.kept_predictions import Kept, PredictionFolder
-from volumen.experiments.own_data import changed_folds, open_data, own_fold
-from volumen.experiments.predicting import predict_case, predictor_for
-from volumen.inference.files import Progress
-from volumen.inference.predictor import weights_identity
+from volumen.experiments.held_out import HeldOut, Kept, PredictionFolder
+from volumen.inference.recipe import Recipe
+from volumen.runs.folder import run_owner
+from volumen.runs.run import WHICH, DataSets, Run, Trained
 from volumen.system.names import checked_name
-from volumen.training.checkpoint import WHICH, Trained, load_trained, override_prediction
-
-Warn = Callable[[str], None]
+from volumen.system.output import Progress, Warn, unheard
 
 
 @dataclass(frozen=True)
@@ -52,61 +46,39 @@ class Source:
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """What several runs say about the volumes that they did not see."""
+class Opened:
+    """Weights that were read, and their run."""
 
-    cases: tuple[HeldOut, ...]
-    configs: Mapping[str, Config]
-    """As it was trained, by name of the source."""
+    source: Source
+    run: Run
+    trained: Trained
 
 
-def predict_out_of_fold(
-    sources: Sequence[Source],
-    folder: Path,
-    *,
-    runs: dict[str, Trained] | None = None,
-    dataset: Path | None = None,
-    overrides: Sequence[str] = (),
-    progress: Progress = lambda name, done, of: None,
-    warn: Warn = lambda sentence: None,
-) -> OutOfFold:
-    """Predict what each source's fold held out; what lies in the folder from the same weights and settings is kept.
+def open_sources(sources: Sequence[Source], dataset: Path | None = None) -> list[Opened]:
+    """Read the weights of sources, each checkpoint once; data sets are opened when somebody looks at them, also once.
 
     Args:
-        sources: Weights of runs that were trained on folds of one prepared data set.
-        folder: Where the probabilities go.
-        runs: What `check_sources` has read already; emptied, so that one network at a time is in memory.
-        dataset: Where the data set is, if it has moved since the trainings.
-        overrides: Other settings of prediction.
-        progress: Told the source and case, and how many of how many tiles are done.
-        warn: Told which predictions are damaged and are made again.
+        sources: Weights of runs.
+        dataset: Where their data set is, if it has moved since the trainings.
 
     Raises:
-        UserError: No source, other data sets, or two sources of one name.
+        UserError: A run or checkpoint that does not exist, or is damaged.
     """
-    runs = check_sources(sources) if runs is None else runs
-    found: dict[str, dict[str, Kept]] = {}
-    configs: dict[str, Config] = {}
-    known: PreparedDataset | None = None
+    shared, runs = DataSets(), dict[Path, Run]()
     for source in sources:
-        trained = runs.pop(source.name)
-        config = configs[source.name] = trained.config
-        prepared = open_data(trained, source.run, dataset)
-        for sentence in changed_folds(trained, prepared):
-            warn(f"{source.name}: {sentence}")
-        known = prepared
-        changed = override_prediction(config, overrides, f"of {source.run}") if overrides else config
-        place = folder / source.folder
-        shapes = {case_id: prepared.case(case_id).shape for case_id in own_fold(trained).validation}
-        kept_cases = _predict_run(trained.model, changed, prepared, shapes, place, source.name, progress, warn)
-        for case_id, kept in kept_cases.items():
-            found.setdefault(case_id, {})[source.name] = kept
-    assert known is not None  # there is a source
-    cases = [HeldOut(name, known.case(name).scroll_id, known, files) for name, files in sorted(found.items())]
-    return OutOfFold(tuple(cases), configs)
+        runs.setdefault(source.run, Run(source.run, dataset, shared))
+    kinds = {path: list(dict.fromkeys(one.which for one in sources if one.run == path)) for path in runs}
+    read = {path: run.networks(kinds[path]) for path, run in runs.items()}
+    opened = []
+    for source in sources:
+        trained = read[source.run][source.which]
+        if isinstance(trained, UserError):
+            raise trained
+        opened.append(Opened(source, runs[source.run], trained))
+    return opened
 
 
-def check_sources(sources: Sequence[Source]) -> dict[str, Trained]:
+def check_sources(sources: Sequence[Source], dataset: Path | None = None) -> dict[str, Opened]:
     """Refuse, before anything is computed, what has no way to be predicted.
 
     Returns:
@@ -124,44 +96,62 @@ def check_sources(sources: Sequence[Source]) -> dict[str, Trained]:
     for source in sources:
         if source.which not in WHICH:
             raise UserError(f"there is no checkpoint {source.which!r}: choose one of {', '.join(WHICH)}")
-        if not (source.run / "config.yaml").is_file():
-            raise UserError(
-                f"{source.run} is not a run folder (it has no config.yaml): give the folder that `volumen train` "
-                "printed"
-            )
-    found = {source.name: load_trained(source.run, source.which) for source in sources}
-    if len({trained.data.dataset for trained in found.values()}) > 1:
+        run_owner(source.run)
+    found = dict(zip((source.name for source in sources), open_sources(sources, dataset), strict=True))
+    if len({one.trained.data.dataset for one in found.values()}) > 1:
         raise UserError("the runs were trained on different prepared data sets: take them apart")
     return found
 
 
-def _predict_run(
-    model: nn.Module,
-    config: Config,
-    dataset: PreparedDataset,
-    shapes: Mapping[str, tuple[int, int, int]],
+def predict_out_of_fold(
+    opened: Mapping[str, Opened],
     folder: Path,
+    *,
+    overrides: Sequence[str] = (),
+    progress: Progress = unheard,
+    warn: Warn = unheard,
+) -> tuple[HeldOut, ...]:
+    """Predict what each source's fold held out; what lies in the folder from the same weights and settings is kept.
+
+    Args:
+        opened: Weights of runs that were trained on folds of one prepared data set, as `check_sources` gives them.
+        folder: Where the probabilities go.
+        overrides: Other settings of prediction.
+        progress: Told the source and case, and how many of how many tiles are done.
+        warn: Told which predictions are damaged and are made again.
+
+    Raises:
+        UserError: The data set is gone or another one, or settings that do not suit.
+    """
+    found: dict[str, dict[str, Kept]] = {}
+    for name, one in opened.items():
+        dataset = one.run.dataset(one.trained)
+        for sentence in one.run.changed_folds(one.trained):
+            warn(f"{name}: {sentence}")
+        for case_id, kept in _predict_run(name, one, dataset, folder, overrides, progress, warn).items():
+            found.setdefault(case_id, {})[name] = kept
+    return tuple(HeldOut(name, dataset.case(name).scroll_id, dataset, files) for name, files in sorted(found.items()))
+
+
+def _predict_run(
     name: str,
+    opened: Opened,
+    dataset: PreparedDataset,
+    folder: Path,
+    overrides: Sequence[str],
     progress: Progress,
     warn: Warn,
 ) -> dict[str, Kept]:
     """Predictions of a run's held-out cases."""
-    predictor = predictor_for(model, config)
-    settings = {
-        "weights_sha256": weights_identity(model),
-        "dataset": dataset.identity,
-        "normalisation": config.data.normalisation,
-        "tile": list(config.tile),
-        "inference": config.inference.model_dump(mode="json"),
-        "engine": predictor.engine_name,
-        "precision": predictor.precision.name,
-    }
-    predictions = PredictionFolder(folder, settings, shapes, warn)
+    trained = opened.trained.overridden(overrides, opened.run.path)
+    recipe = Recipe.of(trained.model, trained.config)
+    made = recipe.record("weights_sha256", "normalisation", "tile", "engine", "precision")
+    inference = trained.config.inference.model_dump(mode="json")
+    settings = {**made, "dataset": dataset.identity, "inference": inference}
+    shapes = {case_id: dataset.case(case_id).shape for case_id in trained.data.validation}
+    predictions = PredictionFolder(folder / opened.source.folder, settings, shapes, warn)
     for case_id in [case_id for case_id in shapes if case_id not in predictions.kept]:
-        told = _named(progress, f"{name}: {case_id}")
-        predictions.add(case_id, predict_case(predictor, dataset, case_id, config.data.normalisation, told))
+        told = partial(progress, f"{name}: {case_id}")
+        predictions.add(case_id, recipe.of_case(dataset, case_id, told))
+    trained.model.cpu()  # one network at a time is on a card
     return {case_id: predictions.kept[case_id] for case_id in shapes}
-
-
-def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
-    return lambda done, of: progress(name, done, of)

@@ -6,49 +6,96 @@ get, 2 f / (1 + f) at a true share f: agreement with the truth means something o
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, GetPydanticSchema
+from typing_extensions import TypedDict
 
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
-from volumen.experiments.distribution import (
-    Operating,
-    ProbabilityCounts,
-    Verdict,
-    counts_from_json,
-    counts_to_json,
-)
-from volumen.experiments.evaluation_types import Case, EvaluationRecord
+from volumen.experiments.distribution import Judgement, Operating, ProbabilityCounts
 from volumen.experiments.step_scores import StepEffect, StepScore, step_effects
 from volumen.files import strict_json
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings, emptiness_notes
-from volumen.metrics import LeaderboardScore, Overlap, Summary, leaderboard, mean_of_known, overlap, summarise
+from volumen.metrics import LeaderboardScore, Summary, leaderboard, mean_of_known, overlap, summarise
+from volumen.metrics.table import LEADERBOARD_METRICS, METRICS, evaluated_values
+from volumen.system.records import Count, Share, Text, Word
 
 FORMAT_VERSION = 4
-# Every number of a case, in the order in which they are shown.
-METRICS: dict[str, Callable[[LeaderboardScore, Overlap], float]] = {
-    "leaderboard": lambda score, counts: score.score,
-    "topo": lambda score, counts: score.topo.score,
-    "surface_dice": lambda score, counts: score.surface_dice,
-    "voi": lambda score, counts: score.voi.score,
-    "voi_split": lambda score, counts: score.voi.split,
-    "voi_merge": lambda score, counts: score.voi.merge,
-    "accuracy": lambda score, counts: counts.accuracy,
-    "precision": lambda score, counts: counts.precision,
-    "recall": lambda score, counts: counts.recall,
-    "dice": lambda score, counts: counts.dice,
-    "iou": lambda score, counts: counts.iou,
-    "predicted_share": lambda score, counts: counts.predicted_share,
-    "true_share": lambda score, counts: counts.true_share,
-    "overestimation_points": lambda score, counts: counts.overestimation_points,
-    "all_surface_dice": lambda score, counts: 2 * counts.true_share / (1 + counts.true_share),
-}
+Bits = Annotated[float, Field(ge=0, le=1000)]
+Dimension = Literal["0", "1", "2"]
+
+
+class TopoRecord(TypedDict):
+    """`metrics.TopoScore` in a record."""
+
+    score: Share
+    f1: dict[Dimension, Share | None]
+    matched: dict[Dimension, Count]
+    predicted: dict[Dimension, Count]
+    true: dict[Dimension, Count]
+
+
+class VoiRecord(TypedDict):
+    """`metrics.VoiScore` in a record."""
+
+    score: Share
+    split: Bits
+    merge: Bits
+
+
+class LeaderboardRecord(TypedDict):
+    """`metrics.LeaderboardScore` in a record."""
+
+    score: Share
+    topo: TopoRecord
+    surface_dice: Share
+    voi: VoiRecord
+
+
+class Settings(TypedDict):
+    """Where the masks came from."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
+
+    run: NotRequired[Text]
+    which: NotRequired[Word]
+    fold: NotRequired[Count | None]
+    dataset: NotRequired[Text]
+    dataset_identity: NotRequired[Word]
+    tile: NotRequired[tuple[Count, Count, Count]]
+    overlap: NotRequired[Share]
+    mirror: NotRequired[bool]
+    rotate: NotRequired[bool]
+    engine: NotRequired[Word]
+    precision: NotRequired[Word]
+    postprocessing: NotRequired[dict[str, Any]]
+    slices: NotRequired[dict[Word, tuple[Count, Count, Count]]]
+
+
+def _checked_as(kind: Any) -> GetPydanticSchema:
+    """Read a mapping from a record as the type that says what may stand in it."""
+    return GetPydanticSchema(lambda _, handler: handler.generate_schema(kind))
+
+
+def _value_of(name: str) -> Any:
+    """A metric's value in a record; null is NaN where it may have none."""
+    least, most = METRICS[name].span
+    known = Annotated[float, Field(ge=least, le=most)]
+    return known if name in LEADERBOARD_METRICS else Annotated[known | None, AfterValidator(_or_nan)]
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+VALUES: Any = TypedDict("VALUES", {name: _value_of(name) for name in METRICS})  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -69,68 +116,48 @@ class LabelledCase:
 class CaseResult:
     """One case's numbers."""
 
-    id: str
-    scroll_id: str
-    values: Mapping[str, float]
+    id: Word
+    scroll_id: Text
+    values: Annotated[Mapping[str, float], _checked_as(VALUES)]
     """By the names in `METRICS`; shares 0..1, `overestimation_points` in percentage points."""
-    leaderboard: Mapping[str, Any]
+    leaderboard: Annotated[Mapping[str, Any], _checked_as(LeaderboardRecord)]
     """The leaderboard score with all of its parts."""
     appearance: Appearance
     probability_counts: ProbabilityCounts | None = None
     """Labelled voxels by probability; None where only a mask is known."""
-    steps: tuple[StepScore, ...] = ()
+    steps: Annotated[tuple[StepScore, ...], Field(max_length=100)] = ()
     """What the post-processing did, from the step that decides on; empty where the mask came from elsewhere."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in `evaluation.json`."""
-        counts = self.probability_counts
-        return {
-            "id": self.id,
-            "scroll_id": self.scroll_id,
-            "values": dict(self.values),
-            "leaderboard": dict(self.leaderboard),
-            "appearance": asdict(self.appearance),
-            "probability_counts": None if counts is None else counts_to_json(counts),
-            "steps": [step.to_dict() for step in self.steps],
-        }
-
-    @classmethod
-    def from_dict(cls, record: Case) -> "CaseResult":
-        """Inverse of `to_dict`.
-
-        Raises:
-            ValueError: More surface than there are voxels.
-        """
-        look = Appearance(**record["appearance"])
+    def __post_init__(self) -> None:
+        look = self.appearance
         if look.surface_voxels > look.voxels:
-            raise ValueError(f"case {record['id']} has {look.surface_voxels} surface voxels of {look.voxels}")
-        counts = record["probability_counts"]
-        return cls(
-            record["id"],
-            record["scroll_id"],
-            {name: math.nan if value is None else cast(float, value) for name, value in record["values"].items()},
-            record["leaderboard"],
-            look,
-            None if counts is None else counts_from_json(counts),
-            tuple(StepScore.from_dict(step) for step in record["steps"]),
-        )
+            raise ValueError(f"case {self.id} has {look.surface_voxels} surface voxels of {look.voxels}")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of a set of cases."""
 
-    cases: tuple[CaseResult, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    cases: Annotated[tuple[CaseResult, ...], Field(min_length=1, max_length=100_000)]
+    settings: Annotated[Mapping[str, Any], _checked_as(Settings)] = field(default_factory=dict)
     """Where the masks came from."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Annotated[str, Field(max_length=1_000_000)], ...] = ()
     """What a reader has to know to read the numbers right."""
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[Judgement, ...] = ()
     """The run's own criteria, and its surface shares, held against what was reached."""
-    label_range: tuple[float, float] | None = None
+    label_range: tuple[Share, Share] | None = None
     """Least and most surface share of all labels of the data set, where it is known."""
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    pictures: Mapping[Word, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]] = field(default_factory=dict)
     """SHA-256 of the slices that were left, by case id."""
+
+    def __post_init__(self) -> None:
+        ids = [case.id for case in self.cases]
+        if len(set(ids)) != len(ids):
+            raise ValueError("two of its cases have the same id")
+        if not set(self.pictures) <= set(ids):
+            raise ValueError("it names pictures of cases that it does not have")
+        if not self.step_effects and any(case.steps for case in self.cases):
+            raise ValueError("some of its cases went through steps and others did not")
 
     @cached_property
     def summary(self) -> dict[str, Summary]:
@@ -207,7 +234,7 @@ class Evaluation:
         return {
             "version": FORMAT_VERSION,
             "settings": dict(self.settings),
-            "cases": [case.to_dict() for case in self.cases],
+            "cases": [asdict(case) for case in self.cases],
             "mean": self.mean,
             "summary": {name: asdict(summary) for name, summary in self.summary.items()},
             "by_scroll": self.by_scroll,
@@ -223,31 +250,6 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """The same as strict JSON values."""
         return strict_json(self.record())
-
-    @classmethod
-    def from_dict(cls, record: EvaluationRecord) -> "Evaluation":
-        """Inverse of `record`; means, summaries and effects of steps are computed anew.
-
-        Raises:
-            ValueError: Two cases are alike, a picture is of no case, or cases went through different steps.
-        """
-        span = record["label_range"]
-        found = cls(
-            tuple(CaseResult.from_dict(case) for case in record["cases"]),
-            cast(Mapping[str, Any], record["settings"]),
-            tuple(record["notes"]),
-            tuple(Verdict.from_dict(verdict) for verdict in record["verdicts"]),
-            None if span is None else (span[0], span[1]),
-            record["pictures"],
-        )
-        ids = [case.id for case in found.cases]
-        if len(set(ids)) != len(ids):
-            raise ValueError("two of its cases have the same id")
-        if not set(found.pictures) <= set(ids):
-            raise ValueError("it names pictures of cases that it does not have")
-        if not found.step_effects and any(case.steps for case in found.cases):
-            raise ValueError("some of its cases went through steps and others did not")
-        return found
 
     def _distribution(self) -> dict[str, Any] | None:
         counts, used = self.probability_counts, self.operating_point
@@ -268,11 +270,11 @@ def score_case(
     score: LeaderboardScore | None = None,
     steps: Sequence[StepScore] = (),
 ) -> CaseResult:
-    """Score one mask against its truth.
+    """Score one mask, uint8 [Z, Y, X] of 0 and 1, against its truth.
 
     Args:
         case: The truth.
-        mask: uint8 [Z, Y, X], 0 or 1.
+        mask: Of the same shape.
         probabilities: What the mask was made of, float32 [Z, Y, X]; counted and looked at.
         score: The mask's leaderboard score, where it is known already.
         steps: How the mask was made, for the record.
@@ -286,7 +288,7 @@ def score_case(
             "predict the image that belongs to this label"
         )
     score, counts = score or leaderboard(mask, case.label), overlap(mask, case.label)
-    values = {name: float(number(score, counts)) for name, number in METRICS.items()}
+    values = evaluated_values(score, counts)
     appearance = appearance_of(case.id, mask, probabilities, case.scan, case.empty_values)
     distribution = None if probabilities is None else ProbabilityCounts.of(probabilities, case.label)
     return CaseResult(case.id, case.scroll_id, values, score.to_dict(), appearance, distribution, tuple(steps))
@@ -295,12 +297,7 @@ def score_case(
 def evaluate_masks(
     cases: Iterable[LabelledCase], masks: Mapping[str, NDArray[np.uint8]], settings: Mapping[str, Any] | None = None
 ) -> Evaluation:
-    """Score masks from anywhere, such as a baseline's.
-
-    Args:
-        cases: The truth.
-        masks: Mask uint8 [Z, Y, X] by case id.
-        settings: What made the masks, for the record.
+    """Score masks from anywhere, uint8 [Z, Y, X] by case id; `settings` say what made them, for the record.
 
     Raises:
         UserError: There is no case, a case has no mask, or a mask has another shape than its truth.

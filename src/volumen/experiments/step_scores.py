@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.config.postprocessing import Postprocessing
-from volumen.experiments.evaluation_types import Step
 from volumen.metrics import LeaderboardScore, beats_noise, standard_error
 from volumen.metrics.comparison import unproven
 from volumen.metrics.leaderboard import Definition, Truth, analyse_truth, score_masks
 from volumen.metrics.masks import binarise
 from volumen.postprocess import Counts, StepReport, walk_masks
 from volumen.system.output import counted
+from volumen.system.records import Share
 
 FEATURES = ("components", "tunnels", "cavities")
 
@@ -29,20 +29,8 @@ class StepScore:
     """One step on one volume."""
 
     report: StepReport
-    score: float
+    score: Share
     """Leaderboard score of the mask after the step."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: Step) -> "StepScore":
-        """Inverse of `to_dict`."""
-        report = record["report"]
-        turned = report["voxels_added"], report["voxels_removed"]
-        before, after = Counts(**report["before"]), Counts(**report["after"])
-        return cls(StepReport(report["name"], *turned, before, after), record["score"])
 
 
 @dataclass(frozen=True)
@@ -69,9 +57,6 @@ def score_steps(
         settings: The steps.
         label: Canonical codes [Z, Y, X].
         scan: Where the scan holds something, [Z, Y, X]; None: everywhere.
-
-    Raises:
-        UserError: Volumes of different shapes.
     """
     definition = Definition()
     truth: Truth | None = None
@@ -141,10 +126,7 @@ class StepEffect:
 
 
 def step_effects(volumes: Sequence[Sequence[StepScore]]) -> tuple[StepEffect, ...]:
-    """The effect of each step over volumes that went through the same steps; none where one has no steps.
-
-    Args:
-        volumes: The steps of each volume.
+    """The effect of each step over volumes; none where one has no steps.
 
     Raises:
         ValueError: The volumes went through different steps.

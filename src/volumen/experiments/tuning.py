@@ -7,13 +7,17 @@ trials. A pipeline's score on a case is computed once and shared among the searc
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import math
+import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pebble import ProcessExpired
 
 from volumen import __version__
@@ -21,18 +25,79 @@ from volumen.config.dump import canonical
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.errors import UserError
 from volumen.experiments.held_out import HeldOut, identity_of
-from volumen.experiments.pipeline_scores import SCORES, Scorer, Warn
-from volumen.experiments.search_space import starting_points
-from volumen.experiments.searching import TrialLog, best_of, search_trials
-from volumen.metrics import beats_noise, mean_and_noise
+from volumen.experiments.searching import TrialLog, best_of, search_trials, starting_points
+from volumen.metrics import beats_noise, leaderboard, mean_and_noise
+from volumen.postprocess import apply_pipeline
+from volumen.system.output import Progress, Warn, unheard
 from volumen.system.processes import pool_of
+from volumen.system.records import append_record, mend_log, read_log_from
 
 ALL = "all"
 SEARCHES = "searches"
 THRESHOLDS = tuple(round(0.1 + 0.05 * number, 2) for number in range(17))
 RAW = Postprocessing()
 OWN, THRESHOLD, TUNED = "own", "threshold", "tuned"
-Tell = Callable[[str, int, int], None]
+SCORES = "scores"
+KEPT_BYTES = 2e9  # of probabilities and labels, in each process
+
+
+class Scorer:
+    """Scores pipelines on held-out cases, each pair once; what was computed stands in a folder, one log a process.
+
+    Scores of other predictions do not count. `warn` is told what is damaged and has to be computed again.
+    """
+
+    def __init__(
+        self, cases: Sequence[HeldOut], folder: Path, threads: int | None = None, warn: Warn = unheard
+    ) -> None:
+        self.cases = {case.id: case for case in cases}
+        self.folder, self.threads, self.warn = folder, threads, warn
+        self.owner = f"{__version__} {identity_of(cases)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._known: dict[str, float] = {}
+        self._read: dict[Path, int] = {}
+        largest = max(math.prod(case.dataset.case(case.id).shape) for case in cases)
+        kept = lru_cache(maxsize=max(1, int(KEPT_BYTES / (6 * largest))))
+        self._volumes = kept(
+            lambda name: (self.cases[name].probabilities, self.cases[name].label, self.cases[name].scan)
+        )
+
+    def score(self, settings: Postprocessing, case_id: str) -> float:
+        """Leaderboard score of a pipeline on a case.
+
+        Raises:
+            DamagedError: The case's prediction is not what was written.
+            OSError: The score cannot be kept, such as on a full disk.
+        """
+        key = f"{case_id} {canonical(settings.model_dump(mode='json'))}"
+        if key not in self._known:
+            self._reload()
+        if key not in self._known:
+            probabilities, label, scan = self._volumes(case_id)
+            mask = apply_pipeline(probabilities, settings, scan)
+            score = leaderboard(mask, label, threads=self.threads).score
+            append_record(self.folder / f"{os.getpid()}.jsonl", {"key": key, "score": score}, owner=self.owner)
+            self._known[key] = score
+        return self._known[key]
+
+    def mean(self, settings: Postprocessing, case_ids: Sequence[str]) -> float:
+        """Mean score over cases."""
+        return float(np.mean([self.score(settings, case_id) for case_id in case_ids]))
+
+    def mend(self) -> None:
+        """Say and drop what is damaged; for the one process that works in the folder, before others do."""
+        for path in sorted(self.folder.glob("*.jsonl")):
+            faults = mend_log(path, owner=self.owner).faults(f"{path}")
+            if faults:
+                self.warn(f"{'; '.join(faults)}: these scores are computed again")
+
+    def _reload(self) -> None:
+        """Read what other processes have added."""
+        for path in sorted(self.folder.glob("*.jsonl")):
+            records, damaged, self._read[path] = read_log_from(path, self._read.get(path, 0), owner=self.owner)
+            if damaged:
+                self.warn(f"{path} is damaged in {damaged} new lines: these scores are computed again")
+            self._known |= {str(record["key"]): float(record["score"]) for record in records}
 
 
 @dataclass(frozen=True)
@@ -51,8 +116,6 @@ class Search:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Everything that was found."""
-
     final: Search
     nested: tuple[Search, ...]
     scores: Mapping[str, Mapping[str, float]] = field(repr=False)
@@ -79,9 +142,32 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One search to be done."""
+class Ablation:
+    """What a step is worth on cases that the search which chose it never saw."""
 
+    step: str
+    searches: int
+    """Nested searches whose pipeline has the step."""
+    gain: float
+    """Mean score with the step less without it, over the cases of those searches."""
+    noise: float
+    """Standard error of the gain over the cases; NaN for one case."""
+    volumes: int
+    """Cases of those searches."""
+
+    @property
+    def harmful(self) -> bool:
+        """The step lowers the score."""
+        return self.gain < 0
+
+    @property
+    def within_noise(self) -> bool:
+        """Nothing can be said of the step."""
+        return not beats_noise(abs(self.gain), self.noise, self.volumes)
+
+
+@dataclass(frozen=True)
+class _Job:
     cases: tuple[HeldOut, ...]
     folder: Path
     left_out: str
@@ -91,17 +177,12 @@ class _Job:
 
     @property
     def log(self) -> TrialLog:
-        """Where its trials are kept."""
         name = f"without {self.left_out}" if self.left_out != ALL else ALL
         return TrialLog(self.folder / SEARCHES, name, canonical(origin_of(self.cases, self.seed)))
 
 
 def check_search(trials: int) -> None:
-    """Refuse, before anything is computed, a search that cannot be done.
-
-    Raises:
-        UserError: Optuna is not installed, or fewer trials than there are starting points.
-    """
+    """Raise a `UserError` where Optuna is missing, or for fewer trials than there are starting points."""
     if importlib.util.find_spec("optuna") is None:
         raise UserError("the search needs Optuna, which is not installed: pip install 'volumen[tune]'")
     if trials < len(starting_points()):
@@ -122,8 +203,8 @@ def tune(
     trials: int = 60,
     workers: int = 1,
     seed: int = 0,
-    tell: Tell = lambda name, done, of: None,
-    warn: Warn = lambda sentence: None,
+    tell: Progress = unheard,
+    warn: Warn = unheard,
 ) -> Tuned:
     """Search for the best post-processing, nested over the groups of the cases.
 
@@ -138,8 +219,8 @@ def tune(
         warn: Told what is damaged and is done again.
 
     Raises:
-        UserError: Optuna is not installed, fewer than two cases, fewer trials than there are starting points, a
-            damaged prediction, or a worker process that was ended from outside.
+        UserError: As `check_search`, fewer than two cases, a damaged prediction, or a worker process that was ended
+            from outside.
         OSError: A full disk; the same call goes on where it stopped.
     """
     check_search(trials)
@@ -153,8 +234,7 @@ def tune(
     return Tuned(final, tuple(found.values()), _scores(scorer, groups, found, final, own), own)
 
 
-def _searched(jobs: Sequence[_Job], workers: int, tell: Tell, warn: Warn) -> dict[str, Search]:
-    """What each job finds, by the group it did not see."""
+def _searched(jobs: Sequence[_Job], workers: int, tell: Progress, warn: Warn) -> dict[str, Search]:
     found: dict[str, Search] = {}
     if workers == 1:
         for job in jobs:
@@ -194,13 +274,11 @@ def groups_of(cases: Sequence[HeldOut]) -> dict[str, tuple[str, ...]]:
 
 
 def _search_apart(job: _Job) -> tuple[Search, list[str]]:
-    """A search in a process of its own, and what is to be said of it."""
     sentences: list[str] = []
     return _search(job, sentences.append), sentences
 
 
 def _search(job: _Job, warn: Warn) -> Search:
-    """One search: all cases but those of a group."""
     hidden = groups_of(job.cases).get(job.left_out, ())
     seen = [case.id for case in job.cases if case.id not in hidden]
     scorer = Scorer(job.cases, job.folder / SCORES, job.threads, warn)
@@ -223,10 +301,31 @@ def _scores(
     """What each method reaches on cases that its search never saw, and the final pipeline on all of them."""
     rows: dict[str, dict[str, float]] = {name: {} for name in (OWN, "raw", THRESHOLD, TUNED, "final")}
     for group, ids in groups.items():
+        pipelines = own, RAW, nested[group].threshold, nested[group].pipeline, final.pipeline
         for case_id in ids:
-            rows[OWN][case_id] = scorer.score(own, case_id)
-            rows["raw"][case_id] = scorer.score(RAW, case_id)
-            rows[THRESHOLD][case_id] = scorer.score(nested[group].threshold, case_id)
-            rows[TUNED][case_id] = scorer.score(nested[group].pipeline, case_id)
-            rows["final"][case_id] = scorer.score(final.pipeline, case_id)
+            for row, pipeline in zip(rows.values(), pipelines, strict=True):
+                row[case_id] = scorer.score(pipeline, case_id)
     return rows
+
+
+def ablation(tuned: Tuned, cases: Sequence[HeldOut], folder: Path) -> tuple[Ablation, ...]:
+    """Leave out every step of the nested pipelines in turn; the step that decides becomes the threshold 0.5."""
+    scorer, groups = Scorer(cases, folder / SCORES), groups_of(cases)
+    gains: dict[str, list[float]] = {}
+    searches: dict[str, int] = {}
+    for search in tuned.nested:
+        for number, step in enumerate(search.pipeline.steps):
+            without = leave_out(search.pipeline, number)
+            searches[step.kind] = searches.get(step.kind, 0) + 1
+            gains.setdefault(step.kind, []).extend(
+                scorer.score(search.pipeline, case_id) - scorer.score(without, case_id)
+                for case_id in groups[search.left_out]
+            )
+    return tuple(Ablation(kind, searches[kind], *mean_and_noise(values), len(values)) for kind, values in gains.items())
+
+
+def leave_out(settings: Postprocessing, number: int) -> Postprocessing:
+    """The pipeline without one of its steps."""
+    steps = list(settings.steps)
+    kept = [Threshold()] if steps[number].kind in ("threshold", "hysteresis") else []
+    return Postprocessing(steps=(*steps[:number], *kept, *steps[number + 1 :]))

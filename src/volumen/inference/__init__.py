@@ -1,9 +1,10 @@
 """From a trained model and a volume of any size to logits, probabilities and masks."""
 
-from volumen.inference.accumulator import Accumulator, Region, merge
+from volumen.data.packed import Region
+from volumen.inference.accumulator import Accumulator, merge
 from volumen.inference.degenerate import Appearance, appearance_of, degenerate_warnings
 from volumen.inference.engines import EngineName, choose_engine
-from volumen.inference.predictor import Predictor, probabilities_from_logits
+from volumen.inference.predictor import Predictor
 from volumen.inference.tiles import CoverageError, Tiles, importance, plan_tiles
 
 __all__ = [
@@ -20,5 +21,4 @@ __all__ = [
     "importance",
     "merge",
     "plan_tiles",
-    "probabilities_from_logits",
 ]

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.packed import Region
 from volumen.errors import UserError
 from volumen.inference.tiles import CoverageError, Tiles, Triple
-
-Region = tuple[slice, slice, slice]
-"""A box of a volume: three slices without step, z y x."""
 
 
 class Accumulator:
@@ -20,8 +18,8 @@ class Accumulator:
 
     Args:
         tiles: The plan of the whole volume.
-        region: The box of the volume that is wanted; tiles that do not touch it are not waited for. None: all of it.
-        scratch: Folder for a file that holds the sum, for volumes larger than memory; None keeps it in memory.
+        region: The box that is wanted; tiles that do not touch it are not waited for. None: all of the volume.
+        scratch: Folder for a file that holds the sum, for volumes larger than memory.
 
     Raises:
         UserError: A region that does not lie in the volume, or no room in the scratch folder.
@@ -96,15 +94,11 @@ class Accumulator:
 
 
 def merge(tiles: Tiles, parts: Iterable[tuple[Triple, NDArray[np.float32]]]) -> NDArray[np.float32]:
-    """Blend what was computed on each tile into one volume, by importance.
+    """Blend what was computed on each tile into one volume, float32 [Z, Y, X] without the padding, by importance.
 
     Args:
         tiles: The plan.
-        parts: For every tile, in any order and each once: its origin and its values [Z, Y, X] (or what broadcasts to
-            them). Consumed one at a time, so that only one tile's values need to exist.
-
-    Returns:
-        float32 [Z, Y, X] of the volume's shape, without the padding.
+        parts: Each tile's origin and values [Z, Y, X] (or what broadcasts to them), in any order; one needs to exist.
 
     Raises:
         CoverageError: A tile is missing, comes twice or was never planned, or a voxel lies in no tile.

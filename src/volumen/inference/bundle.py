@@ -2,8 +2,8 @@
 
 `model.volumen` is a zip archive, stored without compression: `bundle.json` says what is in it, with its own check;
 `weights/N.safetensors` hold the networks, each with its SHA-256 in the index. Nothing in it is code, and opening one
-runs none. Whatever can be known is checked before anything is allocated: the archive (`container`), the index, and the
-shapes of the weights against those of the network (`weights`).
+runs none. The archive (`container`), the index and the memory that is needed are checked before weights are read, and
+the shapes of the weights against those of the network before that is built.
 """
 
 import hashlib
@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
+import torch
 from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
 from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
@@ -26,9 +29,8 @@ from volumen.errors import UserError
 from volumen.files import atomic_path
 from volumen.inference.container import ContainerError, Span, read_span, spans_of
 from volumen.inference.ensemble import Ensemble, Mean, check_weights
-from volumen.inference.weights import WeightsError, check_header, header_bytes, read_weights
 from volumen.models import build_model
-from volumen.models.shapes import without_pretraining
+from volumen.models.shapes import difference, tensors_of, without_pretraining
 from volumen.system.memory import available_bytes
 from volumen.system.names import one_line
 from volumen.system.places import writable_file
@@ -42,6 +44,10 @@ MOST_NETWORKS = 256
 _WEIGHTS = re.compile(r"weights/(0|[1-9]\d{0,2})\.safetensors")
 _FIX = "copy it again, or bundle the runs again"
 Text = Annotated[str, Field(max_length=1000)]
+
+
+class WeightsError(Exception):
+    """Weights are not those of the network; the message follows the file's name."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +126,6 @@ def write_bundle(
         config: How to predict.
         labels: What the label values meant; empty where nobody knows.
 
-    Returns:
-        What was read back.
-
     Raises:
         UserError: No member, weights that make no mean or are not finite, members that were trained on differently
             normalised images, or a place that cannot be written to.
@@ -150,16 +153,10 @@ def write_bundle(
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for number, member in enumerate(members):
                 content = write_tensors({name: tensor.contiguous() for name, tensor in member.weights.items()})
-                file = f"weights/{number}.safetensors"
-                index["members"].append(
-                    {
-                        "name": member.name,
-                        "share": member.share,
-                        "config": member.config.model_dump(mode="json"),
-                        "file": file,
-                        "sha256": hashlib.sha256(content).hexdigest(),
-                    }
-                )
+                file, digest = f"weights/{number}.safetensors", hashlib.sha256(content).hexdigest()
+                settings = member.config.model_dump(mode="json")
+                said = {"name": member.name, "share": member.share, "config": settings, "file": file, "sha256": digest}
+                index["members"].append(said)
                 archive.writestr(file, content)
             archive.writestr(INDEX, json.dumps(sealed(index), indent=1))
         return _read(temporary, path)
@@ -169,8 +166,7 @@ def read_bundle(path: Path) -> Bundle:
     """Open a bundle and check every part of it.
 
     Raises:
-        UserError: No such file, no bundle, a bundle of another version, a damaged one, or one that is too large for
-            this machine's memory.
+        UserError: No bundle, one of another version, a damaged one, or one that is too large for this machine's memory.
     """
     if not path.is_file():
         raise UserError(f"there is no bundle {path}: `volumen bundle RUNS... --out {path}` makes one")
@@ -188,11 +184,9 @@ def _read(path: Path, name: Path) -> Bundle:
                 raise ContainerError("does not hold the weights that its index lists")
             configs = [_config(record.config, name) for record in index.members]
             _check_memory(spans, name)
-            for record, config in zip(index.members, configs, strict=True):
-                _check_weights_of(stream, spans[record.file], record, config)
             members = tuple(
-                Member(one_line(record.name), config, _weights(stream, spans[record.file], record), record.share)
-                for record, config in zip(index.members, configs, strict=True)
+                Member(one_line(one.name), config, _weights(stream, spans[one.file], one, config), one.share)
+                for one, config in zip(index.members, configs, strict=True)
             )
     except ContainerError as error:
         raise UserError(f"{name} is no bundle, or a damaged one (it {error}): {_FIX}") from error
@@ -247,20 +241,20 @@ def _check_memory(spans: Mapping[str, Span], name: Path) -> None:
         )
 
 
-def _check_weights_of(stream: BinaryIO, span: Span, record: _MemberRecord, config: Config) -> None:
-    """The shapes of weights against the network's, before either is made."""
-    try:
-        length = header_bytes(read_span(stream, Span(span.start, min(8, span.size))), span.size)
-        check_header(read_span(stream, Span(span.start + 8, length)), span.size, config.model)
-    except (WeightsError, UserError) as error:
-        raise WeightsError(f"{record.file}: {error}") from error
-
-
-def _weights(stream: BinaryIO, span: Span, record: _MemberRecord) -> dict[str, Tensor]:
+def _weights(stream: BinaryIO, span: Span, record: _MemberRecord, config: Config) -> dict[str, Tensor]:
+    """The tensors of a member, which are those of its network, and finite."""
     content = read_span(stream, span)
     if hashlib.sha256(content).hexdigest() != record.sha256:
         raise ContainerError(f"is damaged: {record.file} is not what was written")
     try:
-        return read_weights(content)
-    except WeightsError as error:
-        raise WeightsError(f"{record.file}: {error}") from error
+        tensors = read_tensors(content)  # which compares the header with the bytes
+        wanted = tensors_of(config.model, len(tensors))
+    except (SafetensorError, KeyError, UserError) as error:
+        raise WeightsError(f"{record.file}: {one_line(str(error))}") from error
+    differing = difference(wanted, {name: (tuple(one.shape), one.dtype) for name, one in tensors.items()})
+    if differing:
+        raise WeightsError(f"{record.file}: not the weights of the network that it names: {differing}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{record.file}: {name} holds numbers that are not finite")
+    return tensors

@@ -7,12 +7,14 @@ range inside of [0.5, 0.731] betrays a sigmoid applied twice, since sigmoid maps
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from volumen.data.emptiness import in_words
+from volumen.system.records import Count, Share, Word
 
 ALMOST_ALL = 0.99  # share of a volume: no sheet fills it
 SECOND_SIGMOID = (0.5, 0.7310586)  # sigmoid(0) and sigmoid(1)
@@ -25,13 +27,13 @@ Kind = Literal["no_surface", "all_surface", "almost_all_surface", "constant", "s
 class Appearance:
     """What a prediction looks like from afar, without the truth."""
 
-    id: str
-    voxels: int
-    surface_voxels: int
-    probability_minimum: float | None = None
+    id: Word
+    voxels: Annotated[int, Field(ge=1, le=2**48)]
+    surface_voxels: Count
+    probability_minimum: Share | None = None
     """None where only a mask is known."""
-    probability_maximum: float | None = None
-    empty_voxels: int = 0
+    probability_maximum: Share | None = None
+    empty_voxels: Count = 0
     """Where the scan holds nothing."""
     empty_values: tuple[int, ...] = ()
     """Grey values that were taken for empty."""
@@ -69,15 +71,10 @@ def appearance_of(
     scan: NDArray[np.bool_] | None = None,
     empty_values: tuple[int, ...] = (),
 ) -> Appearance:
-    """Look at a mask and, where there are any, at the probabilities behind it.
+    """Look at a mask [Z, Y, X] and, where there are any, at the probabilities behind it.
 
-    Args:
-        case_id: The volume.
-        mask: 0 and 1, [Z, Y, X].
-        probabilities: 0..1, [Z, Y, X].
-        scan: Where the scan holds something, [Z, Y, X]: the range of the probabilities is taken there, since
-            elsewhere no network was asked. None: everywhere.
-        empty_values: What was taken for empty.
+    The range of the probabilities is taken where the scan holds something, since elsewhere no network was asked;
+    `empty_values` is what was taken for empty.
     """
     empty = 0 if scan is None else mask.size - int(np.count_nonzero(scan))
     where = True if scan is None or empty == mask.size else scan

@@ -1,20 +1,16 @@
 """What computes a tile: PyTorch anywhere, or OpenVINO on a CPU, where it is installed and several times faster."""
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from volumen.errors import UserError
-
-if TYPE_CHECKING:
-    from volumen.runtime import Precision
+from volumen.runtime import Precision
 
 EngineName = Literal["auto", "torch", "openvino"]
 
@@ -50,12 +46,7 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """The network compiled by OpenVINO for one size of tile.
-
-    Args:
-        model: Traced on a copy; later changes of its weights are not seen.
-        tile: z y x.
-        precision: bf16 or fp32.
+    """The network compiled by OpenVINO for one size of tile, z y x; later changes of its weights are not seen.
 
     Raises:
         UserError: OpenVINO is not installed, or cannot translate the network.

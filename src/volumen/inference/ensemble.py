@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from volumen.errors import UserError
+from volumen.postprocess import LEAST_PROBABILITY
 from volumen.system.output import counted
 
 Mean = Literal["probability", "logit"]
-LEAST_PROBABILITY = 1e-7  # a mean of exactly 0 or 1 has no finite logit
 
 
 def check_weights(weights: Sequence[float]) -> None:
@@ -26,15 +26,12 @@ def check_weights(weights: Sequence[float]) -> None:
 
 
 class Ensemble(nn.Module):
-    """The weighted mean of several networks' answers, as logits.
+    """The weighted mean of several networks' answers, as logits; `divisor` is their least common multiple.
 
     Args:
         members: Networks that give logits [B, 1, Z, Y, X].
         weights: One for each, not negative; their sum is made 1. None weighs all alike.
         mean: Of what: `probability`, or `logit` (the geometric mean of the odds).
-
-    Attributes:
-        divisor: Tile sizes must be multiples of it, z y x: the least common multiple of the members'.
 
     Raises:
         UserError: No member, another number of weights, or weights that make no mean.

@@ -7,18 +7,22 @@ only if the image and the mask are still the ones on record, so that its masks n
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from pebble import ProcessExpired
 
-from volumen.config.postprocessing import Postprocessing
-from volumen.data.emptiness import Declared, find_emptiness
+from volumen.data.emptiness import find_emptiness
 from volumen.data.listing import SUFFIXES, list_volumes
-from volumen.data.normalise import Method, Normalised, statistics_of
+from volumen.data.normalise import statistics_of
 from volumen.data.spacing import Spacing
 from volumen.data.volumes import Volume, encode_volume, load_volume
 from volumen.errors import UserError
@@ -26,22 +30,16 @@ from volumen.files import sha256_of, write_atomically
 from volumen.inference.accumulator import region_of
 from volumen.inference.degenerate import appearance_of
 from volumen.inference.output_folder import PROBABILITIES, VIEW, Wanted, check_output, refuse_existing, targets
-from volumen.inference.prediction_record import (
-    FilePrediction,
-    Origin,
-    Settings,
-    read_predictions,
-    write_predictions,
-)
-from volumen.inference.predictor import Predictor, weights_identity
-from volumen.postprocess import apply_pipeline
+from volumen.inference.prediction_record import FilePrediction, Settings, read_predictions, write_predictions
+from volumen.inference.recipe import Recipe
+from volumen.runtime import physical_cores, tune_allocator
 from volumen.system.locks import hold, sweep
+from volumen.system.output import Progress, Warn, counted, unheard
+from volumen.system.processes import pool_of
 
 LOCK = "predict"
 LARGE_BYTES = 4e9
 """Of probabilities, above which they are put into a file and not into memory."""
-Progress = Callable[[str, int, int], None]
-Say = Callable[[str], None]
 
 
 def find_images(source: Path) -> tuple[Path, ...]:
@@ -50,76 +48,53 @@ def find_images(source: Path) -> tuple[Path, ...]:
     Raises:
         UserError: No such path, no TIFF, or a folder without any, or that cannot be read.
     """
+    fix = "give a TIFF volume or a folder of them"
     try:
         if source.is_dir():
-            found = list_volumes(source).checked()
+            found = tuple(list_volumes(source).checked().values())
             if not found:
-                raise UserError(f"{source} holds no .tif or .tiff file: give a TIFF volume or a folder of them")
-            return tuple(found.values())
+                raise UserError(f"{source} holds no .tif or .tiff file: {fix}")
+            return found
         exists = source.exists()
     except OSError as error:
-        raise UserError(
-            f"{source} cannot be read ({error.strerror}): give a TIFF volume or a folder of them"
-        ) from error
+        raise UserError(f"{source} cannot be read ({error.strerror}): {fix}") from error
     if not exists:
-        raise UserError(f"{source} does not exist: give a TIFF volume or a folder of them")
+        raise UserError(f"{source} does not exist: {fix}")
     if source.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{source} is no .tif or .tiff file: give a TIFF volume or a folder of them")
+        raise UserError(f"{source} is no .tif or .tiff file: {fix}")
     return (source,)
 
 
-class SideBySide(Protocol):
-    """Predicts several images at a time (`inference.side_by_side.Processes`)."""
-
-    def run(
-        self, paths: Sequence[Path], job: "Job", keep: Callable[[FilePrediction], None], progress: Progress
-    ) -> None:
-        """Predict images, and give each result to `keep` as soon as its files are whole."""
-
-
 def predict_files(
-    predictor: Predictor,
+    recipe: Recipe,
     images: Sequence[Path],
     out: Path,
     wanted: Wanted,
     *,
-    normalisation: Method,
-    postprocessing: Postprocessing,
-    origin: Origin,
-    empty: Declared = None,
-    say: Say = lambda text: None,
-    progress: Progress = lambda name, done, of: None,
+    say: Warn = unheard,
+    progress: Progress = unheard,
     finished: Callable[[FilePrediction, bool], None] = lambda prediction, computed: None,
-    side_by_side: "SideBySide | None" = None,
+    side_by_side: "Processes | None" = None,
 ) -> tuple[FilePrediction, ...]:
-    """Predict each image into `out` under its own name.
+    """Predict each image into `out` under its own name; returns what was predicted, and what had been there to resume.
 
     Args:
-        predictor: Model, tiles and precision.
+        recipe: How an image becomes a mask.
         images: TIFF volumes.
         out: Output folder; made if need be. One process at a time predicts into it.
         wanted: What to write besides the masks, and how to treat files that are there.
-        normalisation: As in training.
-        postprocessing: From probabilities to the mask.
-        origin: What made the weights, for the record.
-        empty: Grey values where an image holds nothing; None finds them.
         say: Told which masks that were there are predicted again, and why.
         progress: Told the image's name and how many of how many tiles are done.
-        finished: Told each image whose files are whole, and whether this call made them. What it or `progress` raises
-            ends the call; the images that are finished stay so.
+        finished: Told each image whose files are whole, and whether this call made them; what it raises ends the call.
         side_by_side: Processes that predict several images at a time; None predicts one after the other here.
-
-    Returns:
-        What was predicted, by image; with `resume` also what had been there.
 
     Raises:
         UserError: An output exists, would replace an input, cannot be written, or the folder holds masks made with
-            other settings or is in use; or an image is damaged. All but the last are found before anything is computed.
-        OSError: The disk is full; what is finished stays so.
+            other settings or is in use (all before anything is computed); or an image is damaged.
+        OSError: The disk is full. However it ends, images that are finished stay so.
     """
     check_output(images, out, wanted)
-    job = Job(out, wanted, normalisation, postprocessing, empty)
-    settings = _settings(predictor, job, origin)
+    outputs, settings = Outputs(out, wanted), _settings(recipe, wanted)
     with hold(out, LOCK):
         refuse_existing(images, out, wanted)
         before = {} if wanted.overwrite else read_predictions(out, settings)
@@ -132,42 +107,25 @@ def predict_files(
                 write_predictions(out, settings, list(done.values()))
             finished(prediction, computed)
 
-        missing = []
+        missing = _missing(images, before, outputs, say)
         for path in images:
-            reason = _why_again(path, before.get(path.name), job)
-            if reason is None:
+            if path not in missing:
                 keep(before[path.name], False)
-                continue
-            if reason and not wanted.overwrite:
-                say(f"{path.name} is predicted again: {reason}")
-            missing.append(path)
         try:
             if side_by_side is not None:
-                side_by_side.run(missing, job, lambda prediction: keep(prediction, True), progress)
-            else:
-                for path in missing:
-                    keep(job.predict(predictor, path.name, load_volume(path), progress), True)
+                side_by_side.run(missing, outputs, lambda prediction: keep(prediction, True), progress)
+            for path in missing if side_by_side is None else ():
+                keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
         finally:
             sweep(out)  # what processes had not finished writing when they were ended
     return tuple(done[path.name] for path in images)
 
 
-def _settings(predictor: Predictor, job: "Job", origin: Origin) -> Settings:
-    wanted = job.wanted
+def _settings(recipe: Recipe, wanted: Wanted) -> Settings:
+    """What every mask of a folder is made with: the recipe, and what was asked for."""
     region = None if wanted.region is None else tuple((part.start, part.stop) for part in wanted.region)
-    return Settings(
-        **asdict(origin),
-        weights_sha256=weights_identity(predictor.model),
-        normalisation=job.normalisation,
-        empty=job.empty,
-        tile=predictor.tile,
-        overlap=predictor.overlap,
-        mirror=predictor.mirror,
-        rotate=predictor.rotate,
-        region=region,
-        postprocessing=job.postprocessing.model_dump(mode="json"),
-        probabilities="uint8, 255 * probability, rounded" if wanted.probabilities else None,
-    )
+    kept = "uint8, 255 * probability, rounded" if wanted.probabilities else None
+    return replace(recipe.settings, region=region, probabilities=kept)
 
 
 def write_mask(path: Path, volume: NDArray[np.uint8], spacing: Spacing | None = None) -> str:
@@ -178,30 +136,27 @@ def write_mask(path: Path, volume: NDArray[np.uint8], spacing: Spacing | None = 
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is done with each image, in this process or in another."""
+class Outputs:
+    """What is written of each image, in this process or in another."""
 
     out: Path
     wanted: Wanted
-    normalisation: Method
-    postprocessing: Postprocessing
-    empty: Declared = None
 
-    def predict(self, predictor: Predictor, name: str, volume: Volume, progress: Progress) -> FilePrediction:
+    def make(self, recipe: Recipe, name: str, volume: Volume, progress: Progress) -> FilePrediction:
         """Predict an image [Z, Y, X] and write its files, the mask last: where it stands, all is whole."""
         image, wanted = volume.array, self.wanted
-        tiles = predictor.plan(image.shape)
+        tiles = recipe.predictor.plan(image.shape)
         box = region_of(image.shape, wanted.region)
-        emptiness = find_emptiness(image, self.empty)
+        emptiness = find_emptiness(image, recipe.empty)
         scan = None if emptiness.scan is None else emptiness.scan[box]
-        probabilities = predictor.probabilities(
-            Normalised(image, statistics_of(image, emptiness.scan), self.normalisation),
+        probabilities = recipe.predictor.probabilities(
+            recipe.normalised(image, statistics_of(image, emptiness.scan)),
             emptiness.scan,
             lambda done, of: progress(name, done, of),
             region=wanted.region,
             scratch=self.out if 4 * math.prod(image[box].shape) > LARGE_BYTES else None,
         )
-        mask = apply_pipeline(probabilities, self.postprocessing, scan)
+        mask = recipe.mask(probabilities, scan)
         appearance = appearance_of(name, mask, probabilities, scan, emptiness.values)
         files = {}
         if wanted.probabilities:
@@ -216,9 +171,18 @@ class Job:
         return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written, volume.spacing)
 
 
-def _why_again(path: Path, before: FilePrediction | None, job: Job) -> str | None:
+def _missing(images: Sequence[Path], before: Mapping[str, FilePrediction], outputs: Outputs, say: Warn) -> list[Path]:
+    """The images that have to be predicted; why some are predicted again is said."""
+    reasons = {path: _why_again(path, before.get(path.name), outputs) for path in images}
+    for path, reason in reasons.items():
+        if reason and not outputs.wanted.overwrite:
+            say(f"{path.name} is predicted again: {reason}")
+    return [path for path, reason in reasons.items() if reason is not None]
+
+
+def _why_again(path: Path, before: FilePrediction | None, outputs: Outputs) -> str | None:
     """Why an image has to be predicted: empty where nothing of it was there, None where its files are whole."""
-    places = targets(path, job.out, job.wanted)
+    places = targets(path, outputs.out, outputs.wanted)
     if before is None:
         return "the record does not know its files" if any(place.exists() for place in places.values()) else ""
     if _sha256(path) != before.image_sha256:
@@ -235,3 +199,72 @@ def _sha256(path: Path) -> str | None:
         return sha256_of(path)
     except OSError:
         return None
+
+
+_make: Callable[[], Recipe] | None = None  # of this process, where it is one of several
+_recipe: Recipe | None = None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes that predict.
+
+    One volume at a time leaves cores idle while it is read, cleaned and written; two or three fill the gaps. Every
+    process needs the memory of a prediction.
+    """
+
+    count: int
+    make: Callable[[], Recipe]
+    """Opens the recipe anew in each process; has to be picklable."""
+
+    def run(
+        self, paths: Sequence[Path], out: Outputs, keep: Callable[[FilePrediction], None], progress: Progress
+    ) -> None:
+        """Predict images, and give each result to `keep` as soon as its files are whole. No process stays.
+
+        Raises:
+            UserError: An image is damaged, or a process was killed, whose image is named.
+        """
+        if not paths:
+            return
+        threads = max(1, physical_cores() // self.count)
+        with pool_of(min(self.count, len(paths)), _begin, (self.make, threads)) as pool:
+            futures: dict[Future[FilePrediction], Path] = {
+                pool.schedule(_predict, args=(path, out)): path for path in paths
+            }
+            for number, future in enumerate(as_completed(futures), start=1):
+                try:
+                    prediction = future.result()
+                except ProcessExpired as death:
+                    raise UserError(_told(f"that predicted {futures[future].name}", death.exitcode)) from death
+                except BrokenProcessPool as death:  # one that had not begun with an image yet
+                    raise UserError(_told("that was to predict", None)) from death
+                keep(prediction)
+                progress(f"{counted(self.count, 'volume')} side by side", number, len(paths))
+
+
+def _told(which: str, exit_code: int | None) -> str:
+    how = "ended" if exit_code is None else f"ended with exit code {exit_code}"
+    if exit_code is not None and exit_code < 0:
+        with suppress(ValueError):
+            how = f"was killed by {signal.Signals(-exit_code).name}"
+    return (
+        f"the process {which} {how}, most likely for want of memory: use a smaller --parallel; with --resume it goes "
+        "on behind the volumes that are done"
+    )
+
+
+def _begin(make: Callable[[], Recipe], threads: int) -> None:
+    global _make
+    tune_allocator()
+    torch.set_num_threads(threads)
+    _make = make
+
+
+def _predict(path: Path, out: Outputs) -> FilePrediction:
+    global _recipe
+    if _recipe is None:  # here and not when the process begins, where an error would have nobody to be told to
+        if _make is None:
+            raise RuntimeError("the process was not begun")
+        _recipe = _make()
+    return out.make(_recipe, path.name, load_volume(path), lambda name, done, of: None)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from volumen.data.packed import Region
 from volumen.errors import UserError
-from volumen.inference.accumulator import Region
 from volumen.inference.prediction_record import RECORD
 from volumen.system.names import checked_name
 from volumen.system.places import refusal, writable_folder
@@ -48,7 +48,6 @@ def check_output(images: Sequence[Path], out: Path, wanted: Wanted) -> None:
     Raises:
         UserError: Options that exclude each other, an image whose name is none, a mask that would replace an image or
             is a link or a folder, outputs that exist, or a folder that cannot be written to.
-        OSError: The disk is full.
     """
     if wanted.overwrite and wanted.resume:
         raise UserError("--overwrite and --resume exclude each other: choose to replace what is there or to keep it")

@@ -1,10 +1,8 @@
 """Predict whole volumes of any size with a network that sees tiles.
 
-Logits are stitched, not probabilities, so that blending happens before the sigmoid's saturation; the one sigmoid of the
-project stands here. The predictor leaves the model in the mode in which it found it, for training validates with it.
+Logits are stitched, not probabilities, so that blending happens before the sigmoid's saturation. The
+predictor leaves the model in the mode in which it found it, for training validates with it.
 """
-
-from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,42 +10,28 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import nn
 
 from volumen.data.emptiness import fill_in
 from volumen.data.normalise import Normalised
+from volumen.data.packed import Region
 from volumen.errors import UserError
-from volumen.inference.accumulator import Accumulator, Region, region_of
+from volumen.inference.accumulator import Accumulator, region_of
 from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.inference.views import views
+from volumen.postprocess import probabilities_from_logits
+from volumen.runtime import Precision
+from volumen.system.output import Tally
 from volumen.system.stopping import raise_if_wanted
 
-if TYPE_CHECKING:
-    from volumen.runtime import Precision
-
-Progress = Callable[[int, int], None]
 Image = NDArray[np.float32] | Normalised
 EMPTY_LOGIT = -20.0  # where the scan holds nothing: probability 2e-9
-
-
-def probabilities_from_logits(
-    logits: NDArray[np.float32], out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """The sigmoid, the only one between a network and a mask.
-
-    Args:
-        logits: Raw scores, float32, any shape.
-        out: Where to write, which may be `logits` itself; a new array by default.
-    """
-    result: NDArray[np.float32] = expit(logits, out=out)
-    return result
 
 
 def weights_identity(model: nn.Module) -> str:
@@ -124,25 +108,20 @@ class Predictor:
         self,
         image: Image,
         mask: NDArray[np.bool_] | None = None,
-        progress: Progress | None = None,
+        progress: Tally | None = None,
         *,
         region: Region | None = None,
         scratch: Path | None = None,
     ) -> NDArray[np.float32]:
-        """Predict a volume, or a box of it.
+        """Predict a volume, or a box of it: logits, float32 [Z, Y, X].
 
         Args:
             image: Normalised grey values, float32 [Z, Y, X].
-            mask: True where the scan holds something, bool [Z, Y, X] (`data.emptiness`); None: everywhere. What is
-                empty is background. The model sees the nearest voxel of the scan there, as in training, and no tile
-                without anything.
+            mask: True where the scan holds something, bool [Z, Y, X]; None: everywhere. What is empty is background;
+                the model sees the nearest voxel of the scan there, as in training, and no tile without anything.
             progress: Told how many of how many tiles are done.
-            region: The box that is wanted. Only the tiles that touch it are computed, and the result is the crop of
-                the whole volume's result.
+            region: The box that is wanted: the crop of the whole volume's result, by the tiles that touch it.
             scratch: Folder for the intermediate volume, where it would not fit into memory.
-
-        Returns:
-            Logits, float32 [Z, Y, X], of the volume or the box.
 
         Raises:
             UserError: The model gives anything but one finite logit per voxel, the shapes of image and mask differ, the
@@ -166,7 +145,7 @@ class Predictor:
         self,
         image: Image,
         mask: NDArray[np.bool_] | None = None,
-        progress: Progress | None = None,
+        progress: Tally | None = None,
         *,
         region: Region | None = None,
         scratch: Path | None = None,
@@ -177,9 +156,7 @@ class Predictor:
             probabilities_from_logits(plane, out=plane)
         return logits
 
-    def _fill(
-        self, whole: Accumulator, image: Image, mask: NDArray[np.bool_] | None, progress: Progress | None
-    ) -> None:
+    def _fill(self, whole: Accumulator, image: Image, mask: NDArray[np.bool_] | None, progress: Tally | None) -> None:
         """Compute every tile that is waited for."""
         tiles = whole.tiles
         read = _reader(tiles, image, mask)

@@ -26,11 +26,7 @@ _ALIVE = 8  # tensors of that width and the tile's size that are alive at once: 
 
 
 def check_tile(predictor: Predictor, processes: int = 1) -> None:
-    """Refuse tiles that this machine has no memory for.
-
-    Args:
-        predictor: Network, tile, precision, device.
-        processes: How many of it share the memory.
+    """Refuse tiles that this machine has no memory for, shared by so many processes.
 
     Raises:
         UserError: The tile needs more than is available; names the largest one that does not.

@@ -79,8 +79,7 @@ class Tiles:
         return tuple(slice(start, start + side) for start, side in zip(origin, self.tile, strict=True))
 
     def pad(self, volume: NDArray[Value]) -> NDArray[Value]:
-        """The volume with its nearest voxels repeated up to the padded shape, as training patches have them; the volume
-        itself where nothing is to be added.
+        """The volume with its nearest voxels repeated up to the padded shape, as training patches have them.
 
         Raises:
             UserError: It is not the volume that the tiles were planned for.
@@ -120,29 +119,19 @@ class Tiles:
 
 
 def importance(side: int) -> NDArray[np.float32]:
-    """Gaussian weights along one axis of a tile: most at its centre, where the network saw most context.
-
-    Args:
-        side: Length of the tile in voxels.
-
-    Returns:
-        float32 [side], largest 1 where the side is odd, nowhere below the floor.
-    """
+    """Gaussian weights float32 [side] along an axis of a tile: most at its centre, where most context was seen."""
     offset = np.arange(side, dtype=np.float64) - (side - 1) / 2
     weights = np.exp(-0.5 * (offset / (SIGMA_SHARE * side)) ** 2)
     return np.maximum(weights, WEIGHT_FLOOR).astype(np.float32)
 
 
 def plan_tiles(shape: Triple, tile: Triple, overlap: float) -> Tiles:
-    """Plan tiles that cover every voxel of a volume.
+    """Plan tiles that cover every voxel: evenly spread, as few as the overlap allows, flush with both ends.
 
     Args:
         shape: The volume, z y x.
         tile: Size of a tile, z y x; where it exceeds the volume, the volume is padded.
         overlap: Share of a tile that neighbours have in common at least, 0 <= overlap < 1.
-
-    Returns:
-        Evenly spread tiles, as few as the overlap allows, the first at 0 and the last flush with the end.
 
     Raises:
         UserError: A side below 1, not three axes, or an overlap outside of [0, 1).

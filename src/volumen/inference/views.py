@@ -29,11 +29,8 @@ class View:
 
 
 def views(*, mirror: bool, rotate: bool) -> tuple[View, ...]:
-    """The views to average over, the plain one first.
-
-    Args:
-        mirror: All eight mirror images.
-        rotate: All four quarter turns about z; with `mirror` sixteen views in all, as two mirrorings are a half turn.
+    """The views to average over, the plain one first: all eight mirror images, all four quarter turns about z; both are
+    sixteen views, as two mirrorings are a half turn.
     """
     flips = [tuple(axis for axis, on in zip(AXES, choice, strict=True) if on) for choice in product((0, 1), repeat=3)]
     if mirror:

@@ -15,8 +15,6 @@ from volumen.errors import UserError
 from volumen.losses.inputs import LossInputs
 from volumen.losses.terms import Term
 
-__all__ = ["CompositeLoss", "LossBreakdown", "coarsen"]
-
 
 @dataclass(frozen=True)
 class LossBreakdown:
@@ -94,9 +92,7 @@ class CompositeLoss:
 
 
 def coarsen(mask: Tensor, shape: Sequence[int]) -> Tensor:
-    """Reduce a mask [B, Z, Y, X] to `shape` (z, y, x): a coarse voxel is set where any voxel in it is.
-
-    A sheet thinner than the stride survives this; it would not survive averaging or striding.
+    """Reduce a mask [B, Z, Y, X] to `shape` (z, y, x): a coarse voxel is set where any in it is, so no sheet is lost.
 
     Raises:
         ValueError: if the sizes are not whole multiples of the coarse ones.

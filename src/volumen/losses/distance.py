@@ -11,8 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["capped_squared_distance", "distance_to_interface"]
-
 _SPATIAL_AXES = (-3, -2, -1)
 
 

@@ -18,22 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from volumen.losses.pooling import dilate_cube, soft_skeleton
-
-__all__ = [
-    "binary_entropy",
-    "bit_mask",
-    "focal_cross_entropy",
-    "hide_ignored",
-    "masked_probabilities",
-    "mean_over",
-    "overlap_and_total",
-    "pooled_disagreement",
-    "recall_loss",
-    "soft_cldice_loss",
-    "soft_dice_loss",
-    "variance",
-]
+from volumen.kernels.pooling import dilate_cube, soft_skeleton
 
 
 def bit_mask(valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -175,10 +160,8 @@ class _MaskedSigmoid(torch.autograd.Function):
 
 
 class _FocalCrossEntropy(torch.autograd.Function):
-    """Value and slope are made together in the forward pass, where their common parts are at hand.
-
-    With the margin m = sign * logit and q = sigmoid(-m) = 1 - p_t, the loss is q^gamma (-log p_t) and its slope in m is
-    -q^gamma (q + gamma (1 - q) (-log p_t)).
+    """With the margin m = sign * logit and q = sigmoid(-m) = 1 - p_t, the loss is q^gamma (-log p_t) and its slope in m
+    -q^gamma (q + gamma (1 - q) (-log p_t)); both are made in the forward pass, where their common parts are at hand.
     """
 
     @staticmethod

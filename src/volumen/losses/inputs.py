@@ -11,24 +11,18 @@ from torch import Tensor
 from volumen.losses.functional import bit_mask, focal_cross_entropy, hide_ignored, masked_probabilities
 from volumen.losses.targets import PRECOMPUTE
 
-__all__ = ["LossInputs"]
-
 
 @dataclass(frozen=True)
 class LossInputs:
-    """Logits, target and mask of one resolution [B, Z, Y, X]; what several terms need is made when first asked for.
-
-    Attributes:
-        raw_logits: float32 or float64; terms read `logits` or `probabilities` instead, which hide ignored voxels.
-        surface: bool, the voxel is valid and the target says surface.
-        valid: bool.
-        given: precomputed targets by name.
-    """
+    """Logits, target and mask of one resolution [B, Z, Y, X]; what several terms need is made when first asked for."""
 
     raw_logits: Tensor
+    """float32 or float64; terms read `logits` or `probabilities` instead, which hide ignored voxels."""
     surface: Tensor
+    """bool: the voxel is valid and the target says surface."""
     valid: Tensor
     given: Mapping[str, Tensor] = field(default_factory=dict)
+    """Precomputed targets by name."""
 
     @classmethod
     def create(

@@ -12,19 +12,20 @@ middle, and every voxel of the middle within one of the ridge; at 0.4 the roundi
 passes for a ridge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.losses import kernels
-
-__all__ = ["PRECOMPUTE", "medial_surface", "sheet_gap"]
+from volumen.errors import UserError
+from volumen.kernels import pooling_loops as loops
 
 _LARGEST_SQUARED_SLOPE = 0.3
 
 Mask = NDArray[np.bool_]
+Maker: TypeAlias = Callable[[NDArray[np.uint8], Mask], NDArray[np.uint8]]
 
 
 def medial_surface(target: NDArray[np.uint8], valid: Mask) -> NDArray[np.uint8]:
@@ -74,14 +75,27 @@ def _ridge(inside: Mask) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Ridge of the distance to the outside of `inside`, and that distance; both 0 outside."""
     distance = np.ascontiguousarray(edt.edt(np.ascontiguousarray(inside)), np.float32)
     dilated = np.empty_like(distance)
-    kernels.dilate(distance, dilated)
+    loops.dilate(distance, dilated)
     ridge = np.empty(inside.shape, np.uint8)
-    kernels.ridge(distance, dilated, _LARGEST_SQUARED_SLOPE, ridge)
+    loops.ridge(distance, dilated, _LARGEST_SQUARED_SLOPE, ridge)
     ridge[~inside] = 0
     return ridge, distance
 
 
-PRECOMPUTE: dict[str, Callable[[NDArray[np.uint8], Mask], NDArray[np.uint8]]] = {
+PRECOMPUTE: dict[str, Maker] = {
     "medial_surface": medial_surface,
     "sheet_gap": sheet_gap,
 }
+
+
+def target_makers(names: Iterable[str]) -> dict[str, Maker]:
+    """The functions that make some targets, for the data loader's workers.
+
+    Raises:
+        UserError: There is none of such a name.
+    """
+    chosen = tuple(names)
+    unknown = sorted(set(chosen) - set(PRECOMPUTE))
+    if unknown:
+        raise UserError(f"unknown precomputed targets {unknown}: known are {sorted(PRECOMPUTE)}")
+    return {name: PRECOMPUTE[name] for name in chosen}

@@ -26,22 +26,6 @@ from volumen.losses import functional
 from volumen.losses.distance import distance_to_interface
 from volumen.losses.inputs import LossInputs
 
-__all__ = [
-    "TERMS",
-    "Boundary",
-    "ClDice",
-    "Connectivity",
-    "CrossEntropy",
-    "Entropy",
-    "Focal",
-    "MedialRecall",
-    "MergePenalty",
-    "SignedDistance",
-    "SoftDice",
-    "Term",
-    "Variance",
-]
-
 
 def _require(condition: bool, where: str, expected: str, got: object) -> None:
     if not condition:
@@ -73,13 +57,10 @@ class Term(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class SoftDice(Term):
-    """1 - soft Dice of the surface. The constant prediction "all surface" has 1 - 2 pi / (1 + pi) at surface share pi.
-
-    Attributes:
-        smooth: added above and below, in voxels: keeps samples without surface defined, and 0 at the perfect answer.
-    """
+    """1 - soft Dice of the surface. Surface everywhere has 1 - 2 f / (1 + f) at a surface share f."""
 
     smooth: float = 1.0
+    """Added above and below, in voxels: keeps samples without surface defined, and 0 at the perfect answer."""
 
     def __post_init__(self) -> None:
         _require(self.smooth > 0, "soft_dice.smooth", "a number above 0", self.smooth)
@@ -90,10 +71,9 @@ class SoftDice(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class _ClassWeighted(Term):
-    """Shared by the cross-entropies: weights by the voxel's *true* class.
+    """Weights by the voxel's *true* class: a higher `surface_weight` gives *more* predicted surface.
 
-    A heavier class is missed less often, so a higher `surface_weight` gives *more* predicted surface. The weighted sum
-    is divided by the number of valid voxels, not by the sum of weights.
+    The weighted sum is divided by the number of valid voxels, not by the sum of weights.
     """
 
     background_weight: float = 1.0
@@ -127,16 +107,12 @@ class CrossEntropy(_ClassWeighted):
 
 @dataclass(frozen=True, kw_only=True)
 class Focal(_ClassWeighted):
-    """Focal loss: cross-entropy times (1 - p_t)^gamma. Source: Lin et al., ICCV 2017, arXiv:1708.02002.
-
-    Attributes:
-        gamma: at least 0; 0 is the cross-entropy.
-        alpha: weight of surface, 1 - alpha that of background, in [0, 1]; None weighs both 1. Multiplies the class
-            weights.
-    """
+    """Focal loss: cross-entropy times (1 - p_t)^gamma. Source: Lin et al., ICCV 2017, arXiv:1708.02002."""
 
     gamma: float = 2.0
+    """At least 0; 0 is the cross-entropy."""
     alpha: float | None = None
+    """Weight of surface, 1 - alpha that of background, beside the class weights; None weighs both 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -176,12 +152,10 @@ class Entropy(Term):
 
     Inactive, with a gradient of 0, while predictions are uncertain (ln 2 = 0.693 at the start of training); `minimum`,
     the whole hinge, at a perfect prediction.
-
-    Attributes:
-        minimum: mean entropy in nats below which the term acts, in (0, ln 2).
     """
 
     minimum: float = 0.5
+    """Mean entropy in nats below which the term acts, in (0, ln 2)."""
 
     def __post_init__(self) -> None:
         _require(0 < self.minimum < math.log(2), "entropy.minimum", "a number between 0 and ln 2", self.minimum)
@@ -195,12 +169,8 @@ class Entropy(Term):
 class Boundary(Term):
     """Cross-entropy near the true boundary: a mean weighted by the distance to it.
 
-    A voxel's distance is that of its centre to the nearest valid voxel of the other class, less one half (so the voxels
-    on both sides of a face are 0.5 from the boundary). Its weight is 1 up to `full_within`, falls linearly, and is 0
-    from `zero_from` on. The rim of the labelled region is no boundary; 0 if there is none at all.
-
-    Attributes:
-        full_within, zero_from: theta0 and theta of the training plan, in voxels.
+    Distance is that of `distance_to_interface`, in voxels. The weight is 1 up to `full_within`, falls, and is 0
+    from `zero_from` on (theta0 and theta of the training plan); the term is 0 where there is no boundary at all.
     """
 
     finest_only: ClassVar[bool] = True
@@ -208,12 +178,9 @@ class Boundary(Term):
     zero_from: float = 5.0
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.full_within < self.zero_from < 100,
-            "boundary",
-            "0 <= full_within < zero_from < 100 voxels",
-            f"{self.full_within} and {self.zero_from}",
-        )
+        ordered = 0 <= self.full_within < self.zero_from < 100
+        got = f"{self.full_within} and {self.zero_from}"
+        _require(ordered, "boundary", "0 <= full_within < zero_from < 100 voxels", got)
 
     def compute(self, inputs: LossInputs) -> Tensor:
         with torch.no_grad():
@@ -229,15 +196,13 @@ class ClDice(Term):
 
     The soft skeleton of a sheet is its medial surface, so topology precision and sensitivity punish both additions off
     the sheets and breaks in them.
-
-    Attributes:
-        iterations: erosions of the soft skeleton; sheets thicker than 2 iterations + 2 voxels have none.
-        smooth: added above and below, in voxels.
     """
 
     finest_only: ClassVar[bool] = True
     iterations: int = 3
+    """Erosions of the soft skeleton; sheets thicker than 2 iterations + 2 voxels have none."""
     smooth: float = 1.0
+    """Added above and below, in voxels."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.iterations <= 100, "cldice.iterations", "a whole number from 1 to 100", self.iterations)
@@ -255,13 +220,11 @@ class Connectivity(Term):
 
     A break narrower than the neighbourhood costs nothing and a speck costs as much as the neighbourhood is large, so it
     asks for the right places to be occupied rather than for exact outlines.
-
-    Attributes:
-        radius: the neighbourhood is the cube of side 2 radius + 1 voxels.
     """
 
     finest_only: ClassVar[bool] = True
     radius: int = 1
+    """The neighbourhood is the cube of side 2 radius + 1 voxels."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.radius <= 16, "connectivity.radius", "a whole number from 1 to 16 voxels", self.radius)
@@ -292,16 +255,13 @@ class MedialRecall(Term):
 class SignedDistance(Term):
     """Mean squared difference of tanh(logit / 2) = 2 p - 1 and the clamped signed distance to the surface's boundary.
 
-    The distance (as `Boundary` defines it; positive inside, negative outside) is divided by `reach` and so lies in
-    [-1, 1]. The best answer crosses 0.5 at the boundary, but it is not the saturated mask: inside a sheet thinner than
-    2 `reach` it stays below 1.
-
-    Attributes:
-        reach: distance at which the target saturates, in voxels.
+    The distance (of `distance_to_interface`; positive inside, negative outside) is divided by `reach`. The best answer
+    crosses 0.5 at the boundary, but is not the saturated mask: in a sheet thinner than 2 `reach` it stays below 1.
     """
 
     finest_only: ClassVar[bool] = True
     reach: float = 3.0
+    """Distance at which the target saturates, in voxels."""
 
     def __post_init__(self) -> None:
         _require(0.5 <= self.reach < 100, "signed_distance.reach", "0.5 to 100 voxels", self.reach)
@@ -319,14 +279,12 @@ class MergePenalty(Term):
 
     One layer of predicted surface in the gap joins two sheets, and hardly moves Dice. Cross-entropy rather than the
     probability itself, because its gradient does not fade where the network is sure of the bridge.
-
-    Attributes:
-        widest_gap: gaps up to this width count, in voxels.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("sheet_gap",)
     finest_only: ClassVar[bool] = True
     widest_gap: int = 8
+    """Gaps up to this width count, in voxels."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.widest_gap <= 254, "merge_penalty.widest_gap", "1 to 254 voxels", self.widest_gap)

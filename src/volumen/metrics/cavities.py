@@ -14,8 +14,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.metrics.cells import DROPPED, INSIDE, Array, Shape, grown, square, unite
-from volumen.system.compiled import compiled
+from volumen.metrics.cells import DROPPED, INSIDE, Shape, square, unite
+from volumen.system.compiled import Array, compiled, grown
 
 
 @compiled
@@ -71,8 +71,8 @@ def _label_plane(
 def _undecided(flags: Array, line: int, width: int, plane: int, row: int, found: Array) -> Any:
     """Mark in `found` where a square across axis 1 or 2 is outside a set though its edge in the next plane is inside.
 
-    Any other square outside the set is the smallest one around an edge outside the set, so it closes a cycle of the
-    dual graph around that edge. The flags of all sets are treated at once; returns the *or* over the row.
+    Any other square outside the set closes a cycle of the dual graph around an edge outside the set, whose smallest it
+    is. All sets are treated at once; returns the *or* over the row.
     """
     own = flags[line : line + width + 2]
     beside = flags[line + row : line + row + width + 2]

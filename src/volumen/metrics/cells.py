@@ -12,9 +12,8 @@ grow in the order (z, y, x, type) on which the ties of the matching rest.
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 PREDICTED = 1
 TRUE = 2
@@ -22,7 +21,6 @@ UNION = 4
 INSIDE = 8
 DROPPED = 16  # shifted left by the type of a square: it carries a positive pairing and can never be a pivot
 
-Array = NDArray[Any]
 Shape = tuple[int, int, int]
 
 
@@ -118,14 +116,6 @@ def unite(parent: Array, first: int, second: int) -> bool:
     else:
         parent[first] = second
     return True
-
-
-@compiled
-def grown(array: Array) -> Array:
-    """A copy of a one-dimensional array with twice the room."""
-    larger = np.empty(2 * len(array), array.dtype)
-    larger[: len(array)] = array
-    return larger
 
 
 @compiled

@@ -6,8 +6,8 @@ voxel, and only two planes of labels are ever in memory.
 
 import numpy as np
 
-from volumen.metrics.cells import PREDICTED, TRUE, Array, Shape, find, grown, unite
-from volumen.system.compiled import compiled
+from volumen.metrics.cells import PREDICTED, TRUE, Shape, find, unite
+from volumen.system.compiled import Array, compiled, grown
 
 
 @compiled

@@ -4,7 +4,7 @@ The defaults are the competition's arguments. The hosts' library has others (alp
 (tolerance 1.0): scores made with those are not leaderboard scores.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
@@ -44,12 +44,7 @@ class LeaderboardScore:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers under the names of the fields, ready for JSON; dimensions are the keys "0", "1", "2"."""
-        return {
-            "score": self.score,
-            "topo": self.topo.to_dict(),
-            "surface_dice": self.surface_dice,
-            "voi": self.voi.to_dict(),
-        }
+        return {**asdict(self), "topo": self.topo.to_dict()}
 
 
 class LeaderboardOptions(TypedDict, total=False):
@@ -98,7 +93,7 @@ class Truth:
 
 
 def analyse_truth(mask: NDArray[np.uint8], definition: Definition) -> Truth:
-    """The share of the work that `score_masks` need not do again for another prediction of the same truth."""
+    """What `score_masks` need not find again for another prediction."""
     tasks: list[partial[Any]] = [partial(truth_features, mask, box) for box in tiles(mask.shape, definition.splits)]
     tasks.append(partial(surface_of, mask, definition.tolerance, definition.spacing))
     tasks.append(partial(labelled_runs, mask))
@@ -173,11 +168,10 @@ def leaderboard(
 def leaderboard_without_matching_tunnels(
     prediction: ArrayLike, truth: ArrayLike, **options: Unpack[LeaderboardOptions]
 ) -> LeaderboardScore:
-    """An upper bound of `leaderboard`, for quick selection: everything exact but the matched tunnels.
+    """An upper bound of `leaderboard`, for quick selection; arguments, results and errors are the same.
 
-    In every tile the number of matched tunnels is replaced by the least of the numbers of tunnels of prediction, truth
-    and their union, which it cannot exceed; so `topo.matched[1]`, `topo.f1[1]`, `topo.score` and `score` are upper
-    bounds. Arguments, results and errors are those of `leaderboard`.
+    Of each tile the matched tunnels are taken to be as many as they can: the least of the numbers of tunnels of
+    prediction, truth and union. So `topo.matched[1]`, `topo.f1[1]`, `topo.score` and `score` are upper bounds.
     """
     definition = Definition(**options)
     return score_masks(binarise(prediction, truth, definition.ignore_label), definition, match_tunnels=False)

@@ -20,7 +20,7 @@ class Masks(NamedTuple):
 
 
 def checked_volume(volume: ArrayLike, name: str) -> NDArray[Any]:
-    """Return `volume` as a 3-D array of plausible labels, or raise.
+    """`volume` as a 3-D array of plausible labels.
 
     Raises:
         UserError: not 3-D, no voxel, not numbers, negative or infinite values, or fractions.
@@ -51,7 +51,6 @@ def checked_volume(volume: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def _whole(plane: NDArray[Any]) -> bool:
-    """Whether every value is a whole number or NaN."""
     odd = plane != np.rint(plane)
     return not (odd & ~np.isnan(plane)).any() and not np.isinf(plane).any()
 

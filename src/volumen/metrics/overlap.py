@@ -131,6 +131,6 @@ def summarise(values: Iterable[float], bins: int = 10) -> Summary:
         std=float(numbers.std()),
         minimum=float(numbers.min()),
         maximum=float(numbers.max()),
-        counts=tuple(int(count) for count in counts),
-        edges=tuple(float(edge) for edge in edges),
+        counts=tuple(counts.tolist()),
+        edges=tuple(edges.tolist()),
     )

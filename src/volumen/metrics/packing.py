@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from volumen.metrics.cells import Array
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 
 @compiled

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from volumen.metrics.cells import DROPPED, INSIDE, UNION, Array, Shape, coface, face, grown, square, unite
-from volumen.system.compiled import compiled
+from volumen.metrics.cells import DROPPED, INSIDE, UNION, Shape, coface, face, square, unite
+from volumen.system.compiled import Array, compiled, grown
 
 
 @compiled

@@ -1,18 +1,13 @@
 """Independent tasks over threads; the compiled kernels release the interpreter lock, so threads are enough."""
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from volumen.errors import UserError
+from volumen.system.processes import processors
 
 Result = TypeVar("Result")
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_all(tasks: Iterable[Callable[[], Result]], threads: int | None) -> list[Result]:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.metrics.cells import Array, find, grown, unite
+from volumen.metrics.cells import find, unite
 from volumen.metrics.packing import bit_position, packed_rows
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled, grown
 
 
 class Runs(NamedTuple):

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from volumen.errors import UserError
-from volumen.metrics.cells import Array
 from volumen.metrics.masks import binarise
 from volumen.metrics.packing import packed_rows, unpacked_rows
 from volumen.metrics.surface_elements import UNIT, Spacing, element_areas, surface_elements
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 LARGEST_BALL = 16
 """Radius in voxels up to which a dilation is quicker than a distance transform."""
@@ -109,11 +108,7 @@ class Surface(NamedTuple):
 
 
 def check_distances(tolerance: float, spacing: Spacing) -> None:
-    """Refuse a tolerance or a spacing that means nothing.
-
-    Raises:
-        UserError: a negative or infinite tolerance; a spacing that is not three positive numbers.
-    """
+    """Raise a `UserError` for a negative or infinite tolerance, or a spacing that is not three positive numbers."""
     if not (tolerance >= 0 and math.isfinite(tolerance)):
         raise UserError(f"tolerance must be a distance of 0 or more, got {tolerance}: the leaderboard uses 2.0")
     if len(spacing) != 3 or not all(step > 0 and math.isfinite(step) for step in spacing):

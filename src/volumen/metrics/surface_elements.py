@@ -14,22 +14,21 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.metrics.cells import Array
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 Spacing = tuple[float, float, float]
-Patch = tuple[float, float, float]
+VectorArea = tuple[float, float, float]
 
 UNIT: Spacing = (1.0, 1.0, 1.0)
 
-_CORNER: Patch = (1 / 8, 1 / 8, 1 / 8)
-_EDGE_ALONG_X: Patch = (1 / 2, 1 / 2, 0)
-_EDGE_ALONG_Z: Patch = (0, 1 / 2, 1 / 2)
-_L_IN_A_PLANE: tuple[Patch, ...] = ((1 / 2, 0, 0), (3 / 8, 3 / 8, 3 / 8))  # three corners of a face across z
+_CORNER: VectorArea = (1 / 8, 1 / 8, 1 / 8)
+_EDGE_ALONG_X: VectorArea = (1 / 2, 1 / 2, 0)
+_EDGE_ALONG_Z: VectorArea = (0, 1 / 2, 1 / 2)
+_L_IN_A_PLANE: tuple[VectorArea, ...] = ((1 / 2, 0, 0), (3 / 8, 3 / 8, 3 / 8))  # three corners of a face across z
 
 # The patches (z, y, x), up to sign, of the least code of each class of patterns under the symmetries of the cube and
 # the complement; corner (z, y, x) has bit weight 128 >> (4 z + 2 y + x).
-_PATCHES: dict[int, tuple[Patch, ...]] = {
+_PATCHES: dict[int, tuple[VectorArea, ...]] = {
     0: (),
     1: (_CORNER,),
     3: (_EDGE_ALONG_X,),

@@ -57,11 +57,7 @@ class TopoScore:
 
 
 def check_splits(splits: Splits) -> None:
-    """Refuse what is no number of tiles.
-
-    Raises:
-        UserError: not three whole numbers of 1 or more.
-    """
+    """Raise a `UserError` for what is not three whole numbers of 1 or more."""
     if len(splits) != 3 or not all(isinstance(parts, int) and parts >= 1 for parts in splits):
         raise UserError(
             f"splits must be three whole numbers of 1 or more (z, y, x), got {splits}: the leaderboard uses {SPLITS}"

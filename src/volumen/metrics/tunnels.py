@@ -22,9 +22,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from volumen.metrics.cells import INSIDE, PREDICTED, TRUE, UNION, Array, Shape, coface, grown
+from volumen.metrics.cells import INSIDE, PREDICTED, TRUE, UNION, Shape, coface
 from volumen.metrics.pairing import claimed_by, columns, square_level
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled, grown
 
 Store: TypeAlias = tuple[Array, Array, Array, Array, int]  # table keys, table values, column starts, entries, columns
 
@@ -66,7 +66,7 @@ def _sift(heap: Array, size: int) -> None:
 
 @compiled
 def _pop_pivot(heap: Array, size: int) -> Any:
-    """Take the least key that occurs an odd number of times; -1 when all cancel. Returns key and remaining size."""
+    """Take the least key that occurs an odd number of times (-1: all cancel); also returns the remaining size."""
     while size > 0:
         key = heap[0]
         odd = False
@@ -141,10 +141,7 @@ def _partner(flags: Array, pivot: int, plane: int, row: int, inner: int) -> Any:
 
 @compiled
 def _reduce(flags: Array, plane: int, row: int, edges: Array, inner: int, store: Store) -> Store:
-    """Reduce the columns of `edges` against each other, the pairs at sight and the columns in `store`.
-
-    Returns a larger store and leaves the given one as it was.
-    """
+    """Reduce the columns of `edges` against each other, the pairs at sight and `store`; returns a larger store."""
     keys, values, starts, entries, count = _with_room(store, len(edges))
     used = starts[count]
     heap = np.empty(1024, np.int64)

@@ -4,16 +4,15 @@ It tells what the overlap scores cannot: whether two sheets that touch were kept
 stayed whole (split).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from volumen.errors import UserError
-from volumen.metrics.cells import Array
 from volumen.metrics.masks import binarise
 from volumen.metrics.runs import Runs, labelled_runs
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 _BEYOND = np.int32(2**31 - 1)  # larger than any position in a row
 
@@ -28,17 +27,10 @@ class VoiScore:
     merge: float
     """H(truth | prediction): how far true objects were merged into one predicted one."""
 
-    def to_dict(self) -> dict[str, float]:
-        """The three numbers under their names."""
-        return asdict(self)
-
 
 @compiled
 def _segments(prediction: Runs, truth: Runs) -> tuple[Array, Array]:
-    """Cut every row where either labelling changes; returns the two labels as one key, and the voxels, of each piece.
-
-    Voxels that are in no run of either are left out.
-    """
+    """Cut every row where either labelling changes: the two labels as one key, and the voxels, of each piece."""
     size = 2 * (len(prediction.starts) + len(truth.starts))
     keys = np.empty(size, np.int64)
     voxels = np.empty(size, np.int64)
@@ -72,11 +64,7 @@ def _overlaps(prediction: Runs, truth: Runs) -> tuple[NDArray[np.int64], NDArray
 
 
 def check_alpha(alpha: float) -> None:
-    """Refuse a negative alpha.
-
-    Raises:
-        UserError: alpha is below 0 or no number.
-    """
+    """Raise a `UserError` for an alpha below 0 or no number."""
     if not alpha >= 0:
         raise UserError(f"voi_alpha must be 0 or more, got {alpha}: the leaderboard uses 0.3")
 

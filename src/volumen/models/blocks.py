@@ -1,13 +1,11 @@
-"""What both U-Nets are made of: a convolution with its norm and activation, initialisation, and the check of
-input sizes.
-"""
+"""What both U-Nets are made of: a convolution with norm and activation, initialisation, the check of input sizes."""
 
 import math
 
 from torch import Tensor, nn
 
 from volumen.errors import UserError
-from volumen.models.convolution import CHANNELS_LAST, convolve, is_recorded
+from volumen.kernels.convolution import CHANNELS_LAST, convolve, is_recorded
 from volumen.models.norm import InstanceNormLeakyReLU, uses_kernels
 
 SLOPE = 0.01
@@ -46,9 +44,7 @@ class ConvolutionNorm(nn.Module):
 
 
 def set_plain(model: nn.Module, plain: bool = True) -> None:
-    """Make every norm of `model` use PyTorch's own operations (or the compiled ones again), for export or
-    comparison.
-    """
+    """Make every norm use PyTorch's own operations (or the compiled ones again), for export or comparison."""
     for module in model.modules():
         if isinstance(module, InstanceNormLeakyReLU):
             module.plain = plain
@@ -64,14 +60,10 @@ def initialise(model: nn.Module) -> None:
 
 
 def initialise_output(output: nn.Conv3d, prior: float | None) -> None:
-    """Start the logits near the prior's, so that the first loss is that of the best constant prediction.
-
-    Args:
-        output: The 1x1x1 convolution that makes the logits.
-        prior: Share of surface among the labelled voxels, 0 < prior < 1; None starts at 0.5.
+    """Start logits near those of the prior, so that the first loss is that of the best constant prediction.
 
     Raises:
-        UserError: `prior` out of range.
+        UserError: Not 0 < `prior` < 1, the share of surface among the labelled voxels; None starts at 0.5.
     """
     if prior is not None and not 0 < prior < 1:
         raise UserError(f"prior is the share of surface voxels and must lie between 0 and 1, got {prior}")
@@ -81,11 +73,7 @@ def initialise_output(output: nn.Conv3d, prior: float | None) -> None:
 
 
 def check_input(image: Tensor, channels: int, divisor: tuple[int, int, int]) -> None:
-    """Refuse what the network cannot take, before PyTorch fails somewhere inside it.
-
-    Raises:
-        UserError: Wrong number of axes or channels, or a size that is no multiple of the divisor.
-    """
+    """Raise a `UserError` for a wrong number of axes or channels, or a size that is no multiple of the divisor."""
     if is_recorded():
         return
     if image.ndim != 5 or image.shape[1] != channels:

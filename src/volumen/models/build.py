@@ -18,12 +18,8 @@ class MonaiNetwork(nn.Module):
     Args:
         network: Takes [B, in_channels, Z, Y, X].
         name: Its class, for messages.
-        in_channels: Channels of the image.
-        out_channels: Channels of logits.
+        in_channels, out_channels: Of the image and of the logits.
         divisor: Input sizes must be multiples of it.
-
-    Attributes:
-        divisor: The same for z, y and x.
     """
 
     def __init__(self, network: nn.Module, *, name: str, in_channels: int, out_channels: int, divisor: int) -> None:
@@ -36,8 +32,7 @@ class MonaiNetwork(nn.Module):
         """Logits [B, out_channels, Z, Y, X], or in training a list of them, finest first.
 
         Raises:
-            UserError: A shape that the network cannot take, or that it gives something else than logits of the input's
-                size.
+            UserError: A shape that the network cannot take, or no logits of the input's size come out.
         """
         check_input(image, self.in_channels, self.divisor)
         result = self.network(image)

@@ -1,8 +1,7 @@
-"""Instance norm and leaky ReLU in one module, with compiled channels-last kernels on the CPU and a plain path
-elsewhere.
+"""Instance norm and leaky ReLU in one module: compiled channels-last kernels on the CPU, a plain path elsewhere.
 
 PyTorch's instance norm copies channels-last activations to channels-first and back, which on a CPU costs more than the
-norm itself. The kernels (`norm_kernels`) do norm and activation in two passes over memory forward and two backward,
+norm itself. The kernels (`kernels.norm`) do norm and activation in two passes over memory forward and two backward,
 and, when there is no scale and shift, keep nothing but the output, which the next layer keeps anyway.
 """
 
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from volumen.errors import UserError
-from volumen.models.convolution import CHANNELS_LAST, is_recorded
-from volumen.models.norm_autograd import AffineNorm, Norm
+from volumen.kernels.convolution import CHANNELS_LAST, is_recorded
+from volumen.kernels.norm import AffineNorm, Norm
 
 
 class InstanceNormLeakyReLU(nn.Module):

@@ -35,10 +35,9 @@ RESENC_SIZES: dict[str, ResEncSize] = {
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with norms, added to the input before the last activation (He et al. 2016, variant D of He et
-    al. 2019).
+    """Two convolutions with norms, added to the input before the last activation (He et al. 2016).
 
-    The side path averages before it projects, so that a strided block does not throw seven of eight voxels away.
+    The side path averages before it projects (variant D of He et al. 2019): a stride throws no voxel away.
     """
 
     def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
@@ -61,15 +60,11 @@ class ResEncUNet(nn.Module):
     """Residual-encoder U-Net; gives logits.
 
     Args:
-        in_channels: Channels of the image.
-        out_channels: Channels of logits.
-        features: Channels of each stage, finest first.
-        blocks: Residual blocks of each stage.
+        in_channels, out_channels: Of the image and of the logits.
+        features, blocks: Channels and residual blocks of each stage, finest first; input sizes (z, y, x) must be
+            multiples of `divisor`.
         deep_supervision: In training, give the logits of every decoder stage.
         prior: Share of surface voxels, at which the first logits start; None starts at 0.5.
-
-    Attributes:
-        divisor: Input sizes (z, y, x) must be multiples of it.
 
     Raises:
         UserError: `prior` out of range.

@@ -32,12 +32,8 @@ _PARTS_PER_TENSOR, _PARTS = 16, 1000  # modules without parameters, and such as 
 def tensors_of(config: Model, most_tensors: int = MOST_TENSORS) -> dict[str, Kind]:
     """Shape and type of all weights and buffers of a network, by name.
 
-    Args:
-        config: `config.model` of a run.
-        most_tensors: How many it has at most, for who knows its weights.
-
     Raises:
-        UserError: It cannot be built, or is larger.
+        UserError: It cannot be built, or has more than so many.
     """
     _check_arguments(config)
     try:

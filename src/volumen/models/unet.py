@@ -16,14 +16,10 @@ class UNet(nn.Module):
     """Double convolutions, max-pooling down, transposed convolutions up, skip connections; gives logits.
 
     Args:
-        in_channels: Channels of the image.
-        out_channels: Channels of logits.
+        in_channels, out_channels: Of the image and of the logits.
         filters: Channels of the finest level; every coarser level has twice as many.
-        depth: Number of poolings.
+        depth: Number of poolings; input sizes (z, y, x) must be multiples of `divisor`, 2^depth.
         prior: Share of surface voxels, at which the first logits start; None starts at 0.5.
-
-    Attributes:
-        divisor: Input sizes (z, y, x) must be multiples of it: 2^depth.
 
     Raises:
         UserError: `prior` out of range.

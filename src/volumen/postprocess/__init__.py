@@ -6,6 +6,7 @@ from volumen.postprocess.ridges import sharpen_ridges
 from volumen.postprocess.sheets import patch_sheets
 from volumen.postprocess.splitting import split_fused
 from volumen.postprocess.steps import (
+    LEAST_PROBABILITY,
     close,
     fill_cavities,
     fill_holes,
@@ -13,11 +14,13 @@ from volumen.postprocess.steps import (
     median,
     opening,
     plug_pinholes,
+    probabilities_from_logits,
     remove_small_components,
     threshold,
 )
 
 __all__ = [
+    "LEAST_PROBABILITY",
     "Counts",
     "StepReport",
     "apply_pipeline",
@@ -31,6 +34,7 @@ __all__ = [
     "opening",
     "patch_sheets",
     "plug_pinholes",
+    "probabilities_from_logits",
     "remove_small_components",
     "report_pipeline",
     "report_step",

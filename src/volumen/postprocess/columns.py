@@ -12,16 +12,14 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from volumen.data.packed import Region
 from volumen.errors import UserError
-from volumen.metrics.cells import Array
-from volumen.system.compiled import compiled
-
-Box = tuple[slice, slice, slice]
+from volumen.system.compiled import Array, compiled
 
 MINIMUM_BLOCK_VOXELS = 8
 
 
-def blocks(shape: tuple[int, ...], side_voxels: int) -> Iterator[Box]:
+def blocks(shape: tuple[int, ...], side_voxels: int) -> Iterator[Region]:
     """Cubes that cover a volume and overlap by half or more; the last of an axis ends with the volume.
 
     Whatever is no larger than half a side lies inside of one cube at least.
@@ -47,12 +45,7 @@ def pieces_of(block: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], int]:
 def column_counts(labels: Array, pieces: int) -> tuple[Array, Array]:
     """How many lines along each axis meet each piece, and how many of them in more than one run.
 
-    Args:
-        labels: uint32 [Z, Y, X], C-contiguous; 0 is background.
-        pieces: The greatest label.
-
-    Returns:
-        columns and folded columns, int64 [3 axes, pieces + 1] each.
+    Labels are uint32 [Z, Y, X], C-contiguous, up to `pieces`; the counts int64 [3 axes, pieces + 1] each.
     """
     shape = labels.shape
     steps = (shape[1] * shape[2], shape[2], 1)

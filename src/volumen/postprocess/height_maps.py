@@ -8,8 +8,7 @@ import math
 
 import numpy as np
 
-from volumen.metrics.cells import Array
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 LARGEST_WIDENING = 4  # voxels that a run may grow by to overlap its neighbours: two, at either end
 PRECISION = 1e-3  # voxels
@@ -92,13 +91,7 @@ def interpolate(starts: Array, stops: Array, cells: Array, size: int) -> bool:
     """Give the columns of a hole their runs, in place; False where the rim is too rough for a sheet.
 
     The middle is harmonic, the thickness the median of the rim's; then the runs of hole and rim grow where they do not
-    overlap each other.
-
-    Args:
-        starts: The height map, as `stops`.
-        stops: Changed in place, as `starts`.
-        cells: The hole and its rim, as `with_rim` returns them.
-        size: How many of the cells are the hole's.
+    overlap each other. `cells` are as `with_rim` returns them, the first `size` those of the hole.
     """
     hole = cells[:size]
     middles = (starts + stops) / 2.0

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from volumen.errors import UserError
 from volumen.metrics.cells import PREDICTED, euler_characteristics, tile_flags
 from volumen.metrics.topology import features_of
+from volumen.system.records import Count, Word
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,19 @@ class Counts:
     counts are those of the volume as one piece, where the TopoScore sums over tiles.
     """
 
-    voxels: int
-    components: int
-    tunnels: int
-    cavities: int
+    voxels: Count
+    components: Count
+    tunnels: Count
+    cavities: Count
 
 
 @dataclass(frozen=True)
 class StepReport:
     """What one step did: its name, the voxels it turned, and the counts around it."""
 
-    name: str
-    voxels_added: int
-    voxels_removed: int
+    name: Word
+    voxels_added: Count
+    voxels_removed: Count
     before: Counts
     after: Counts
 
@@ -50,13 +51,7 @@ def count(mask: NDArray[np.uint8]) -> Counts:
 def report_step(
     name: str, before: NDArray[np.uint8], after: NDArray[np.uint8], counts_before: Counts | None = None
 ) -> StepReport:
-    """Compare the masks before and after a step.
-
-    Args:
-        name: The step's name.
-        before: uint8 [Z, Y, X], 0 or 1.
-        after: The same shape.
-        counts_before: The counts of `before` if they are known, for example from the report of the step before.
+    """Compare the masks before and after a step, uint8 [Z, Y, X]; `counts_before` spares counting where it is known.
 
     Raises:
         UserError: Masks of different shapes.

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volumen.errors import UserError
-from volumen.metrics.cells import Array
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 ALPHA = 0.5
 GAMMA = 0.125

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.errors import UserError
-from volumen.metrics.cells import Array
 from volumen.postprocess.columns import blocks, column_counts, largest_shadow, pieces_of
 from volumen.postprocess.height_maps import find_holes, height_map, interpolate, with_rim
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled
 
 SMALLEST_RING = 8  # columns around the smallest hole
 

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.errors import UserError
-from volumen.metrics.cells import Array, grown
 from volumen.postprocess.columns import blocks, column_counts, largest_shadow, pieces_of
-from volumen.system.compiled import compiled
+from volumen.system.compiled import Array, compiled, grown
 
 BLOCK_VOXELS = 64
 MINIMUM_COLUMNS = 64  # a smaller scrap of a component at the edge of a block says nothing about its shape

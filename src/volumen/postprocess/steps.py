@@ -11,8 +11,9 @@ from typing import Literal
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from volumen.data.windows import slide
+from volumen.data.emptiness import slide
 from volumen.errors import UserError
 
 Mask = NDArray[np.uint8]
@@ -21,17 +22,28 @@ Radius = int | tuple[int, int, int]
 Connectivity = Literal[6, 18, 26]
 CONNECTIVITIES = (6, 18, 26)
 MAJORITY = 14  # of the 27 voxels of a window
+LEAST_PROBABILITY = 1e-7
+"""That a mean of probabilities is taken for: exactly 0 or 1 has no finite logit."""
+
+
+def probabilities_from_logits(
+    logits: NDArray[np.float32], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """The sigmoid, the only one between the logits of networks and a mask.
+
+    Args:
+        logits: Raw scores, float32, any shape.
+        out: Where to write, which may be `logits` itself; a new array by default.
+    """
+    result: NDArray[np.float32] = expit(logits, out=out)
+    return result
 
 
 def threshold(probabilities: NDArray[np.float32], level: float) -> Mask:
-    """Surface where the probability is above the level.
-
-    Args:
-        probabilities: float32 [Z, Y, X]; NaN is background.
-        level: 0 < level < 1.
+    """Surface where the probability, float32 [Z, Y, X], is above the level; NaN is background.
 
     Raises:
-        UserError: The level is outside of its range.
+        UserError: Not 0 < level < 1.
     """
     if not 0 < level < 1:
         raise UserError(f"threshold must lie between 0 and 1, both excluded, got {level:g}")
@@ -41,16 +53,11 @@ def threshold(probabilities: NDArray[np.float32], level: float) -> Mask:
 def hysteresis(probabilities: NDArray[np.float32], low: float, high: float, connectivity: Connectivity = 26) -> Mask:
     """Surface where the probability is above `low` in a component that is somewhere above `high` (Canny 1986).
 
-    A faint stretch of a sheet is kept when it hangs on a clear one; faint specks on their own are not.
-
-    Args:
-        probabilities: float32 [Z, Y, X]; NaN is background.
-        low: Level of the components, 0 < low < high.
-        high: Level that each component must exceed in one voxel at least, high < 1.
-        connectivity: 6, 18 or 26.
+    A faint stretch of a sheet is kept when it hangs on a clear one; faint specks on their own are not. NaN is
+    background.
 
     Raises:
-        UserError: Levels that are out of range or not in this order, or no such connectivity.
+        UserError: Not 0 < low < high < 1, or no such connectivity.
     """
     if not 0 < low < high < 1:
         raise UserError(f"hysteresis needs 0 < low < high < 1, got low {low:g} and high {high:g}")
@@ -64,11 +71,7 @@ def close(mask: Mask, radius_voxels: Radius) -> Mask:
     """Closing with a box of sides 2 r + 1: gaps narrower than the box are bridged, and no surface is lost.
 
     Outside of the volume is background while growing and is cut off again after shrinking, so the volume's border is
-    treated like its inside.
-
-    Args:
-        mask: uint8 [Z, Y, X], 0 or 1.
-        radius_voxels: One radius, or one for each of z, y and x.
+    treated like its inside. `radius_voxels` is one radius, or one for each of z, y and x.
 
     Raises:
         UserError: A negative radius.
@@ -84,12 +87,8 @@ def close(mask: Mask, radius_voxels: Radius) -> Mask:
 def opening(mask: Mask, radius_voxels: Radius) -> Mask:
     """Opening with a box of sides 2 r + 1: surface that the box does not fit into is removed, and none is added.
 
-    It is the dual of `close`: the opening of a mask is the complement of the closing of its complement. Outside of the
-    volume therefore counts as surface: a plate that lies on the volume's border is taken to go on beyond it.
-
-    Args:
-        mask: uint8 [Z, Y, X], 0 or 1.
-        radius_voxels: One radius, or one for each of z, y and x.
+    It is the dual of `close`, the complement of the closing of the complement. Outside of the volume therefore counts
+    as surface: a plate that lies on the volume's border is taken to go on beyond it.
 
     Raises:
         UserError: A negative radius.
@@ -152,11 +151,6 @@ def fill_cavities(mask: Mask) -> Mask:
 def remove_small_components(mask: Mask, minimum_voxels: int, connectivity: Connectivity = 26) -> Mask:
     """Remove components of fewer than `minimum_voxels` voxels.
 
-    Args:
-        mask: uint8 [Z, Y, X], 0 or 1.
-        minimum_voxels: Size of the smallest component that stays; 0 and 1 keep all.
-        connectivity: 6, 18 or 26.
-
     Raises:
         UserError: No such connectivity.
     """
@@ -183,12 +177,9 @@ def _fill(mask: Mask, maximum_voxels: int) -> Mask:
 
 
 def _labelled(mask: Mask, connectivity: Connectivity) -> tuple[NDArray[np.unsignedinteger], int]:
-    """Labels [Z, Y, X] of a mask's components from 1, and their number.
-
-    The mask is uint8: for booleans cc3d 4.1 underestimates the number of labels of a thin volume, and fails.
-    """
+    """Labels [Z, Y, X] of a mask's components from 1, and their number."""
     _check_connectivity(connectivity)
-    mask = np.ascontiguousarray(mask)
+    mask = np.ascontiguousarray(mask)  # uint8: cc3d 4.1 fails on booleans of a thin volume
     labels, count = cc3d.connected_components(mask, connectivity=connectivity, return_N=True)
     return labels, count
 

@@ -1,28 +1,23 @@
-"""The loss autopsy as a page: ranges as bars, p* against q, and what the objective's own optimum looks like.
-
-One self-contained HTML file, in the manner of the report.
-"""
+"""The loss autopsy as a page: ranges as bars, p* against q, and what the objective's own optimum looks like."""
 
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.doctor.autopsy import Autopsy, Range
+from volumen.data.pictures import choose_slices, encode_png, slice_panel
+from volumen.doctor.autopsy import Autopsy
 from volumen.doctor.operating_point import OperatingPoint
-from volumen.reporting.curves import Series, dot, line_chart, pixel
-from volumen.reporting.images import LEGEND, choose_slices, encode_png, slice_panel
-from volumen.reporting.markup import NOTHING, Markup, html, joined
-from volumen.reporting.page import page, picture_source
-from volumen.system.output import counted
+from volumen.reporting.charts import Chart, Curves, Key, Series, line_chart
+from volumen.reporting.doctor_tables import operating_point_text
+from volumen.reporting.drawing import Drawing, pixel
+from volumen.reporting.page import render
+from volumen.reporting.score_tables import Row
 
 WIDTH, ROW, LEFT, RIGHT = 640, 34, 150, 66  # pixels of the bars
-COLUMNS = ("weight", "floor", "perfect", "constant", "at p", "background", "surface", "prior", "shuffled", "conflict")
-INTRODUCTION = (
-    "No network takes part: every voxel's logit is free. What even free logits cannot reach, no training can. "
-    "Floor: the least value found. Perfect: at the labels themselves. Constant: the best one number for all voxels. "
-    "Progress r = (loss - floor) / (constant - floor) is 1 for the constant and 0 for the best attainable."
-)
+HEADINGS = (
+    "term", "weight", "floor", "perfect", "constant", "at p", "background", "surface", "prior", "shuffled", "conflict",
+)  # fmt: skip
 
 
 def autopsy_page(
@@ -31,7 +26,7 @@ def autopsy_page(
     points: Mapping[str, OperatingPoint | None],
     images: NDArray[np.float32],
     labels: NDArray[np.uint8],
-) -> Markup:
+) -> str:
     """The page of a configuration.
 
     Args:
@@ -41,111 +36,63 @@ def autopsy_page(
         images: Grey values of the label patches, [N, Z, Y, X].
         labels: The label patches, canonical codes [N, Z, Y, X].
     """
-    phases = joined(_phase(phase, found, points[phase], images, labels) for phase, found in autopsies.items())
-    head = "<header><p class='kicker'>volumen audit loss</p><h1>{}</h1><p>{}</p></header><main>{}</main>"
-    return page(f"{name} · loss autopsy", html(head, name, INTRODUCTION, phases))
-
-
-def _phase(
-    phase: str, found: Autopsy, point: OperatingPoint | None, images: NDArray[np.float32], labels: NDArray[np.uint8]
-) -> Markup:
-    return html(
-        "<section><h2>Objective of phase {}</h2><p class='note'>{} of {} voxels</p>{}{}"
-        "<div class='charts apart'>{}</div>{}</section>",
-        phase,
-        counted(found.patches, "label patch"),
-        " x ".join(map(str, found.patch)),
-        _bars(found),
-        _table(found),
-        NOTHING if point is None else _operating_point(point),
-        _optimum(found, images, labels),
-    )
-
-
-def _bars(found: Autopsy) -> Markup:
-    """Each term's range as a bar from floor to constant, on the scale of its own landmarks."""
-    rows = [*found.terms, found.total]
-    return html(
-        "<figure class='chart'><h3>Ranges</h3><p class='note'>Each from 0 to its largest landmark. A perfect "
-        "prediction right of the floor is punished for being perfect.</p>"
-        "<div class='legend'><span><i class='series-3'></i>floor</span>"
-        "<span><i class='series-1'></i>perfect prediction</span>"
-        "<span><i class='series-2'></i>best constant</span></div>"
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="Range of every term from its floor to its best constant">'
-        "{}</svg></figure>",
-        WIDTH,
-        len(rows) * ROW + 8,
-        joined(_bar(one, number * ROW + 8) for number, one in enumerate(rows)),
-    )
-
-
-def _bar(one: Range, top: int) -> Markup:
-    largest = max(one.floor, one.perfect, one.baseline, one.prior, 1e-9)
-    middle = top + 10
-
-    def at(value: float) -> float:
-        return pixel(value, (0.0, largest), (LEFT, WIDTH - RIGHT))
-
-    length = max(at(one.baseline) - at(one.floor), 0)
-    parts = [
-        html('<text x="{}" y="{}" text-anchor="end">{}</text>', LEFT - 10, middle + 4, one.name),
-        html('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>', LEFT, WIDTH - RIGHT, middle, middle),
-        html(
-            '<rect x="{:.1f}" y="{}" height="10" fill="var(--rule)" width="{:.1f}"/>', at(one.floor), middle - 5, length
-        ),
-        html('<text x="{}" y="{}">{:.3f}</text>', WIDTH - RIGHT + 14, middle + 4, largest),
+    phases = [
+        {
+            "name": phase,
+            "found": found,
+            "ranges": _ranges(found),
+            "rows": _rows(found),
+            "operating_point": _operating_point(points[phase]),
+            "pictures": [
+                encode_png(slice_panel(image, label, mask, 0, choose_slices(label)[0]))
+                for image, label, mask in zip(images, labels, found.optimum.masks, strict=True)
+            ],
+        }
+        for phase, found in autopsies.items()
     ]
-    marks = (
-        ("best constant", one.baseline, 2, 9),
-        ("perfect prediction", one.perfect, 1, 7),
-        ("floor", one.floor, 3, 5),
+    return render("autopsy.html", name=name, phases=phases, headings=HEADINGS)
+
+
+def _ranges(found: Autopsy) -> Chart:
+    """Each term's range as a bar from floor to constant, from 0 to the largest of its values."""
+    rows = (*found.terms, found.total)
+    drawing = Drawing("Range of every term from its floor to its best constant", WIDTH, len(rows) * ROW + 8)
+    for number, one in enumerate(rows):
+        largest, middle = max(one.floor, one.perfect, one.baseline, one.prior, 1e-9), number * ROW + 18
+        marks = (
+            ("best constant", one.baseline, 2, 9),
+            ("perfect prediction", one.perfect, 1, 7),
+            ("floor", one.floor, 3, 5),
+        )
+        at = [pixel(value, (0.0, largest), (LEFT, WIDTH - RIGHT)) for _, value, _, _ in marks]
+        drawing.add("text", x=LEFT - 10, y=middle + 4, text_anchor="end", text=one.name)
+        drawing.add("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=middle, y2=middle)
+        length = max(at[0] - at[2], 0.0)
+        drawing.add("rect", x=at[2], y=middle - 5, width=length, height=10, fill="var(--rule)")
+        drawing.add("text", x=WIDTH - RIGHT + 14, y=middle + 4, text=f"{largest:.3f}")
+        for x, (name, value, colour, radius) in zip(at, marks, strict=True):
+            drawing.dot(x, middle, colour, radius, f"{one.name}, {name}: {value:.4f}")
+    note = (
+        "Each from 0 to the largest of its values. Where the perfect prediction lies right of the floor, the objective "
+        "prefers another prediction to the labels."
     )
-    for name, value, colour, radius in marks:
-        parts.append(dot(at(value), middle, colour, radius, f"{one.name}, {name}: {value:.4f}"))
-    return joined(parts)
+    keys = (Key(3, "floor"), Key(1, "perfect prediction"), Key(2, "best constant"))
+    return Chart("Ranges", note, keys, drawing.markup())
 
 
-def _table(found: Autopsy) -> Markup:
-    head = joined(html("<th>{}</th>", name) for name in ("term", *COLUMNS))
+def _rows(found: Autopsy) -> list[Row]:
     rows = []
     for one in (*found.terms, found.total):
         values = (one.floor, one.perfect, one.baseline, one.baseline_probability, one.all_background, one.all_surface)
-        cells = joined(html("<td>{:.3f}</td>", value) for value in (*values, one.prior, one.shuffled, one.conflict))
-        rows.append(html("<tr><td>{}</td><td>{:g}</td>{}</tr>", one.name, one.weight, cells))
-    table = "<div class='scroll apart'><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    return html(table, head, joined(rows))
+        cells = (f"{value:.3f}" for value in (*values, one.prior, one.shuffled, one.conflict))
+        rows.append(Row((one.name, f"{one.weight:g}", *cells), "all" if one is found.total else ""))
+    return rows
 
 
-def _operating_point(point: OperatingPoint) -> Markup:
-    probability = point.population.probability
-    answers = tuple((float(q), float(p)) for q, p in zip(probability, point.answer, strict=True))
-    left_out = f" Without {', '.join(point.left_out)}, which look at neighbourhoods." if point.left_out else ""
-    note = (
-        f"A voxel is called surface from a true probability of {point.crossing():.2f} on: {point.asked_share():.1%} of "
-        f"the voxels, where the labels hold {point.population.surface_share:.1%}.{left_out}"
-    )
-    series = (
-        Series("best answer p*", answers, 1),
-        Series("p* = q", ((0.0, 0.0), (1.0, 1.0)), 8, dashed=True),
-    )
-    return line_chart("Operating point", series, x_name="true probability q", note=note)
-
-
-def _optimum(found: Autopsy, images: NDArray[np.float32], labels: NDArray[np.uint8]) -> Markup:
-    best = found.optimum
-    panels = []
-    for image, label, mask in zip(images, labels, best.masks, strict=True):
-        picture = encode_png(slice_panel(image, label, mask, 0, choose_slices(label)[0]))
-        panel = "<p><img alt='image, truth and the optimum of one patch' src='{}'></p>"
-        panels.append(html(panel, picture_source(picture)))
-    caption = (
-        f"The objective's own optimum: Dice {best.dice:.3f}, surface {best.predicted_share:.1%} (labels "
-        f"{best.true_share:.1%}), leaderboard {best.leaderboard:.3f}"
-    )
-    return html(
-        "<figure class='slices'><figcaption><b>{}</b><span>image, truth, optimum; one slice of each patch</span>"
-        "</figcaption><div class='panels'>{}</div><p class='note'>{}</p></figure>",
-        caption,
-        joined(panels),
-        "; ".join(f"{name}: {meaning}" for name, _, meaning in LEGEND),
-    )
+def _operating_point(point: OperatingPoint | None) -> Chart | None:
+    if point is None:
+        return None
+    answers = tuple(zip(map(float, point.population.probability), map(float, point.answer), strict=True))
+    same = Series("p* = q", ((0.0, 0.0), (1.0, 1.0)), 8, dashed=True)
+    curves = Curves("Operating point", (Series("optimal prediction p*", answers, 1), same), operating_point_text(point))
+    return line_chart(curves, "true probability q")

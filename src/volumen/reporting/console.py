@@ -11,7 +11,7 @@ from rich.text import Text
 from volumen.system.names import printable
 
 PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
-TEXT_COLUMNS = ("scroll", "shape z y x", "what")
+TEXT_COLUMNS = ("scroll", "shape z y x", "what", "effect", "curve")
 
 
 class PlainConsole(Console):
@@ -43,3 +43,11 @@ def plain_table(title: str, headings: Sequence[str]) -> Table:
 def print_legend(text: str, console: Console) -> None:
     """What a table's headings mean, below it."""
     console.print(f"{text}\n", style="dim")
+
+
+def print_remarks(warnings: Sequence[str], notes: Sequence[str], console: Console) -> None:
+    """Warnings, then notes, a line each."""
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True)

@@ -77,22 +77,26 @@ class TrainingDisplay:
         """What will run, on what, and the effective objective."""
         weights = {name: term.weight for name, term in config.loss.terms.present().items() if term.weight > 0}
         objective = " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
-        self._print(f"run        {run}")
-        self._print(f"model      {config.model.kind}, {facts['parameters']:,} parameters, {facts['precision']} on {facts['device']}")  # fmt: skip  # noqa: E501
-        self._print(f"objective  {objective}" + (" (then by curriculum)" if config.loss.curriculum else ""))
-        self._print(
-            f"data       {counted(facts['training_cases'], 'volume')} to train on, {facts['validation_cases']} "
-            "held out "
-            f"(fold {config.data.fold}); patch {'x'.join(map(str, config.data.patch))}, batch {config.data.batch}, "
-            f"{counted(facts['steps_per_epoch'], 'step')} an epoch"
-        )
-        for note in facts["notes"]:
-            self._print(f"note       {note}")
+        volumes = f"{counted(facts['training_cases'], 'volume')} to train on, {facts['validation_cases']} held out"
+        patches = f"patch {'x'.join(map(str, config.data.patch))}, batch {config.data.batch}"
+        steps = f"{counted(facts['steps_per_epoch'], 'step')} per epoch"
+        lines = [
+            ("run", str(run)),
+            (
+                "model",
+                f"{config.model.kind}, {facts['parameters']:,} parameters, {facts['precision']} on {facts['device']}",
+            ),
+            ("objective", objective + (" (then by curriculum)" if config.loss.curriculum else "")),
+            ("data", f"{volumes} (fold {config.data.fold}); {patches}, {steps}"),
+            *(("note", note) for note in facts["notes"]),
+        ]
+        for name, text in lines:
+            self._print(f"{name:11}{text}")
 
     def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
         """Move the bar."""
         cursor = state.cursor
-        note = f"loss {result.total:.3f}  rate {state.rate.value:.1e}"
+        note = f"loss {result.total:.3f}  lr {state.rate.value:.1e}"
         name = f"epoch {cursor.epoch + 1}/{state.planned_epochs}"
         self._progress.update(self._task, description=name, completed=cursor.batch, total=steps_per_epoch, note=note)
         if not self._console.is_terminal and time.monotonic() - self._last_line > PLAIN_EVERY_SECONDS:
@@ -112,18 +116,18 @@ class TrainingDisplay:
         if validation is not None:
             metrics = validation.metrics
             score = "leaderboard" if "leaderboard" in metrics else "leaderboard_quick"
+            shares = [number(100 * metrics[name], ".1f") for name in ("predicted_share", "true_share")]
             seconds += validation.seconds
             parts += [
                 f"validation {validation.total:.4f}",
                 f"dice {number(metrics['dice'], '.4f')}",
                 f"{score.replace('_', ' ')} {metrics[score]:.4f}",
-                "surface {} % (true {} %)".format(
-                    *(number(100 * metrics[f"{what}_share"], ".1f") for what in ("predicted", "true"))
-                ),
-                "best" if state.watch.best_epoch == state.cursor.epoch - 1 else "",
+                f"surface {shares[0]} % (true {shares[1]} %)",
             ]
-        parts += [f"rate {record['learning_rate']:.1e}", f"{seconds:.0f} s", f"{record['memory_gb']:.1f} GB"]
-        self._print("  ".join(part for part in parts if part))
+            if state.watch.best_epoch == state.cursor.epoch - 1:
+                parts.append("best")
+        parts += [f"lr {record['learning_rate']:.1e}", f"{seconds:.0f} s", f"{record['memory_gb']:.1f} GB"]
+        self._print("  ".join(parts))
         if read and not self._explained:
             self._explained = True
             self._print(f"  ({PROGRESS})")
@@ -132,13 +136,10 @@ class TrainingDisplay:
         """Everything that is not the ordinary course of training."""
         if event["kind"] in QUIET_EVENTS:
             return
-        numbers = "  ".join(f"{key} {_short(value)}" for key, value in event.items() if key != "kind")
+        said = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in event.items()}
+        numbers = "  ".join(f"{key} {value}" for key, value in said.items() if key != "kind")
         self._print(f"  {event['kind'].replace('_', ' ')}: {numbers}")
 
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(line)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""How names, texts and spans of time in the records are said to people, the same everywhere."""
+"""How names and numbers of the records are said to people, the same everywhere."""
 
 import math
 
@@ -14,14 +14,14 @@ SAID = {
     "adamw": "AdamW",
 }
 
-PROGRESS = "r: 1 is what the best constant answer reaches, 0 the best that the objective allows"
+PROGRESS = "r: 1 is the loss of the best constant prediction, 0 the lowest that the objective allows"
 """How losses are read."""
 LEADERBOARD_LEGEND = (
     "score: {:.2f} topo + {:.2f} surface Dice + {:.2f} VOI, 1 is best; topo: matched components, tunnels, cavities; "
     "surface Dice: surface within two voxels of the other one; VOI falls with split and merge, the bits of information "
-    "lost where sheets fall to pieces and where they are joined"
+    "lost where sheets are broken up and where they are joined"
 ).format(*WEIGHTS)
-OVERLAP_LEGEND = "surface - true: predicted less true share of surface, in percentage points"
+OVERLAP_LEGEND = "surface - true: predicted minus true share of surface, in percentage points"
 
 
 def words(name: str) -> str:
@@ -32,13 +32,3 @@ def words(name: str) -> str:
 def number(value: float, style: str = ".3f") -> str:
     """A number for people; a dash where a ratio has no value."""
     return "-" if math.isnan(value) else f"{value:{style}}"
-
-
-def duration(seconds: float) -> str:
-    """A time span for people: 42 s, 7 min 05 s, 3 h 20 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

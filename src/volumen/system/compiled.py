@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
+import numpy as np
 from numba import config, njit
 from numba.core.caching import FunctionCache
+from numpy.typing import NDArray
 
 from volumen.system.output import note_once
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Array = NDArray[Any]
 
 
 class _Kept(FunctionCache):
@@ -38,11 +41,9 @@ def compiled(function: Function) -> Function: ...
 @overload
 def compiled(**options: Any) -> Callable[[Function], Function]: ...
 def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Compile a function to machine code that runs without the interpreter's lock; a decorator.
+    """Compile a function of Numba's subset to code that runs without the interpreter's lock; a decorator.
 
-    Args:
-        function: In Numba's subset of Python.
-        options: Others of `numba.njit`, such as `inline`.
+    `options` are others of `numba.njit`, such as `inline`.
     """
     if function is None:
         return lambda given: compiled(given, **options)
@@ -74,3 +75,11 @@ def _say_once() -> None:
         "compiled kernels cannot be kept (package and home folder cannot be written to), so every command "
         "compiles them anew, which takes up to a minute: name a folder with NUMBA_CACHE_DIR"
     )
+
+
+@compiled
+def grown(array: Array) -> Array:
+    """A copy of a one-dimensional array with twice the room; for kernels."""
+    larger = np.empty(2 * len(array), array.dtype)
+    larger[: len(array)] = array
+    return larger

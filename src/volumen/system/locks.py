@@ -47,8 +47,7 @@ def hold(folder: Path, work: str, *, fix: str = "wait until it ends, or stop it 
 
     Raises:
         HeldError: A living process does it; names the process and since when.
-        UserError: The folder cannot be made or written to.
-        OSError: The disk is full.
+        UserError: The folder cannot be made or written to; OSError where the disk is full.
     """
     path = _lock_of(folder, work)
     try:
@@ -84,11 +83,7 @@ def is_held(folder: Path, work: str) -> bool:
 
 
 def refuse_held(folder: Path, work: str) -> None:
-    """Refuse to begin something long that could not be finished in this folder.
-
-    Raises:
-        HeldError: A living process does it.
-    """
+    """Refuse, with a HeldError, to begin something long that could not be finished in this folder."""
     if is_held(folder, work):
         raise HeldError(
             f"{folder} is in use by {_holder(_lock_of(folder, work))}: wait until it ends, or stop it first"

@@ -22,10 +22,7 @@ _DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 def checked_name(name: object, what: str, where: object) -> str:
     """A name that is safe to join to a folder.
 
-    Args:
-        name: As it was read.
-        what: What it is called in the error, such as `case id`.
-        where: The file or table that it comes from.
+    `what` and `where` say in the error what it is called, such as `case id`, and where it comes from.
 
     Raises:
         UserError: It is no text, empty, a path, hidden, too long, or holds control characters.

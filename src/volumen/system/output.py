@@ -5,13 +5,24 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from multiprocessing import parent_process
 
 from volumen.system.names import printable
 
+Progress = Callable[[str, int, int], None]
+"""Told what is worked on, how much is done, and of how much."""
+Tally = Callable[[int, int], None]
+"""Told how much is done, and of how much, where there is one thing only."""
+Warn = Callable[[str], None]
+"""Told a sentence that a person should read."""
 _ERRORS = "volumen.spelled"
 _SPELLED = {"±": "+-", "·": ".", "…": "...", "×": "x", "–": "-", "—": "-", "→": "->", "≤": "<=", "≥": ">=", "µ": "u"}
+
+
+def unheard(*told: object) -> None:
+    """A `Progress`, `Tally` or `Warn` for whom nobody listens."""
 
 
 def spelled(error: UnicodeError) -> tuple[str, int]:
@@ -68,10 +79,7 @@ def open_output() -> None:
 def say(text: str, *, aside: bool = False, end: str = "\n") -> None:
     """Print text that may hold names and values of foreign origin, which a terminal gets as text only.
 
-    Args:
-        text: What to say.
-        aside: To standard error, beside the results.
-        end: Behind it.
+    `aside` goes to standard error, beside the results.
     """
     print(printable(text), file=sys.stderr if aside else sys.stdout, end=end)
 
@@ -84,12 +92,9 @@ def note_once(text: str) -> None:
 
 
 def counted(count: int, noun: str, several: str = "") -> str:
-    """A number and its noun: `1 mask`, `2 masks`, `3 searches`.
+    """A number and its noun (the last of several words): `1 mask`, `2 masks`, `3 searches`.
 
-    Args:
-        count: How many.
-        noun: For one; the last of several words.
-        several: For more, where the rule does not give it, as with a verb: `mask is`, `masks are`.
+    `several` is the noun for more, where the rule does not give it, as with a verb: `mask is`, `masks are`.
     """
     return f"{count} {noun if count == 1 else several or plural(noun)}"
 
@@ -100,3 +105,15 @@ def plural(noun: str) -> str:
         return f"{noun[:-1]}ies"
     hisses = noun.endswith(("s", "x", "z", "ch", "sh")) and not noun.endswith("och")
     return f"{noun}es" if hisses else f"{noun}s"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: 3.2 s, 42 s, 7 min 05 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 10:
+        return f"{seconds:.2g} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -13,8 +13,7 @@ def writable_folder(folder: Path, fix: str = "choose another place, or make it w
     """Make a folder that results go into, and try to write there.
 
     Raises:
-        UserError: It cannot be made or written to; says why.
-        OSError: The disk is full.
+        UserError: It cannot be made or written to; says why. OSError where the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,11 @@ _SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 _QUIET = "ignore:resource_tracker"  # of warnings; the tracker takes them over when it starts
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def pool_of(
     count: int, begin: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
@@ -31,11 +36,7 @@ def pool_of(
     """A pool of processes, made anew and not forked: libraries of this process may hold locks or threads.
 
     Where the block ends well, its work is done before the pool goes; where it raises, the processes are ended at once.
-
-    Args:
-        count: Processes.
-        begin: Called in each process before its first task.
-        arguments: Of `begin`.
+    Each process calls `begin` before its first task.
     """
     # A context of its own: pebble starts processes from threads, and the default context's state is shared.
     context: BaseContext = multiprocessing.get_context("spawn")

@@ -7,37 +7,48 @@ a number. A log is a file of such objects, one a line, numbered, so that a missi
 What other programs wrote has no check; it is read with the same bounds by `parse_json`.
 """
 
+import errno
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from volumen.errors import DamagedError
-from volumen.files import append_line, is_regular_file, strict_json, write_atomically
+from volumen.files import is_regular_file, strict_json, write_atomically
 from volumen.system.names import one_line, shown
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# What numbers and texts of records can be, where more is damage.
+Count = Annotated[int, Field(ge=0, le=2**48)]
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(max_length=100_000)]
 
 CHECK, LINE = "check", "line"
 CHECK_DIGITS = 32
 MOST_BYTES = 256 * 2**20
 """Of a record. The largest, a manifest of many thousand volumes, stays far below."""
 DEEPEST = 64
+_LOCKS_UNKNOWN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+_CHUNK = 65536
 _DIGITS = 20  # of a whole number; 2^64 has 20
 _WITHOUT = "remove it, the rest of the folder can be read without it"
 _ENDING = len(f',"{CHECK}":"') + CHECK_DIGITS + len('"}')
 
 
 def read_bounded(path: Path, fix: str, most_bytes: int = MOST_BYTES) -> bytes:
-    """A file's bytes, if it is of a size that a record can have.
-
-    Raises:
-        DamagedError: It cannot be read, or is larger.
-    """
+    """A file's bytes; DamagedError where it cannot be read, or is larger than a record can be."""
     try:
         is_regular_file(path, fix)
         size = path.stat().st_size
@@ -118,15 +129,12 @@ def sealed(record: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
 
 
 def write_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> None:
-    """Replace a record, with its check in it.
+    """Replace a record, with its check in it; an OSError leaves what was there before.
 
     Args:
         path: The file.
         record: Plain values; NaN and infinity become null as in `files.strict_json`.
         owner: Whom the record belongs to; reading it for another owner finds it damaged.
-
-    Raises:
-        OSError: No room, or no permission; what was there before still is.
     """
     write_atomically(path, json.dumps(sealed(record, owner), indent=1) + "\n")
 
@@ -196,45 +204,66 @@ class Log:
     """Number of the last line; 0 for an empty log."""
 
     def faults(self, name: str, written: int | None = None) -> tuple[str, ...]:
-        """What is wrong with it, in sentences.
-
-        Args:
-            name: What to call the log.
-            written: Lines that it had when that was last recorded; fewer are a fault, more are not.
-        """
-        cut = max(0, (written or 0) - self.last)
-        found = []
-        if self.damaged:
-            found.append(f"{name}: {_lines(self.damaged)} damaged and left out")
-        if self.missing + cut:
-            found.append(f"{name}: {_lines(self.missing + cut)} missing")
-        return tuple(found)
-
-
-def _lines(count: int) -> str:
-    return f"{count} line{'s are' if count != 1 else ' is'}"
+        """What is wrong with the log called `name`, in sentences; fewer lines than were `written` are a fault too."""
+        missing = self.missing + max(0, (written or 0) - self.last)
+        kinds = ((self.damaged, "damaged and left out"), (missing, "missing"))
+        return tuple(f"{name}: {n} line{'s are' if n != 1 else ' is'} {what}" for n, what in kinds if n)
 
 
 def append_record(path: Path, record: Mapping[str, Any], *, owner: str = "") -> int:
     """Append a record to a log as one line with its number and its check; returns the number.
 
-    A torn last line that a crash left behind is cut off first; a line that does not fit is taken back. Several
-    processes may append.
-
-    Raises:
-        TypeError, ValueError: As `files.strict_json`.
-        OSError: The line could not be written; the log is as before.
+    A torn last line that a crash left behind is cut off first; a line that does not fit is taken back, and the OSError
+    passes. Several processes may append.
     """
     plain = strict_json(record)
-    number = 0
-
-    def line_after(last: bytes) -> bytes:
-        nonlocal number
+    is_regular_file(path)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        _lock(descriptor)
+        end, last = _end_of_whole_lines(descriptor, owner)
         number = _number_of(last) + 1
-        return _line_of(plain, number, owner)
-
-    append_line(path, line_after, lambda line: _record_of(line, owner) is not None)
+        line = _line_of(plain, number, owner)
+        try:
+            os.lseek(descriptor, end, os.SEEK_SET)
+            written = os.write(descriptor, line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes fitted", str(path))
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)  # gives up the lock
     return number
+
+
+def _lock(descriptor: int) -> None:
+    """Wait for the other writers, where the file system has locks; without them a file has one writer."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _LOCKS_UNKNOWN:
+            raise
+
+
+def _end_of_whole_lines(descriptor: int, owner: str) -> tuple[int, bytes]:
+    """Where the next line begins, and the line before it; a torn last line is cut off."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    start, tail = size, b""
+    while start > 0 and tail.count(b"\n") < 2:
+        step = min(_CHUNK, start)
+        start -= step
+        os.lseek(descriptor, start, os.SEEK_SET)
+        tail = os.read(descriptor, step) + tail
+    whole, newline, torn = tail.rpartition(b"\n")
+    if torn and _record_of(torn, owner) is not None:
+        os.lseek(descriptor, size, os.SEEK_SET)
+        return size + os.write(descriptor, b"\n"), torn
+    if torn:
+        os.ftruncate(descriptor, size - len(torn))
+    return size - len(torn), whole.rpartition(b"\n")[2] if newline else b""
 
 
 def _line_of(plain: Mapping[str, Any], number: int, owner: str) -> bytes:
@@ -254,45 +283,28 @@ def _number_of(line: bytes) -> int:
 
 
 def read_log(path: Path, *, owner: str = "") -> Log:
-    """A log; damaged lines are counted, not believed. A log that is not there is empty.
-
-    Raises:
-        DamagedError: It cannot be read.
-    """
+    """A log, empty where it is not there; damaged lines are counted, not believed."""
     if not is_regular_file(path):
         return Log((), 0, 0, 0)
-    *lines, torn = read_bounded(path, _WITHOUT).split(b"\n")
+    lines = read_bounded(path, _WITHOUT).split(b"\n")
     records: list[dict[str, Any]] = []
     damaged, missing, last = 0, 0, 0
-    for line in lines:
+    for line in lines if lines[-1] else lines[:-1]:  # without its end, a crash left the last one, or the file was cut
         record = _record_of(line, owner)
-        if record is None:
-            damaged += 1
-            last += 1
+        number = last + 1 if record is None else record.pop(LINE)
+        if record is None or number <= last:  # written twice, or out of order: a copy of a line is no new record
+            damaged, last = damaged + 1, max(last, number)
             continue
-        number = record.pop(LINE)
-        missing += max(0, number - last - 1)
-        if number <= last:  # written twice, or out of order: a copy of a line is no new record
-            damaged += 1
-            continue
+        missing += number - last - 1
         last = number
         records.append(record)
-    if torn and _record_of(torn, owner) is None:
-        damaged, last = damaged + 1, last + 1  # a crash left it, or the file was cut
-    elif torn:  # whole, but for its end of line
-        records.append({key: value for key, value in json.loads(torn).items() if key not in (LINE, CHECK)})
-        last += 1
     return Log(tuple(records), damaged, missing, last)
 
 
 def mend_log(path: Path, *, owner: str = "") -> Log:
     """As `read_log`; a log with damaged or missing lines is replaced by its whole ones, so that this is said once.
 
-    For logs that one process writes, or that nobody writes now.
-
-    Raises:
-        DamagedError: It cannot be read.
-        OSError: No room for what is whole; the log is as before.
+    For logs that one process writes, or that nobody writes now. OSError where there is no room; the log is as before.
     """
     log = read_log(path, owner=owner)
     if log.damaged or log.missing:
@@ -302,15 +314,10 @@ def mend_log(path: Path, *, owner: str = "") -> Log:
 
 
 def read_log_from(path: Path, offset: int, *, owner: str = "") -> tuple[list[dict[str, Any]], int, int]:
-    """What was added to a log since it was last read, by whole lines; a torn last one is left for the next time.
+    """What was added to a log, which others may be appending to, since it was last read; a torn last line is left.
 
-    Args:
-        path: The log, which others may be appending to.
-        offset: What the last call returned; 0 at first. A log that has become shorter is read anew.
-        owner: As it was written.
-
-    Returns:
-        The records, the number of damaged lines, and the next offset.
+    `offset` is what the last call returned, 0 at first; a log that has become shorter is read anew. Returns records,
+    the number of damaged lines, and the next offset.
 
     Raises:
         DamagedError: It cannot be read.

@@ -64,11 +64,7 @@ class StopRequest:
 
 
 def raise_if_wanted() -> None:
-    """Leave long work that changes nothing, where somebody asked to stop.
-
-    Raises:
-        StopWanted: Somebody did.
-    """
+    """Leave long work that changes nothing, with StopWanted, where somebody asked to stop."""
     if StopRequest._current is not None and StopRequest._current.requested:
         raise StopWanted
 

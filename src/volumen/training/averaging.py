@@ -1,9 +1,8 @@
 """Averages of the weights: the exponential moving one and the equal one (SWA).
 
 Both keep floating-point copies of the parameters beside the model and never touch its own. Buffers (running statistics
-of batch norms, which only some of MONAI's networks have) cannot be averaged: `refresh_normalisation` recomputes them
-for averaged weights from training patches, as Izmailov et al. (2018, section 3.2) prescribe. Instance norms have no
-statistics, so there is nothing to refresh for the networks here.
+of batch norms, which only some of MONAI's networks have) cannot be averaged: they are recomputed for averaged weights
+from training patches, as Izmailov et al. (2018, section 3.2) prescribe.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from volumen.config.optimisation import StochasticWeightAverage, WeightAverage
 
@@ -87,10 +87,8 @@ def _copy(target: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
 def averaged_model(model: nn.Module, average: Average | None, images: Iterable[Tensor]) -> Iterator[None]:
     """Run a block with an average's weights in the model, then put the model's own weights and buffers back.
 
-    Args:
-        model: It holds the averaged weights within the block.
-        average: None leaves the model alone. Its `buffers` are recomputed for its weights.
-        images: Training batches [B, C, Z, Y, X], read only where the network keeps running statistics.
+    Buffers are recomputed from `images` [B, C, Z, Y, X], which are read only where the network keeps running
+    statistics. An average of None leaves the model alone.
     """
     if average is None:
         yield
@@ -99,40 +97,8 @@ def averaged_model(model: nn.Module, average: Average | None, images: Iterable[T
     own = {name: tensor.detach().clone() for name, tensor in (parameters | buffers).items()}
     _copy(parameters, average.weights)
     try:
-        refresh_normalisation(model, images)
+        update_bn(images, model)
         average.buffers = {name: tensor.detach().clone() for name, tensor in buffers.items()}
         yield
     finally:
         _copy(parameters | buffers, own)
-
-
-@torch.no_grad()
-def refresh_normalisation(model: nn.Module, images: Iterable[Tensor]) -> int:
-    """Recompute the running statistics of batch norms for the weights now in the model.
-
-    Args:
-        model: Its batch norms (if any) are reset and averaged over the images; everything else stays as it is.
-        images: Batches [B, C, Z, Y, X] as the training loop feeds them.
-
-    Returns:
-        The number of layers refreshed; 0 where the network keeps no statistics, and then no image is read.
-    """
-    layers = [
-        layer
-        for layer in model.modules()
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.track_running_stats
-    ]
-    if not layers:
-        return 0
-    momenta = [layer.momentum for layer in layers]
-    was_training = model.training
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None
-    model.train()
-    for image in images:
-        model(image)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    model.train(was_training)
-    return len(layers)

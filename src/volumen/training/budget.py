@@ -36,13 +36,7 @@ FORWARD_SHARE = 1 / 3
 
 
 def guessed_validation(config: Config, volumes: Sequence[Triple], step_seconds: float) -> float:
-    """Seconds of a validation, before one was measured.
-
-    Args:
-        config: Tiles, views, patch and batch.
-        volumes: Shapes of what is validated.
-        step_seconds: What a step takes, waiting for its patches not included.
-    """
+    """Seconds of a validation of volumes of these shapes, before one was measured, from a step's without waiting."""
     tiles = sum(len(plan_tiles(shape, config.tile, config.inference.overlap)) for shape in volumes)
     seen = tiles * len(views(mirror=config.inference.mirror, rotate=config.inference.rotate)) * math.prod(config.tile)
     return FORWARD_SHARE * step_seconds * seen / (config.data.batch * math.prod(config.data.patch))
@@ -57,7 +51,7 @@ def affordable_steps(
     validation_seconds: float,
     steps_per_validation: int,
 ) -> int:
-    """The number of steps a run can have in all.
+    """The number of steps a run can have in all: at least `done`, at most `configured`.
 
     Args:
         done: Steps done.
@@ -66,9 +60,6 @@ def affordable_steps(
         step_seconds: What a step takes, waiting for its patches included.
         validation_seconds: What a validation takes.
         steps_per_validation: Steps between two validations.
-
-    Returns:
-        At least `done`, at most `configured`.
     """
     each = step_seconds + validation_seconds / steps_per_validation
     return min(configured, done + max(int((seconds_left - validation_seconds) / each), 0))
@@ -77,10 +68,7 @@ def affordable_steps(
 class Planner:
     """Gives a run the number of steps that fits its length: the configured epochs, or its time budget.
 
-    Args:
-        state: Its `planned_steps` and `budget_seconds` are what is planned.
-        volumes: Shapes of what is validated.
-        tell: Told the event of a change.
+    `planned_steps` and `budget_seconds` of the state are what is planned; `tell` is told the event of a change.
     """
 
     def __init__(self, state: TrainingState, volumes: Sequence[Triple], tell: Callable[[dict[str, Any]], None]) -> None:
@@ -100,11 +88,7 @@ class Planner:
         return cursor.step - self._began in FIRST_PLANS and cursor.epoch == self._epoch
 
     def plan_anew(self, budget_seconds: float | None, run: object) -> None:
-        """Give a run that is gone on with another length.
-
-        Args:
-            budget_seconds: For all of its sittings; None for the configured epochs.
-            run: What an error calls it.
+        """Give a run that is gone on with another length: a budget for all its sessions, or the configured epochs.
 
         Raises:
             UserError: That leaves nothing to do.

@@ -1,19 +1,23 @@
-"""A training that begins with the weights of another run or of a bundle (`model.initial_weights`)."""
+"""What a training begins with: data set, fold, and weights of another run or of a bundle (`model.initial_weights`)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from volumen.config.model import Model
+from volumen.config.schema import Config
+from volumen.data.dataset import PreparedDataset
+from volumen.data.folds import Fold, load_folds
 from volumen.errors import UserError
 from volumen.inference.bundle import read_bundle
 from volumen.inference.predictor import weights_identity
 from volumen.models.shapes import difference, tensors_of
+from volumen.runs.run import Run
+from volumen.runs.saved import TrainedOn
 from volumen.system.output import counted
-from volumen.training.checkpoint import load_trained
-from volumen.training.saved import TrainedOn
 
 _MOST_DIFFERENCES = 3
 
@@ -41,10 +45,7 @@ class InitialWeights:
 
 
 def initial_weights(config: Model) -> InitialWeights | None:
-    """The weights that a run begins with; None where they are drawn by its seed.
-
-    Args:
-        config: `config.model` of the run. Of a run folder the weights of the best checkpoint are taken.
+    """The weights that a run begins with: a bundle's, or a run's best; None where they are drawn by its seed.
 
     Raises:
         UserError: Neither a run nor a bundle of one network, a damaged one, or weights of another network; names the
@@ -69,7 +70,7 @@ def initial_weights(config: Model) -> InitialWeights | None:
 
 def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
     if place.is_dir():
-        trained = load_trained(place)
+        trained = Run(place).trained()
         return trained.model, trained.data
     bundle = read_bundle(place)
     if len(bundle.members) != 1:
@@ -79,3 +80,25 @@ def _network(place: Path) -> tuple[nn.Module, TrainedOn | None]:
             "a run folder, or a bundle of one run"
         )
     return bundle.model(), None
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a run is made from, opened when first asked for, and once for its audit and the training itself."""
+
+    config: Config
+
+    @cached_property
+    def dataset(self) -> PreparedDataset:
+        """The prepared data set."""
+        return PreparedDataset.open(Path(self.config.data.dataset))
+
+    @cached_property
+    def fold(self) -> Fold:
+        """Case ids that the run learns from, and that it holds out."""
+        return load_folds(self.config.data.folds, self.dataset).fold(self.config.data.fold)
+
+    @cached_property
+    def initial(self) -> InitialWeights | None:
+        """As `initial_weights`."""
+        return initial_weights(self.config.model)

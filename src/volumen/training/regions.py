@@ -7,10 +7,9 @@ import numpy as np
 from volumen.config.optimisation import CropValidation
 from volumen.config.schema import Config
 from volumen.data.labels import IGNORE, Lesson
-from volumen.data.packed import Volume
+from volumen.data.packed import Region, Volume
 from volumen.data.randomness import generator
 
-Region = tuple[slice, slice, slice]
 DRAWS = 20
 
 
@@ -24,8 +23,7 @@ def validation_regions(config: Config, label: Volume | Lesson, number: int, epoc
         epoch: Of the validation; crops depend on it only where the protocol draws fresh ones.
 
     Returns:
-        The whole volume, or crops with at least one labelled voxel each; a volume in which twenty draws find no such
-        crop is taken whole.
+        The whole volume, or crops with at least one labelled voxel each (the whole where twenty draws find none).
     """
     protocol = config.training.validation
     whole = _region((0, 0, 0), label.shape)

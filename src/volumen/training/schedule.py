@@ -48,11 +48,8 @@ def _whole(epochs: float, steps_per_epoch: int) -> float:
 def schedule_factor(schedule: Schedule, epoch: float, planned_epochs: float, steps_per_epoch: int = 1) -> float:
     """The share of the base rate that a schedule asks for, warm-up and plateau memory apart.
 
-    Args:
-        schedule: The schedule's settings.
-        epoch: Epochs done so far, fractional.
-        planned_epochs: Length of the run; polynomial and one-cycle schedules end there.
-        steps_per_epoch: What has a highest point has it at a step.
+    `epoch` is what is done so far, fractional; polynomial and one-cycle schedules end with the planned epochs, and a
+    highest point falls on a step.
     """
     if isinstance(schedule, Constant | Plateau | CosineWarmRestarts):
         return 1.0
@@ -90,15 +87,7 @@ def restart_position(
 
 
 class LearningRate:
-    """The only writer of an optimiser's learning rate.
-
-    Args:
-        optimiser: Its parameter groups are written by `apply`.
-        base: The configured learning rate.
-        schedule: Settings of the schedule.
-        swa: Settings of stochastic weight averaging, whose rate takes over from its start epoch on.
-        steps_per_epoch: Of the loader.
-    """
+    """The only writer of an optimiser's learning rate; `swa` takes over from its start epoch on."""
 
     def __init__(
         self,

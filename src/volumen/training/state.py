@@ -3,6 +3,7 @@
 If something here could change the next step and were not saved, resuming would differ from never having stopped.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,12 +15,12 @@ from volumen.config.optimisation import AdamW, Sgd
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.models import build_model
+from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_weights
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
-from volumen.training.checkpoint import load_weights
 from volumen.training.initial import InitialWeights
-from volumen.training.saved import FORMAT, NO_DATA, TrainedOn, checked_state
 from volumen.training.schedule import LearningRate
+from volumen.training.step import StepResult
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Watch
 
@@ -60,6 +61,12 @@ class TrainingState:
     ended_epoch: bool = False
     """Whether the running epoch's averages and record are done already, and only its validation is left."""
 
+    def count(self, result: StepResult, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float) -> None:
+        """Take a step's result and times into the epoch's sums."""
+        centred, patches = int(batch["meta"]["centred"].sum()), len(batch["image"])
+        self.totals.add(result, patches=patches, centred=centred, seconds=seconds, loader_seconds=loader_seconds)
+        self.seconds += seconds
+
     @property
     def planned_epochs(self) -> int:
         """Epochs of the planned steps; the last one of a sitting may be cut short by a time budget."""
@@ -90,9 +97,9 @@ class TrainingState:
             "average": None if self.average is None else self.average.state_dict(),
             "swa": None if self.swa is None else self.swa.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "watch": self.watch.state_dict(),
+            "watch": asdict(self.watch),
             "cursor": asdict(self.cursor),
-            "totals": self.totals.state_dict(),
+            "totals": asdict(self.totals),
             "planned_steps": self.planned_steps,
             "budget_seconds": self.budget_seconds,
             "seconds": self.seconds,
@@ -112,9 +119,9 @@ class TrainingState:
         _refuse_other_data(saved, self.data, origin)
         self.data = replace(self.data, before=saved.before)
         self.restore(state, origin)
-        self.watch.load_state_dict(state["watch"])
+        self.watch = Watch(**state["watch"])
         self.cursor = Cursor(**state["cursor"])
-        self.totals = EpochTotals.from_state(state["totals"])
+        self.totals = EpochTotals(**state["totals"])
         self.planned_steps = int(state["planned_steps"])
         self.budget_seconds = state.get("budget_seconds")
         self.seconds = float(state["seconds"])
@@ -190,7 +197,7 @@ def fresh_state(
         steps_per_epoch: Of the loader.
         prior: Surface share of the training labels, at which the first logits start.
         data: Data set and cases, which every checkpoint names.
-        initial: What the run begins with; see `training.initial`.
+        initial: Weights of another run or a bundle.
     """
     torch.manual_seed(config.seed)
     model = build_model(config.model, prior=prior)

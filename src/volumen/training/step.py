@@ -50,13 +50,12 @@ def training_step(
     """Do one step; the learning rate has been set by its owner already.
 
     Args:
-        model: In training mode.
+        model: In training mode, on the device.
         objective: Terms and weights of this epoch.
         optimiser: Over the model's parameters.
         batch: `image` float32 [B, C, Z, Y, X], `target` uint8 [B, Z, Y, X], `valid` bool [B, Z, Y, X], precomputed
             targets by name, and `case` (names, for messages).
         precision: Autocast and memory format.
-        device: Where the model is.
         gradient_clip: Largest global norm, or None.
         scaler: Loss scaling, for fp16 only.
 

@@ -1,7 +1,6 @@
 """Running sums of an epoch's steps, so that its record is the same whether or not the epoch was interrupted."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from volumen.metrics import ratio
@@ -62,12 +61,3 @@ class EpochTotals:
             "seconds": self.seconds,
             "loader_seconds": self.loader_seconds,
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it, as plain numbers."""
-        return asdict(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "EpochTotals":
-        """Inverse of `state_dict`."""
-        return cls(**state)

@@ -6,7 +6,7 @@ of whole volumes are a function of the seed, and of the epoch only where the con
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any
@@ -16,20 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.data.normalise import normalise
-from volumen.inference import Predictor, probabilities_from_logits
+from volumen.inference import Predictor
+from volumen.inference.recipe import Recipe
 from volumen.losses import CompositeLoss
-from volumen.metrics import (
-    LeaderboardScore,
-    leaderboard,
-    leaderboard_without_matching_tunnels,
-    mean_of_known,
-    overlap,
-    ratio,
-)
-from volumen.postprocess import apply_pipeline
+from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap, ratio
+from volumen.metrics.table import validated_values
+from volumen.postprocess import probabilities_from_logits
+from volumen.system.output import Tally, unheard
 from volumen.system.stopping import raise_if_wanted
 from volumen.training.regions import validation_regions
 
@@ -68,7 +63,7 @@ def validate(
     case_ids: Sequence[str],
     config: Config,
     epoch: int = 0,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Tally = unheard,
 ) -> Validation:
     """Score the weights now in the predictor's model on whole volumes, or on the crops that the configuration names.
 
@@ -82,21 +77,20 @@ def validate(
         progress: Told how many of how many cases are done.
     """
     started = time.perf_counter()
+    recipe = Recipe(predictor, config.data.normalisation, config.postprocessing)
     losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
     cases: dict[str, dict[str, float]] = {}
     for number, case_id in enumerate(case_ids):
         progress(number, len(case_ids))
         raise_if_wanted()
         label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
-        image = normalise(
-            np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics, config.data.normalisation
-        )
+        image = recipe.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
         found = []
         for region in validation_regions(config, lesson, number, epoch):
             there = None if scan is None else scan[region]
             logits = predictor.logits(image[region], there)
             losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region])))
-            mask = apply_pipeline(probabilities_from_logits(logits), config.postprocessing, there)
+            mask = recipe.mask(probabilities_from_logits(logits), there)
             found.append(
                 mask_metrics(mask, label[region], full=config.training.selection_metric in ("leaderboard", "topo"))
             )
@@ -119,14 +113,8 @@ def mask_metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: boo
         label: Truth.
         full: Exact `leaderboard` and `topo`; otherwise `leaderboard_quick`, an upper bound for the matched tunnels.
     """
-    counts = overlap(mask, label)
-    names = ("accuracy", "precision", "recall", "dice", "iou", "predicted_share", "true_share")
-    result = {name: float(getattr(counts, name)) for name in names}
-    score: LeaderboardScore = (leaderboard if full else leaderboard_without_matching_tunnels)(mask, label)
-    result |= {"surface_dice": score.surface_dice, "voi": score.voi.score}
-    return result | (
-        {"leaderboard": score.score, "topo": score.topo.score} if full else {"leaderboard_quick": score.score}
-    )
+    score = (leaderboard if full else leaderboard_without_matching_tunnels)(mask, label)
+    return validated_values(score, overlap(mask, label), exact=full)
 
 
 def loss_on_blocks(

@@ -6,9 +6,7 @@ state is the best and when to stop early. The *validation loss* has meaning only
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from volumen.config.optimisation import PlanIntervention, Training
 
@@ -64,14 +62,10 @@ class Watch:
     interventions: int = 0
 
     def after_validation(self, settings: Training, epoch: int, total: float, metric: float) -> Verdict:
-        """Take in a validation and decide.
+        """Take in a validation of an epoch (from 0) and decide.
 
-        Args:
-            settings: Thresholds and switches.
-            epoch: The epoch just validated, from 0.
-            total: Validation loss.
-            metric: Selection metric; higher is better. NaN where no held-out volume gives it a value, which is the best
-                only as long as nothing else was validated.
+        A metric (higher is better) of NaN, where no held-out volume gives it a value, is the best only as long as
+        nothing else was validated.
         """
         first = self.best_epoch < 0 or (math.isnan(self.best_metric) and not math.isnan(metric))
         is_best = first or metric > self.best_metric
@@ -121,12 +115,3 @@ class Watch:
     def forget_totals(self) -> None:
         """The objective has changed: losses before and after are not comparable."""
         self.first_total, self.best_total, self.degraded = math.nan, math.inf, 0
-
-    def state_dict(self) -> dict[str, float | int]:
-        """All of it, as plain numbers."""
-        return asdict(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value)

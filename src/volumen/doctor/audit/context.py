@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from volumen.config.loss import Phase
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.emptiness import fill_in
 from volumen.data.labels import IGNORE, Lesson
 from volumen.data.normalise import normalise
 from volumen.data.packed import Volume
 from volumen.data.randomness import generator
-from volumen.data.sampling import crop
+from volumen.data.sampling import PatchDataset, crop
 from volumen.doctor.audit.budget import Budget
 from volumen.doctor.audit.parts import Parts
 from volumen.doctor.autopsy import Autopsy, autopsy
@@ -24,7 +24,7 @@ from volumen.doctor.operating_point import OperatingPoint, Population, operating
 from volumen.doctor.protocol_noise import ProtocolNoise, measure_noise
 from volumen.errors import UserError
 from volumen.losses import CompositeLoss
-from volumen.training.initial import InitialWeights, initial_weights
+from volumen.training.initial import InitialWeights, Materials, initial_weights
 
 PATCHES = 4
 PATCH_VOXELS = 32  # side of the label patches of the autopsy
@@ -50,6 +50,8 @@ class Context:
     """The configuration on which this one is based."""
     budget: Budget | None = None
     """The time budget, by which the configured epochs are what there is time for."""
+    materials: Materials | None = None
+    """Where the initial weights come from, where they are opened for the training as well."""
 
     def where(self, key: str) -> str:
         """A key with the place it was set."""
@@ -65,7 +67,7 @@ class Context:
     @cached_property
     def initial(self) -> InitialWeights | None:
         """The weights that the run begins with, where they are another's."""
-        return initial_weights(self.config.model)
+        return initial_weights(self.config.model) if self.materials is None else self.materials.initial
 
     @cached_property
     def phases(self) -> tuple[tuple[str, int], ...]:

@@ -20,7 +20,7 @@ from volumen.doctor.audit.parts import Parts
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.rehearsal import Rehearsals
 from volumen.doctor.variations import default_of, variations
-from volumen.system.output import counted
+from volumen.system.output import Progress, counted, unheard
 
 EXCLUDED: dict[str, str] = {
     "name": "names the run",
@@ -105,7 +105,7 @@ def examine(
     context: Context,
     dead: Callable[[str], str | None] = lambda key: None,
     keys: Sequence[str] | None = None,
-    progress: Callable[[str, int, int], None] = lambda key, done, of: None,
+    progress: Progress = unheard,
 ) -> Examination:
     """Vary the settings of a run.
 

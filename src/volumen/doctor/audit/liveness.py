@@ -1,6 +1,6 @@
 """P6: settings that can never act, an objective that is not the configured one, settings that change nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.effective import check_effective
 from volumen.doctor.audit.inert import Examination, examine, findings_of
 from volumen.doctor.findings import Finding, Severity
-from volumen.system.output import counted
+from volumen.system.output import Progress, counted, unheard
 from volumen.training.schedule import WARMUP_SHARE
 
 WEIGHTS = ("loss.terms.*.weight", "loss.curriculum.*.weights.*")
@@ -53,9 +53,7 @@ def check_liveness(context: Context) -> Iterator[Finding]:
     yield from findings_of(context, examination)
 
 
-def examine_settings(
-    context: Context, progress: Callable[[str, int, int], None] = lambda key, done, of: None
-) -> Examination:
+def examine_settings(context: Context, progress: Progress = unheard) -> Examination:
     """What every setting of a run does; see `examine`."""
     dead = never_acting(context.config)
 

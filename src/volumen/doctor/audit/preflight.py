@@ -14,11 +14,13 @@ from volumen.doctor.audit.setup import open_context
 from volumen.doctor.findings import Finding
 from volumen.doctor.progress_scale import measure_scales
 from volumen.errors import UserError
+from volumen.runs.folder import Audited
+from volumen.runs.scales import NO_SCALES
 from volumen.runtime import choose_device, choose_precision
+from volumen.system.output import Progress, unheard
 from volumen.system.stopping import OutOfTime, within
+from volumen.training.initial import Materials
 from volumen.training.objective import precomputed_targets
-from volumen.training.progress import NO_SCALES
-from volumen.training.run_folder import Audited
 
 
 class RefusedError(UserError):
@@ -40,7 +42,8 @@ def audit_first(
     accepted: Sequence[str],
     *,
     budget_seconds: float | None = None,
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    materials: Materials | None = None,
+    progress: Progress = unheard,
     report: Callable[[AuditReport], None] = lambda report: None,
 ) -> Audited:
     """The quick audit of a run, and the scale on which its losses will be read.
@@ -51,6 +54,7 @@ def audit_first(
         loaded: The run's configuration.
         accepted: Codes of findings that would stop it and are accepted.
         budget_seconds: The run's time budget: what it leaves of the run is audited, within a share of it.
+        materials: Data set, fold and initial weights, which the training will use.
         progress: Told the title of the next check, its number and how many there are.
         report: Shown what was found, before anything is refused.
 
@@ -63,7 +67,7 @@ def audit_first(
     config = loaded.config
     choose_precision(config.precision, choose_device(config.device))
     check_workers(config.data.workers, config.data.patch, config.data.batch, len(precomputed_targets(config.loss)))
-    context = open_context(loaded, needs_folds=True)
+    context = open_context(loaded, needs_folds=True, materials=materials)
     _ = context.initial  # read before anybody waits
     limit, scales = math.inf, NO_SCALES
     if budget_seconds is not None:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from volumen.doctor.audit.budget import check_budget
@@ -18,6 +17,7 @@ from volumen.doctor.audit.rate import RATE
 from volumen.doctor.audit.start import START
 from volumen.doctor.findings import Finding, Severity, gravest_first
 from volumen.errors import UserError
+from volumen.system.output import Progress, unheard
 from volumen.system.stopping import OutOfTime, within
 
 CHECKS: dict[str, Check] = {
@@ -54,7 +54,7 @@ def run_audit(
     full: bool = False,
     only: tuple[str, ...] = (),
     limit_seconds: float = math.inf,
-    progress: Callable[[str, int, int], None] = lambda name, done, of: None,
+    progress: Progress = unheard,
 ) -> AuditReport:
     """Run every check.
 

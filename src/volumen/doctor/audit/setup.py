@@ -1,23 +1,28 @@
 """From a configuration to what the checks look at."""
 
-from pathlib import Path
-
 from volumen.config.load import LoadedConfig, load_config
 from volumen.config.loss import ClassWeights
 from volumen.config.problems import ConfigError
 from volumen.config.schema import Config
-from volumen.data import PreparedDataset
-from volumen.data.folds import FILE, load_folds, make_folds
+from volumen.data.folds import FILE, make_folds
 from volumen.doctor.audit.context import Context
 from volumen.errors import UserError
+from volumen.training.initial import Materials
 
 
-def open_context(loaded: LoadedConfig[Config], *, as_run: bool = False, needs_folds: bool = False) -> Context:
+def open_context(
+    loaded: LoadedConfig[Config],
+    *,
+    as_run: bool = False,
+    needs_folds: bool = False,
+    materials: Materials | None = None,
+) -> Context:
     """The context of a configuration; a data set without folds is divided as `volumen folds` would.
 
     Args:
         loaded: the configuration and where its values stand.
         needs_folds: refuse a data set without folds, as training does.
+        materials: data set, fold and initial weights, where they are opened for the training as well.
         as_run: take the objective of `experiment.ran`, which really ran, in place of the file's.
 
     Raises:
@@ -30,13 +35,14 @@ def open_context(loaded: LoadedConfig[Config], *, as_run: bool = False, needs_fo
         # What ran knew no class weights: the code read none of them.
         loss = config.loss.model_copy(update={"terms": config.experiment.ran, "class_weights": ClassWeights()})
         config = config.model_copy(update={"loss": loss})
-    dataset = PreparedDataset.open(Path(config.data.dataset))
+    materials = materials or Materials(config)
+    dataset = materials.dataset
     if not needs_folds and config.data.folds is None and not (dataset.root / FILE).is_file():
-        folds = make_folds(dataset)[0]
+        fold = make_folds(dataset)[0].fold(config.data.fold)
     else:
-        folds = load_folds(config.data.folds, dataset)
-    fold = folds.fold(config.data.fold)
-    return Context(config, dataset, fold.train, fold.validation, loaded.origins, parent=_parent(loaded))
+        fold = materials.fold
+    parent = _parent(loaded)
+    return Context(config, dataset, fold.train, fold.validation, loaded.origins, parent=parent, materials=materials)
 
 
 def _parent(loaded: LoadedConfig[Config]) -> Config | None:

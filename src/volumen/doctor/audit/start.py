@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from torch import nn
 
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
 from volumen.doctor.audit.check import Check
 from volumen.doctor.audit.context import Context
 from volumen.doctor.audit.learning import check_learning, stop

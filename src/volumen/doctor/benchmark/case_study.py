@@ -13,7 +13,7 @@ import torch
 
 from volumen.config import load_config
 from volumen.config.loss import ClassWeights, Loss
-from volumen.data import PreparedDataset
+from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
 from volumen.data.prepare import prepare
 from volumen.doctor.audit.context import Context

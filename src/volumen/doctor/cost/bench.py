@@ -5,7 +5,6 @@ least of each is taken. Wall time says how long an epoch is. Shares are told by 
 other programs have little influence.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,10 @@ import torch
 from torch import Tensor
 
 from volumen.config.schema import Config
-from volumen.data import PatchDataset, PatchLoader
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
+from volumen.data.loader import PatchLoader
+from volumen.data.sampling import PatchDataset
+from volumen.losses.targets import target_makers
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.training.objective import precomputed_targets
 from volumen.training.state import TrainingState
@@ -62,11 +63,6 @@ class Bench:
         return image.to(self.device, memory_format=self.precision.memory_format)
 
 
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def make_bench(context: "Context", config: Config, timed_batches: int = 0) -> Bench:
     """State and a batch of real patches, of the size that `config` says.
 
@@ -77,9 +73,8 @@ def make_bench(context: "Context", config: Config, timed_batches: int = 0) -> Be
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    patches = PatchDataset(
-        context.dataset, context.training, config.data, config.seed, precomputed_targets(config.loss)
-    )
+    makers = target_makers(precomputed_targets(config.loss))
+    patches = PatchDataset(context.dataset, context.training, config.data, config.seed, makers)
     with PatchLoader(patches, config.data.batch, workers=0) as loader, _threads(1 if timed_batches else None):
         batch = next(loader.epoch(0))
         began = time.perf_counter()

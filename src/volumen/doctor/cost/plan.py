@@ -1,23 +1,23 @@
 """What a run will cost in all: an epoch, the whole run, its memory; and the same for another batch size."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from volumen.config.optimisation import AdamW, Sgd
 from volumen.config.schema import Config
-from volumen.data.shares import surface_share
+from volumen.data.dataset import surface_share
 from volumen.doctor.cost.bench import voxels, with_size
 from volumen.doctor.cost.memory import LargestBatch, Trial, available_bytes, find_largest, try_batch
 from volumen.doctor.cost.profile import StepProfile, profile_step
 from volumen.doctor.cost.validation import ValidationCost, measure_validation
 from volumen.errors import UserError
+from volumen.system.output import Progress, unheard
 
 if TYPE_CHECKING:  # the audit's checks call this module
     from volumen.doctor.audit.context import Context
 
-Tell = Callable[[str, int, int], None]
 STAGES = 7
 LINEAR = "linear for SGD (Goyal et al. 2017)"
 ROOT = "square root for AdamW (Krizhevsky 2014; Malladi et al. 2022)"
@@ -82,7 +82,7 @@ def measure_cost(
     batch: int | None = None,
     compare: bool = True,
     limit_seconds: float = 20.0,
-    tell: Tell = lambda name, done, of: None,
+    tell: Progress = unheard,
 ) -> Cost:
     """Measure a run, and the same run with another batch size.
 
@@ -129,7 +129,7 @@ def _other_batch(config: Config, batch: int | None) -> int:
     return batch
 
 
-def _try_batches(config: Config, other: int, share: float, available: int, tell: Tell) -> dict[int, Trial]:
+def _try_batches(config: Config, other: int, share: float, available: int, tell: Progress) -> dict[int, Trial]:
     """Batches 1 and 2, from which the largest is predicted, the run's own and the other one."""
     tried = {}
     for number, size in enumerate(dict.fromkeys((1, 2, config.data.batch, other))):

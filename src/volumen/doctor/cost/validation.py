@@ -12,9 +12,8 @@ import torch
 from volumen.config.schema import Config
 from volumen.data.labels import SURFACE
 from volumen.doctor.cost.bench import SMALL_SIDE, Bench, affordable, least_of
-from volumen.inference.predictor import probabilities_from_logits
 from volumen.inference.views import views
-from volumen.postprocess import apply_pipeline
+from volumen.postprocess import apply_pipeline, probabilities_from_logits
 from volumen.training.regions import validation_regions
 from volumen.training.validate import loss_on_blocks, mask_metrics
 

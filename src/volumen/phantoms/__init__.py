@@ -1,0 +1,1 @@
+"""Phantom scrolls: synthetic volumes with exact labels, for demonstrations and tests."""

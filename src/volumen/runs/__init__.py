@@ -1,0 +1,1 @@
+"""Runs: their folders, checkpoints and records; a run is opened once and handed on."""

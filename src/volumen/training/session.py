@@ -1,0 +1,268 @@
+"""What one training holds open, and what it does beside its steps: resume, checkpoints, validations, the last word."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+
+from volumen.config import diff_configs
+from volumen.config.schema import Config
+from volumen.data.dataset import PreparedDataset, surface_share
+from volumen.data.loader import PatchLoader
+from volumen.data.packed import DamagedDataError, Verification
+from volumen.data.sampling import PatchDataset
+from volumen.data.spacing import not_cubes
+from volumen.inference.recipe import predictor_of
+from volumen.losses import CompositeLoss
+from volumen.losses.targets import target_makers
+from volumen.runs.folder import RunFolder
+from volumen.runs.saved import TrainedOn, checked_state
+from volumen.runs.scales import NO_SCALES, TRAIN, VALIDATION, ProgressScales
+from volumen.runtime import Precision, choose_device, choose_precision
+from volumen.system.memory import peak_bytes
+from volumen.system.stopping import InterruptedBySignal, StopWanted
+from volumen.training.averaging import Average, averaged_model
+from volumen.training.budget import Planner
+from volumen.training.initial import InitialWeights, Materials
+from volumen.training.listener import Listener, Outcome
+from volumen.training.objective import phase_at, precomputed_targets
+from volumen.training.state import TrainingState, fresh_state
+from volumen.training.step import NonFiniteError
+from volumen.training.validate import Validation, validate
+from volumen.training.watch import Verdict
+
+REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
+
+
+@dataclass
+class Session:
+    """What the parts of one training share."""
+
+    config: Config
+    run: RunFolder
+    listener: Listener
+    device: torch.device
+    precision: Precision
+    dataset: PreparedDataset
+    held_out: tuple[str, ...]
+    verification: Verification
+    patches: PatchDataset
+    loader: PatchLoader
+    state: TrainingState
+    initial: InitialWeights | None
+    """What a new run begins with, where it is another's weights."""
+    scales: ProgressScales = NO_SCALES
+
+    def __post_init__(self) -> None:
+        shapes = [self.dataset.case(name).shape for name in self.held_out]
+        self.planner = Planner(self.state, shapes, self.event)
+        self.predictor = predictor_of(self.state.model, self.config, self.device, self.precision)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Write an event and show it."""
+        self.run.event(self.state.cursor.step, self.state.cursor.epoch, event)
+        self.listener.event(event)
+
+    def warning(self, message: str) -> None:
+        """An event that is nothing but a sentence."""
+        self.event({"kind": "warning", "message": message})
+
+    def metric(self, kind: str, record: dict[str, Any]) -> None:
+        """Write a record of numbers under the step and epoch of now."""
+        cursor = self.state.cursor
+        self.run.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
+
+    def status(self, how: str, **details: Any) -> None:
+        """Replace the run's status."""
+        state, watch = self.state, self.state.watch
+        done, planned = state.cursor.step, state.planned_steps
+        best = {"metric": self.config.training.selection_metric, "value": watch.best_metric, "epoch": watch.best_epoch}
+        self.run.status(
+            state=how,
+            epoch=state.cursor.epoch,
+            planned_epochs=state.planned_epochs,
+            step=done,
+            planned_steps=planned,
+            best=best if watch.best_epoch >= 0 else None,
+            seconds=state.seconds,
+            seconds_left=state.seconds / done * max(planned - done, 0) if done else None,
+            **details,
+        )
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint, with what has changed since, which is said.
+
+        Raises:
+            UserError: No whole checkpoint, or a length that leaves nothing to do.
+        """
+        state, budget = self.state, self.state.budget_seconds
+        saved = self.run.take_newest(self.warning)
+        state.load_state_dict(saved, str(self.run.checkpoints.folder))
+        changes = diff_configs(checked_state(saved, self.run.path)[0], self.config)
+        self.planner.begin_sitting()
+        if budget is not None or any(each.key == "training.epochs" for each in changes):
+            self.planner.plan_anew(budget, self.run.path)
+        self.run.reserve()
+        if changes:
+            self.run.replace_config(self.config)
+            self.event({"kind": "changed", **{each.key: f"{each.left} -> {each.right}" for each in changes}})
+        self.event({"kind": "resumed", "batch": state.cursor.batch})
+
+    def named(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch with the names of its cases, for messages."""
+        return {**batch, "case": [self.patches.case_ids[index] for index in batch["meta"]["case"].tolist()]}
+
+    def epoch_record(self) -> dict[str, Any]:
+        """The means of the running epoch, as they stand in `metrics.jsonl`."""
+        record = {
+            **self.state.totals.record(),
+            "learning_rate": self.state.rate.value,
+            "memory_gb": peak_bytes() / 2**30,
+        }
+        return {**record, "progress": self._progress(TRAIN, record["total"], record["terms"])}
+
+    def judge(self, objective: CompositeLoss) -> tuple[Validation, Verdict]:
+        """Validate, and decide what follows; at the end of the run the equal average is validated, too.
+
+        Raises:
+            StopWanted: A signal asked to stop meanwhile; the state is as before.
+        """
+        state, training = self.state, self.config.training
+        validation = self._validate(objective, state.average, "validation", state.validated_weights)
+        before, metric = replace(state.watch), validation.metrics[training.selection_metric]
+        verdict = state.watch.after_validation(training, state.cursor.epoch, validation.total, metric)
+        ends = verdict.stop or state.cursor.step >= state.planned_steps
+        if ends and state.swa is not None and state.swa.count:
+            try:
+                self._validate(objective, state.swa, "validation_swa", "swa")
+            except StopWanted:  # both validations are done again
+                state.watch = before
+                raise
+        reduced = state.rate.after_validation(validation.total)
+        if reduced is not None:
+            self.event(reduced)
+        return validation, verdict
+
+    def _validate(self, objective: CompositeLoss, average: Average | None, kind: str, weights_of: str) -> Validation:
+        """Score an average's weights, with normalisation statistics of their own, or the plain ones; and record it."""
+        state = self.state
+        images = (batch["image"].to(self.device) for batch in islice(self.loader.epoch(0), REFRESH_BATCHES))
+        with averaged_model(state.model, average, images):
+            state.model.eval()
+            validation = validate(
+                self.predictor,
+                objective,
+                self.dataset,
+                self.held_out,
+                self.config,
+                state.cursor.epoch,
+                progress=lambda done, of: self.listener.validating(state, done, of),
+            )
+        progress = self._progress(VALIDATION, validation.total, validation.raw)
+        self.metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
+        return validation
+
+    def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
+        """Losses on the scale on which 1 is the best constant and 0 the best attainable."""
+        phase = phase_at(self.config.loss, self.state.cursor.epoch)
+        return self.scales.read("start" if phase is None else phase.name, kind, total, terms)
+
+    def save(self, *, best: bool = False, best_loss: bool = False, waits: bool = True) -> None:
+        """Write a checkpoint, of data that are known to be whole; who has been asked to stop does not wait for that."""
+        if waits:
+            self.verification.confirm()
+        self.verification.raise_if_damaged()
+        self.state.trusted = self.verification.is_done
+        cursor = self.state.cursor
+        self.run.checkpoints.save(
+            self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss
+        )
+
+    def end(self, how: str, **details: Any) -> Outcome:
+        """Write and tell how the run ended."""
+        watch = self.state.watch
+        self.event({"kind": how, **details})
+        self.status(how)
+        self.run.release()
+        return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
+
+    def fail(self, error: BaseException) -> None:
+        """Leave the run's last word, where it can still be written."""
+        self.run.release()
+        kind, reason = "failed", str(error) or type(error).__name__
+        if isinstance(error, NonFiniteError):
+            kind = "non_finite"
+        elif isinstance(error, (KeyboardInterrupt, InterruptedBySignal)):
+            kind, reason = "interrupted", "ended at once; the last checkpoint stands"
+        with suppress(OSError):
+            if isinstance(error, DamagedDataError):
+                struck = self.run.checkpoints.distrust()
+                reason += f"; {', '.join(struck)} had seen unverified data and went" if struck else ""
+            self.event({"kind": kind, "message": reason})
+        with suppress(OSError):
+            self.status("stopped" if kind == "interrupted" else "failed", reason=reason)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a listener is told before the first step."""
+        cases = (*self.patches.case_ids, *self.held_out)
+        return {
+            "device": str(self.device),
+            "precision": self.precision.name,
+            "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
+            "training_cases": len(self.patches.case_ids),
+            "validation_cases": len(self.held_out),
+            "steps_per_epoch": self.loader.batches_per_epoch,
+            "notes": [*self.patches.notes, *not_cubes({name: self.dataset.spacing(name) for name in cases})],
+        }
+
+
+@contextmanager
+def session_of(
+    config: Config, run: RunFolder, listener: Listener, materials: Materials, *, begins: bool
+) -> Iterator[Session]:
+    """Open all that a training needs, with initial weights where it `begins`; nothing is written yet.
+
+    Raises:
+        UserError: Wrong data set, fold or initial weights, or a device or precision that is not to be had.
+    """
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    dataset, fold = materials.dataset, materials.fold
+    verification = Verification(list(dataset.files((*fold.train, *fold.validation))))
+    makers = target_makers(precomputed_targets(config.loss))
+    patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, makers)
+    loader = PatchLoader(
+        patches, batch=config.data.batch, workers=config.data.workers, died=lambda text: session.warning(text)
+    )
+    initial = materials.initial if begins else None
+    seen, empty = initial.seen if initial else (), dataset.meanings.empty
+    state = fresh_state(
+        config,
+        device,
+        precision,
+        steps_per_epoch=loader.batches_per_epoch,
+        prior=surface_share(dataset, fold.train),
+        data=TrainedOn(dataset.identity, config.data.fold, fold.train, fold.validation, seen, empty),
+        initial=initial,
+    )
+    state.run = run.owner
+    session = Session(
+        config,
+        run,
+        listener,
+        device,
+        precision,
+        dataset,
+        fold.validation,
+        verification,
+        patches,
+        loader,
+        state,
+        initial,
+    )
+    with closing(loader), closing(verification):
+        yield session
