@@ -21,7 +21,7 @@ from volumen.config import (
     load_model,
 )
 from volumen.config.describe import value_text
-from volumen.config.merge import merge
+from volumen.config.layers import merge
 from volumen.config.problems import Problem
 from volumen.config.source import located, parse
 

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from tests.hostile import FRAGMENTS, many
 
 from volumen.config import dump_config, load_config
-from volumen.config.documents import plain_yaml, read_yaml
 from volumen.config.inheritance import MOST_FILES, PRESETS
 from volumen.config.problems import Problem
-from volumen.config.source import parse
+from volumen.config.source import parse, plain_yaml, read_yaml
 from volumen.data import nnunet
 from volumen.data.meanings import read_meanings
 from volumen.errors import UserError

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -99,7 +100,7 @@ def schema(
 
     document = schema_document(Config)
     if as_json:
-        _print_json(document.json_schema if key is None else [row.as_dictionary() for row in document.under(key)])
+        _print_json(document.json_schema if key is None else [asdict(row) for row in document.under(key)])
         return
     rows = document.rows if key is None else document.under(key)
     header = ("key", "type", "default", "range", "only when", "description")

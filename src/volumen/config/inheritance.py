@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from volumen.config.composing import is_file
 from volumen.config.describe import got_text
-from volumen.config.documents import read_tree
 from volumen.config.problems import ConfigError, Problem
-from volumen.config.source import Located, Tree
+from volumen.config.source import Located, Tree, is_file, read_tree
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET = "preset:"

@@ -1,8 +1,8 @@
 """Loading a configuration: files, presets and overrides become one checked, frozen model.
 
-The steps: read the source and what it is based on (`inheritance`), lay the files over each other (`merge`), lay the
-overrides on top (`override`), let pydantic check the result in its strict JSON mode, and report every mistake at once
-with the line it stands on (`explain`).
+The steps: read the source and what it is based on (`inheritance`), lay files and overrides over the schema's defaults
+(`layers`), let pydantic check the result in its strict JSON mode, and report every mistake at once with the line it
+stands on (`explain`).
 """
 
 import json
@@ -17,9 +17,8 @@ from pydantic import BaseModel, ValidationError
 from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
 from volumen.config.inheritance import Layer, read_layers
-from volumen.config.merge import fill_defaults, fill_kinds, merge, write_default
-from volumen.config.override import override_layer, parse_overrides
-from volumen.config.places import Place, child
+from volumen.config.layers import merge, override_layer, with_defaults
+from volumen.config.places import place_of
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
 from volumen.config.schema import Config
 from volumen.config.source import Located, located
@@ -78,18 +77,13 @@ def _join(
     model: type[ModelT], source: str, layers: Sequence[Layer], overrides: Sequence[str], problems: list[Problem]
 ) -> LoadedConfig[ModelT]:
     """Layers and overrides as one checked model."""
-    parsed = parse_overrides(overrides, problems)
+    above = override_layer(overrides, problems)
     if any(problem.blocking for problem in problems):
         raise ConfigError(source, problems)
-    root = Place(model)
+    root = place_of(model)
     tree = Located({}, layers[-1].label)
-    for layer in layers:
-        tree = fill_kinds(merge(tree, layer.tree, problems), root)
-    for path, _ in parsed:
-        if any(part.isdecimal() for part in path):
-            tree = write_default(tree, model, path)
-    tree = merge(tree, override_layer(parsed, problems), problems)
-    tree = fill_defaults(fill_kinds(tree, root), root)
+    for layer in (*(layer.tree for layer in layers), above):
+        tree = with_defaults(merge(with_defaults(tree, root), layer, problems), root)
     config = _validate(model, tree, problems)
     if config is None or problems:
         raise ConfigError(source, problems)
@@ -112,7 +106,7 @@ def _origin(tree: Located, path: tuple[Step, ...]) -> str:
     """The origin of a value: its own line; the default's where the tree does not reach it."""
     node: Located | None = tree
     for key in path:
-        node = child(node, key)
+        node = None if node is None else node.child(key)
     if node is None:
         return DEFAULT
     if isinstance(node.value, list) and any(item.origin == OVERRIDE for item in node.value):

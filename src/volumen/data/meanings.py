@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from volumen.config.describe import short_text
-from volumen.config.documents import read_tree
 from volumen.config.problems import Problem
+from volumen.config.source import read_tree
 from volumen.data.emptiness import Declared
 from volumen.data.labels import BACKGROUND, CODES, NAMES, OTHERS, SURFACE, WHOLE, LabelMeanings, range_of
 from volumen.errors import UserError
