@@ -84,7 +84,7 @@ def diff(
         return
 
     def cell(value: Any) -> str:
-        return str(value) if value is ABSENT else value_text(value)
+        return "(absent)" if value is ABSENT else value_text(value)
 
     rows = [(d.key, cell(d.left), cell(d.right), d.left_origin or "", d.right_origin or "") for d in differences]
     _print_table(("key", "left", "right", "left from", "right from"), rows)
@@ -96,13 +96,12 @@ def schema(
     as_json: AsJson = False,
 ) -> None:
     """Print every key with its type, default, range and meaning."""
-    from volumen.config import Config, schema_document
+    from volumen.config import Config, schema_rows
 
-    document = schema_document(Config)
+    rows = schema_rows(Config, key)
     if as_json:
-        _print_json(document.json_schema if key is None else [asdict(row) for row in document.under(key)])
+        _print_json(Config.model_json_schema() if key is None else [asdict(row) for row in rows])
         return
-    rows = document.rows if key is None else document.under(key)
     header = ("key", "type", "default", "range", "only when", "description")
     cells = [(r.key, r.type, "required" if r.required else r.default, r.range, r.when, r.description) for r in rows]
     _print_table(header, cells)

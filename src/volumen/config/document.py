@@ -1,8 +1,7 @@
-"""The schema for readers: every key with its type, default, range and description, as JSON schema and as a table."""
+"""The schema for readers: every key with its type, default, range and description."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -27,41 +26,21 @@ class KeyRow:
     description: str
 
 
-@dataclass(frozen=True)
-class SchemaDocument:
-    """A schema for programs (`json_schema`) and for readers (`rows`)."""
+def schema_rows(model: type[BaseModel], key: str | None = None) -> list[KeyRow]:
+    """Every key of a model, section by section, or one key and everything inside it.
 
-    json_schema: dict[str, Any]
-    rows: tuple[KeyRow, ...]
-
-    def under(self, key: str) -> tuple[KeyRow, ...]:
-        """The rows of a key and of everything inside it.
-
-        Raises:
-            UserError: the schema has no such key.
-        """
-        rows = tuple(row for row in self.rows if row.key == key or row.key.startswith((f"{key}.", f"{key}[]")))
-        if not rows:
-            close = close_to(key, [row.key for row in self.rows])
-            top = [row.key for row in self.rows if "." not in row.key and "[]" not in row.key]
-            hint = f"did you mean {close[0]}?" if close else f"keys at the top: {', '.join(top)}"
-            raise UserError(f"the schema has no key {key!r}; {hint}")
+    Raises:
+        UserError: the schema has no such key.
+    """
+    rows = list(_inside(place_of(model), "", "", ()))
+    if key is None:
         return rows
-
-    def markdown(self, key: str | None = None) -> str:
-        """The rows as a Markdown table, of the whole schema or of one key."""
-        lines = ["| key | when | type | default | range | description |", "| --- | --- | --- | --- | --- | --- |"]
-        for row in self.rows if key is None else self.under(key):
-            default = row.default or "*required*"
-            cells = (f"`{row.key}`", row.when, row.type, default, row.range, row.description)
-            lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
-        return "\n".join(lines) + "\n"
-
-
-def schema_document(model: type[BaseModel]) -> SchemaDocument:
-    """Describe every key of a model, section by section."""
-    place = place_of(model)
-    return SchemaDocument(dict(place.node), tuple(_inside(place, "", "", ())))
+    found = [row for row in rows if row.key == key or row.key.startswith((f"{key}.", f"{key}[]"))]
+    if not found:
+        close = close_to(key, [row.key for row in rows])
+        hint = f"did you mean {close[0]}?" if close else f"keys at the top: {', '.join(model.model_fields)}"
+        raise UserError(f"the schema has no key {key!r}; {hint}")
+    return found
 
 
 def default_text(place: Place) -> str:
@@ -75,23 +54,20 @@ def default_text(place: Place) -> str:
 
 def _inside(place: Place, key: str, when: str, above: tuple[Place, ...]) -> Iterator[KeyRow]:
     """Rows of the keys inside a place; `above` holds the sections that led here, so that one within itself ends."""
-    sections = [section for section in place.sections if section not in above]
+    sections = place.sections
     for section in sections:
+        if section in above:
+            continue
         kinds = constants(section.node["properties"].get(KIND, {}))
         chosen = f"{key}.{KIND} = {' | '.join(kinds)}" if place.kinds else ""
         condition = " and ".join(part for part in (when, chosen) if part)
         for name, field in section.fields.items():
             inner = f"{key}.{name}" if key else name
-            yield _row(field, inner, condition)
+            about = field.about or (field.sections[0].about.split("\n")[0] if len(field.sections) == 1 else "")
+            yield KeyRow(inner, condition, field.type, default_text(field), field.range, field.required, about)
             yield from _inside(field, inner, condition, (*above, section))
     if not sections:
         for step, mark in ((0, "[]"), ("", ".*")):
             item = place.step(step)
             if item is not None:
                 yield from _inside(item, key + mark, when, above)
-
-
-def _row(place: Place, key: str, when: str) -> KeyRow:
-    sections = place.sections
-    about = place.about or (sections[0].about.split("\n")[0] if len(sections) == 1 else "")
-    return KeyRow(key, when, place.type, default_text(place), place.range, place.required, about)

@@ -1,14 +1,10 @@
-"""A configuration as values, text and identity: YAML, hash, and the record that a run folder keeps."""
+"""A configuration as values, text and identity."""
 
 import hashlib
 import io
 import json
-import platform
 import textwrap
-from collections.abc import Iterator, Mapping
-from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import PurePath
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,33 +12,20 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from volumen._version import __version__
-from volumen.config.inheritance import PROVENANCE
-from volumen.system.records import sealed
-
 Step = str | int
-_PACKAGES = ("torch", "numpy")
 _COMMENT_WIDTH = 100
 
 
 def config_values(config: BaseModel) -> dict[str, Any]:
     """The whole configuration, defaults included, as dictionaries, lists and scalars in the schema's order."""
-    plain = _plain(config.model_dump(mode="python", by_alias=False))
-    assert isinstance(plain, dict)
-    return plain
+    return {name: _plain(value) for name, value in config.model_dump(mode="python", by_alias=False).items()}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=canonical)
-    if isinstance(value, Enum):
-        return _plain(value.value)
-    if isinstance(value, PurePath):
-        return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a configuration holds text, numbers, lists and mappings, got {type(value).__name__}")
@@ -95,33 +78,6 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list):
         return [_whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def resolved(config: BaseModel, run: str = "") -> dict[str, Any]:
-    """What a run folder's `config.yaml` holds: every value, and under `provenance` run, hash, versions and their check.
-
-    Loading it again gives an equal configuration; `provenance` is no part of it, and is read by `read_stamp`.
-
-    Args:
-        config: any of the schema's models.
-        run: the run's own name for itself, which its records carry in their checks.
-    """
-    versions: dict[str, str | None] = {"volumen": __version__, "python": platform.python_version()}
-    versions.update((package, _installed(package)) for package in _PACKAGES)
-    stamp = sealed({"run": run, "hash": config_hash(config), "versions": versions})
-    return {PROVENANCE: stamp, **config_values(config)}
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def dump_resolved(config: BaseModel, run: str = "") -> str:
-    """The text of a run folder's `config.yaml`, see `resolved`."""
-    return dump_yaml(resolved(config, run))
 
 
 def dump_config(config: BaseModel, *, comments: bool = False) -> str:
@@ -185,11 +141,6 @@ def _commented(plain: dict[str, Any], config: BaseModel, depth: int = 0) -> Comm
         if isinstance(inner, BaseModel):
             result[name] = _commented(plain[name], inner, depth + 1)
         if field.description:
-            text = "\n".join(_wrapped(field.description))
-            result.yaml_set_comment_before_after_key(name, before=text, indent=2 * depth)
+            lines = [textwrap.fill(line, _COMMENT_WIDTH) for line in field.description.splitlines()]
+            result.yaml_set_comment_before_after_key(name, before="\n".join(lines), indent=2 * depth)
     return result
-
-
-def _wrapped(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        yield from textwrap.wrap(line, _COMMENT_WIDTH) or [""]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from volumen.config.describe import close_to, got_text, short_text
-from volumen.config.document import default_text, schema_document
+from volumen.config.document import default_text, schema_rows
 from volumen.config.places import KIND, Place, kind_in, place_of
 from volumen.config.problems import DEFAULT, Problem
 from volumen.config.source import Located
@@ -98,7 +98,7 @@ def _unknown_key(spot: _Spot, model: type[BaseModel]) -> str:
         hint = f"did you mean {' or '.join('.'.join((*spot.path[:-1], name)) for name in near)}?"
     else:
         named: dict[str, str] = {}
-        for row in schema_document(model).rows:
+        for row in schema_rows(model):
             parts = row.key.replace("[]", "").split(".")
             for name in ("_".join(parts[-2:]), parts[-1]):
                 named.setdefault(name, row.key)

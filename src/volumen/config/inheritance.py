@@ -5,13 +5,12 @@ file. Of several bases the later wins. A file that is reached twice lies once, a
 refines it always wins over it.
 """
 
-import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from volumen.config.describe import got_text
+from volumen.config.describe import close_to, got_text
 from volumen.config.problems import ConfigError, Problem
 from volumen.config.source import Located, Tree, is_file, read_tree
 
@@ -60,12 +59,7 @@ def _collect(
 ) -> None:
     """Add the bases of `path`, then `path` itself, to `layers`.
 
-    Args:
-        path: A file.
-        chain: The files that led here.
-        layers: What was read so far.
-        met: Every file that was opened so far, `layers` and damaged ones.
-        problems: Every mistake found is appended.
+    `chain` holds the files that led here, `met` every file that was opened so far, damaged ones too.
     """
     met.add(path)
     label = _label(path)
@@ -123,7 +117,7 @@ def _find(reference: str, folder: Path) -> tuple[Path | None, str]:
         name, names = reference.removeprefix(PRESET), preset_names()
         if name in names:
             return (PRESETS / f"{name}.yaml").resolve(), ""
-        close = difflib.get_close_matches(name, names, n=1)
+        close = close_to(name, names)
         hint = f"did you mean {PRESET}{close[0]}? " if close else ""
         return None, f"there is no preset {name!r}; {hint}presets: {', '.join(names) or 'none'}"
     path = folder / os.path.expanduser(reference)

@@ -59,12 +59,13 @@ def with_defaults(node: Located, place: Place) -> Located:
         node = merge(located(place.default, DEFAULT), node, [])
     kind = kind_in(node)
     section = place.section(kind)
-    defaults = {} if section is None else {key: at.default for key, at in section.fields.items() if at.has_default}
-    values = {key: located(value, DEFAULT) for key, value in defaults.items()} | node.value
-    places = {key: place.step(key, kind) for key in values}
-    return Located(
-        {key: with_defaults(values[key], at) if at else values[key] for key, at in places.items()}, node.origin
-    )
+    fields = {} if section is None else section.fields
+    values: Tree = {key: located(at.default, DEFAULT) for key, at in fields.items() if at.has_default}
+    values.update(node.value if isinstance(node.value, dict) else {})
+    for key, item in values.items():
+        at = place.step(key, kind)
+        values[key] = with_defaults(item, at) if at is not None else item
+    return Located(values, node.origin)
 
 
 def override_layer(overrides: Sequence[str], problems: list[Problem]) -> Located:

@@ -125,7 +125,7 @@ class Place:
     def _own_type(self) -> str:
         if choices := constants(self.node):
             return " | ".join(one if isinstance(one, str) else value_text(one) for one in choices)
-        name = self.node.get("type", "any value")
+        name = str(self.node.get("type", "any value"))
         if items := self.node.get("prefixItems"):
             texts = [str(Place(item, self.definitions)) for item in items]
             return f"list of {len(texts)}: {texts[0] if len(set(texts)) == 1 else ', '.join(texts)}"

@@ -228,7 +228,11 @@ class _Reader:
             self._complain(node, path, "the value contains itself through an alias; write it out")
             return Located(None, origin)
         self._open.add(id(node))
-        inside = self._mapping(node, path) if isinstance(node, MappingNode) else self._sequence(node, path)
+        if isinstance(node, MappingNode):
+            inside: Tree | list[Located] = self._mapping(node, path)
+        else:
+            assert isinstance(node, SequenceNode)
+            inside = self._sequence(node, path)
         self._open.discard(id(node))
         return Located(inside, origin)
 
