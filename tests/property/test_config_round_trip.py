@@ -163,7 +163,7 @@ models = (
     st.fixed_dictionaries(
         {"kind": st.just("unet"), "depth": st.integers(1, 4)}, optional={"filters": st.integers(1, 512)}
     )
-    | st.fixed_dictionaries({"kind": st.just("resenc"), "size": st.sampled_from("SML")})
+    | st.fixed_dictionaries({"kind": st.just("resenc"), "size": st.sampled_from("SM")})
     | st.fixed_dictionaries({"kind": st.just("monai"), "name": words}, optional={"arguments": mappings})
 )
 schedules = st.sampled_from(["constant", "polynomial", "cosine_warm_restarts", "plateau", "one_cycle"]).map(

@@ -30,7 +30,7 @@ def explain(error: ValidationError, tree: Located, model: type[BaseModel]) -> li
         spot = _find(item, tree, place_of(model))
         problems.append(Problem(spot.origin, ".".join(spot.path), _text(item, spot, model)))
     if len(found) > MOST:
-        problems.append(Problem(tree.origin, "", f"{len(found) - MOST} more mistakes; mend the others first"))
+        problems.append(Problem(tree.origin, "", f"{len(found) - MOST} more mistakes; correct the others first"))
     return list(dict.fromkeys(problems))
 
 

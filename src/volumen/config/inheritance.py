@@ -25,7 +25,7 @@ MOST_FILES = 50
 
 @dataclass(frozen=True)
 class Layer:
-    """What one file says, without its `base:`."""
+    """What one file says."""
 
     label: str
     tree: Located
@@ -62,10 +62,11 @@ def _collect(
     `chain` holds the files that led here, `met` every file that was opened so far, damaged ones too.
     """
     met.add(path)
-    label = _label(path)
-    tree = _read(path, label, problems)
-    if tree is None:
+    layer = read_layer(path, problems)
+    if layer is None:
         return
+    tree = layer.tree.value
+    assert isinstance(tree, dict)
     here = (*chain, path)
     for reference, origin in _bases(tree, problems):
         base, complaint = _find(reference, path.parent)
@@ -82,20 +83,20 @@ def _collect(
         elif base not in met:
             _collect(base, here, layers, met, problems)
     settings = {key: item for key, item in tree.items() if key not in (BASE, PROVENANCE)}
-    layers[path] = Layer(label, Located(settings, label))
+    layers[path] = Layer(layer.label, Located(settings, layer.label))
 
 
-def _read(path: Path, label: str, problems: list[Problem]) -> Tree | None:
+def read_layer(path: Path, problems: list[Problem]) -> Layer | None:
+    """What one file says, all of it; None where it is no mapping or cannot be read."""
+    label = _label(path)
     parsed = read_tree(path, label, problems)
     if parsed is None:
         return None
-    if parsed.value is None:
-        return {}
-    if not isinstance(parsed.value, dict):
+    if not isinstance(parsed.value, dict | None):
         text = "expected `key: value` lines, got a list or a single value"
         problems.append(Problem(parsed.origin, "", text, blocking=True))
         return None
-    return parsed.value
+    return Layer(label, Located(parsed.value or {}, label))
 
 
 def _bases(tree: Tree, problems: list[Problem]) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
-from volumen.config.inheritance import Layer, read_layers
+from volumen.config.inheritance import Layer, read_layer, read_layers
 from volumen.config.layers import merge, override_layer, with_defaults
 from volumen.config.places import place_of
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
@@ -56,6 +56,19 @@ def load_model(model: type[ModelT], source: Path | str, overrides: Sequence[str]
     """Load and check a file against any pydantic model; see `load_config`."""
     problems: list[Problem] = []
     return _join(model, str(source), read_layers(source, problems), overrides, problems)
+
+
+def read_model(model: type[ModelT], path: Path) -> ModelT:
+    """A YAML file that stands for itself, without `base:`, checked against any pydantic model.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[Problem] = []
+    layer = read_layer(path, problems)
+    if layer is None:
+        raise ConfigError(str(path), problems)
+    return _join(model, str(path), [layer], (), problems).config
 
 
 def override_config(config: Config, overrides: Sequence[str], source: str) -> LoadedConfig[Config]:

@@ -15,7 +15,7 @@ WIDEST = 4096
 
 
 class UNetModel(Section):
-    """The plan's network: double convolutions, instance norm, max-pooling.
+    """3D U-Net (Cicek et al. 2016): double convolutions, instance norm, max-pooling.
 
     22,575,329 parameters at 32 filters and depth 4.
     """
@@ -46,8 +46,9 @@ class ResEncModel(Section):
     """Residual-encoder U-Net with deep supervision."""
 
     kind: Literal["resenc"] = "resenc"
-    size: Literal["S", "M", "L"] = "M"
-    """S is for a CPU; M and L follow the published plans of that name."""
+    size: Literal["S", "M"] = "M"
+    """S is for a CPU: 4 stages, patches in multiples of 8. M is nnU-Net's ResEnc M and L, which differ in the patch
+    alone: 6 stages, patches in multiples of 32."""
     in_channels: Channels = 1
     out_channels: Annotated[int, Field(ge=1, le=1)] = 1
     deep_supervision: bool = True

@@ -18,7 +18,7 @@ from volumen.config.optimisation import AdamW, Optimiser, Polynomial, Schedule, 
 from volumen.config.postprocessing import Postprocessing
 
 Grey = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-RESENC_DIVISORS = {"S": 8, "M": 32, "L": 32}
+RESENC_DIVISORS = {"S": 8, "M": 32}
 
 
 class Inference(Section):
@@ -29,9 +29,10 @@ class Inference(Section):
     overlap: Annotated[float, Field(ge=0.0, le=0.95)] = 0.25
     """Share of a tile that neighbouring tiles have in common."""
     mirror: bool = False
-    """Average over the eight mirror images (eight times the work)."""
+    """Test-time augmentation: average over the eight mirror images (eight times the work)."""
     rotate: bool = False
-    """Average over the four quarter turns about z (four times the work; sixteen with `mirror`)."""
+    """Test-time augmentation: average over the four quarter turns about z (four times the work; sixteen with `mirror`, as
+    two mirrorings are a half turn)."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What computes predictions: auto takes OpenVINO on a CPU where it is installed. Training validates with torch."""
     empty: Literal["auto", "found", "none"] | Grey | tuple[Grey, ...] = "auto"

@@ -200,7 +200,7 @@ def _compose(text: str) -> tuple[YAML, Node | None]:
         mark = error.problem_mark or error.context_mark
         what = " ".join(" ".join(part for part in (error.context, error.problem) if part).split())
         line = mark.line + 1 if mark is not None else 1
-        raise RefusedError(f"not valid YAML: {one_line(what)}; mend the line or quote the value", line) from error
+        raise RefusedError(f"not valid YAML: {one_line(what)}; correct the line or quote the value", line) from error
     except Exception as error:
         # A parser for people's own files raises what it likes on damaged ones; all of it means the same to the user.
         raise RefusedError(f"not valid YAML: {one_line(str(error) or type(error).__name__)}") from error
