@@ -193,7 +193,7 @@ def test_a_source_that_is_no_file(source: str, tmp_path: Path) -> None:
 def test_thousands_of_mistakes_are_told_shortly(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("".join(f"{'.'.join(['abcdefgh'] * 9)}{number}: 1\n" for number in range(4000)))
     began = time.monotonic()
-    with pytest.raises(UserError, match="more; mend these first") as caught:
+    with pytest.raises(UserError, match="more; correct these first") as caught:
         load_config(tmp_path / "c.yaml", DATASET)
     assert str(caught.value).count("\n") < 60
     assert time.monotonic() - began < 20

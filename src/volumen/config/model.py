@@ -8,7 +8,8 @@ from volumen.config.base import Section
 
 Channels = Annotated[int, Field(ge=1, le=64)]
 
-InitialWeights = Annotated[str | None, Field(min_length=1)]
+_ABOUT = "Run folder or bundle whose weights the training begins with; its network must have the same layers."
+InitialWeights = Annotated[str | None, Field(min_length=1, description=_ABOUT)]
 
 WIDEST = 4096
 """Channels of a level; two convolutions of so many hold 1.8 billion weights."""
@@ -29,7 +30,6 @@ class UNetModel(Section):
     out_channels: Annotated[int, Field(ge=1, le=1)] = 1
     """One channel of logits: surface against background."""
     initial_weights: InitialWeights = None
-    """Run folder or bundle whose weights the training begins with; its network must have the same layers."""
 
     @model_validator(mode="after")
     def _width(self) -> "UNetModel":
@@ -54,7 +54,6 @@ class ResEncModel(Section):
     deep_supervision: bool = True
     """Train the coarser levels of the decoder too, each with half the weight of the next finer one."""
     initial_weights: InitialWeights = None
-    """Run folder or bundle whose weights the training begins with; its network must have the same layers."""
 
 
 class MonaiModel(Section):
@@ -70,7 +69,6 @@ class MonaiModel(Section):
     divisor: Annotated[int, Field(ge=1, le=512)] = 16
     """Input sizes must be multiples of this."""
     initial_weights: InitialWeights = None
-    """Run folder or bundle whose weights the training begins with; its network must have the same layers."""
 
     @model_validator(mode="after")
     def _own_arguments(self) -> "MonaiModel":

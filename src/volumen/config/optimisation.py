@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from volumen.config.base import Count, Epoch, Section
-from volumen.config.data import Patch, check_size
+from volumen.config.data import Patch
 
 Rate = Annotated[float, Field(gt=0.0, le=1000.0)]
 LowestRate = Annotated[float, Field(ge=0.0, le=1000.0)]
@@ -181,12 +181,6 @@ class CropValidation(Section):
     """Size of a crop in voxels, z y x; null means the training patch."""
     fresh: bool = False
     """Draw other crops at every validation. Two validations then differ even with the same weights."""
-
-    @model_validator(mode="after")
-    def _crop(self) -> "CropValidation":
-        if self.crop is not None:
-            check_size("crop", self.crop)
-        return self
 
 
 Validation = Annotated[FullValidation | CropValidation, Field(discriminator="kind")]
