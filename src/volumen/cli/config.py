@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from volumen.cli.options import Json, Setting
 from volumen.system.output import say
 
 app = typer.Typer(
@@ -18,19 +19,15 @@ app = typer.Typer(
 )
 
 Source = Annotated[str, typer.Argument(help="A YAML file, or preset:NAME.")]
-Override = Annotated[
-    list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def show(
     source: Source,
-    override: Override = None,
+    override: Setting = None,
     origins: Annotated[bool, typer.Option("--origins", help="A table of every value and where it comes from.")] = False,
     comments: Annotated[bool, typer.Option("--comments", help="Explain each key above it.")] = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Print the whole configuration: defaults, `base:` files and overrides resolved."""
     from volumen.config import config_values, dump_config, load_config
@@ -38,11 +35,8 @@ def show(
 
     loaded = load_config(source, override or ())
     if as_json:
-        document: dict[str, Any] = {"config": config_values(loaded.config), "hash": loaded.hash}
-        document |= {"sources": list(loaded.sources)}
-        if origins:
-            document["origins"] = dict(loaded.origins)
-        _print_json(strict_json(document))
+        document = {"config": config_values(loaded.config), "hash": loaded.hash, "sources": loaded.sources}
+        _print_json(strict_json(document | ({"origins": dict(loaded.origins)} if origins else {})))
     elif origins:
         from volumen.config import flat_values, value_text
 
@@ -54,7 +48,7 @@ def show(
 
 
 @app.command()
-def check(source: Source, override: Override = None) -> None:
+def check(source: Source, override: Setting = None) -> None:
     """Print OK and the configuration's hash, or every mistake in it (exit code 2)."""
     from volumen.config import load_config
 
@@ -64,12 +58,12 @@ def check(source: Source, override: Override = None) -> None:
 
 @app.command()
 def diff(
-    left: Annotated[str, typer.Argument(help="A YAML file, or preset:NAME.")],
+    left: Source,
     right: Annotated[str, typer.Argument(help="Another one.")],
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set one value in the right one. Repeatable.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Print every key on which two configurations differ, and where each value comes from."""
     from volumen.config import ABSENT, diff_configs, load_config, value_text
@@ -93,7 +87,7 @@ def diff(
 @app.command()
 def schema(
     key: Annotated[str | None, typer.Option("--key", help="Only this key and what is inside it.")] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Print every key with its type, default, range and meaning."""
     from volumen.config import Config, schema_rows
