@@ -64,7 +64,7 @@ def _inside(place: Place, key: str, when: str, above: tuple[Place, ...]) -> Iter
         for name, field in section.fields.items():
             inner = f"{key}.{name}" if key else name
             about = field.about or (field.sections[0].about.split("\n")[0] if len(field.sections) == 1 else "")
-            yield KeyRow(inner, condition, field.type, default_text(field), field.range, field.required, about)
+            yield KeyRow(inner, condition, field.type, default_text(field), field.range, not field.has_default, about)
             yield from _inside(field, inner, condition, (*above, section))
     if not sections:
         for step, mark in ((0, "[]"), ("", ".*")):

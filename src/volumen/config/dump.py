@@ -98,14 +98,13 @@ def dump_yaml(value: Any) -> str:
     yaml.width = 2**20  # a folded line reads worse than a long one
     yaml.indent(mapping=2, sequence=4, offset=2)
     stream = io.StringIO()
-    yaml.dump(_styled(value), stream)
+    yaml.dump(value, stream)
     return stream.getvalue()
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null as a word, since an empty place after a key reads like a mistake, and text so that it comes back.
-
-    Line separators such as U+0085 are folded like line breaks everywhere but in double quotes, where they are escaped.
+    """Writes null as a word, since an empty place after a key reads like a mistake, lists of plain values on one line,
+    and text so that it comes back: a separator such as U+0085 is folded like a line break but in double quotes.
     """
 
     def represent_str(self, text: str) -> Any:
@@ -115,23 +114,19 @@ class _Representer(RoundTripRepresenter):
     def represent_null(self, _: None) -> Any:
         return self.represent_scalar("tag:yaml.org,2002:null", "null")
 
+    def represent_list(self, items: list[Any]) -> Any:
+        sequence = CommentedSeq(items)
+        if not any(isinstance(item, dict | list) for item in items):
+            sequence.fa.set_flow_style()
+        return self.represent_sequence("tag:yaml.org,2002:seq", sequence)
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
+
 
 _Representer.add_representer(type(None), _Representer.represent_null)
 _Representer.add_representer(str, _Representer.represent_str)
-
-
-def _styled(value: Any) -> Any:
-    """The same values, with lists of scalars in flow style."""
-    if isinstance(value, dict):
-        for key in value:
-            value[key] = _styled(value[key])
-        return value
-    if isinstance(value, list):
-        result = CommentedSeq(_styled(item) for item in value)
-        if not any(isinstance(item, dict | list) for item in value):
-            result.fa.set_flow_style()
-        return result
-    return value
+_Representer.add_representer(list, _Representer.represent_list)
 
 
 def _commented(plain: dict[str, Any], config: BaseModel, depth: int = 0) -> CommentedMap:

@@ -1,5 +1,6 @@
 """From pydantic's errors to problems a reader can act on: where, which key, what is wrong, expected, got, fix."""
 
+import re
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,7 @@ from volumen.config.source import Located
 MOST = 100
 """Mistakes that are put into words; each takes a search through the schema."""
 _OWN_WORDS = ("value_error", "assertion_error")
+_NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
 def explain(error: ValidationError, tree: Located, model: type[BaseModel]) -> list[Problem]:
@@ -118,7 +120,7 @@ def _fix(place: Place, value: object) -> str:
     section = place.section(None)
     if section is not None:
         return f"; write keys inside it: {', '.join(section.fields)}"
-    if isinstance(value, str) and _is_number(value):
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         return "; remove the quotes" if "number" in choices[0] or "integer" in choices[0] else ""
     default = default_text(place)
     return f"; the default is {default}" if default else ""
@@ -132,11 +134,3 @@ def _kind_text(place: Place, node: Located | None) -> str:
     close = close_to(str(written.value), place.kinds)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"unknown {KIND} {short_text(written.plain())}; {hint}kinds: {known}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

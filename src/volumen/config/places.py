@@ -35,7 +35,6 @@ class Place:
 
     node: Mapping[str, Any]
     definitions: Mapping[str, Any]
-    required: bool = False
 
     @property
     def has_default(self) -> bool:
@@ -70,9 +69,7 @@ class Place:
     @property
     def fields(self) -> dict[str, "Place"]:
         """The keys of a section."""
-        required = self.node.get("required", ())
-        properties = self.node.get("properties", {})
-        return {name: Place(node, self.definitions, name in required) for name, node in properties.items()}
+        return {name: Place(node, self.definitions) for name, node in self.node.get("properties", {}).items()}
 
     @property
     def kinds(self) -> dict[str, "Place"]:

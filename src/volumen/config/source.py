@@ -22,7 +22,6 @@ from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from volumen.config.problems import Problem
-from volumen.errors import UserError
 from volumen.system.names import one_line
 
 MOST_BYTES = 2**20
@@ -40,7 +39,7 @@ _LARGEST = 2**64  # whole numbers stay below it, either side of 0
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")  # no file name, no JSON and no terminal takes these
 
 
-class RefusedError(Exception):
+class _RefusedError(Exception):
     """A text that is not read; says why, and on which line counted from 1."""
 
     def __init__(self, text: str, line: int = 1) -> None:
@@ -94,43 +93,27 @@ def read_tree(path: Path, label: str, problems: list[Problem]) -> Located | None
         label: What messages call it.
         problems: Every mistake found is appended.
     """
-    try:
-        text = _read_text(path)
-    except RefusedError as refusal:
-        problems.append(Problem(label, "", refusal.text, blocking=True))
+    text, refusal = _read_text(path)
+    if refusal:
+        problems.append(Problem(label, "", refusal, blocking=True))
         return None
     return parse(text, lambda line: f"{label}:{line}", problems)
 
 
-def read_yaml(path: Path, fix: str) -> Any:
-    """A file as `plain_yaml`.
-
-    Raises:
-        UserError: It cannot be read, is not YAML, or exceeds a bound; one line.
-    """
+def _read_text(path: Path) -> tuple[str, str]:
+    """A file's text, or what is wrong with it."""
     try:
-        text = _read_text(path)
-    except RefusedError as refusal:
-        raise UserError(f"{path} is damaged ({refusal}): {fix}") from refusal
-    return plain_yaml(text, path, fix)
-
-
-def plain_yaml(text: str, name: object, fix: str) -> Any:
-    """YAML text as dictionaries with keys of text, lists and scalars.
-
-    Args:
-        text: The text.
-        name: What the error calls it, a path usually.
-        fix: The way out, which ends the error.
-
-    Raises:
-        UserError: It is not YAML, or exceeds a bound; one line.
-    """
-    problems: list[Problem] = []
-    tree = parse(text, lambda line: f"line {line}", problems)
-    if tree is None or problems:
-        raise UserError(f"{name} is damaged ({problems[0]}): {fix}")
-    return tree.plain()
+        with open(path, "rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        return "", f"cannot be read: {reason}; check the path and its permissions"
+    if len(content) > MOST_BYTES:
+        return "", f"longer than {MOST_BYTES} bytes, which no configuration is; check the path"
+    try:
+        return content.decode("utf-8-sig"), ""
+    except UnicodeDecodeError as error:
+        return "", f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
 
 
 def parse(text: str, origin: Callable[[int], str], problems: list[Problem]) -> Located | None:
@@ -146,24 +129,9 @@ def parse(text: str, origin: Callable[[int], str], problems: list[Problem]) -> L
         if node is None:
             return Located(None, origin(1))
         return _Reader(yaml, origin, problems).value(node, (), _line(node))
-    except RefusedError as refusal:
+    except _RefusedError as refusal:
         problems.append(Problem(origin(refusal.line), "", refusal.text, blocking=True))
         return None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with open(path, "rb") as stream:
-            content = stream.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RefusedError(f"cannot be read: {reason}; check the path and its permissions") from error
-    if len(content) > MOST_BYTES:
-        raise RefusedError(f"longer than {MOST_BYTES} bytes, which no configuration is; check the path")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"not UTF-8 text (byte {error.start}); save the file as UTF-8") from error
 
 
 class _BoundedComposer(Composer):
@@ -178,9 +146,9 @@ class _BoundedComposer(Composer):
         self.nodes += 1
         line = self.parser.peek_event().start_mark.line + 1
         if self.level > DEEPEST:
-            raise RefusedError(f"nested deeper than {DEEPEST} levels; write it flatter", line)
+            raise _RefusedError(f"nested deeper than {DEEPEST} levels; write it flatter", line)
         if self.nodes > MOST_VALUES:
-            raise RefusedError(f"more than {MOST_VALUES} values; shorten it", line)
+            raise _RefusedError(f"more than {MOST_VALUES} values; shorten it", line)
         try:
             return super().compose_node(parent, index)
         finally:
@@ -189,21 +157,21 @@ class _BoundedComposer(Composer):
 
 def _compose(text: str) -> tuple[YAML, Node | None]:
     if len(text) > MOST_BYTES:
-        raise RefusedError(f"{len(text)} characters long, at most {MOST_BYTES} are read; shorten it")
+        raise _RefusedError(f"{len(text)} characters long, at most {MOST_BYTES} are read; shorten it")
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _BoundedComposer
     try:
         return yaml, yaml.compose(text)
-    except RefusedError:
+    except _RefusedError:
         raise
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(" ".join(part for part in (error.context, error.problem) if part).split())
         line = mark.line + 1 if mark is not None else 1
-        raise RefusedError(f"not valid YAML: {one_line(what)}; correct the line or quote the value", line) from error
+        raise _RefusedError(f"not valid YAML: {one_line(what)}; correct the line or quote the value", line) from error
     except Exception as error:
         # A parser for people's own files raises what it likes on damaged ones; all of it means the same to the user.
-        raise RefusedError(f"not valid YAML: {one_line(str(error) or type(error).__name__)}") from error
+        raise _RefusedError(f"not valid YAML: {one_line(str(error) or type(error).__name__)}") from error
 
 
 class _Reader:
@@ -220,7 +188,7 @@ class _Reader:
         self._count += 1
         if self._count > MOST_VALUES:
             text = f"more than {MOST_VALUES} values with what its aliases stand for; write it out"
-            raise RefusedError(text, _line(node))
+            raise _RefusedError(text, _line(node))
         origin = self._origin(line)
         if isinstance(node, ScalarNode):
             return Located(self._scalar(node, path), origin)

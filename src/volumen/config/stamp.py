@@ -12,8 +12,8 @@ from volumen._version import __version__
 from volumen.config.dump import config_hash, config_values, dump_yaml
 from volumen.config.inheritance import PROVENANCE
 from volumen.config.problems import ConfigError, Problem
-from volumen.config.source import MOST_BYTES, parse
-from volumen.system.records import open_record, read_bounded, sealed, typed
+from volumen.config.source import read_tree
+from volumen.system.records import open_record, sealed, typed
 
 _FIX = "restore the file, or start a new run"
 _PACKAGES = ("torch", "numpy")
@@ -51,14 +51,10 @@ def read_stamp(path: Path) -> Stamp:
 
     Raises:
         DamagedError: There is none, or it is not what was written.
-        ConfigError: The file is no YAML.
+        ConfigError: The file cannot be read, or is no YAML.
     """
     problems: list[Problem] = []
-    try:
-        text = read_bounded(path, _FIX, MOST_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), [Problem(str(path), "", "not UTF-8 text; restore the file")]) from error
-    tree = parse(text, lambda line: f"{path}:{line}", problems)
+    tree = read_tree(path, str(path), problems)
     if tree is None:
         raise ConfigError(str(path), problems)
     given = tree.child(PROVENANCE)
