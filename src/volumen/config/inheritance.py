@@ -7,12 +7,11 @@ refines it always wins over it.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from volumen.config.describe import close_to, got_text
 from volumen.config.problems import ConfigError, Problem
-from volumen.config.source import Located, Tree, is_file, read_tree
+from volumen.config.source import Located, is_file, read_tree
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET = "preset:"
@@ -23,21 +22,13 @@ MOST_FILES = 50
 """That one configuration is based on, all together."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """What one file says."""
-
-    label: str
-    tree: Located
-
-
 def preset_names() -> list[str]:
     """Names that `preset:NAME` accepts."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def read_layers(source: Path | str, problems: list[Problem]) -> list[Layer]:
-    """The source and everything it is based on, most basic first.
+def read_layers(source: Path | str, problems: list[Problem]) -> list[Located]:
+    """What the source and everything it is based on say, most basic first; the origin of each is the file.
 
     Args:
         source: a path, or `preset:NAME`.
@@ -49,13 +40,13 @@ def read_layers(source: Path | str, problems: list[Problem]) -> list[Layer]:
     path, complaint = _find(str(source), Path())
     if path is None:
         raise ConfigError(str(source), [Problem("", "", complaint)])
-    layers: dict[Path, Layer] = {}
+    layers: dict[Path, Located] = {}
     _collect(path, (), layers, set(), problems)
     return list(layers.values())
 
 
 def _collect(
-    path: Path, chain: tuple[Path, ...], layers: dict[Path, Layer], met: set[Path], problems: list[Problem]
+    path: Path, chain: tuple[Path, ...], layers: dict[Path, Located], met: set[Path], problems: list[Problem]
 ) -> None:
     """Add the bases of `path`, then `path` itself, to `layers`.
 
@@ -65,10 +56,8 @@ def _collect(
     layer = read_layer(path, problems)
     if layer is None:
         return
-    tree = layer.tree.value
-    assert isinstance(tree, dict)
     here = (*chain, path)
-    for reference, origin in _bases(tree, problems):
+    for reference, origin in _bases(layer.child(BASE), problems):
         base, complaint = _find(reference, path.parent)
         if base is None:
             problems.append(Problem(origin, BASE, complaint, blocking=True))
@@ -82,11 +71,12 @@ def _collect(
             break
         elif base not in met:
             _collect(base, here, layers, met, problems)
-    settings = {key: item for key, item in tree.items() if key not in (BASE, PROVENANCE)}
-    layers[path] = Layer(layer.label, Located(settings, layer.label))
+    assert isinstance(layer.value, dict)
+    settings = {key: item for key, item in layer.value.items() if key not in (BASE, PROVENANCE)}
+    layers[path] = Located(settings, layer.origin)
 
 
-def read_layer(path: Path, problems: list[Problem]) -> Layer | None:
+def read_layer(path: Path, problems: list[Problem]) -> Located | None:
     """What one file says, all of it; None where it is no mapping or cannot be read."""
     label = _label(path)
     parsed = read_tree(path, label, problems)
@@ -96,14 +86,13 @@ def read_layer(path: Path, problems: list[Problem]) -> Layer | None:
         text = "expected `key: value` lines, got a list or a single value"
         problems.append(Problem(parsed.origin, "", text, blocking=True))
         return None
-    return Layer(label, Located(parsed.value or {}, label))
+    return Located(parsed.value or {}, label)
 
 
-def _bases(tree: Tree, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+def _bases(written: Located | None, problems: list[Problem]) -> Iterator[tuple[str, str]]:
     """Each reference under `base:` with its origin."""
-    if BASE not in tree:
+    if written is None:
         return
-    written = tree[BASE]
     for item in written.value if isinstance(written.value, list) else [written]:
         if isinstance(item.value, str) and item.value:
             yield item.value, item.origin

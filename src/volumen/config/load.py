@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
-from volumen.config.inheritance import Layer, read_layer, read_layers
+from volumen.config.inheritance import read_layer, read_layers
 from volumen.config.layers import merge, override_layer, with_defaults
 from volumen.config.places import place_of
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
@@ -82,37 +82,33 @@ def override_config(config: Config, overrides: Sequence[str], source: str) -> Lo
     Raises:
         ConfigError: with every problem found.
     """
-    layer = Layer(source, located(config.model_dump(mode="json"), source))
-    return _join(Config, source, [layer], overrides, [])
+    return _join(Config, source, [located(config.model_dump(mode="json"), source)], overrides, [])
 
 
 def _join(
-    model: type[ModelT], source: str, layers: Sequence[Layer], overrides: Sequence[str], problems: list[Problem]
+    model: type[ModelT], source: str, layers: Sequence[Located], overrides: Sequence[str], problems: list[Problem]
 ) -> LoadedConfig[ModelT]:
     """Layers and overrides as one checked model."""
     above = override_layer(overrides, problems)
     if any(problem.blocking for problem in problems):
         raise ConfigError(source, problems)
     root = place_of(model)
-    tree = Located({}, layers[-1].label)
-    for layer in (*(layer.tree for layer in layers), above):
-        tree = with_defaults(merge(with_defaults(tree, root), layer, problems), root)
-    config = _validate(model, tree, problems)
-    if config is None or problems:
-        raise ConfigError(source, problems)
-    origins = {dotted(path): _origin(tree, path) for path, _ in leaves(config)}
-    sources = tuple(layer.label for layer in layers)
-    return LoadedConfig(config, MappingProxyType(origins), config_hash(config), sources)
-
-
-def _validate(model: type[ModelT], tree: Located, problems: list[Problem]) -> ModelT | None:
-    # In JSON mode a strict model takes a list for a tuple and an integer for a number, but still no text for either.
+    tree = with_defaults(Located({}, layers[-1].origin), root)
+    for layer in (*layers, above):
+        tree = with_defaults(merge(tree, layer, problems), root)
     try:
-        return model.model_validate_json(json.dumps(tree.plain()))
+        # In JSON mode a strict model takes a list for a tuple and an integer for a number, but no text for either.
+        config = model.model_validate_json(json.dumps(tree.plain()))
     except ValidationError as error:
         told = {(problem.origin, problem.key) for problem in problems}  # such as a number that could not be read
-        problems.extend(problem for problem in explain(error, tree, model) if (problem.origin, problem.key) not in told)
-        return None
+        found = explain(error, tree, model)
+        problems += [problem for problem in found if (problem.origin, problem.key) not in told]
+        raise ConfigError(source, problems) from None
+    if problems:
+        raise ConfigError(source, problems)
+    origins = {dotted(path): _origin(tree, path) for path, _ in leaves(config)}
+    sources = tuple(layer.origin for layer in layers)
+    return LoadedConfig(config, MappingProxyType(origins), config_hash(config), sources)
 
 
 def _origin(tree: Located, path: tuple[Step, ...]) -> str:
