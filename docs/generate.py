@@ -9,7 +9,7 @@ from pathlib import Path
 
 import metric_costs
 
-from volumen.config import Config, preset_names, schema_document
+from volumen.config import Config, preset_names, schema_rows
 from volumen.data.pictures import encode_png
 from volumen.doctor.audit import CHECKS
 from volumen.files import write_atomically
@@ -184,7 +184,12 @@ def audit_page() -> str:
 def configuration_page() -> str:
     """Introduction, presets, and every key of the schema."""
     presets = ", ".join(f"`preset:{name}`" for name in preset_names())
-    return f"{CONFIGURATION}Presets: {presets}.\n\n{schema_document(Config).markdown()}\n"
+    lines = ["| key | when | type | default | range | description |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in schema_rows(Config):
+        cells = (f"`{row.key}`", row.when, row.type, row.default or "*required*", row.range, row.description)
+        lines.append("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |")
+    table = "\n".join(lines)
+    return f"{CONFIGURATION}Presets: {presets}.\n\n{table}\n\n"
 
 
 def metric_page() -> str:

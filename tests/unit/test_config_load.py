@@ -226,7 +226,7 @@ def test_a_union_inside_the_kind_that_was_chosen(tmp_path: Path) -> None:
 def test_naming_one_key_of_a_section_keeps_what_its_default_sets(tmp_path: Path) -> None:
     training = load(tmp_path, "training: {pause: 1}").config.training
     assert training == Training(epochs=5, pause=1, options={"b": 2})
-    assert load(tmp_path, "training: {options: {c: 3}}").config.training.options == {"c": 3}
+    assert load(tmp_path, "training: {options: {c: 3}}").config.training.options == {"b": 2, "c": 3}
 
 
 def test_a_section_that_is_off_is_switched_on_by_one_key(tmp_path: Path) -> None:

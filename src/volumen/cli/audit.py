@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volumen.cli.audit_subjects import SUBJECTS, SubjectOptions
-from volumen.cli.options import overrides_of
+from volumen.cli.options import Fold, Setting, overrides_of
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
@@ -34,7 +34,7 @@ def audit(
         ),
     ] = None,
     meanings: Annotated[Path | None, typer.Option(help="What the label values of an unprepared data set mean.")] = None,
-    fold: Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")] = None,
+    fold: Fold = None,
     as_run: Annotated[
         bool, typer.Option("--as-run", help="Audit the objective that really ran (experiment.ran), not the file's.")
     ] = False,
@@ -45,9 +45,7 @@ def audit(
         list[str] | None, typer.Option(help="Code of the one check to run, such as P3. Repeatable.")
     ] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a finding that is known and accepted.")] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
-    ] = None,
+    override: Setting = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Of `cost`: another batch size to compare; the double by default.")
     ] = None,

@@ -3,10 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
+from volumen.cli.options import Json, Setting
 from volumen.system.output import say
 
 app = typer.Typer(
@@ -17,19 +19,15 @@ app = typer.Typer(
 )
 
 Source = Annotated[str, typer.Argument(help="A YAML file, or preset:NAME.")]
-Override = Annotated[
-    list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def show(
     source: Source,
-    override: Override = None,
+    override: Setting = None,
     origins: Annotated[bool, typer.Option("--origins", help="A table of every value and where it comes from.")] = False,
     comments: Annotated[bool, typer.Option("--comments", help="Explain each key above it.")] = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Print the whole configuration: defaults, `base:` files and overrides resolved."""
     from volumen.config import config_values, dump_config, load_config
@@ -37,11 +35,8 @@ def show(
 
     loaded = load_config(source, override or ())
     if as_json:
-        document: dict[str, Any] = {"config": config_values(loaded.config), "hash": loaded.hash}
-        document |= {"sources": list(loaded.sources)}
-        if origins:
-            document["origins"] = dict(loaded.origins)
-        _print_json(strict_json(document))
+        document = {"config": config_values(loaded.config), "hash": loaded.hash, "sources": loaded.sources}
+        _print_json(strict_json(document | ({"origins": dict(loaded.origins)} if origins else {})))
     elif origins:
         from volumen.config import flat_values, value_text
 
@@ -53,7 +48,7 @@ def show(
 
 
 @app.command()
-def check(source: Source, override: Override = None) -> None:
+def check(source: Source, override: Setting = None) -> None:
     """Print OK and the configuration's hash, or every mistake in it (exit code 2)."""
     from volumen.config import load_config
 
@@ -63,12 +58,12 @@ def check(source: Source, override: Override = None) -> None:
 
 @app.command()
 def diff(
-    left: Annotated[str, typer.Argument(help="A YAML file, or preset:NAME.")],
+    left: Source,
     right: Annotated[str, typer.Argument(help="Another one.")],
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set one value in the right one. Repeatable.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Print every key on which two configurations differ, and where each value comes from."""
     from volumen.config import ABSENT, diff_configs, load_config, value_text
@@ -83,7 +78,7 @@ def diff(
         return
 
     def cell(value: Any) -> str:
-        return str(value) if value is ABSENT else value_text(value)
+        return "(absent)" if value is ABSENT else value_text(value)
 
     rows = [(d.key, cell(d.left), cell(d.right), d.left_origin or "", d.right_origin or "") for d in differences]
     _print_table(("key", "left", "right", "left from", "right from"), rows)
@@ -92,16 +87,15 @@ def diff(
 @app.command()
 def schema(
     key: Annotated[str | None, typer.Option("--key", help="Only this key and what is inside it.")] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Print every key with its type, default, range and meaning."""
-    from volumen.config import Config, schema_document
+    from volumen.config import Config, schema_rows
 
-    document = schema_document(Config)
+    rows = schema_rows(Config, key)
     if as_json:
-        _print_json(document.json_schema if key is None else [row.as_dictionary() for row in document.under(key)])
+        _print_json(Config.model_json_schema() if key is None else [asdict(row) for row in rows])
         return
-    rows = document.rows if key is None else document.under(key)
     header = ("key", "type", "default", "range", "only when", "description")
     cells = [(r.key, r.type, "required" if r.required else r.default, r.range, r.when, r.description) for r in rows]
     _print_table(header, cells)

@@ -43,17 +43,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-data.register(app)
 app.add_typer(config.app, name="config")
-audit.register(app)
-train.register(app)
-results.register(app)
-predict.register(app)
-bundles.register(app)
-submission.register(app)
+for group in (data, audit, train, results, predict, bundles, submission, score, tune):
+    group.register(app)
 app.command()(wheels.wheels)
-score.register(app)
-tune.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -30,6 +30,13 @@ Pipeline = Annotated[
 ]
 
 
+Setting = Annotated[
+    list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
+]
+Fold = Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 def tune_process() -> None:
     """Settings that have to be made before torch is imported."""
     from volumen.runtime import tune_allocator

@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Sequence
 
+from volumen.errors import UserError
+
 LARGEST = 1e9
 """Of any number that is an option's part."""
 _DIGITS = 10
@@ -15,8 +17,6 @@ def three_numbers(text: str, option: str) -> tuple[float, float, float]:
     Raises:
         UserError: anything else.
     """
-    from volumen.errors import UserError
-
     parts = [part.strip() for part in text.replace("x", ",").split(",")]
     if len(parts) not in (1, 3) or not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
         raise UserError(f"{option} must be three numbers z,y,x or one for all, got {text!r:.80}")
@@ -32,8 +32,6 @@ def three_whole_numbers(text: str, option: str) -> tuple[int, int, int]:
     Raises:
         UserError: anything else.
     """
-    from volumen.errors import UserError
-
     if "." in text:
         raise UserError(
             f"{option} must be three whole numbers z,y,x or one for all, such as 64,128,128, got {text!r:.80}"
@@ -48,8 +46,6 @@ def numbers(text: str, option: str) -> list[float]:
     Raises:
         UserError: anything else.
     """
-    from volumen.errors import UserError
-
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -65,8 +61,6 @@ def box(text: str, option: str) -> tuple[slice, slice, slice]:
     Raises:
         UserError: It is something else.
     """
-    from volumen.errors import UserError
-
     parts = [part.split(":") for part in text.split(",")]
     try:
         if not all(len(part) == 2 and max(map(len, part)) <= _DIGITS for part in parts):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volumen.cli.options import Dataset, overrides_of
+from volumen.cli.options import Dataset, Fold, Setting, overrides_of
 from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
@@ -22,10 +22,8 @@ def register(app: typer.Typer) -> None:
 
 def train(
     config: Annotated[str, typer.Argument(help="A YAML file, preset:NAME, or with --resume a run folder.")],
-    override: Annotated[
-        list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
-    ] = None,
-    fold: Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")] = None,
+    override: Setting = None,
+    fold: Fold = None,
     dataset: Dataset = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; otherwise runs/NAME-foldK after the configuration's name.")

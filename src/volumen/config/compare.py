@@ -8,15 +8,8 @@ from pydantic import BaseModel
 from volumen.config.dump import canonical, flat_values
 from volumen.config.load import LoadedConfig
 
-
-class _Absent:
-    """Stands for a key that one of the two configurations does not have."""
-
-    def __repr__(self) -> str:
-        return "(absent)"
-
-
-ABSENT: Final = _Absent()
+ABSENT: Final = object()
+"""Stands for the value of a key that one of the two configurations does not have."""
 
 
 @dataclass(frozen=True)
@@ -33,28 +26,18 @@ class Difference:
 
     def as_dictionary(self) -> dict[str, Any]:
         """For JSON: a side that lacks the key is left out."""
-        sides = {"left": self.left, "right": self.right}
-        present = {side: value for side, value in sides.items() if value is not ABSENT}
-        return {"key": self.key, **present, "left_origin": self.left_origin, "right_origin": self.right_origin}
+        return {name: value for name, value in vars(self).items() if value is not ABSENT}
 
 
 def diff_configs(left: LoadedConfig[Any] | BaseModel, right: LoadedConfig[Any] | BaseModel) -> list[Difference]:
     """Every key whose value differs, in the schema's order; empty exactly when the values are the same."""
-    left_values, right_values = _values(left), _values(right)
-    keys = list(dict.fromkeys((*left_values, *right_values)))
-    return [
-        Difference(
-            key,
-            left_values.get(key, ABSENT),
-            right_values.get(key, ABSENT),
-            _origin(left, key),
-            _origin(right, key),
-        )
-        for key in keys
-        if key not in left_values
-        or key not in right_values
-        or canonical(left_values[key]) != canonical(right_values[key])
-    ]
+    (left_values, left_origins), (right_values, right_origins) = _flat(left), _flat(right)
+    differences = []
+    for key in dict.fromkeys((*left_values, *right_values)):
+        one, other = left_values.get(key, ABSENT), right_values.get(key, ABSENT)
+        if one is ABSENT or other is ABSENT or canonical(one) != canonical(other):
+            differences.append(Difference(key, one, other, left_origins.get(key), right_origins.get(key)))
+    return differences
 
 
 MAY_CHANGE: dict[str, str] = {
@@ -77,10 +60,7 @@ def may_change(key: str) -> bool:
     return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
 
 
-def _values(config: LoadedConfig[Any] | BaseModel) -> dict[str, Any]:
-    model = config.config if isinstance(config, LoadedConfig) else config
-    return flat_values(model)
-
-
-def _origin(config: LoadedConfig[Any] | BaseModel, key: str) -> str | None:
-    return config.origins.get(key) if isinstance(config, LoadedConfig) else None
+def _flat(config: LoadedConfig[Any] | BaseModel) -> tuple[dict[str, Any], dict[str, str]]:
+    if isinstance(config, LoadedConfig):
+        return flat_values(config.config), dict(config.origins)
+    return flat_values(config), {}

@@ -2,39 +2,36 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from volumen.config.base import Section
+
+MOST_VOXELS = 2**30
+"""Of a patch or tile: 1024 along each axis."""
+
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"expected [low, high] with low <= high, got {list(ends)}: exchange the two")
+    return ends
+
+
+def _held(size: tuple[int, int, int]) -> tuple[int, int, int]:
+    voxels = size[0] * size[1] * size[2]
+    if voxels > MOST_VOXELS:
+        raise ValueError(f"{list(size)} has {voxels} voxels, at most {MOST_VOXELS} are possible: make it smaller")
+    return size
+
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(ge=0.01, le=100.0)]
 Scale = Annotated[float, Field(ge=0.25, le=4.0)]
-Range = tuple[Positive, Positive]
 Deviation = Annotated[float, Field(ge=0.0, le=100.0)]
 Blur = Annotated[float, Field(ge=0.0, le=16.0)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Side = Annotated[int, Field(ge=8, le=2048)]
-Patch = tuple[Side, Side, Side]
-MOST_VOXELS = 2**30
-"""Of a patch or tile: 1024 along each axis."""
+Patch = Annotated[tuple[Side, Side, Side], AfterValidator(_held)]
 Path = Annotated[str, Field(max_length=4096)]
-
-
-def check_size(name: str, size: tuple[int, int, int]) -> None:
-    """Refuse a patch or tile that no machine holds.
-
-    Raises:
-        ValueError: It has more than `MOST_VOXELS`.
-    """
-    voxels = size[0] * size[1] * size[2]
-    if voxels > MOST_VOXELS:
-        raise ValueError(
-            f"{name} {list(size)} has {voxels} voxels, at most {MOST_VOXELS} are possible: make it smaller"
-        )
-
-
-def _ordered(name: str, values: tuple[float, float]) -> None:
-    if values[0] > values[1]:
-        raise ValueError(f"{name} must be [low, high] with low <= high, got {list(values)}")
 
 
 class Augmentation(Section):
@@ -56,7 +53,7 @@ class Augmentation(Section):
     """Mild rotation and scaling by interpolation (linear for the image, nearest for the label)."""
     affine_degrees: Annotated[float, Field(ge=0, le=45)] = 20.0
     """Largest rotation about each axis, degrees."""
-    affine_scale: tuple[Scale, Scale] = (0.8, 1.25)
+    affine_scale: Annotated[tuple[Scale, Scale], AfterValidator(_rising)] = (0.8, 1.25)
     """Range of the isotropic scale."""
     intensity_probability: Share = 0.5
     """Multiply and shift the grey values."""
@@ -70,18 +67,12 @@ class Augmentation(Section):
     """Range of the exponent."""
     noise_probability: Share = 0.2
     """Add Gaussian noise."""
-    noise_std: tuple[Deviation, Deviation] = (0.0, 0.25)
+    noise_std: Annotated[tuple[Deviation, Deviation], AfterValidator(_rising)] = (0.0, 0.25)
     """Range of the noise's standard deviation."""
     blur_probability: Share = 0.2
     """Gaussian blur."""
-    blur_sigma_voxels: tuple[Blur, Blur] = (0.4, 1.0)
+    blur_sigma_voxels: Annotated[tuple[Blur, Blur], AfterValidator(_rising)] = (0.4, 1.0)
     """Range of the blur's sigma."""
-
-    @model_validator(mode="after")
-    def _ranges(self) -> "Augmentation":
-        for name in ("affine_scale", "intensity_scale", "gamma", "noise_std", "blur_sigma_voxels"):
-            _ordered(name, getattr(self, name))
-        return self
 
 
 class Sampling(Section):
@@ -117,8 +108,3 @@ class Data(Section):
     """Processes that prepare patches; 0 prepares them in the training process. Their number never changes a sample."""
     sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()
-
-    @model_validator(mode="after")
-    def _patch(self) -> "Data":
-        check_size("patch", self.patch)
-        return self

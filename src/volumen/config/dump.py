@@ -1,14 +1,10 @@
-"""A configuration as values, text and identity: YAML, hash, and the record that a run folder keeps."""
+"""A configuration as values, text and identity."""
 
 import hashlib
 import io
 import json
-import platform
 import textwrap
-from collections.abc import Iterator, Mapping
-from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import PurePath
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,33 +12,20 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from volumen._version import __version__
-from volumen.config.inheritance import PROVENANCE
-from volumen.system.records import sealed
-
 Step = str | int
-_PACKAGES = ("torch", "numpy")
 _COMMENT_WIDTH = 100
 
 
 def config_values(config: BaseModel) -> dict[str, Any]:
     """The whole configuration, defaults included, as dictionaries, lists and scalars in the schema's order."""
-    plain = _plain(config.model_dump(mode="python", by_alias=False))
-    assert isinstance(plain, dict)
-    return plain
+    return {name: _plain(value) for name, value in config.model_dump(mode="python", by_alias=False).items()}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=canonical)
-    if isinstance(value, Enum):
-        return _plain(value.value)
-    if isinstance(value, PurePath):
-        return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a configuration holds text, numbers, lists and mappings, got {type(value).__name__}")
@@ -97,33 +80,6 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def resolved(config: BaseModel, run: str = "") -> dict[str, Any]:
-    """What a run folder's `config.yaml` holds: every value, and under `provenance` run, hash, versions and their check.
-
-    Loading it again gives an equal configuration; `provenance` is no part of it, and is read by `read_stamp`.
-
-    Args:
-        config: any of the schema's models.
-        run: the run's own name for itself, which its records carry in their checks.
-    """
-    versions: dict[str, str | None] = {"volumen": __version__, "python": platform.python_version()}
-    versions.update((package, _installed(package)) for package in _PACKAGES)
-    stamp = sealed({"run": run, "hash": config_hash(config), "versions": versions})
-    return {PROVENANCE: stamp, **config_values(config)}
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def dump_resolved(config: BaseModel, run: str = "") -> str:
-    """The text of a run folder's `config.yaml`, see `resolved`."""
-    return dump_yaml(resolved(config, run))
-
-
 def dump_config(config: BaseModel, *, comments: bool = False) -> str:
     """The whole configuration as YAML, in the schema's order.
 
@@ -142,14 +98,13 @@ def dump_yaml(value: Any) -> str:
     yaml.width = 2**20  # a folded line reads worse than a long one
     yaml.indent(mapping=2, sequence=4, offset=2)
     stream = io.StringIO()
-    yaml.dump(_styled(value), stream)
+    yaml.dump(value, stream)
     return stream.getvalue()
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null as a word, since an empty place after a key reads like a mistake, and text so that it comes back.
-
-    Line separators such as U+0085 are folded like line breaks everywhere but in double quotes, where they are escaped.
+    """Writes null as a word, since an empty place after a key reads like a mistake, lists of plain values on one line,
+    and text so that it comes back: a separator such as U+0085 is folded like a line break but in double quotes.
     """
 
     def represent_str(self, text: str) -> Any:
@@ -159,23 +114,19 @@ class _Representer(RoundTripRepresenter):
     def represent_null(self, _: None) -> Any:
         return self.represent_scalar("tag:yaml.org,2002:null", "null")
 
+    def represent_list(self, items: list[Any]) -> Any:
+        sequence = CommentedSeq(items)
+        if not any(isinstance(item, dict | list) for item in items):
+            sequence.fa.set_flow_style()
+        return self.represent_sequence("tag:yaml.org,2002:seq", sequence)
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
+
 
 _Representer.add_representer(type(None), _Representer.represent_null)
 _Representer.add_representer(str, _Representer.represent_str)
-
-
-def _styled(value: Any) -> Any:
-    """The same values, with lists of scalars in flow style."""
-    if isinstance(value, dict):
-        for key in value:
-            value[key] = _styled(value[key])
-        return value
-    if isinstance(value, list):
-        result = CommentedSeq(_styled(item) for item in value)
-        if not any(isinstance(item, dict | list) for item in value):
-            result.fa.set_flow_style()
-        return result
-    return value
+_Representer.add_representer(list, _Representer.represent_list)
 
 
 def _commented(plain: dict[str, Any], config: BaseModel, depth: int = 0) -> CommentedMap:
@@ -185,11 +136,6 @@ def _commented(plain: dict[str, Any], config: BaseModel, depth: int = 0) -> Comm
         if isinstance(inner, BaseModel):
             result[name] = _commented(plain[name], inner, depth + 1)
         if field.description:
-            text = "\n".join(_wrapped(field.description))
-            result.yaml_set_comment_before_after_key(name, before=text, indent=2 * depth)
+            lines = [textwrap.fill(line, _COMMENT_WIDTH) for line in field.description.splitlines()]
+            result.yaml_set_comment_before_after_key(name, before="\n".join(lines), indent=2 * depth)
     return result
-
-
-def _wrapped(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        yield from textwrap.wrap(line, _COMMENT_WIDTH) or [""]

@@ -27,7 +27,7 @@ class Criterion(Section):
 
 
 class Experiment(Section):
-    """The question that a run answers."""
+    """The question that a run is for."""
 
     hypothesis: str = ""
     """Why this configuration should be better than its parent."""

@@ -1,23 +1,24 @@
 """From pydantic's errors to problems a reader can act on: where, which key, what is wrong, expected, got, fix."""
 
-from typing import Any
+import re
+from dataclasses import dataclass
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from volumen.config.describe import default_text, got_text, place_text, short_text
-from volumen.config.places import KIND, ModelClass, Place, child, kind_in, kinds_at, model_for, step
+from volumen.config.describe import close_to, got_text, short_text
+from volumen.config.document import default_text, schema_rows
+from volumen.config.places import KIND, Place, kind_in, place_of
 from volumen.config.problems import DEFAULT, Problem
 from volumen.config.source import Located
-from volumen.config.suggest import close_to, unknown_key_text
 
 MOST = 100
 """Mistakes that are put into words; each takes a search through the schema."""
 _OWN_WORDS = ("value_error", "assertion_error")
-_NO_EXPECTATION = (*_OWN_WORDS, "frozen_field", "recursion_loop")
+_NUMBER = re.compile(r"\s*[-+]?\d*\.?\d+(e[-+]?\d+)?\s*", re.IGNORECASE)
 
 
-def explain(error: ValidationError, tree: Located, model: ModelClass) -> list[Problem]:
+def explain(error: ValidationError, tree: Located, model: type[BaseModel]) -> list[Problem]:
     """One problem for each of pydantic's errors, at the line its value was written on.
 
     Args:
@@ -26,122 +27,110 @@ def explain(error: ValidationError, tree: Located, model: ModelClass) -> list[Pr
         model: the schema.
     """
     found = error.errors(include_url=False, include_context=False)
-    problems = [_explain(item, tree, model) for item in found[:MOST]]
+    problems = []
+    for item in found[:MOST]:
+        spot = _find(item, tree, place_of(model))
+        problems.append(Problem(spot.origin, ".".join(spot.path), _text(item, spot, model)))
     if len(found) > MOST:
-        problems.append(Problem(tree.origin, "", f"{len(found) - MOST} more mistakes; mend the others first"))
+        problems.append(Problem(tree.origin, "", f"{len(found) - MOST} more mistakes; correct the others first"))
     return list(dict.fromkeys(problems))
 
 
-def _explain(item: ErrorDetails, tree: Located, model: ModelClass) -> Problem:
-    spot = _Spot(tree, model)
-    for element in item["loc"]:
-        spot.enter(element)
-    if item["type"] == "missing" and isinstance(item["loc"][-1], str):
-        spot.enter_missing(item["loc"][-1])
-    return Problem(spot.origin, ".".join(spot.path), _text(item, spot, model))
-
-
+@dataclass(frozen=True)
 class _Spot:
-    """Follows an error's location through tree and schema at once.
+    """Where an error is, in the tree and in the schema at once."""
+
+    path: tuple[str, ...]
+    node: Located | None
+    place: Place | None
+    section: Place
+    """In which the last key of `path` stands."""
+    kind: str | None
+    """Of that section."""
+    origin: str
+
+
+def _find(item: ErrorDetails, tree: Located, root: Place) -> _Spot:
+    """Follow an error's location.
 
     pydantic's locations hold more than keys: the kind of a union, the name of a union's member, `[key]`. What is no key
     of the tree is passed over.
     """
-
-    def __init__(self, tree: Located, model: ModelClass) -> None:
-        self.path: tuple[str, ...] = ()
-        self.node: Located | None = tree
-        self.place: Place | None = Place(model)
-        self.origin = tree.origin
-        self.section: Place = Place(model)
-        self.section_kind: Any = None
-        self._kind_due = False
-
-    def enter(self, element: int | str) -> None:
-        """Go one element of the location further in."""
-        if self._kind_due:
-            self._kind_due = False
-            return
-        inner = child(self.node, element)
-        if inner is None:
-            return
-        self._advance(element)
-        self.node = inner
-        if inner.origin != DEFAULT:
-            self.origin = inner.origin
-        if self.place is not None and isinstance(inner.value, dict):
-            kinds = kinds_at(self.place.annotation)
-            self._kind_due = bool(kinds) and kind_in(inner) in kinds
-
-    def enter_missing(self, name: str) -> None:
-        """Go to a key that should be there and is not."""
-        self._advance(name)
-        self.node = None
-
-    def _advance(self, element: int | str) -> None:
-        self.path = (*self.path, str(element))
-        if self.place is not None:
-            self.section, self.section_kind = self.place, kind_in(self.node)
-            self.place = step(self.place, element, self.section_kind)
+    spot = _Spot((), tree, root, root, None, tree.origin)
+    missing = len(item["loc"]) - 1 if item["type"] == "missing" and isinstance(item["loc"][-1], str) else None
+    kind_due = False
+    for index, element in enumerate(item["loc"]):
+        node = None if spot.node is None else spot.node.child(element)
+        if kind_due or (node is None and index != missing):
+            kind_due = False
+            continue
+        kind, section = kind_in(spot.node), spot.place or spot.section
+        place = None if spot.place is None else spot.place.step(element, kind)
+        origin = spot.origin if node is None or node.origin == DEFAULT else node.origin
+        spot = _Spot((*spot.path, str(element)), node, place, section, kind, origin)
+        kind_due = place is not None and kind_in(node) in place.kinds
+    return spot
 
 
-def _text(item: ErrorDetails, spot: _Spot, model: ModelClass) -> str:
-    kind, got = item["type"], item["input"]
-    if kind == "extra_forbidden":
-        return unknown_key_text(model, spot.section, spot.section_kind, spot.path)
-    if kind in ("union_tag_invalid", "union_tag_not_found") and spot.place is not None:
-        return _kind_text(spot.place, spot.node)
-    expected = place_text(spot.place) if spot.place is not None else ""
-    if kind == "missing" and spot.node is None:
-        return f"required and missing; expected {expected}{_about(spot.place)}; add the key"
-    if kind in _OWN_WORDS:
+def _text(item: ErrorDetails, spot: _Spot, model: type[BaseModel]) -> str:
+    error, place = item["type"], spot.place
+    if error == "extra_forbidden":
+        return _unknown_key(spot, model)
+    if error in _OWN_WORDS:
         return item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if kind in _NO_EXPECTATION or not expected:
-        return f"{item['msg']}; got {got_text(got)}"
-    value = spot.node.plain() if spot.node is not None else got
-    return f"expected {expected}, got {got_text(value)}{_fix(spot.place, value)}"
-
-
-def _fix(place: Place | None, value: Any) -> str:
-    """What to write instead, where that is more than the expectation says."""
     if place is None:
-        return ""
-    choices = place_text(place).split(" | ")
-    close = close_to(value, choices) if isinstance(value, str) and len(choices) > 1 else None
+        return f"{item['msg']}; got {got_text(item['input'])}"
+    if error in ("union_tag_invalid", "union_tag_not_found"):
+        return _kind_text(place, spot.node)
+    if error == "missing" and spot.node is None:
+        about = f" ({place.about.splitlines()[0].rstrip('.')})" if place.about else ""
+        return f"required and missing; expected {place}{about}; add the key"
+    value = spot.node.plain() if spot.node is not None else item["input"]
+    return f"expected {place}, got {got_text(value)}{_fix(place, value)}"
+
+
+def _unknown_key(spot: _Spot, model: type[BaseModel]) -> str:
+    """A key of another kind, a neighbour, or the same word in another section: each under its short names."""
+    key, kinds, section = spot.path[-1], spot.section.kinds, spot.section.section(spot.kind)
+    allowed = [] if section is None else list(section.fields)
+    hint = "remove it"
+    if owners := [kind for kind, one in kinds.items() if key in one.fields]:
+        hint = f"it belongs to kind {' | '.join(owners)} and this is {spot.kind}; change the kind or remove the key"
+    elif near := close_to(key, allowed, 2):
+        hint = f"did you mean {' or '.join('.'.join((*spot.path[:-1], name)) for name in near)}?"
+    else:
+        named: dict[str, str] = {}
+        for row in schema_rows(model):
+            parts = row.key.replace("[]", "").split(".")
+            for name in ("_".join(parts[-2:]), parts[-1]):
+                named.setdefault(name, row.key)
+        if meant := close_to(key, named, 2, 0.7):
+            hint = f"did you mean {' or '.join(dict.fromkeys(named[name] for name in meant))}?"
+    return f"unknown key {key!r}; {hint} (keys here: {', '.join(allowed)})"
+
+
+def _fix(place: Place, value: object) -> str:
+    """What to write instead, where that is more than the expectation says."""
+    choices = str(place).split(" | ")
+    close = close_to(value, choices) if isinstance(value, str) and len(choices) > 1 else []
     if close:
-        return f"; did you mean {close}?"
-    kinds = kinds_at(place.annotation)
-    if kinds:
-        return f"; write {KIND}: and one of {', '.join(kinds)} inside it"
-    model = model_for(place.annotation, None)
-    if model is not None:
-        return f"; write keys inside it: {', '.join(model.model_fields)}"
-    if isinstance(value, str) and _is_number(value):
+        return f"; did you mean {close[0]}?"
+    if place.kinds:
+        return f"; write {KIND}: and one of {', '.join(place.kinds)} inside it"
+    section = place.section(None)
+    if section is not None:
+        return f"; write keys inside it: {', '.join(section.fields)}"
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         return "; remove the quotes" if "number" in choices[0] or "integer" in choices[0] else ""
     default = default_text(place)
     return f"; the default is {default}" if default else ""
 
 
 def _kind_text(place: Place, node: Located | None) -> str:
-    kinds = kinds_at(place.annotation)
-    known = ", ".join(kinds)
-    written = child(node, KIND)
+    known = ", ".join(place.kinds)
+    written = None if node is None else node.child(KIND)
     if written is None:
         return f"{KIND} is missing; add {KIND}: and one of {known}"
-    close = close_to(str(written.value), kinds)
-    hint = f"did you mean {close}? " if close else ""
+    close = close_to(str(written.value), place.kinds)
+    hint = f"did you mean {close[0]}? " if close else ""
     return f"unknown {KIND} {short_text(written.plain())}; {hint}kinds: {known}"
-
-
-def _about(place: Place | None) -> str:
-    """The first line of the field's description, in brackets."""
-    words = place.field.description if place is not None and place.field is not None else None
-    return f" ({words.splitlines()[0].rstrip('.')})" if words else ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

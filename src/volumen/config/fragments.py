@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from volumen.config.base import Section
-from volumen.config.composing import is_file
 from volumen.config.dump import canonical, config_values
 from volumen.config.load import load_model
 from volumen.config.postprocessing import Postprocessing
+from volumen.config.source import is_file
 from volumen.errors import UserError
 
 FOLDER = Path(__file__).parent / "presets" / "postprocessing"

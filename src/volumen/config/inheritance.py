@@ -5,17 +5,13 @@ file. Of several bases the later wins. A file that is reached twice lies once, a
 refines it always wins over it.
 """
 
-import difflib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from volumen.config.composing import is_file
-from volumen.config.describe import got_text
-from volumen.config.documents import read_tree
+from volumen.config.describe import close_to, got_text
 from volumen.config.problems import ConfigError, Problem
-from volumen.config.source import Located, Tree
+from volumen.config.source import Located, is_file, read_tree
 
 PRESETS = Path(__file__).parent / "presets"
 PRESET = "preset:"
@@ -26,21 +22,13 @@ MOST_FILES = 50
 """That one configuration is based on, all together."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """What one file says, without its `base:`."""
-
-    label: str
-    tree: Located
-
-
 def preset_names() -> list[str]:
     """Names that `preset:NAME` accepts."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def read_layers(source: Path | str, problems: list[Problem]) -> list[Layer]:
-    """The source and everything it is based on, most basic first.
+def read_layers(source: Path | str, problems: list[Problem]) -> list[Located]:
+    """What the source and everything it is based on say, most basic first; the origin of each is the file.
 
     Args:
         source: a path, or `preset:NAME`.
@@ -52,30 +40,24 @@ def read_layers(source: Path | str, problems: list[Problem]) -> list[Layer]:
     path, complaint = _find(str(source), Path())
     if path is None:
         raise ConfigError(str(source), [Problem("", "", complaint)])
-    layers: dict[Path, Layer] = {}
+    layers: dict[Path, Located] = {}
     _collect(path, (), layers, set(), problems)
     return list(layers.values())
 
 
 def _collect(
-    path: Path, chain: tuple[Path, ...], layers: dict[Path, Layer], met: set[Path], problems: list[Problem]
+    path: Path, chain: tuple[Path, ...], layers: dict[Path, Located], met: set[Path], problems: list[Problem]
 ) -> None:
     """Add the bases of `path`, then `path` itself, to `layers`.
 
-    Args:
-        path: A file.
-        chain: The files that led here.
-        layers: What was read so far.
-        met: Every file that was opened so far, `layers` and damaged ones.
-        problems: Every mistake found is appended.
+    `chain` holds the files that led here, `met` every file that was opened so far, damaged ones too.
     """
     met.add(path)
-    label = _label(path)
-    tree = _read(path, label, problems)
-    if tree is None:
+    layer = read_layer(path, problems)
+    if layer is None:
         return
     here = (*chain, path)
-    for reference, origin in _bases(tree, problems):
+    for reference, origin in _bases(layer.child(BASE), problems):
         base, complaint = _find(reference, path.parent)
         if base is None:
             problems.append(Problem(origin, BASE, complaint, blocking=True))
@@ -89,28 +71,28 @@ def _collect(
             break
         elif base not in met:
             _collect(base, here, layers, met, problems)
-    settings = {key: item for key, item in tree.items() if key not in (BASE, PROVENANCE)}
-    layers[path] = Layer(label, Located(settings, label))
+    assert isinstance(layer.value, dict)
+    settings = {key: item for key, item in layer.value.items() if key not in (BASE, PROVENANCE)}
+    layers[path] = Located(settings, layer.origin)
 
 
-def _read(path: Path, label: str, problems: list[Problem]) -> Tree | None:
+def read_layer(path: Path, problems: list[Problem]) -> Located | None:
+    """What one file says, all of it; None where it is no mapping or cannot be read."""
+    label = _label(path)
     parsed = read_tree(path, label, problems)
     if parsed is None:
         return None
-    if parsed.value is None:
-        return {}
-    if not isinstance(parsed.value, dict):
+    if not isinstance(parsed.value, dict | None):
         text = "expected `key: value` lines, got a list or a single value"
         problems.append(Problem(parsed.origin, "", text, blocking=True))
         return None
-    return parsed.value
+    return Located(parsed.value or {}, label)
 
 
-def _bases(tree: Tree, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+def _bases(written: Located | None, problems: list[Problem]) -> Iterator[tuple[str, str]]:
     """Each reference under `base:` with its origin."""
-    if BASE not in tree:
+    if written is None:
         return
-    written = tree[BASE]
     for item in written.value if isinstance(written.value, list) else [written]:
         if isinstance(item.value, str) and item.value:
             yield item.value, item.origin
@@ -125,7 +107,7 @@ def _find(reference: str, folder: Path) -> tuple[Path | None, str]:
         name, names = reference.removeprefix(PRESET), preset_names()
         if name in names:
             return (PRESETS / f"{name}.yaml").resolve(), ""
-        close = difflib.get_close_matches(name, names, n=1)
+        close = close_to(name, names)
         hint = f"did you mean {PRESET}{close[0]}? " if close else ""
         return None, f"there is no preset {name!r}; {hint}presets: {', '.join(names) or 'none'}"
     path = folder / os.path.expanduser(reference)

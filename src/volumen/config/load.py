@@ -1,8 +1,8 @@
 """Loading a configuration: files, presets and overrides become one checked, frozen model.
 
-The steps: read the source and what it is based on (`inheritance`), lay the files over each other (`merge`), lay the
-overrides on top (`override`), let pydantic check the result in its strict JSON mode, and report every mistake at once
-with the line it stands on (`explain`).
+The steps: read the source and what it is based on (`inheritance`), lay files and overrides over the schema's defaults
+(`layers`), let pydantic check the result in its strict JSON mode, and report every mistake at once with the line it
+stands on (`explain`).
 """
 
 import json
@@ -16,10 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
-from volumen.config.inheritance import Layer, read_layers
-from volumen.config.merge import fill_defaults, fill_kinds, merge, write_default
-from volumen.config.override import override_layer, parse_overrides
-from volumen.config.places import Place, child
+from volumen.config.inheritance import read_layer, read_layers
+from volumen.config.layers import merge, override_layer, with_defaults
+from volumen.config.places import place_of
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
 from volumen.config.schema import Config
 from volumen.config.source import Located, located
@@ -59,6 +58,19 @@ def load_model(model: type[ModelT], source: Path | str, overrides: Sequence[str]
     return _join(model, str(source), read_layers(source, problems), overrides, problems)
 
 
+def read_model(model: type[ModelT], path: Path) -> ModelT:
+    """A YAML file that stands for itself, without `base:`, checked against any pydantic model.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[Problem] = []
+    layer = read_layer(path, problems)
+    if layer is None:
+        raise ConfigError(str(path), problems)
+    return _join(model, str(path), [layer], (), problems).config
+
+
 def override_config(config: Config, overrides: Sequence[str], source: str) -> LoadedConfig[Config]:
     """Lay overrides over a configuration that was checked before, such as a checkpoint's or a bundle's.
 
@@ -70,49 +82,40 @@ def override_config(config: Config, overrides: Sequence[str], source: str) -> Lo
     Raises:
         ConfigError: with every problem found.
     """
-    layer = Layer(source, located(config.model_dump(mode="json"), source))
-    return _join(Config, source, [layer], overrides, [])
+    return _join(Config, source, [located(config.model_dump(mode="json"), source)], overrides, [])
 
 
 def _join(
-    model: type[ModelT], source: str, layers: Sequence[Layer], overrides: Sequence[str], problems: list[Problem]
+    model: type[ModelT], source: str, layers: Sequence[Located], overrides: Sequence[str], problems: list[Problem]
 ) -> LoadedConfig[ModelT]:
     """Layers and overrides as one checked model."""
-    parsed = parse_overrides(overrides, problems)
+    above = override_layer(overrides, problems)
     if any(problem.blocking for problem in problems):
         raise ConfigError(source, problems)
-    root = Place(model)
-    tree = Located({}, layers[-1].label)
-    for layer in layers:
-        tree = fill_kinds(merge(tree, layer.tree, problems), root)
-    for path, _ in parsed:
-        if any(part.isdecimal() for part in path):
-            tree = write_default(tree, model, path)
-    tree = merge(tree, override_layer(parsed, problems), problems)
-    tree = fill_defaults(fill_kinds(tree, root), root)
-    config = _validate(model, tree, problems)
-    if config is None or problems:
-        raise ConfigError(source, problems)
-    origins = {dotted(path): _origin(tree, path) for path, _ in leaves(config)}
-    sources = tuple(layer.label for layer in layers)
-    return LoadedConfig(config, MappingProxyType(origins), config_hash(config), sources)
-
-
-def _validate(model: type[ModelT], tree: Located, problems: list[Problem]) -> ModelT | None:
-    # In JSON mode a strict model takes a list for a tuple and an integer for a number, but still no text for either.
+    root = place_of(model)
+    tree = with_defaults(Located({}, layers[-1].origin), root)
+    for layer in (*layers, above):
+        tree = with_defaults(merge(tree, layer, problems), root)
     try:
-        return model.model_validate_json(json.dumps(tree.plain()))
+        # In JSON mode a strict model takes a list for a tuple and an integer for a number, but no text for either.
+        config = model.model_validate_json(json.dumps(tree.plain()))
     except ValidationError as error:
         told = {(problem.origin, problem.key) for problem in problems}  # such as a number that could not be read
-        problems.extend(problem for problem in explain(error, tree, model) if (problem.origin, problem.key) not in told)
-        return None
+        found = explain(error, tree, model)
+        problems += [problem for problem in found if (problem.origin, problem.key) not in told]
+        raise ConfigError(source, problems) from None
+    if problems:
+        raise ConfigError(source, problems)
+    origins = {dotted(path): _origin(tree, path) for path, _ in leaves(config)}
+    sources = tuple(layer.origin for layer in layers)
+    return LoadedConfig(config, MappingProxyType(origins), config_hash(config), sources)
 
 
 def _origin(tree: Located, path: tuple[Step, ...]) -> str:
     """The origin of a value: its own line; the default's where the tree does not reach it."""
     node: Located | None = tree
     for key in path:
-        node = child(node, key)
+        node = None if node is None else node.child(key)
     if node is None:
         return DEFAULT
     if isinstance(node.value, list) and any(item.origin == OVERRIDE for item in node.value):

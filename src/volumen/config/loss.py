@@ -41,11 +41,11 @@ class CrossEntropy(Term):
 
 
 class Variance(Term):
-    """(1 - Var p)^2, the plan's regulariser; it cannot fall below 0.5625."""
+    """(1 - Var p)^2, a regulariser of the case study; it cannot fall below 0.5625."""
 
 
 class Entropy(Term):
-    """max(0, minimum - mean binary entropy), the plan's second regulariser."""
+    """max(0, minimum - mean binary entropy), the other regulariser of the case study."""
 
     minimum: Annotated[float, Field(gt=0.0, lt=0.693)] = 0.5
     """Mean entropy in nats below which the term acts."""

@@ -8,14 +8,15 @@ from volumen.config.base import Section
 
 Channels = Annotated[int, Field(ge=1, le=64)]
 
-InitialWeights = Annotated[str | None, Field(min_length=1)]
+_ABOUT = "Run folder or bundle whose weights the training begins with; its network must have the same layers."
+InitialWeights = Annotated[str | None, Field(min_length=1, description=_ABOUT)]
 
 WIDEST = 4096
 """Channels of a level; two convolutions of so many hold 1.8 billion weights."""
 
 
 class UNetModel(Section):
-    """The plan's network: double convolutions, instance norm, max-pooling.
+    """3D U-Net (Cicek et al. 2016): double convolutions, instance norm, max-pooling.
 
     22,575,329 parameters at 32 filters and depth 4.
     """
@@ -29,7 +30,6 @@ class UNetModel(Section):
     out_channels: Annotated[int, Field(ge=1, le=1)] = 1
     """One channel of logits: surface against background."""
     initial_weights: InitialWeights = None
-    """Run folder or bundle whose weights the training begins with; its network must have the same layers."""
 
     @model_validator(mode="after")
     def _width(self) -> "UNetModel":
@@ -46,14 +46,14 @@ class ResEncModel(Section):
     """Residual-encoder U-Net with deep supervision."""
 
     kind: Literal["resenc"] = "resenc"
-    size: Literal["S", "M", "L"] = "M"
-    """S is for a CPU; M and L follow the published plans of that name."""
+    size: Literal["S", "M"] = "M"
+    """S is for a CPU: 4 stages, patches in multiples of 8. M is nnU-Net's ResEnc M and L, which differ in the patch
+    alone: 6 stages, patches in multiples of 32."""
     in_channels: Channels = 1
     out_channels: Annotated[int, Field(ge=1, le=1)] = 1
     deep_supervision: bool = True
     """Train the coarser levels of the decoder too, each with half the weight of the next finer one."""
     initial_weights: InitialWeights = None
-    """Run folder or bundle whose weights the training begins with; its network must have the same layers."""
 
 
 class MonaiModel(Section):
@@ -69,7 +69,6 @@ class MonaiModel(Section):
     divisor: Annotated[int, Field(ge=1, le=512)] = 16
     """Input sizes must be multiples of this."""
     initial_weights: InitialWeights = None
-    """Run folder or bundle whose weights the training begins with; its network must have the same layers."""
 
     @model_validator(mode="after")
     def _own_arguments(self) -> "MonaiModel":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from volumen.config.base import Count, Epoch, Section
-from volumen.config.data import Patch, check_size
+from volumen.config.data import Patch
 
 Rate = Annotated[float, Field(gt=0.0, le=1000.0)]
 LowestRate = Annotated[float, Field(ge=0.0, le=1000.0)]
@@ -52,7 +52,7 @@ class Constant(Section):
 
 
 class Polynomial(Section):
-    """rate * (1 - progress)^power over the planned epochs."""
+    """learning_rate * (1 - t / T)^power at epoch t of the T planned."""
 
     kind: Literal["polynomial"] = "polynomial"
     warmup_epochs: Epoch = 0
@@ -60,7 +60,7 @@ class Polynomial(Section):
 
 
 class CosineWarmRestarts(Section):
-    """Cosine from the rate to `minimum_rate`, again and again (Loshchilov and Hutter 2017)."""
+    """Cosine from the learning rate to `minimum_rate`, again and again (Loshchilov and Hutter 2017)."""
 
     kind: Literal["cosine_warm_restarts"] = "cosine_warm_restarts"
     warmup_epochs: Epoch = 0
@@ -73,19 +73,19 @@ class CosineWarmRestarts(Section):
 
 
 class Plateau(Section):
-    """Multiply the rate by `factor` after `patience` validations without progress of the validation loss."""
+    """Multiply the learning rate by `factor` after `patience` validations without a lower validation loss."""
 
     kind: Literal["plateau"] = "plateau"
     warmup_epochs: Epoch = 0
     patience: Epoch = 5
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-4
-    """Relative improvement that counts as progress."""
+    """Relative improvement of the validation loss that counts."""
     minimum_rate: LowestRate = 1e-6
 
 
 class OneCycle(Section):
-    """Up to the rate, then down to almost nothing, both along a cosine (Smith and Topin 2019)."""
+    """Up to the learning rate, then down to almost nothing, both along a cosine (Smith and Topin 2019)."""
 
     kind: Literal["one_cycle"] = "one_cycle"
     rising_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
@@ -111,7 +111,7 @@ class StochasticWeightAverage(Section):
 
     start_epoch: Epoch = 30
     learning_rate: Rate | None = None
-    """Constant rate from the start epoch on; null leaves the schedule in charge."""
+    """Constant learning rate from the start epoch on; null leaves the schedule in charge."""
     update_every_epochs: Count = 1
 
 
@@ -147,11 +147,11 @@ class Degradation(Section):
 
 
 class PlanIntervention(Section):
-    """The plan's adaptive intervention: after sustained degradation restore the best state, then scale the rate.
+    """The case study's intervention: after sustained degradation restore the best state, scale the learning rate.
 
     At the n-th plateau scale = min(maximum_scale, multiplier(n) * factor), where factor is
     reference_gradient_norm / gradient_norm held between 1 and maximum_gradient_factor. The multiplier's three forms
-    are the plan's own.
+    are that study's.
     """
 
     kind: Literal["plan"] = "plan"
@@ -181,12 +181,6 @@ class CropValidation(Section):
     """Size of a crop in voxels, z y x; null means the training patch."""
     fresh: bool = False
     """Draw other crops at every validation. Two validations then differ even with the same weights."""
-
-    @model_validator(mode="after")
-    def _crop(self) -> "CropValidation":
-        if self.crop is not None:
-            check_size("crop", self.crop)
-        return self
 
 
 Validation = Annotated[FullValidation | CropValidation, Field(discriminator="kind")]

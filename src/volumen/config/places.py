@@ -1,131 +1,150 @@
-"""Finding one's way in a pydantic schema: which model stands at a key, and what its default is.
+"""Finding one's way in a schema, through pydantic's JSON schema: what may stand at a key, and how that is said.
 
-A union of models is told apart by its `kind`; nothing else is assumed of the schema.
+A union of sections is told apart by its `kind`; nothing else is assumed of the schema.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from functools import cache
+from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
+from volumen.config.describe import value_text
 from volumen.config.source import Located
 
 KIND = "kind"
-ModelClass = type[BaseModel]
+_TYPES = {"boolean": "true or false", "string": "text", "array": "list", "object": "mapping"}
+_RANGES = {
+    "exclusiveMinimum": ">",
+    "minimum": ">=",
+    "exclusiveMaximum": "<",
+    "maximum": "<=",
+    "multipleOf": "a multiple of",
+    "minLength": "of length >=",
+    "minItems": "of length >=",
+    "maxLength": "of length <=",
+    "maxItems": "of length <=",
+    "pattern": "matching",
+}
 
 
 @dataclass(frozen=True)
 class Place:
-    """What may stand at a key: an annotation, its constraints, and the field it belongs to (None inside a list)."""
+    """What may stand at a key: a node of a JSON schema, and the schema's named definitions."""
 
-    annotation: Any
-    metadata: tuple[Any, ...] = ()
-    field: FieldInfo | None = None
+    node: Mapping[str, Any]
+    definitions: Mapping[str, Any]
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the key may be left out."""
+        return "default" in self.node
 
     @property
     def default(self) -> Any:
-        """The field's default, or pydantic's `PydanticUndefined` where it has none."""
-        if self.field is None or self.field.default_factory_takes_validated_data:
-            return PydanticUndefined
-        return self.field.get_default(call_default_factory=True)
+        """As plain values; None where there is none."""
+        return self.node.get("default")
 
+    @property
+    def about(self) -> str:
+        """The description of the field."""
+        return str(self.node.get("description", ""))
 
-def unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The annotation without `Annotated` and type aliases, and the metadata those carried."""
-    metadata: tuple[Any, ...] = ()
-    while True:
-        if get_origin(annotation) is Annotated:
-            annotation, *more = get_args(annotation)
-            metadata += tuple(more)
-        elif hasattr(annotation, "__value__"):  # `type X = ...`
-            annotation = annotation.__value__
-        else:
-            return annotation, metadata
+    @property
+    def alternatives(self) -> list["Place"]:
+        """The members of a union, references followed; this place alone where it is none."""
+        if "$ref" in self.node:
+            return Place(self.definitions[self.node["$ref"].rpartition("/")[2]], self.definitions).alternatives
+        members = self.node.get("anyOf") or self.node.get("oneOf")
+        if not members:
+            return [self]
+        return [one for member in members for one in Place(member, self.definitions).alternatives]
 
+    @property
+    def sections(self) -> list["Place"]:
+        """The groups of keys that may stand here."""
+        return [one for one in self.alternatives if "properties" in one.node]
 
-def alternatives(annotation: Any) -> list[Any]:
-    """The members of a union, each still with its own metadata; any other annotation alone."""
-    bare, _ = unwrap(annotation)
-    if get_origin(bare) in (Union, UnionType):
-        return [member for part in get_args(bare) for member in alternatives(part)]
-    return [annotation]
+    @property
+    def fields(self) -> dict[str, "Place"]:
+        """The keys of a section."""
+        return {name: Place(node, self.definitions) for name, node in self.node.get("properties", {}).items()}
 
+    @property
+    def kinds(self) -> dict[str, "Place"]:
+        """The sections among which a `kind` chooses; empty where there is nothing to choose."""
+        sections = self.sections
+        if len(sections) < 2:
+            return {}
+        return {str(kind): one for one in sections for kind in constants(one.node["properties"].get(KIND, {}))}
 
-def models_at(annotation: Any) -> list[ModelClass]:
-    """The models that may stand here."""
-    bare = (unwrap(member)[0] for member in alternatives(annotation))
-    return [member for member in bare if isinstance(member, type) and issubclass(member, BaseModel)]
+    def section(self, kind: str | None) -> "Place | None":
+        """The section that stands here for a `kind`; the only one where there is no choice."""
+        sections = self.sections
+        return sections[0] if len(sections) == 1 else self.kinds.get(kind or "")
 
-
-def kinds_of(model: ModelClass) -> tuple[str, ...]:
-    """The values of `kind` by which a union picks this model; empty where it has none."""
-    if KIND not in model.model_fields:
-        return ()
-    bare, _ = unwrap(model.model_fields[KIND].annotation)
-    return tuple(map(str, get_args(bare))) if get_origin(bare) is Literal else ()
-
-
-def kinds_at(annotation: Any) -> tuple[str, ...]:
-    """Every `kind` that a union of models knows; empty where there is nothing to choose."""
-    models = models_at(annotation)
-    return tuple(kind for model in models for kind in kinds_of(model)) if len(models) > 1 else ()
-
-
-def model_for(annotation: Any, kind: Any) -> ModelClass | None:
-    """The model that stands here for a `kind`; the only one where there is no choice."""
-    models = models_at(annotation)
-    if len(models) == 1:
-        return models[0]
-    return next((model for model in models if kind in kinds_of(model)), None)
-
-
-def kind_in(node: Located | None) -> Any:
-    """The `kind` that a mapping names, else None."""
-    if node is not None and isinstance(node.value, dict) and KIND in node.value:
-        return node.value[KIND].value
-    return None
-
-
-def field_place(model: ModelClass, name: str) -> Place | None:
-    """The place of a model's field."""
-    field = model.model_fields.get(name)
-    return None if field is None else Place(field.annotation, tuple(field.metadata), field)
-
-
-def inner_place(annotation: Any, key: str | int) -> Place | None:
-    """The place of a free mapping's value or of a list's item."""
-    for member in alternatives(annotation):
-        bare, _ = unwrap(member)
-        origin, arguments = get_origin(bare), get_args(bare)
-        if not (isinstance(origin, type) and arguments):
-            continue
-        if issubclass(origin, Mapping) and isinstance(key, str):
-            return Place(arguments[1])
-        if issubclass(origin, Sequence | set | frozenset) and isinstance(key, int):
-            if origin is tuple and arguments[-1] is not Ellipsis:
-                return Place(arguments[key]) if key < len(arguments) else None
-            return Place(arguments[0])
-    return None
-
-
-def step(place: Place, key: str | int, kind: Any) -> Place | None:
-    """The place one key or index further in; `kind` chooses among models that may stand here."""
-    model = model_for(place.annotation, kind)
-    if model is not None and isinstance(key, str):
-        return field_place(model, key)
-    return inner_place(place.annotation, key)
-
-
-def child(node: Located | None, key: str | int) -> Located | None:
-    """The value at a key or index of a tree, or None where there is nothing."""
-    if node is None:
+    def step(self, key: str | int, kind: str | None = None) -> "Place | None":
+        """The place one key or index further in; `kind` chooses among sections."""
+        section = self.section(kind)
+        if section is not None and isinstance(key, str):
+            return section.fields.get(key)
+        for one in self.alternatives:
+            inner = one.node.get("additionalProperties" if isinstance(key, str) else "items")
+            items = one.node.get("prefixItems", ())
+            if isinstance(key, int) and key < len(items):
+                inner = items[key]
+            if isinstance(inner, Mapping) or inner is True:
+                return Place(inner if isinstance(inner, Mapping) else {}, self.definitions)
         return None
-    if isinstance(node.value, dict) and isinstance(key, str):
-        return node.value.get(key)
-    if isinstance(node.value, list) and isinstance(key, int) and 0 <= key < len(node.value):
-        return node.value[key]
-    return None
+
+    @property
+    def type(self) -> str:
+        """The type in words, with the ranges written inside it: `list of 3: integer >= 1`."""
+        members = self.alternatives
+        if members == [self] and "properties" not in self.node:
+            return self._own_type()
+        section = f"mapping with kind {' | '.join(self.kinds)}" if self.kinds else "mapping"
+        texts = dict.fromkeys(section if "properties" in one.node else str(one) for one in members)
+        return " or ".join(sorted(texts, key=lambda text: text == "null"))
+
+    @property
+    def range(self) -> str:
+        """The bounds, such as `>= 0 and < 1`; empty where there is none."""
+        if "prefixItems" in self.node:
+            return ""
+        bounds = [(sign, self.node[name]) for name, sign in _RANGES.items() if name in self.node]
+        return " and ".join(f"{sign} {bound}" for sign, bound in bounds)
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.range}".strip()
+
+    def _own_type(self) -> str:
+        if choices := constants(self.node):
+            return " | ".join(one if isinstance(one, str) else value_text(one) for one in choices)
+        name = str(self.node.get("type", "any value"))
+        if items := self.node.get("prefixItems"):
+            texts = [str(Place(item, self.definitions)) for item in items]
+            return f"list of {len(texts)}: {texts[0] if len(set(texts)) == 1 else ', '.join(texts)}"
+        inner = self.step(0) if name == "array" else self.step("")
+        if inner is not None:
+            return f"list of {inner}" if name == "array" else f"mapping of text to {inner}"
+        return _TYPES.get(name, name)
+
+
+@cache
+def place_of(model: type[BaseModel]) -> Place:
+    """The place of a whole model."""
+    schema = model.model_json_schema()
+    return Place(schema, schema.get("$defs", {}))
+
+
+def constants(node: Mapping[str, Any]) -> list[Any]:
+    """The values among which a node of a JSON schema lets choose; empty where any value of a type will do."""
+    return [node["const"]] if "const" in node else list(node.get("enum", ()))
+
+
+def kind_in(node: Located | None) -> str | None:
+    """The `kind` that a mapping names, else None."""
+    written = None if node is None else node.child(KIND)
+    return written.value if written is not None and isinstance(written.value, str) else None

@@ -42,8 +42,8 @@ class ConfigError(UserError):
         count = counted(len(self.problems), "problem")
         listed = [f"  {problem}" for problem in self.problems[: self.MOST]]
         if len(self.problems) > self.MOST:
-            listed.append(f"  and {len(self.problems) - self.MOST} more; mend these first")
-        lines = [f"the configuration {one_line(source, _LONGEST)} has {count}:", *listed]
+            listed.append(f"  and {len(self.problems) - self.MOST} more; correct these first")
+        lines = [f"{one_line(source, _LONGEST)} has {count}:", *listed]
         super().__init__("\n".join(lines))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from volumen.config.base import Section, Seed
-from volumen.config.data import Data, Patch, check_size
+from volumen.config.data import Data, Patch
 from volumen.config.experiment import Experiment
 from volumen.config.loss import Loss
 from volumen.config.model import Model as ModelConfig
@@ -18,7 +18,7 @@ from volumen.config.optimisation import AdamW, Optimiser, Polynomial, Schedule, 
 from volumen.config.postprocessing import Postprocessing
 
 Grey = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-RESENC_DIVISORS = {"S": 8, "M": 32, "L": 32}
+RESENC_DIVISORS = {"S": 8, "M": 32}
 
 
 class Inference(Section):
@@ -29,9 +29,10 @@ class Inference(Section):
     overlap: Annotated[float, Field(ge=0.0, le=0.95)] = 0.25
     """Share of a tile that neighbouring tiles have in common."""
     mirror: bool = False
-    """Average over the eight mirror images (eight times the work)."""
+    """Test-time augmentation: average over the eight mirror images (eight times the work)."""
     rotate: bool = False
-    """Average over the four quarter turns about z (four times the work; sixteen with `mirror`)."""
+    """Test-time augmentation: average over the four quarter turns about z (four times the work; sixteen with `mirror`,
+    as two mirrorings are a half turn)."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What computes predictions: auto takes OpenVINO on a CPU where it is installed. Training validates with torch."""
     empty: Literal["auto", "found", "none"] | Grey | tuple[Grey, ...] = "auto"
@@ -82,7 +83,6 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits(self) -> "Config":
         for key, size in (("data.patch", self.data.patch), ("inference.tile", self.tile)):
-            check_size(key, size)
             if any(side % self.divisor for side in size):
                 nearest = [max(self.divisor, round(side / self.divisor) * self.divisor) for side in size]
                 raise ValueError(

@@ -4,131 +4,82 @@ Without it nothing is packed. A guess would be right most of the time, and would
 the values found are shown with a proposal, and a human says yes.
 """
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from volumen.config.describe import short_text
-from volumen.config.documents import read_tree
-from volumen.config.problems import Problem
-from volumen.data.emptiness import Declared
+from pydantic import AfterValidator, Field, field_validator
+
+from volumen.config.base import Section
+from volumen.config.load import read_model
 from volumen.data.labels import BACKGROUND, CODES, NAMES, OTHERS, SURFACE, WHOLE, LabelMeanings, range_of
-from volumen.errors import UserError
 from volumen.system.output import counted
 
 FILE = "dataset.yaml"
 PROPOSAL = "dataset.yaml.proposed"
-EXAMPLE = "labels: {0: background, 1: surface, 2: ignore}"
-KEYS = ("labels", "spacing_um", "description", "empty")
 LARGEST_SPACING_UM = 1e6
 """A voxel of a metre."""
 _MOST = 20  # of anything, in a message
 _MOST_LINES = 256  # of a proposal
 
 
+def _checked_value(text: str) -> str:
+    bounds = range_of(text)
+    if bounds is None and not WHOLE.fullmatch(text):
+        raise ValueError(f"{text!r} is not a whole number that a label can hold, a range such as 1-40, or {OTHERS}")
+    if bounds is not None and bounds[0] > bounds[1]:
+        raise ValueError(f"the range {text} ends before it begins: exchange the two")
+    return text
+
+
+LabelValue = Annotated[str, AfterValidator(_checked_value)]
+Meaning = Literal["background", "surface", "ignore"]
+SideUm = Annotated[float, Field(gt=0, le=LARGEST_SPACING_UM)]
+GreyValue = Annotated[int, Field(gt=-(2**63), lt=2**63)]
+
+
+class DatasetFile(Section):
+    """What stands in a `dataset.yaml`."""
+
+    labels: dict[LabelValue, Meaning]
+    """Meaning of each label value, such as {0: background, 1: surface, 2: ignore}."""
+    spacing_um: SideUm | tuple[SideUm, SideUm, SideUm] | None = None
+    """Size of a voxel in micrometres, one number or z y x."""
+    description: str | None = None
+    empty: Literal["none"] | GreyValue | tuple[GreyValue, ...] | None = None
+    """Grey value that the images have where nothing was scanned, a list of such, or none; found where not said."""
+
+    @field_validator("labels")
+    @classmethod
+    def _complete(cls, labels: dict[str, str]) -> dict[str, str]:
+        for name in ("background", "surface"):
+            if name not in labels.values():
+                raise ValueError(f"no value means {name}: declare one")
+        ranges = {text: bounds for text in labels if text != OTHERS and (bounds := range_of(text))}
+        for (text, (low, high)), (other, (first, last)) in combinations(ranges.items(), 2):
+            if low <= last and first <= high:
+                raise ValueError(f"the ranges {text} and {other} overlap: a value has one meaning")
+        return labels
+
+
 def read_meanings(path: Path) -> LabelMeanings:
     """Read and check a `dataset.yaml`.
 
     Raises:
-        UserError: listing everything that is wrong with the file.
+        ConfigError: listing everything that is wrong with the file, with its lines.
     """
-    found: list[Problem] = []
-    tree = read_tree(path, path.name, found)
-    problems = [str(problem) for problem in found]
-    meanings = LabelMeanings({})
-    if tree is not None and isinstance(record := tree.plain(), dict):
-        problems += [_unknown_key(key) for key in record if key not in KEYS]
-        codes, ranges = _codes(record.get("labels"), problems)
-        description = record.get("description") or ""
-        if not isinstance(description, str):
-            problems.append(f"description must be text, got {short_text(description)}")
-        spacing, empty = _spacing(record.get("spacing_um"), problems), _empty(record.get("empty"), problems)
-        meanings = LabelMeanings(codes, spacing, str(description), empty, ranges)
-    elif tree is not None:
-        problems.append(f"expected a mapping such as {EXAMPLE}, got {short_text(tree.plain())}")
-    if problems:
-        listed = problems[0] if len(problems) == 1 else "\n  ".join(["", *problems[:_MOST]])
-        raise UserError(f"{path}: {listed}")
-    return meanings
-
-
-def _unknown_key(key: str) -> str:
-    close = difflib.get_close_matches(key, KEYS, n=1)
-    return f"unknown key {short_text(key)}" + (
-        f": did you mean {close[0]}?" if close else f": known are {', '.join(KEYS)}"
+    file = read_model(DatasetFile, path)
+    spacing, empty = file.spacing_um, file.empty
+    sides = None if spacing is None else spacing if isinstance(spacing, tuple) else (spacing,) * 3
+    values = () if empty == "none" else empty if isinstance(empty, tuple) or empty is None else (empty,)
+    return LabelMeanings(
+        codes={int(value): CODES[name] for value, name in file.labels.items() if range_of(value) is None},
+        spacing_um=sides,
+        description=file.description or "",
+        empty=None if values is None else tuple(sorted(set(values))),
+        ranges={value: CODES[name] for value, name in file.labels.items() if range_of(value) is not None},
     )
-
-
-def _codes(labels: Any, problems: list[str]) -> tuple[dict[int, int], dict[str, int]]:
-    """Codes by value, and by range."""
-    if not isinstance(labels, dict) or not labels:
-        problems.append(f"labels must map each value to its meaning, such as {EXAMPLE}")
-        return {}, {}
-    codes: dict[int, int] = {}
-    ranges: dict[str, int] = {}
-    for value, name in labels.items():
-        bounds = range_of(value)
-        if bounds is None and not WHOLE.fullmatch(value):
-            problems.append(
-                f"labels: {short_text(value)} is not a whole number that a label can hold, a range such as 1-40, or "
-                f"{OTHERS}"
-            )
-        elif not isinstance(name, str) or name not in CODES:
-            problems.append(f"labels: value {value} means {short_text(name)}, expected one of {', '.join(CODES)}")
-        elif bounds is None:
-            codes[int(value)] = CODES[name]
-        else:
-            ranges[value] = CODES[name]
-            problems += _range_problems(value, bounds, [other for other in ranges if other != value])
-    problems.extend(
-        f"labels: no value means {name}: declare one"
-        for name in ("background", "surface")
-        if name not in labels.values()
-    )
-    return codes, ranges
-
-
-def _range_problems(text: str, bounds: tuple[int, int], others: list[str]) -> Iterator[str]:
-    low, high = bounds
-    if low > high:
-        yield f"labels: the range {text} ends before it begins"
-    for other in others:
-        first, last = range_of(other) or (0, -1)
-        if OTHERS not in (text, other) and low <= last and first <= high:
-            yield f"labels: the ranges {other} and {text} overlap"
-
-
-def _spacing(spacing: Any, problems: list[str]) -> tuple[float, float, float] | None:
-    if spacing is None:
-        return None
-    sides = spacing if isinstance(spacing, list) else [spacing] * 3
-    numbers = [
-        float(side)
-        for side in sides
-        if isinstance(side, (int, float)) and not isinstance(side, bool) and 0 < side <= LARGEST_SPACING_UM
-    ]
-    if len(sides) != 3 or len(numbers) != 3:
-        problems.append(
-            f"spacing_um must be one positive number or three (z, y, x) in micrometres, up to {LARGEST_SPACING_UM:g}, "
-            f"got {short_text(spacing)}"
-        )
-        return None
-    return numbers[0], numbers[1], numbers[2]
-
-
-def _empty(values: Any, problems: list[str]) -> Declared:
-    if values is None:
-        return None
-    listed = [] if values == "none" else values if isinstance(values, list) else [values]
-    wrong = [value for value in listed if type(value) is not int or abs(value) >= 2**63]
-    if wrong:
-        problems.append(
-            "empty must be a grey value that the images have where nothing was scanned, a list of such, or none, got "
-            f"{short_text(values)}: leave it out, and they are found"
-        )
-        return None
-    return tuple(sorted(set(listed)))
 
 
 def propose(values: Mapping[int, int]) -> tuple[LabelMeanings | None, str]:

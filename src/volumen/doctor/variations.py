@@ -6,21 +6,18 @@ the same check as a file's value. What the check refuses is passed over.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic import ValidationError
 
 from volumen.config.dump import Step, canonical, config_values, dotted, leaves
-from volumen.config.places import KIND, Place, alternatives, kinds_at, model_for, step, unwrap
+from volumen.config.places import KIND, Place, constants, place_of
 from volumen.config.schema import Config
 
 MOST = 12  # values tried before a setting is called dead; they span six orders of magnitude
 FACTORS = (1.5, 0.5, 10.0, 0.1, 1e3, 1e-3)
 NUMBERS = (0.0, 0.5, 1.0, 0.01, 10.0, 1000.0)
 ADDED_VOXELS = (16, -16, 32, -32, 64, 8, -8)  # one of them leads to a multiple of the model's divisor
-SIDES = (32, 64, 96, 128)  # of a patch or tile, voxels
 
 ABSENT = "(no default)"
 
@@ -63,34 +60,30 @@ def default_of(config: Config, key: str) -> Any:
     values = config_values(config)
     if path[-1] == KIND:
         place = _place(values, path[:-1])
-        return getattr(None if place is None else place.default, KIND, ABSENT)
+        return place.default.get(KIND, ABSENT) if place is not None and place.default else ABSENT
     place = _place(values, path)
-    default = PydanticUndefined if place is None else place.default
-    if default is PydanticUndefined or isinstance(default, BaseModel):
+    if place is None or not place.has_default or (place.sections and place.default is not None):
         return ABSENT
-    return list(default) if isinstance(default, tuple) else default
+    return place.default
 
 
 def _changed(values: Values, path: tuple[Step, ...], place: Place) -> Iterator[Values]:
     """The whole configuration's values, with something else at one path."""
     if path[-1] != KIND:
-        for candidate in _candidates(_at(values, path), place.annotation):
+        for candidate in _candidates(_at(values, path), place):
             yield _with(values, path, candidate)
         return
     section, at = _at(values, path[:-1]), _place(values, path[:-1])
-    for kind in () if at is None else kinds_at(at.annotation):
-        model = None if at is None else model_for(at.annotation, kind)
-        if model is not None:
-            kept = {name: value for name, value in section.items() if name in model.model_fields}
-            yield _with(values, path[:-1], {**kept, KIND: kind})
+    for kind, other in at.kinds.items() if at is not None else ():
+        kept = {name: value for name, value in section.items() if name in other.fields}
+        yield _with(values, path[:-1], {**kept, KIND: kind})
 
 
-def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
+def _candidates(value: Any, place: Place) -> Iterator[Any]:
     """Values that might stand in place of one, valid or not."""
-    members = [unwrap(member)[0] for member in alternatives(annotation)]
+    members = [member.node for member in place.alternatives]
     for member in members:
-        if get_origin(member) is Literal:
-            yield from get_args(member)
+        yield from constants(member)
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):
@@ -102,7 +95,7 @@ def _candidates(value: Any, annotation: Any) -> Iterator[Any]:
         yield from _lists(value)
     elif value is None:
         yield from (candidate for member in members for candidate in _of_type(member))
-    if NoneType in members:
+    if {"type": "null"} in members:
         yield None
 
 
@@ -129,25 +122,23 @@ def _lists(value: Sequence[Any]) -> Iterator[list[Any]]:
         yield ["*"]
 
 
-def _of_type(member: Any) -> Iterator[Any]:
+def _of_type(member: Mapping[str, Any]) -> Iterator[Any]:
     """Values of a type, for a place that is empty."""
-    if member in (int, float):
-        yield from (member(number) for number in NUMBERS)
-    elif isinstance(member, type) and issubclass(member, BaseModel):
+    if member.get("type") in ("integer", "number"):
+        yield from (int(number) if member["type"] == "integer" else number for number in NUMBERS)
+    elif "properties" in member:
         yield {}
-    elif member is str:
+    elif member.get("type") == "string" and not constants(member):
         yield "other"
-    elif get_origin(member) is tuple and set(get_args(member)) == {int}:
-        yield from ([side] * len(get_args(member)) for side in SIDES)
 
 
 def _place(values: Values, path: tuple[Step, ...]) -> Place | None:
     """What the schema says about a path."""
-    place: Place | None = Place(Config)
+    place: Place | None = place_of(Config)
     for length, key in enumerate(path):
         node = _at(values, path[:length])
         kind = node.get(KIND) if isinstance(node, Mapping) else None
-        place = None if place is None else step(place, key, kind)
+        place = None if place is None else place.step(key, kind)
     return place
 
 

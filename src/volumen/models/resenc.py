@@ -28,9 +28,8 @@ RESENC_SIZES: dict[str, ResEncSize] = {
     # For a CPU.
     "S": ResEncSize(features=(8, 16, 32, 64), blocks=(1, 2, 2, 2)),
     # nnU-Net's M and L presets differ in the patch that fills 8 or 24 GB of a GPU; for isotropic patches of 128 to 192
-    # voxels both come to these six stages.
+    # voxels both come to these six stages, so that one size stands for the two.
     "M": ResEncSize(features=(32, 64, 128, 256, 320, 320), blocks=(1, 3, 4, 6, 6, 6)),
-    "L": ResEncSize(features=(32, 64, 128, 256, 320, 320), blocks=(1, 3, 4, 6, 6, 6)),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from volumen.cli.config import app
-from volumen.config import ABSENT, Config, ConfigError, config_hash, load_config
+from volumen.config import Config, ConfigError, config_hash, load_config
 
 RUNNER = CliRunner()
 
@@ -64,7 +64,7 @@ def test_diff_shows_both_sides() -> None:
     lines = run("diff", "preset:default", "preset:default", "-o", "optimiser.kind=sgd").splitlines()
     assert lines[0].split() == ["key", "left", "right", "left", "from", "right", "from"]
     betas = next(line for line in lines if line.startswith("optimiser.betas"))
-    assert betas.split() == ["optimiser.betas", "[0.9,", "0.999]", str(ABSENT), "default"]
+    assert betas.split() == ["optimiser.betas", "[0.9,", "0.999]", "(absent)", "default"]
 
 
 def test_diff_of_equal_ones_says_so() -> None:
