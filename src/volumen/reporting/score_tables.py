@@ -63,6 +63,10 @@ OVERLAP = (
     Column("true_share", "true %", 2, percent=True),
     Column("overestimation_points", "surface - true", 2),
 )
+CASE_TABLES = (
+    ("Leaderboard", LEADERBOARD, LEADERBOARD_LEGEND),
+    ("Overlap on labelled voxels", OVERLAP, OVERLAP_LEGEND),
+)
 SUMMARY = (*LEADERBOARD[:4], *OVERLAP)
 STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 FILE_SCORES = (
@@ -80,11 +84,7 @@ FILE_SCORES = (
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation: leaderboard and overlap per case and per scroll, distribution, warnings and notes."""
-    tables = (
-        ("Leaderboard", LEADERBOARD, LEADERBOARD_LEGEND),
-        ("Overlap on labelled voxels", OVERLAP, OVERLAP_LEGEND),
-    )
-    for title, columns, legend in tables:
+    for title, columns, legend in CASE_TABLES:
         _print_cases(title, columns, metric_rows(evaluation, columns), console)
         print_legend(legend, console)
     if len(evaluation.cases) > 1:
