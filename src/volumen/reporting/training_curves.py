@@ -111,7 +111,7 @@ def _curves(run: RunRecords) -> list[Curves]:
         Curves("Gradient norm", [_series("mean", train, 1, "gradient_norm"), largest], clipped, logarithmic=True),
         *_scores(validations),
         Curves("Surface share", shares, SHARES_NOTE),
-        Curves("Seconds an epoch", times),
+        Curves("Seconds per epoch", times),
     ]
 
 
