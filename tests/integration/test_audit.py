@@ -257,7 +257,7 @@ def test_the_autopsy_is_written_as_a_page(prepared, tmp_path, capsys) -> None:
     assert volumen(["audit", "loss", "preset:combo", "--data", str(prepared), "--page", str(page)]) == 0
     text = page.read_text()
     assert text.count("data:image/png;base64,") == 4  # a slice of each label patch
-    for part in ("Operating point", "soft_dice", "focal", "best constant", "own optimum: Dice 1.000"):
+    for part in ("Operating point", "soft_dice", "focal", "best constant", "Optimum of the objective: Dice 1.000"):
         assert part in text
     assert "http" not in text.replace("http-equiv", "")
     assert "written: " in capsys.readouterr().out

@@ -121,15 +121,7 @@ def line_chart(curves: Curves, x_name: str = "epoch", marks: Sequence[Mark] = ()
 def histogram_chart(
     title: str, groups: Sequence[tuple[str, Sequence[float], int]], *, unit: str, note: str = "", bins: int = 10
 ) -> Chart | None:
-    """Histograms of groups of values over the same bins from 0 on, side by side; None without a value.
-
-    Args:
-        title: Heading.
-        groups: Name, values from 0 on and series colour of each group.
-        unit: What the values are counted in, for the horizontal axis.
-        note: A line below the heading.
-        bins: How many.
-    """
+    """Histograms of groups (name, values from 0 on, colour) over the same bins, side by side; None without a value."""
     groups = [group for group in groups if group[1]]
     if not groups:
         return None
@@ -177,12 +169,7 @@ def scatter_chart(
 def bars_chart(title: str, bars: Sequence[Bar], *, unit: str, least: float, note: str) -> Chart | None:
     """Signed bars by falling value, of more than `MOST_BARS` the extremes of both ends; None without any.
 
-    Args:
-        title: Heading.
-        bars: One for each case.
-        unit: Of the values.
-        least: The scale reaches so far to both sides at least.
-        note: A line below the heading.
+    The scale reaches as far as `least` to both sides at least.
     """
     if not bars:
         return None

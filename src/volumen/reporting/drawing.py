@@ -54,16 +54,9 @@ class Drawing:
 
 
 class Plot(Drawing):
-    """A drawing with axes.
+    """A drawing with axes; with a name of the vertical one it is as good as square.
 
-    Args:
-        label: What is drawn.
-        x_range: Of values on the horizontal axis.
-        y_range: Of values on the vertical axis.
-        x_name: Of the horizontal axis; one of epochs has ticks at whole ones only.
-        y_name: Of the vertical axis; a chart with one is as good as square.
-        logarithmic: The vertical axis goes by powers of ten.
-        whole: No fractions on the vertical axis.
+    Ticks of an axis of epochs stand at whole ones only, and `whole` leaves out fractions on the vertical axis.
     """
 
     def __init__(

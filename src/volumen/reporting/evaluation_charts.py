@@ -9,18 +9,10 @@ from volumen.experiments.distribution import Operating, ProbabilityCounts, toler
 from volumen.experiments.scoring import CaseResult, Evaluation
 from volumen.experiments.step_scores import FEATURES, StepEffect
 from volumen.postprocess import describe
-from volumen.reporting.charts import (
-    Bar,
-    Chart,
-    Key,
-    bars_chart,
-    histogram_chart,
-    scatter_chart,
-)
+from volumen.reporting.charts import Bar, Chart, Key, bars_chart, histogram_chart, scatter_chart
 from volumen.reporting.drawing import Drawing, Plot
 from volumen.reporting.score_tables import (
-    LEADERBOARD,
-    OVERLAP,
+    CASE_TABLES,
     Row,
     calibration_line,
     metric_rows,
@@ -29,7 +21,7 @@ from volumen.reporting.score_tables import (
     statistics_rows,
     step_cells,
 )
-from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, number, words
+from volumen.reporting.words import number, words
 from volumen.system.output import counted
 
 MOST_PICTURES = 9
@@ -37,16 +29,7 @@ LEAST_POINTS = 2.0  # the scale of over- and underestimation reaches so far at l
 
 
 def evaluation_values(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the template shows of an evaluation.
-
-    Args:
-        evaluation: Of a run.
-        pictures: PNG of slices by case id.
-    """
-    tables = (
-        ("Leaderboard", LEADERBOARD, LEADERBOARD_LEGEND),
-        ("Overlap on labelled voxels", OVERLAP, OVERLAP_LEGEND),
-    )
+    """What the template shows of an evaluation; `pictures` are PNG of slices by case id."""
     effects = evaluation.step_effects
     shown = shown_cases(evaluation, pictures)
     note = "Worst score first."
@@ -56,9 +39,9 @@ def evaluation_values(evaluation: Evaluation, pictures: Mapping[str, bytes]) -> 
         "settings": settings_line(evaluation),
         "tables": [
             (title, ("case", "scroll", *(one.heading for one in columns)), metric_rows(evaluation, columns), legend)
-            for title, columns, legend in tables
+            for title, columns, legend in CASE_TABLES
         ],
-        "statistics": _statistics(evaluation) if len(evaluation.cases) > 1 else [],
+        "statistics": [Row((*cells, _small_histogram(counts))) for cells, counts in statistics_rows(evaluation)],
         **_operating_points(evaluation),
         "distribution": distribution_charts(evaluation, pictures),
         "step_headings": ("step", "voxels added", "voxels removed", *FEATURES, "score", "change"),
@@ -182,10 +165,6 @@ def _operating_points(evaluation: Evaluation) -> dict[str, Any]:
             overlap = (number(point.precision), number(point.recall), number(point.dice))
             rows.append(Row((name, f"{point.threshold:.2f}", *overlap, number(100 * point.predicted_share, ".2f"))))
     return {"operating_points": rows, "operating_note": f"{note}Expected {calibration_line(counts.calibration_error)}."}
-
-
-def _statistics(evaluation: Evaluation) -> list[Row]:
-    return [Row((*cells, _small_histogram(counts))) for cells, counts in statistics_rows(evaluation)]
 
 
 def _small_histogram(counts: Sequence[int]) -> str:

@@ -129,12 +129,12 @@ def _facts(run: RunRecords) -> list[tuple[str, str]]:
     return [
         ("objective", _objective(config)),
         ("model", _model(config)),
-        ("optimiser", f"{words(config.optimiser.kind)}, rate {config.optimiser.learning_rate:g}, "
+        ("optimiser", f"{words(config.optimiser.kind)}, learning rate {config.optimiser.learning_rate:g}, "
                       f"weight decay {config.optimiser.weight_decay:g}"),
         ("schedule", _schedule(config)),
         ("data", f"{config.data.dataset}, fold {config.data.fold} held out, {config.data.normalisation} normalisation"),
         ("patches", f"{_size(config.data.patch)}, batch {config.data.batch}, "
-                    f"{config.data.sampling.patches_per_epoch} an epoch"),
+                    f"{config.data.sampling.patches_per_epoch} per epoch"),
         ("selection", f"best validation {words(config.training.selection_metric)}"),
         ("inference", f"tiles of {_size(config.tile)}, overlap {config.inference.overlap:g}"
                       + (", mirrored" if config.inference.mirror else "")),

@@ -32,6 +32,10 @@ class Row:
 
 LEADERBOARD = [one for one in LEADERBOARD_METRICS.values() if one.evaluated]
 OVERLAP = [one for one in OVERLAP_METRICS.values() if one.heading]
+CASE_TABLES = (
+    ("Leaderboard", LEADERBOARD, LEADERBOARD_LEGEND),
+    ("Overlap on labelled voxels", OVERLAP, OVERLAP_LEGEND),
+)
 SUMMARY: list[Metric[Any]] = [*LEADERBOARD[:4], *OVERLAP]
 STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 FILE_SCORES = [replace(one, name=name, decimals=4) for name, one in NUMBERS.items()]
@@ -39,11 +43,7 @@ FILE_SCORES = [replace(one, name=name, decimals=4) for name, one in NUMBERS.item
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print an evaluation: leaderboard and overlap per case and per scroll, distribution, warnings and notes."""
-    tables = (
-        ("Leaderboard", LEADERBOARD, LEADERBOARD_LEGEND),
-        ("Overlap on labelled voxels", OVERLAP, OVERLAP_LEGEND),
-    )
-    for title, columns, legend in tables:
+    for title, columns, legend in CASE_TABLES:
         _print_cases(title, columns, metric_rows(evaluation, columns), console)
         print_legend(legend, console)
     if len(evaluation.cases) > 1:

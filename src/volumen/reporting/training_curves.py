@@ -41,7 +41,13 @@ def training_values(run: RunRecords) -> dict[str, Any]:
     charts = [line_chart(one, marks=marks) for one in curves if len(one.moments) > 1]
     return {
         "training": [chart for chart in charts if chart is not None],
-        "once": [row for one in curves if len(one.moments) == 1 for row in _once(one)],
+        "once": [
+            Row((one.title, line.name, short(x), "not finite" if y is None else short(float(f"{y:.5g}"))))
+            for one in curves
+            if len(one.moments) == 1
+            for line in one.series
+            for x, y in line.points
+        ],
         "training_note": note + ("A dotted line marks an event." if marks else ""),
         "warmup": _warmup(run),
     }
@@ -59,14 +65,6 @@ def event_rows(events: Sequence[Record], records: Sequence[Record]) -> tuple[lis
         epoch = max(1, math.ceil(_when_in_epochs(event, records)))
         rows.append(Row((when, words(event["kind"]), str(epoch), str(event["step"]), _details(event))))
     return rows, left_out
-
-
-def _once(curves: Curves) -> list[Row]:
-    return [
-        Row((curves.title, line.name, short(x), "not finite" if y is None else short(float(f"{y:.5g}"))))
-        for line in curves.series
-        for x, y in line.points
-    ]
 
 
 def _warmup(run: RunRecords) -> str:
@@ -113,7 +111,7 @@ def _curves(run: RunRecords) -> list[Curves]:
         Curves("Gradient norm", [_series("mean", train, 1, "gradient_norm"), largest], clipped, logarithmic=True),
         *_scores(validations),
         Curves("Surface share", shares, SHARES_NOTE),
-        Curves("Seconds an epoch", times),
+        Curves("Seconds per epoch", times),
     ]
 
 
