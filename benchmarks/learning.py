@@ -29,7 +29,7 @@ from volumen.experiments.baselines import (
 from volumen.experiments.evaluation_file import load_evaluation
 from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
-from volumen.inference import Predictor, probabilities_from_logits
+from volumen.inference.predictor import Predictor, probabilities_from_logits
 from volumen.postprocess import apply_pipeline
 from volumen.reporting.images import encode_png, slice_panel
 from volumen.runs.run import load_for_inference

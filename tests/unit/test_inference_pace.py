@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from volumen.inference import Predictor, pace
+from volumen.inference import pace
 from volumen.inference.ensemble import Ensemble
 from volumen.inference.pace import OutOfTimeError, Pace, shown, ways_to_be_faster
+from volumen.inference.predictor import Predictor
 from volumen.runtime import Precision
 
 VOXELS = {"a": 1000, "b": 1000, "c": 4000, "d": 1000}

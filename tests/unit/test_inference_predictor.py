@@ -11,8 +11,7 @@ from torch import nn
 
 from volumen.data.sampling import crop
 from volumen.errors import UserError
-from volumen.inference import Predictor, probabilities_from_logits
-from volumen.inference.predictor import EMPTY_LOGIT
+from volumen.inference.predictor import EMPTY_LOGIT, Predictor, probabilities_from_logits
 
 
 @dataclass(frozen=True)

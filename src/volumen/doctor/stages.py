@@ -26,7 +26,7 @@ from volumen.data.packed import Volume
 from volumen.data.sampling import Sample, crop
 from volumen.doctor.fields import sheets as sheets_field
 from volumen.doctor.fields import waves
-from volumen.inference import Predictor
+from volumen.inference.predictor import Predictor
 from volumen.losses import CompositeLoss
 from volumen.models import build_model
 from volumen.postprocess import apply_pipeline

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from volumen.config.schema import Config
 from volumen.data import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.inference import Predictor, probabilities_from_logits
+from volumen.inference.predictor import Predictor, probabilities_from_logits
 from volumen.inference.recipe import Recipe
 from volumen.losses import CompositeLoss
 from volumen.metrics import (
