@@ -163,7 +163,7 @@ def _peer(run: Path) -> tuple[Any, Any]:
 def _ours(variant: Variant, run: Path) -> tuple[Any, Any]:
     import torch
 
-    from volumen.inference import Predictor
+    from volumen.inference.predictor import Predictor
     from volumen.runs.run import load_for_inference
     from volumen.runtime import choose_precision
 
@@ -217,7 +217,7 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
 
 
 def _print_times(rows: list[list[dict[str, float]]]) -> None:
-    from volumen.inference import plan_tiles
+    from volumen.inference.tiles import plan_tiles
 
     names = [variant.name for variant in VARIANTS]
     peer, tuned = rows[names.index(PEER)], rows[names.index(PEER_TUNED)]

@@ -30,7 +30,7 @@ from volumen.errors import EXIT_INTERRUPTED
 from volumen.experiments.evaluation_file import load_evaluation
 from volumen.experiments.scoring import Evaluation
 from volumen.files import write_atomically
-from volumen.inference import Predictor
+from volumen.inference.predictor import Predictor
 from volumen.postprocess import apply_pipeline, probabilities_from_logits
 from volumen.runs.run import load_for_inference
 from volumen.runtime import choose_device, choose_precision, cpu_description

@@ -21,7 +21,7 @@ import torch
 
 from volumen.config.model import UNetModel
 from volumen.data.normalise import Normalised, statistics_of
-from volumen.inference import Predictor
+from volumen.inference.predictor import Predictor
 from volumen.models import build_model
 from volumen.runtime import Precision, cpu_description, proc_status
 

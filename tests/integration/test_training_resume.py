@@ -140,6 +140,25 @@ def test_resume_equals_never_having_stopped(prepared, tmp_path, workers, stops):
     same(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "parts"))
 
 
+class StopWhileValidating(SilentDisplay):
+    """Asks to stop during the second validation."""
+
+    def validating(self, state: Any, done: int, of: int) -> None:
+        if state.cursor.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_validation_that_was_stopped_is_done_again_under_the_objective_of_its_epoch(prepared, tmp_path):
+    phases = "{name: first, start_epoch: 0, weights: {soft_dice: 1.0}}, {name: b, start_epoch: 1, weights: {cross_entropy: 1.0}}"
+    terms = "loss.terms={soft_dice: {weight: 1.0}, cross_entropy: {weight: 1.0}}"
+    config = configuration(prepared, terms, f"loss.curriculum=[{phases}]", "training.epochs=2")
+    run_training(config, tmp_path / "whole", SilentDisplay())
+    assert run_training(config, tmp_path / "parts", StopWhileValidating()).state == "stopped"
+    assert weights(tmp_path / "parts")["ended_epoch"]
+    assert run_training(config, tmp_path / "parts", SilentDisplay(), resume=True).state == "finished"
+    same(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "parts"))
+
+
 def test_the_run_folder_tells_the_story(prepared, tmp_path):
     config = configuration(prepared, *EVERYTHING)
     outcome = run_training(config, tmp_path / "run", SilentDisplay())

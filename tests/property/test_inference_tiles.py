@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from volumen.data.emptiness import EMPTY_VOXELS, find_emptiness
-from volumen.inference import CoverageError, Predictor, Tiles, merge, plan_tiles
+from volumen.inference.accumulator import merge
+from volumen.inference.predictor import Predictor
+from volumen.inference.tiles import CoverageError, Tiles, plan_tiles
 
 sides = st.integers(1, 24)
 shapes = st.tuples(sides, sides, sides)

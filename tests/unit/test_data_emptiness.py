@@ -25,10 +25,10 @@ from volumen.data.prepare import prepare
 from volumen.data.sampling import PatchDataset, crop
 from volumen.data.volumes import load_volume
 from volumen.errors import UserError
-from volumen.inference import Predictor, degenerate_warnings
-from volumen.inference.degenerate import emptiness_notes
+from volumen.inference.degenerate import degenerate_warnings, emptiness_notes
 from volumen.inference.files import find_images, predict_files
 from volumen.inference.output_folder import Wanted
+from volumen.inference.predictor import Predictor
 from volumen.inference.recipe import Recipe
 from volumen.postprocess import apply_pipeline
 

@@ -10,9 +10,9 @@ from volumen.config import load_config
 from volumen.config.schema import Config
 from volumen.data.labels import LabelMeanings
 from volumen.errors import UserError
-from volumen.inference import Predictor
 from volumen.inference.bundle import Member, read_bundle, write_bundle
 from volumen.inference.ensemble import Ensemble
+from volumen.inference.predictor import Predictor
 from volumen.models import build_model
 from volumen.runtime import Precision
 from volumen.system.records import sealed

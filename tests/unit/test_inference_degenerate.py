@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from volumen.inference import appearance_of, degenerate_warnings
-from volumen.inference.degenerate import symptoms_of
+from volumen.inference.degenerate import appearance_of, degenerate_warnings, symptoms_of
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from volumen.config.model import ResEncModel, UNetModel
 from volumen.errors import UserError
-from volumen.inference import Predictor, choose_engine
+from volumen.inference.engines import choose_engine
 from volumen.inference.ensemble import Ensemble
+from volumen.inference.predictor import Predictor
 from volumen.models import build_model
 from volumen.runtime import Precision
 

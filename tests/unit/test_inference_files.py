@@ -18,11 +18,10 @@ from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.data.spacing import Spacing
 from volumen.data.volumes import load_volume, read_volume
 from volumen.errors import UserError
-from volumen.inference import Predictor
 from volumen.inference.files import find_images, predict_files
 from volumen.inference.output_folder import Wanted
 from volumen.inference.prediction_record import Origin
-from volumen.inference.predictor import weights_identity
+from volumen.inference.predictor import Predictor, weights_identity
 from volumen.inference.recipe import Recipe
 from volumen.reporting.run_tables import print_predictions
 

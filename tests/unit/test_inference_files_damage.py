@@ -16,10 +16,11 @@ from torch import nn
 
 from volumen.config.postprocessing import Postprocessing
 from volumen.errors import UserError
-from volumen.inference import Predictor, files
+from volumen.inference import files
 from volumen.inference.files import find_images, predict_files
 from volumen.inference.output_folder import Wanted, check_output
 from volumen.inference.prediction_record import RECORD, FilePrediction, Origin
+from volumen.inference.predictor import Predictor
 from volumen.inference.recipe import Recipe
 from volumen.runtime import Precision
 from volumen.system.locks import HeldError, hold

@@ -11,8 +11,7 @@ from torch import nn
 
 from volumen.data.sampling import crop
 from volumen.errors import UserError
-from volumen.inference import Predictor
-from volumen.inference.predictor import EMPTY_LOGIT
+from volumen.inference.predictor import EMPTY_LOGIT, Predictor
 from volumen.postprocess import probabilities_from_logits
 
 

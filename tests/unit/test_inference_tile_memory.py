@@ -9,7 +9,8 @@ import torch
 
 from volumen.config import load_config, override_config
 from volumen.errors import UserError
-from volumen.inference import Predictor, tile_memory
+from volumen.inference import tile_memory
+from volumen.inference.predictor import Predictor
 from volumen.inference.recipe import Recipe
 from volumen.inference.tile_memory import bytes_of_tile, check_tile
 from volumen.models import build_model

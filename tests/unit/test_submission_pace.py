@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from volumen.inference import Predictor
 from volumen.inference.ensemble import Ensemble
+from volumen.inference.predictor import Predictor
 from volumen.runtime import Precision
 from volumen.submission import pace
 from volumen.submission.pace import OutOfTimeError, Pace, ways_to_be_faster

@@ -27,7 +27,7 @@ from volumen.data.packed import Volume
 from volumen.data.sampling import PatchDataset, Sample, crop
 from volumen.doctor.fields import sheets as sheets_field
 from volumen.doctor.fields import waves
-from volumen.inference import Predictor
+from volumen.inference.predictor import Predictor
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
 from volumen.models import build_model

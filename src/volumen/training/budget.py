@@ -30,7 +30,7 @@ def parse_duration(text: str) -> float:
 
 
 FIRST_PLANS = (2, 5, 20, 80, 320)
-"""Steps of a sitting's first epoch after which a time budget is looked at already."""
+"""Steps of a session's first epoch after which a time budget is looked at already."""
 FORWARD_SHARE = 1 / 3
 """Of a training step's time, what a prediction of as many voxels takes."""
 
@@ -74,10 +74,10 @@ class Planner:
     def __init__(self, state: TrainingState, volumes: Sequence[Triple], tell: Callable[[dict[str, Any]], None]) -> None:
         self._state, self._volumes, self._tell = state, volumes, tell
         self.validation_seconds: float | None = None
-        """Of the last one; None before the first of a sitting."""
-        self.begin_sitting()
+        """Of the last one; None before the first of a session."""
+        self.begin_session()
 
-    def begin_sitting(self) -> None:
+    def begin_session(self) -> None:
         """Look at the time early in the epoch in which a run begins or is gone on with."""
         self._began, self._epoch = self._state.cursor.step, self._state.cursor.epoch
 
@@ -105,7 +105,7 @@ class Planner:
                 "more by -o training.epochs=N"
             )
         raise UserError(
-            f"{run} has taken {state.seconds:.0f} s, and a time budget of {budget_seconds:.0f} s for all sittings "
+            f"{run} has taken {state.seconds:.0f} s, and a time budget of {budget_seconds:.0f} s for all sessions "
             "together leaves room for no step and its validation: give a larger --time-budget"
         )
 

@@ -135,7 +135,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                     if stop.requested and cursor.batch < steps:
                         raise StopWanted
 
-            # The epoch's record; what a stop interrupts from here on is done again, and this is not.
+            # The epoch's record. A stop from here on repeats the validation and not what stands before it.
             began, cut_short = time.perf_counter(), cursor.batch < steps
             record = session.epoch_record()
             if not state.ended_epoch:
@@ -160,6 +160,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
         session.listener.epoch_ended(state, record, validation)
         session.status("running")
 
+        # The best states are kept; where the loss says so, the run goes back to the best one.
         is_best = verdict.is_best or verdict.is_best_loss
         if is_best:
             session.save(best=verdict.is_best, best_loss=verdict.is_best_loss)

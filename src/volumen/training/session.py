@@ -102,7 +102,7 @@ class Session:
         saved = self.run.take_newest(self.warning)
         state.load_state_dict(saved, str(self.run.checkpoints.folder))
         changes = diff_configs(checked_state(saved, self.run.path)[0], self.config)
-        self.planner.begin_sitting()
+        self.planner.begin_session()
         if budget is not None or any(each.key == "training.epochs" for each in changes):
             self.planner.plan_anew(budget, self.run.path)
         self.run.reserve()

@@ -53,7 +53,7 @@ class TrainingState:
     totals: EpochTotals = field(default_factory=EpochTotals)
     seconds: float = 0.0
     budget_seconds: float | None = None
-    """What all sittings may take together; None plans the configured epochs."""
+    """What all sessions may take together; None plans the configured epochs."""
     run: str = ""
     """The run's name for itself."""
     trusted: bool = False
@@ -69,7 +69,7 @@ class TrainingState:
 
     @property
     def planned_epochs(self) -> int:
-        """Epochs of the planned steps; the last one of a sitting may be cut short by a time budget."""
+        """Epochs of the planned steps; the last one of a session may be cut short by a time budget."""
         return self.cursor.epoch - (self.cursor.step - self.cursor.batch - self.planned_steps) // self.steps_per_epoch
 
     @property

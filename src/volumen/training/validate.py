@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.inference import Predictor
+from volumen.inference.predictor import Predictor
 from volumen.inference.recipe import Recipe
 from volumen.losses import CompositeLoss
 from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap, ratio
