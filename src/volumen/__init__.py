@@ -1,8 +1,89 @@
 """volumen: find papyrus surfaces in CT volumes, and know why a training run is stuck.
 
-Importing this package imports nothing heavy; every room (`volumen.metrics`, `volumen.losses`, ...) is imported by name.
+    >>> import volumen
+    >>> found = volumen.leaderboard(mask, label)            # doctest: +SKIP
+    >>> model = volumen.load("runs/default-fold0")          # doctest: +SKIP
+    >>> mask = model.predict(image)                         # doctest: +SKIP
+
+The names below are the public interface (docs/api.md has an example of each); whatever else the rooms hold may change
+between two versions. Importing the package imports nothing heavy: a name's module is imported when it is first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from volumen._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from volumen.api import Model as Model
+    from volumen.api import Records as Records
+    from volumen.api import audit as audit
+    from volumen.api import evaluate as evaluate
+    from volumen.api import folds as folds
+    from volumen.api import load as load
+    from volumen.api import make_mask as make_mask
+    from volumen.api import phantom as phantom
+    from volumen.api import prepare as prepare
+    from volumen.api import records as records
+    from volumen.api import report as report
+    from volumen.api import train as train
+    from volumen.config.inheritance import preset_names as preset_names
+    from volumen.config.load import load_config as load_config
+    from volumen.config.schema import Config as Config
+    from volumen.data.dataset import PreparedDataset as PreparedDataset
+    from volumen.doctor.audit import AuditReport as AuditReport
+    from volumen.errors import UserError as UserError
+    from volumen.experiments.scoring import Evaluation as Evaluation
+    from volumen.metrics.curve import leaderboard_curve as leaderboard_curve
+    from volumen.metrics.leaderboard import LeaderboardScore as LeaderboardScore
+    from volumen.metrics.leaderboard import leaderboard as leaderboard
+    from volumen.metrics.overlap import overlap as overlap
+    from volumen.metrics.surface_dice import surface_dice as surface_dice
+    from volumen.metrics.topology import topo_score as topo_score
+    from volumen.metrics.voi import voi_score as voi_score
+    from volumen.training.listener import Outcome as Outcome
+
+_HOMES = {
+    "AuditReport": "doctor.audit",
+    "Config": "config.schema",
+    "Evaluation": "experiments.scoring",
+    "LeaderboardScore": "metrics.leaderboard",
+    "Model": "api",
+    "Outcome": "training.listener",
+    "PreparedDataset": "data.dataset",
+    "Records": "api",
+    "UserError": "errors",
+    "audit": "api",
+    "evaluate": "api",
+    "folds": "api",
+    "leaderboard": "metrics.leaderboard",
+    "leaderboard_curve": "metrics.curve",
+    "load": "api",
+    "load_config": "config.load",
+    "make_mask": "api",
+    "overlap": "metrics.overlap",
+    "phantom": "api",
+    "prepare": "api",
+    "preset_names": "config.inheritance",
+    "records": "api",
+    "report": "api",
+    "surface_dice": "metrics.surface_dice",
+    "topo_score": "metrics.topology",
+    "train": "api",
+    "voi_score": "metrics.voi",
+}
+"""The module of each public name."""
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
