@@ -25,7 +25,9 @@ class Installed:
 
 
 PACKAGES = {
-    "volumen": Installed("0.1.0", ["torch>=2.10", "zarr>=3", "old; python_version<'3.12'", "monai; extra=='monai'"]),
+    "volumen": Installed(
+        __version__, ["torch>=2.10", "zarr>=3", "old; python_version<'3.12'", "monai; extra=='monai'"]
+    ),
     "torch": Installed(
         "2.13.0+cpu", ["sympy", "colorama; platform_system=='Windows'", "cuda; platform_machine=='arm'"]
     ),
