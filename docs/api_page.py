@@ -46,7 +46,7 @@ def api_page() -> str:
 def _entry(name: str, example: Callable[[], None]) -> str:
     found = getattr(volumen, name)
     shown = "\n\n".join(_described(found))
-    own = inspect.isclass(found) and found.__module__ == "volumen.api"
+    own = inspect.isclass(found) and found.__module__.startswith("volumen.api.")
     members = "".join(
         f"\n`{name}.{method}{_signature(value)}`: {_line(inspect.getdoc(value) or '')}\n"
         for method, value in vars(found).items()

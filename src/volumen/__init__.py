@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 from volumen._version import __version__
 
 if TYPE_CHECKING:
-    from volumen.api import Model as Model
-    from volumen.api import Records as Records
-    from volumen.api import audit as audit
-    from volumen.api import evaluate as evaluate
-    from volumen.api import folds as folds
-    from volumen.api import load as load
-    from volumen.api import make_mask as make_mask
-    from volumen.api import phantom as phantom
-    from volumen.api import prepare as prepare
-    from volumen.api import records as records
-    from volumen.api import report as report
-    from volumen.api import train as train
+    from volumen.api.arrays import Model as Model
+    from volumen.api.arrays import load as load
+    from volumen.api.arrays import make_mask as make_mask
+    from volumen.api.commands import audit as audit
+    from volumen.api.commands import evaluate as evaluate
+    from volumen.api.commands import folds as folds
+    from volumen.api.commands import phantom as phantom
+    from volumen.api.commands import prepare as prepare
+    from volumen.api.commands import report as report
+    from volumen.api.commands import train as train
+    from volumen.api.records import Records as Records
+    from volumen.api.records import records as records
     from volumen.config.inheritance import preset_names as preset_names
     from volumen.config.load import load_config as load_config
     from volumen.config.schema import Config as Config
@@ -48,28 +48,28 @@ _HOMES = {
     "Config": "config.schema",
     "Evaluation": "experiments.scoring",
     "LeaderboardScore": "metrics.leaderboard",
-    "Model": "api",
+    "Model": "api.arrays",
     "Outcome": "training.listener",
     "PreparedDataset": "data.dataset",
-    "Records": "api",
+    "Records": "api.records",
     "UserError": "errors",
-    "audit": "api",
-    "evaluate": "api",
-    "folds": "api",
+    "audit": "api.commands",
+    "evaluate": "api.commands",
+    "folds": "api.commands",
     "leaderboard": "metrics.leaderboard",
     "leaderboard_curve": "metrics.curve",
-    "load": "api",
+    "load": "api.arrays",
     "load_config": "config.load",
-    "make_mask": "api",
+    "make_mask": "api.arrays",
     "overlap": "metrics.overlap",
-    "phantom": "api",
-    "prepare": "api",
+    "phantom": "api.commands",
+    "prepare": "api.commands",
     "preset_names": "config.inheritance",
-    "records": "api",
-    "report": "api",
+    "records": "api.records",
+    "report": "api.commands",
     "surface_dice": "metrics.surface_dice",
     "topo_score": "metrics.topology",
-    "train": "api",
+    "train": "api.commands",
     "voi_score": "metrics.voi",
 }
 """The module of each public name."""

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import volumen
-from volumen import api
+from volumen.api.commands import overrides_of
+from volumen.api.records import Records
 
 SOURCE = Path(volumen.__file__)
 HEAVY = {"torch", "numpy", "scipy", "numba", "pydantic"}
@@ -94,22 +95,22 @@ def test_a_mask_leaves_out_what_the_scan_does_not_hold():
 
 
 def test_records_are_columns_of_one_length():
-    found = api.Records({"epoch": [0, 1], "total": [0.5, None]})
+    found = Records({"epoch": [0, 1], "total": [0.5, None]})
     assert (list(found), len(found), found["total"]) == (["epoch", "total"], 2, [0.5, None])
 
 
 def test_a_data_frame_needs_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(volumen.UserError, match="pip install pandas"):
-        api.Records({"epoch": [0]}).to_pandas()
+        Records({"epoch": [0]}).to_pandas()
 
 
 def test_a_data_frame_holds_the_columns(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", type("Pandas", (), {"DataFrame": staticmethod(dict)}))
-    assert api.Records({"epoch": [0]}).to_pandas() == {"epoch": [0]}
+    assert Records({"epoch": [0]}).to_pandas() == {"epoch": [0]}
 
 
 def test_settings_are_what_the_command_line_would_take():
     settings = {"data.patch": [32, 32, 32], "data.dataset": Path("1e5"), "inference.mirror": True}
-    loaded = volumen.load_config("preset:default", api._overrides(settings)).config
+    loaded = volumen.load_config("preset:default", overrides_of(settings)).config
     assert (loaded.data.patch, loaded.data.dataset, loaded.inference.mirror) == ((32, 32, 32), "1e5", True)
