@@ -27,7 +27,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Also write a table of every number and count.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, max=256, help="Cases at a time; all processors otherwise.")
+        int | None, typer.Option(min=1, max=256, help="Cases at a time; as many as processors by default.")
     ] = None,
     train_csv: Annotated[
         Path | None, typer.Option("--train-csv", help="Table with id and scroll_id: means per scroll as well.")
@@ -43,22 +43,22 @@ def score(
     ] = None,
     ignore_label: Annotated[
         int | None,
-        typer.Option(min=-1, max=2**63 - 1, help="Label of the voxels that nobody labelled; -1: none. 2 otherwise."),
+        typer.Option(min=-1, max=2**63 - 1, help="Label of unlabelled voxels; 2 by default, -1: none."),
     ] = None,
     surface: Annotated[
         str | None,
-        typer.Option(help="Values that are surface, such as 1,3; any: all but 0 and the ignored. 1 otherwise."),
+        typer.Option(help="Values that are surface, such as 1,3; any: all but 0 and the ignored. 1 by default."),
     ] = None,
     missing_is_empty: Annotated[
-        bool, typer.Option("--missing-is-empty", help="Chunks that a Zarr store lacks were left out for being empty.")
+        bool, typer.Option("--missing-is-empty", help="Treat chunks that a Zarr store lacks as empty.")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(max=1e6, help="Of the surface Dice; the leaderboard's is 2 voxels.")
+        float, typer.Option(max=1e6, help="Tolerance of the surface Dice; the leaderboard uses 2 voxels.")
     ] = 2.0,
     spacing: Annotated[
-        str | None, typer.Option(help="Of the voxels, z,y,x, in the unit of the tolerance; 1,1,1 otherwise.")
+        str | None, typer.Option(help="Voxel spacing z,y,x, in the unit of the tolerance; 1,1,1 by default.")
     ] = None,
-    splits: Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 otherwise.")] = None,
+    splits: Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 by default.")] = None,
     voi_alpha: Annotated[float, typer.Option(max=1e6, help="How steeply the VOI score falls.")] = 0.3,
 ) -> int:
     """Score masks as the leaderboard does.

@@ -26,7 +26,7 @@ def submit(
     archive: Annotated[Path, typer.Argument(help="The zip to write: a uint8 TIFF of 0 and 1 for every image.")],
     which: Which = "best",
     time_budget: Annotated[
-        str | None, typer.Option(help="Time that may be spent, such as 8h or 90m; it stops in good order before.")
+        str | None, typer.Option(help="Time limit, such as 8h or 90m; it stops cleanly before the end.")
     ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder that keeps the masks; otherwise beside the zip, submission.masks.")
@@ -35,7 +35,7 @@ def submit(
         bool, typer.Option("--overwrite", help="Replace the zip, and masks that were made with other settings.")
     ] = False,
     accept_degenerate: Annotated[
-        bool, typer.Option("--accept-degenerate", help="Write the zip though the predictions say nothing.")
+        bool, typer.Option("--accept-degenerate", help="Write the zip even if the predictions are degenerate.")
     ] = False,
     tile: Tile = None,
     overlap: Overlap = None,
@@ -46,8 +46,8 @@ def submit(
 ) -> int:
     """Predict test images into a zip that is checked as the leaderboard would read it.
 
-    Killed or stopped, the same command goes on where it was. Exit code 2 without a zip where the predictions say
-    nothing, such as all surface; 1 where the time budget does not suffice.
+    After a kill or a stop, the same command continues where it was. Exit code 2, and no zip, if the predictions are
+    degenerate, such as all surface; 1 if the time budget is too short.
     """
     tune_process()
 
@@ -91,7 +91,7 @@ def submit(
         say(f"stopped: {end}", aside=True)
         say(
             f"the masks that are done are kept in {folder}: run the same command again to go on; with other settings "
-            "it begins anew (--overwrite, or another --work)",
+            "it starts over (--overwrite, or another --work)",
             aside=True,
         )
         return EXIT_FAILURE
