@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from volumen.config.postprocessing import Postprocessing
-    from volumen.config.schema import Config
     from volumen.experiments.predicting import Opened
 
 
@@ -25,11 +24,6 @@ class Model:
     """A trained network, or the mean of a bundle's, that predicts arrays; `load` makes it."""
 
     opened: Opened
-
-    @property
-    def config(self) -> Config:
-        """How it normalises, cuts into tiles and post-processes."""
-        return self.opened.config
 
     def probabilities(self, image: ArrayLike) -> NDArray[np.float32]:
         """The probability of surface of every voxel, tile by tile.
@@ -60,7 +54,7 @@ class Model:
         from volumen.postprocess import apply_pipeline
 
         probabilities, scan = self._predict(image)
-        return apply_pipeline(probabilities, self.config.postprocessing, scan)
+        return apply_pipeline(probabilities, self.opened.config.postprocessing, scan)
 
     def _predict(self, image: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Probabilities, and where the scan holds something."""
@@ -75,8 +69,8 @@ class Model:
                 f"an image is a volume of integers [Z, Y, X], as its TIFF holds them; got {array.dtype} "
                 f"{list(array.shape)}"
             )
-        scan = find_emptiness(array, self.config.inference.declared_empty).scan
-        normalised = Normalised(array, statistics_of(array, scan), self.config.data.normalisation)
+        scan = find_emptiness(array, self.opened.config.inference.declared_empty).scan
+        normalised = Normalised(array, statistics_of(array, scan), self.opened.config.data.normalisation)
         return self.opened.predictor.probabilities(normalised, scan), scan
 
 
