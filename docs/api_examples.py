@@ -1,6 +1,6 @@
 """An example of each public name, in an order in which they run one after the other in an empty folder.
 
-`docs/api.md` shows their bodies; `tests/integration/test_api.py` runs them.
+`docs/api.md` shows their bodies; `tests/integration/test_api_examples.py` runs them.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from volumen._version import __version__
+from volumen import __version__
 from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from volumen.system.names import one_line

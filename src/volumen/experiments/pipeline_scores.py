@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from volumen._version import __version__
+from volumen import __version__
 from volumen.config.dump import canonical
 from volumen.config.postprocessing import Postprocessing
 from volumen.experiments.held_out import HeldOut, identity_of

@@ -16,7 +16,7 @@ from typing import Any
 
 from pebble import ProcessExpired
 
-from volumen._version import __version__
+from volumen import __version__
 from volumen.config.dump import canonical
 from volumen.config.postprocessing import Postprocessing, Threshold
 from volumen.errors import UserError

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from safetensors.torch import save as write_tensors
 from torch import Tensor, nn
 
-from volumen._version import __version__
+from volumen import __version__
 from volumen.config.base import Section
 from volumen.config.schema import Config
 from volumen.errors import UserError

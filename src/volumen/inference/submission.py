@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from volumen._version import __version__
+from volumen import __version__
 from volumen.config.postprocessing import Postprocessing
 from volumen.data.emptiness import Declared
 from volumen.data.normalise import Method

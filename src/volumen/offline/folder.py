@@ -21,7 +21,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 import volumen
-from volumen._version import __version__
+from volumen import __version__
 from volumen.errors import UserError
 from volumen.files import PARTIAL, sha256_of, write_atomically
 from volumen.offline.closure import ROOT, Pin, Target, closure, installed

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from volumen._version import __version__
+from volumen import __version__
 from volumen.config.dump import dump_config
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
