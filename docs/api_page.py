@@ -1,12 +1,16 @@
 """The page of the public interface, made from signatures, docstrings and the examples that a test runs."""
 
 import ast
+import dataclasses
+import functools
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterator
 
 import api_examples
+from pydantic import BaseModel
 
 import volumen
 
@@ -45,15 +49,35 @@ def api_page() -> str:
 
 def _entry(name: str, example: Callable[[], None]) -> str:
     found = getattr(volumen, name)
-    shown = "\n\n".join(_described(found))
-    own = inspect.isclass(found) and found.__module__.startswith("volumen.api.")
-    members = "".join(
-        f"\n`{name}.{method}{_signature(value)}`: {_line(inspect.getdoc(value) or '')}\n"
-        for method, value in vars(found).items()
-        if own and not method.startswith("_") and inspect.isfunction(value)
-    )
-    signature = "" if inspect.isclass(found) else f"```python\nvolumen.{name}{_signature(found)}\n```\n\n"
-    return f"### {name}\n\n{signature}{shown}\n{members}\n```python\n{_body(example)}\n```\n"
+    is_class = inspect.isclass(found)
+    signature = [] if is_class else [f"```python\nvolumen.{name}{_signature(found)}\n```"]
+    members = [*_fields(found), *_methods(found)] if is_class else []
+    listed = ["\n".join(members)] if members else []
+    parts = [f"### {name}", *signature, *_described(found), *listed, f"```python\n{_body(example)}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _fields(found: type) -> Iterator[str]:
+    """Public fields of a dataclass, with the text below each."""
+    body = _parsed(found).body[0].body if dataclasses.is_dataclass(found) else []
+    for node, below in itertools.zip_longest(body, body[1:]):
+        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_"):
+            told = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
+            said = f": {_line(told)}" if told else ""
+            yield f"- `.{ast.unparse(node.target)}` ({ast.unparse(node.annotation)}){said}"
+
+
+def _methods(found: type) -> Iterator[str]:
+    """Public methods and properties of a class of our own."""
+    for name, value in vars(found).items() if found.__module__.startswith("volumen.") else ():
+        if name.startswith("_") or issubclass(found, BaseModel):
+            continue
+        bare = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        told = _line(inspect.getdoc(bare) or "")
+        if inspect.isfunction(bare):
+            yield f"- `.{name}{_signature(bare)}`: {told}"
+        elif isinstance(value, property | functools.cached_property):
+            yield f"- `.{name}`: {told}"
 
 
 def _described(found: object) -> Iterator[str]:
@@ -79,7 +103,7 @@ def _signature(function: Callable[..., object]) -> str:
     assert isinstance(node, ast.FunctionDef)
     arguments = ast.unparse(node.args)
     result = "" if node.returns is None else f" -> {ast.unparse(node.returns)}"
-    return f"({re.sub(r'^self(, )?', '', arguments)}){result}"
+    return f"({re.sub(r'^(self|cls)(, )?', '', arguments)}){result}"
 
 
 def _body(example: Callable[[], None]) -> str:
@@ -95,5 +119,5 @@ def _assigned(name: str) -> str:
     return found[1]
 
 
-def _parsed(function: Callable[..., object]) -> ast.Module:
+def _parsed(function: object) -> ast.Module:
     return ast.parse(textwrap.dedent(inspect.getsource(function)))

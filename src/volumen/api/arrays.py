@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Model:
     """A trained network, or the mean of a bundle's, that predicts arrays; `load` makes it."""
 
-    opened: Opened
+    _opened: Opened
 
     def probabilities(self, image: ArrayLike) -> NDArray[np.float32]:
         """The probability of surface of every voxel, tile by tile.
@@ -54,7 +54,7 @@ class Model:
         from volumen.postprocess import apply_pipeline
 
         probabilities, scan = self._predict(image)
-        return apply_pipeline(probabilities, self.opened.config.postprocessing, scan)
+        return apply_pipeline(probabilities, self._opened.config.postprocessing, scan)
 
     def _predict(self, image: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Probabilities, and where the scan holds something."""
@@ -69,9 +69,9 @@ class Model:
                 f"an image is a volume of integers [Z, Y, X], as its TIFF holds them; got {array.dtype} "
                 f"{list(array.shape)}"
             )
-        scan = find_emptiness(array, self.opened.config.inference.declared_empty).scan
-        normalised = Normalised(array, statistics_of(array, scan), self.opened.config.data.normalisation)
-        return self.opened.predictor.probabilities(normalised, scan), scan
+        scan = find_emptiness(array, self._opened.config.inference.declared_empty).scan
+        normalised = Normalised(array, statistics_of(array, scan), self._opened.config.data.normalisation)
+        return self._opened.predictor.probabilities(normalised, scan), scan
 
 
 def load(source: str | Path, settings: Settings | None = None, *, which: str = "best") -> Model:
