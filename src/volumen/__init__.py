@@ -1,9 +1,8 @@
 """volumen: find papyrus surfaces in CT volumes, and know why a training run is stuck.
 
-    >>> import volumen
-    >>> found = volumen.leaderboard(mask, label)            # doctest: +SKIP
-    >>> model = volumen.load("runs/default-fold0")          # doctest: +SKIP
-    >>> mask = model.predict(image)                         # doctest: +SKIP
+    >>> model = volumen.load("runs/default-fold0")
+    >>> mask = model.predict(image)
+    >>> volumen.leaderboard(mask, label).score
 
 The names below are the public interface (docs/api.md has an example of each); whatever else the rooms hold may change
 between two versions. Importing the package imports nothing heavy: a name's module is imported when it is first used.

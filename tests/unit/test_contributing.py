@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 import volumen
 
@@ -66,8 +67,9 @@ def test_a_release_moves_every_change_into_the_changelog_once(changelog, tmp_pat
 
 
 def test_the_version_is_one():
-    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert re.search(r"^version: (.+)$", citation, re.M)[1] == volumen.__version__
+    citation = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == volumen.__version__
 
 
 def test_hooks_and_pages_call_commands_that_exist():
