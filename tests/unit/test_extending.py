@@ -15,11 +15,15 @@ from torch import Tensor
 import volumen
 from volumen.config.base import Section
 from volumen.config.postprocessing import Postprocessing, Threshold
-from volumen.doctor.audit import CHECKS, Check, run_audit
+from volumen.doctor.audit.check import Check
+from volumen.doctor.audit.run import CHECKS, run_audit
 from volumen.doctor.findings import Finding, Severity
 from volumen.experiments import scoring
-from volumen.losses import TERMS, CompositeLoss, LossInputs, Term
-from volumen.postprocess import apply_pipeline, pipeline, report_pipeline
+from volumen.losses.composite import CompositeLoss
+from volumen.losses.inputs import LossInputs
+from volumen.losses.terms import TERMS, Term
+from volumen.postprocess import pipeline
+from volumen.postprocess.pipeline import apply_pipeline, report_pipeline
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 

@@ -51,7 +51,7 @@ class Model:
         Raises:
             UserError: Not three axes of integers.
         """
-        from volumen.postprocess import apply_pipeline
+        from volumen.postprocess.pipeline import apply_pipeline
 
         probabilities, scan = self._predict(image)
         return apply_pipeline(probabilities, self._opened.config.postprocessing, scan)
@@ -112,7 +112,7 @@ def make_mask(
     """
     import numpy as np
 
-    from volumen.postprocess import apply_pipeline
+    from volumen.postprocess.pipeline import apply_pipeline
 
     volume = np.asarray(probabilities, dtype=np.float32)
     if volume.ndim != 3 or not ((volume >= 0) & (volume <= 1)).all():

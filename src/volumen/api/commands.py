@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from volumen.data.dataset import PreparedDataset
     from volumen.data.folds import Folds
-    from volumen.doctor.audit import AuditReport
+    from volumen.doctor.audit.run import AuditReport
     from volumen.experiments.scoring import Evaluation
     from volumen.training.listener import Outcome
 
@@ -133,7 +133,7 @@ def audit(
         UserError: A configuration, data set or code that does not exist or is wrong.
     """
     from volumen.config.load import load_config
-    from volumen.doctor.audit import run_audit
+    from volumen.doctor.audit.run import run_audit
     from volumen.doctor.audit.setup import open_context
 
     return run_audit(open_context(load_config(config, overrides_of(settings))), full=full, only=tuple(only))
@@ -170,8 +170,9 @@ def train(
     from volumen.doctor.audit.preflight import audit_first
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.system.locks import refuse_held
-    from volumen.training import RunFolder, parse_duration, run_training
-    from volumen.training.run_folder import WORK
+    from volumen.training.budget import parse_duration
+    from volumen.training.loop import run_training
+    from volumen.training.run_folder import WORK, RunFolder
 
     class Mute(SilentDisplay):
         """Warnings stand in the run's events."""
