@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import metric_costs
+from api_page import api_page
 
 from volumen.config import Config, preset_names, schema_rows
 from volumen.data.pictures import encode_png
@@ -200,6 +201,7 @@ def metric_page() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "api.md": api_page,
     "audit.md": audit_page,
     "configuration.md": configuration_page,
     "metric.md": metric_page,

@@ -1,5 +1,6 @@
 """The documentation tells the truth: configurations in it load, links lead somewhere, made pages are up to date."""
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -46,7 +47,7 @@ def made():
         yield importlib.import_module("generate")
 
 
-@pytest.mark.parametrize("page", ["audit.md", "configuration.md", "metric.md"])
+@pytest.mark.parametrize("page", ["api.md", "audit.md", "configuration.md", "metric.md"])
 def test_made_pages_are_what_the_code_says(made, page):
     assert page in made.PAGES
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made.PAGES[page](), "run ./run docs"
@@ -81,3 +82,47 @@ COMMANDS = re.findall(r"^\./run (\w+)", (ROOT / "README.md").read_text(encoding=
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_readme_exist(command):
     assert re.search(rf"^{command}\)", (ROOT / "run").read_text(encoding="utf-8"), re.M)
+
+
+def test_the_readme_has_commands():
+    assert COMMANDS
+
+
+NAMED = [
+    pytest.param(page.parent / link, name, id=f"{page.name}:{name}")
+    for page in PAGES
+    for name, link in re.findall(r"`([\w.]+)`\s+in\s+\[`[^`]+`\]\(([^)]+\.py)\)", page.read_text(encoding="utf-8"))
+]
+"""What a page says stands in a module: `name` in [`module`](link)."""
+
+
+def defined(source: Path) -> set[str]:
+    """Functions, classes, their methods and tables that a module defines."""
+    names = set()
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            names |= {f"{node.name}.{each.name}" for each in getattr(node, "body", []) if hasattr(each, "name")}
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            names |= {target.id} if isinstance(target, ast.Name) else set()
+    return names
+
+
+@pytest.mark.parametrize(("module", "name"), NAMED)
+def test_what_pages_name_stands_where_they_say(module, name):
+    assert module.is_file(), f"{module} is gone"
+    if name not in defined(module):
+        homes = [path for path in (ROOT / "src").rglob("*.py") if name in defined(path)]
+        pytest.fail(f"{name} is not in {module.name}; it is in {[str(path.relative_to(ROOT)) for path in homes]}")
+
+
+def test_pages_name_functions():
+    assert len(NAMED) > 20
+
+
+def test_the_glossary_has_twenty_terms_in_a_few_sentences_each():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\*\*(.+?)\.\*\* (.+?)(?=^\*\*|\Z)", text, re.S | re.M)
+    assert len(terms) >= 20
+    for term, meaning in terms:
+        assert len(meaning.split()) <= 70, term

@@ -24,7 +24,7 @@ def audit(
         list[str],
         typer.Argument(
             metavar="[SUBJECT] CONFIG",
-            help=f"A YAML file or preset:NAME; before it one of {', '.join(SUBJECTS)} shows that alone.",
+            help=f"A YAML file or preset:NAME; one of {', '.join(SUBJECTS)} before it shows only that.",
         ),
     ],
     data: Annotated[
@@ -39,15 +39,15 @@ def audit(
         bool, typer.Option("--as-run", help="Audit the objective that really ran (experiment.ran), not the file's.")
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full/--quick", help="Also what takes minutes: overfit a patch, rates, memory.")
+        bool, typer.Option("--full/--quick", help="Also the checks that take minutes: overfitting, rates, memory.")
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Code of the one check to run, such as P3. Repeatable.")
+        list[str] | None, typer.Option(help="Run only the check of this code, such as P3. Repeatable.")
     ] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="Code of a finding that is known and accepted.")] = None,
+    accept: Annotated[list[str] | None, typer.Option(help="Code of a finding to accept. Repeatable.")] = None,
     override: Setting = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Of `cost`: another batch size to compare; the double by default.")
+        int | None, typer.Option(min=1, help="For `cost`: another batch size to compare; twice the run's by default.")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="Write the loss autopsy as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
@@ -57,7 +57,7 @@ def audit(
     Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
     reach on this data set: floor, perfect, best constant and operating point of every term; `liveness` what each
     setting changes; `noise` which differences between two epochs or two runs are real; `rate` which learning rates the
-    run bears; `cost` where time and memory go, the largest batch that fits and what another batch size would change.
+    run can use; `cost` where time and memory go, the largest batch that fits and what another batch size would change.
     """
     from volumen.errors import EXIT_USER_ERROR, UserError
 

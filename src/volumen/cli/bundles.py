@@ -33,9 +33,9 @@ def bundle(
     runs: Annotated[list[Path], typer.Argument(help="Run folders: one, or several to be averaged.")],
     out: Annotated[Path, typer.Option(help="The bundle; its name ends in .volumen.")],
     which: Which = "best",
-    mean: Annotated[Mean, typer.Option(help="What several networks' answers are averaged as.")] = Mean.probability,
+    mean: Annotated[Mean, typer.Option(help="What to average of several networks.")] = Mean.probability,
     weights: Annotated[
-        str | None, typer.Option(help="Weight of each run, separated by commas: 0.5,0.5. All alike otherwise.")
+        str | None, typer.Option(help="Weight of each run, separated by commas: 0.5,0.5. Equal by default.")
     ] = None,
     dataset: Dataset = None,
     postprocessing: Pipeline = None,
@@ -61,9 +61,9 @@ def bundle(
 
 
 def ensemble(
-    runs: Annotated[list[str], typer.Argument(help="Run folders, or RUN:WHICH for other weights than the best.")],
+    runs: Annotated[list[str], typer.Argument(help="Run folders, or RUN:WHICH for weights other than the best.")],
     out: Annotated[Path, typer.Option(help="The bundle; its name ends in .volumen.")],
-    mean: Annotated[Mean, typer.Option(help="What the networks' answers are averaged as.")] = Mean.probability,
+    mean: Annotated[Mean, typer.Option(help="What to average of the networks.")] = Mean.probability,
     work: Annotated[
         Path | None, typer.Option(help="Folder for held-out predictions; otherwise beside the bundle.")
     ] = None,
@@ -74,8 +74,8 @@ def ensemble(
 ) -> None:
     """Average folds, runs or checkpoints, with weights fitted on volumes that their networks never saw.
 
-    Folds of one configuration weigh alike. Different configurations, or kinds of weights, are weighed where that gains
-    more than the noise on volumes that the weights were not fitted to.
+    Folds of one configuration are weighted equally. Different configurations, or kinds of weights, get fitted weights
+    only if that gains more than the noise on volumes that were not used for fitting.
     """
     tune_process()
 
@@ -133,7 +133,8 @@ def select(
 ) -> None:
     """Compare every kind of weights that runs hold on their whole held-out volumes, and recommend one.
 
-    First the distribution (surface share within the labels' own range), then the leaderboard score; never a loss.
+    By the distribution first (surface share within the range of the labels), then by the leaderboard score, never by a
+    loss.
     evaluation.json stays as it is.
     """
     tune_process()

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def prepare(
     dataset: Annotated[Path, typer.Argument(help="Folder with train_images, train_labels, train.csv.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    workers: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Number of threads.")] = 2,
     meanings: Annotated[
         Path | None, typer.Option(help="What the label values mean; otherwise dataset.yaml in the data set's folder.")
     ] = None,
@@ -43,13 +43,13 @@ def prepare(
         bool, typer.Option("--accept-proposal", help="Without dataset.yaml: go on with the proposed meanings.")
     ] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Pack files again that changed since they were packed.")
+        bool, typer.Option("--accept-changes", help="Pack files again if they have changed since.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; compare all files with the recorded hashes.")
     ] = False,
 ) -> None:
-    """Verify a data set, all of it, and pack it for training.
+    """Verify a whole data set and pack it for training.
 
     Everything that is wrong is reported at once. Cases that are packed already are skipped.
     """
@@ -88,13 +88,13 @@ def folds(
         int | None, typer.Option("--folds", min=2, help="Number of folds; 5, or as many as there are scrolls.")
     ] = None,
     by: Annotated[By, typer.Option(help="auto: by scroll where there are several, else by volume.")] = By.auto,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the division.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File to write; otherwise folds.json in PREPARED.")] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that divides otherwise, though runs may rest on it.")
+        bool, typer.Option("--overwrite", help="Replace a file with another split, though runs may depend on it.")
     ] = False,
 ) -> None:
-    """Divide the labelled cases of a prepared data set for cross-validation."""
+    """Split the labelled cases of a prepared data set into folds for cross-validation."""
     from volumen.data.dataset import PreparedDataset
     from volumen.data.folds import FILE, make_folds, save_folds
     from volumen.system.places import writable_file
@@ -118,7 +118,7 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same bytes.")] = 0,
     difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 easy to 1 hard.")] = 0.5,
 ) -> None:
-    """Invent scrolls: rolled, folded, touching sheets in a simulated scan, with labels as in the competition."""
+    """Make synthetic scrolls: rolled, folded, touching sheets in a simulated scan, labelled as in the competition."""
     from volumen.phantoms.scrolls import write_phantom_dataset
 
     folder = write_phantom_dataset(
@@ -184,9 +184,11 @@ def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
 def import_(
     folder: Annotated[Path, typer.Argument(help="An nnU-Net data set: DatasetNNN_Name with TIFF volumes.")],
     out: Annotated[Path, typer.Argument(help="New folder, in the layout that `volumen prepare` reads.")],
-    surface: Annotated[list[str] | None, typer.Option(help="Label that is surface, where there are several.")] = None,
+    surface: Annotated[
+        list[str] | None, typer.Option(help="Label that is surface, if there are several. Repeatable.")
+    ] = None,
 ) -> None:
-    """Lay an nnU-Net data set out for `volumen prepare`, with its label meanings declared."""
+    """Convert an nnU-Net data set to the layout that `volumen prepare` reads, label meanings included."""
     from volumen.data.nnunet import import_nnunet
 
     count = import_nnunet(folder, out, surface=surface or ())

@@ -12,20 +12,22 @@ RunOrBundle = Annotated[
 ]
 Which = Annotated[str, typer.Option(help="Weights of a run: best, best_loss, last, plain, average or swa.")]
 
-Dataset = Annotated[Path | None, typer.Option(help="Prepared data set, where it lies now.")]
+Dataset = Annotated[Path | None, typer.Option(help="Prepared data set, if it has moved.")]
 
 Override = Annotated[
     list[str] | None,
-    typer.Option("--override", "-o", help="Other settings of prediction: -o postprocessing.steps.1.minimum_voxels=500"),
+    typer.Option(
+        "--override", "-o", help="Change a setting of prediction: -o postprocessing.steps.1.minimum_voxels=500"
+    ),
 ]
 Tile = Annotated[str | None, typer.Option(help="Tile in voxels, z,y,x; the configured one otherwise.")]
-Overlap = Annotated[float | None, typer.Option(help="Share that neighbouring tiles have in common.")]
+Overlap = Annotated[float | None, typer.Option(help="Overlap of neighbouring tiles, share of a tile.")]
 Mirror = Annotated[bool | None, typer.Option("--mirror/--no-mirror", help="Average over the eight mirror images.")]
 Rotate = Annotated[bool | None, typer.Option("--rotate/--no-rotate", help="Average over four quarter turns about z.")]
 Pipeline = Annotated[
     str | None,
     typer.Option(
-        "--postprocessing", help="Post-processing of a file (`volumen tune` writes one) or preset: plan, scroll."
+        "--postprocessing", help="Post-processing from a file (`volumen tune` writes one) or a preset: plan, scroll."
     ),
 ]
 

@@ -25,10 +25,10 @@ def predict(
         bool, typer.Option("--probabilities", help="Also write probabilities/NAME: uint8, 255 times the probability.")
     ] = False,
     view: Annotated[bool, typer.Option("--view", help="Also write view/NAME: the mask as 0 and 255.")] = False,
-    region: Annotated[str | None, typer.Option(help="A box of every image instead, z0:z1,y0:y1,x0:x1.")] = None,
+    region: Annotated[str | None, typer.Option(help="Predict only this box of every image: z0:z1,y0:y1,x0:x1.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Predict only what is missing.")] = False,
-    parallel: Annotated[int, typer.Option(min=1, help="Volumes at a time, each in a process of its own.")] = 1,
+    parallel: Annotated[int, typer.Option(min=1, help="Volumes at a time, each in its own process.")] = 1,
     tile: Tile = None,
     overlap: Overlap = None,
     mirror: Mirror = None,

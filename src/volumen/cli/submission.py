@@ -51,8 +51,8 @@ def submit(
 ) -> int:
     """Predict test images into a zip that is checked as the leaderboard would read it.
 
-    Killed or stopped, the same command goes on where it was. Exit code 2 without a zip where the predictions say
-    nothing, such as all surface; 1 where the time budget does not suffice.
+    After a kill or a stop, the same command continues where it was. Exit code 2, and no zip, if the predictions are
+    degenerate, such as all surface; 1 if the time budget is too short.
     """
     tune_process()
 

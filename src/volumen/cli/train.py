@@ -30,11 +30,11 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     time_budget: Annotated[
-        str | None, typer.Option(help="Plan as many epochs as fit: 90s, 20m, 2h. Earlier sittings count.")
+        str | None, typer.Option(help="Plan as many epochs as fit: 90s, 20m, 2h. Earlier sessions count.")
     ] = None,
     accept: Annotated[
         list[str] | None,
-        typer.Option(help="Code of an audit's finding that would stop the run: start it all the same."),
+        typer.Option(help="Code of a finding that would stop the run: start anyway. Repeatable."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only.")] = False,
 ) -> int:
@@ -86,7 +86,7 @@ def train(
         say(f"go on with: volumen train {folder} --resume")
         return EXIT_INTERRUPTED
     if outcome.state == "out_of_time":
-        say(f"longer: volumen train {folder} --resume --time-budget MORE, earlier sittings included")
+        say(f"longer: volumen train {folder} --resume --time-budget MORE, earlier sessions included")
     say(f"run folder: {folder}")
     say(f"next: volumen evaluate {folder}")
     return 0

@@ -21,16 +21,16 @@ def register(app: typer.Typer) -> None:
 def tune(
     runs: Annotated[list[Path], typer.Argument(help="Run folders: folds of one data set.")],
     out: Annotated[
-        Path, typer.Option(help="Folder for predictions, searches and results; a search begun there goes on.")
+        Path, typer.Option(help="Folder for predictions, searches and results; a search begun there continues.")
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Pipelines that each search tries.")] = 60,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that search side by side.")] = 1,
+    trials: Annotated[int, typer.Option(min=1, help="Pipelines to try in each search.")] = 60,
+    workers: Annotated[int, typer.Option(min=1, help="Search processes that run in parallel.")] = 1,
     which: Annotated[str, typer.Option(help="Weights: best, best_loss, last, plain, average or swa.")] = "best",
     dataset: Dataset = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the searches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the searches.")] = 0,
     override: Annotated[
         list[str] | None,
-        typer.Option("--override", "-o", help="Other settings of prediction: -o inference.mirror=true"),
+        typer.Option("--override", "-o", help="Change a setting of prediction: -o inference.mirror=true"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
