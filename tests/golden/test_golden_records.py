@@ -24,7 +24,7 @@ import tifffile
 import torch
 
 from volumen.cli.main import run as volumen
-from volumen.data.phantom import write_phantom_dataset
+from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.runtime import cpu_description
 
 RECORDS = Path(__file__).parent / "records"

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from volumen.config.postprocessing import Postprocessing
-    from volumen.experiments.predicting import Opened
+    from volumen.inference.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Model:
     """A trained network, or the mean of a bundle's, that predicts arrays; `load` makes it."""
 
-    _opened: Opened
+    _recipe: Recipe
 
     def probabilities(self, image: ArrayLike) -> NDArray[np.float32]:
         """The probability of surface of every voxel, tile by tile.
@@ -51,17 +51,14 @@ class Model:
         Raises:
             UserError: Not three axes of integers.
         """
-        from volumen.postprocess.pipeline import apply_pipeline
-
-        probabilities, scan = self._predict(image)
-        return apply_pipeline(probabilities, self._opened.config.postprocessing, scan)
+        return self._recipe.mask(*self._predict(image))
 
     def _predict(self, image: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Probabilities, and where the scan holds something."""
         import numpy as np
 
         from volumen.data.emptiness import find_emptiness
-        from volumen.data.normalise import Normalised, statistics_of
+        from volumen.data.normalise import statistics_of
 
         array = np.asarray(image)
         if array.ndim != 3 or array.dtype.kind not in "ui" or not array.size:
@@ -69,9 +66,9 @@ class Model:
                 f"an image is a volume of integers [Z, Y, X], as its TIFF holds them; got {array.dtype} "
                 f"{list(array.shape)}"
             )
-        scan = find_emptiness(array, self._opened.config.inference.declared_empty).scan
-        normalised = Normalised(array, statistics_of(array, scan), self._opened.config.data.normalisation)
-        return self._opened.predictor.probabilities(normalised, scan), scan
+        scan = find_emptiness(array, self._recipe.empty).scan
+        normalised = self._recipe.normalised(array, statistics_of(array, scan))
+        return self._recipe.predictor.probabilities(normalised, scan), scan
 
 
 def load(source: str | Path, settings: Settings | None = None, *, which: str = "best") -> Model:
@@ -85,9 +82,9 @@ def load(source: str | Path, settings: Settings | None = None, *, which: str = "
     Raises:
         UserError: Neither a run nor a bundle, a damaged one, weights that are not there, or settings that do not suit.
     """
-    from volumen.experiments.predicting import open_predictor
+    from volumen.inference.recipe import open_recipe
 
-    return Model(open_predictor(Path(source), which=which, overrides=overrides_of(settings)))
+    return Model(open_recipe(Path(source), which=which, overrides=overrides_of(settings)))
 
 
 def make_mask(

@@ -44,7 +44,7 @@ def phantom(
     Raises:
         UserError: The folder is not empty, or a number is out of range.
     """
-    from volumen.data.phantom import write_phantom_dataset
+    from volumen.phantoms.scrolls import write_phantom_dataset
 
     shape = (size, size, size)
     return write_phantom_dataset(out, volumes=volumes, shape=shape, scrolls=scrolls, seed=seed, difficulty=difficulty)
@@ -169,10 +169,10 @@ def train(
     from volumen.config.load import load_config
     from volumen.doctor.audit.preflight import audit_first
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
+    from volumen.runs.folder import WORK, RunFolder
     from volumen.system.locks import refuse_held
     from volumen.training.budget import parse_duration
     from volumen.training.loop import run_training
-    from volumen.training.run_folder import WORK, RunFolder
 
     class Mute(SilentDisplay):
         """Warnings stand in the run's events."""
@@ -253,6 +253,6 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     Raises:
         UserError: No run folder, a damaged file in it, or no place to write to.
     """
-    from volumen.reporting.html import write_report
+    from volumen.reporting.report import write_report
 
     return write_report(Path(run), None if out is None else Path(out))[0]

@@ -48,7 +48,7 @@ def records(run: str | Path, kind: str = "train") -> Records:
     Raises:
         UserError: No run, or a kind that it has not recorded.
     """
-    from volumen.training.run_folder import read_run_logs
+    from volumen.runs.records import read_run_logs
 
     logs = read_run_logs(Path(run))
     kinds = sorted({str(record["kind"]) for record in logs.metrics})
