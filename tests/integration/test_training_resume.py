@@ -150,9 +150,9 @@ class StopWhileValidating(SilentDisplay):
 
 def test_a_validation_that_was_stopped_is_done_again_under_the_objective_of_its_epoch(prepared, tmp_path):
     first = "{name: first, start_epoch: 0, weights: {soft_dice: 1.0}}"
-    phases = f"{first}, {{name: second, start_epoch: 1, weights: {{cross_entropy: 1.0}}}}"
+    second = "{name: second, start_epoch: 1, weights: {cross_entropy: 1.0}}"
     terms = "loss.terms={soft_dice: {weight: 1.0}, cross_entropy: {weight: 1.0}}"
-    config = configuration(prepared, terms, f"loss.curriculum=[{phases}]", "training.epochs=2")
+    config = configuration(prepared, terms, f"loss.curriculum=[{first}, {second}]", "training.epochs=2")
     run_training(config, tmp_path / "whole", SilentDisplay())
     assert run_training(config, tmp_path / "parts", StopWhileValidating()).state == "stopped"
     assert weights(tmp_path / "parts")["ended_epoch"]
