@@ -45,7 +45,7 @@ app = typer.Typer(
 )
 data.register(app)
 app.add_typer(config.app, name="config")
-audit.register(app)
+app.add_typer(audit.app, name="audit")
 train.register(app)
 results.register(app)
 predict.register(app)

@@ -3,9 +3,9 @@
 from rich.console import Console
 
 from volumen.doctor.audit import AuditReport
-from volumen.doctor.autopsy import Autopsy, Range
 from volumen.doctor.findings import Finding, Severity
-from volumen.doctor.operating_point import OperatingPoint
+from volumen.doctor.objective.autopsy import Autopsy, Range
+from volumen.doctor.objective.operating_point import OperatingPoint
 from volumen.reporting.console import plain_table
 from volumen.system.output import counted
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from volumen.doctor.autopsy import Autopsy, Range
-from volumen.doctor.operating_point import OperatingPoint
+from volumen.doctor.objective.autopsy import Autopsy, Range
+from volumen.doctor.objective.operating_point import OperatingPoint
 from volumen.reporting.curves import Series, dot, line_chart, pixel
 from volumen.reporting.images import LEGEND, choose_slices, encode_png, slice_panel
 from volumen.reporting.markup import NOTHING, Markup, html, joined

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from volumen.doctor.cost.plan import Cost, Plan
+from volumen.doctor.cost.whole_run import BatchCost, Cost
 from volumen.reporting.console import plain_table
 from volumen.reporting.words import duration, words
 from volumen.system.output import counted
@@ -53,7 +53,7 @@ def _print_step(cost: Cost, console: Console) -> None:
         console.print(f" measured on {size} voxels and multiplied by {profile.scale:.1f}")
 
 
-def _print_change(cost: Cost, after: Plan, console: Console) -> None:
+def _print_change(cost: Cost, after: BatchCost, console: Console) -> None:
     headings = ("", "batch", "steps/epoch", "step s", "epoch", "all epochs", "memory", "of available", "learning rate")
     table = plain_table(f"Batch {cost.before.batch} and batch {after.batch}", headings)
     for name, plan in (("before", cost.before), ("after", after)):
@@ -66,7 +66,7 @@ def _print_change(cost: Cost, after: Plan, console: Console) -> None:
     console.print(f" learning rate scaled by the rule: {cost.rate_rule}; a starting point, to be tried")
 
 
-def _memory(plan: Plan) -> str:
+def _memory(plan: BatchCost) -> str:
     if plan.peak_bytes is not None:
         return f"{plan.peak_bytes / 1e9:.2f} GB"
     return "does not fit" if plan.fits is False else "unknown (the trial took too long)"

@@ -4,7 +4,7 @@ import math
 
 from rich.console import Console
 
-from volumen.doctor.protocol_noise import ProtocolNoise
+from volumen.doctor.protocol import ProtocolNoise
 from volumen.reporting.console import plain_table
 from volumen.system.output import counted
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from volumen.doctor.rate_range import RateRange
+from volumen.doctor.learning_rate import RateRange
 from volumen.reporting.words import PROGRESS
 
 ROWS = 24
