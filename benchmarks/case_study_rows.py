@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from volumen.doctor.audit.parts import Parts
 
 from volumen.config import load_config
 from volumen.config.loss import ClassWeights, Loss
 from volumen.data import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
 from volumen.data.prepare import prepare
-from volumen.doctor.context import Context, open_context
+from volumen.doctor.audit import Context, Parts, open_context
 from volumen.doctor.findings import Severity
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.losses import TERMS, CompositeLoss

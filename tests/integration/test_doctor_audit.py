@@ -1,6 +1,7 @@
 """The audit on a healthy run, which leaves it in peace, and on runs with one mistake each, which it names."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -222,11 +223,16 @@ def test_the_command_prints_findings_json_and_the_autopsy(prepared, raw, capsys)
     assert volumen(["audit", "preset:default", "--data", str(prepared), "--as-run"]) == 2
 
 
-def test_every_check_explains_itself() -> None:
-    for code, check in CHECKS.items():
-        assert check.code == code
-        for text in (check.title, check.symptom, check.why, check.measured, check.remedy):
-            assert len(text) > 10
+def test_every_check_is_explained() -> None:
+    """Its section of the page says how the fault shows, why it happens, how it is measured and what to do."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (P\d+: .*)\n((?:(?!## ).*\n)*)", page, re.M))
+    assert list(sections) == [f"{code}: {check.title}" for code, check in CHECKS.items()]
+    assert [check.code for check in CHECKS.values()] == list(CHECKS)
+    for text in sections.values():
+        parts = re.findall(r"\*\*(.*?)\*\* (.+)", text)
+        assert [name for name, _ in parts] == ["Symptom.", "Why.", "How it is measured.", "What to do."]
+        assert all(len(words) > 10 for _, words in parts)
 
 
 def test_every_preset_loads() -> None:

@@ -1,6 +1,7 @@
-"""What a check is: pure functions of the context, and the words that explain them.
+"""What a check is: pure functions of the context.
 
-To add one, write a `Check` beside what it measures and put it into the table `volumen.doctor.audit.CHECKS`.
+To add one, write a `Check` beside what it measures, put it into the table `volumen.doctor.audit.CHECKS`, and explain it
+in `docs/audit.md`.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,18 +13,10 @@ from volumen.doctor.findings import Finding
 
 @dataclass(frozen=True)
 class Check:
-    """One check of the audit; its words make the page that explains it."""
+    """One check of the audit."""
 
     code: str
     title: str
-    symptom: str
-    """How the fault shows later, if nobody looks now."""
-    why: str
-    """Why it happens."""
-    measured: str
-    """What is computed, on what."""
-    remedy: str
-    """What to do about a finding."""
     run: Callable[[Context], Iterable[Finding]] | None = None
     """What the quick audit does; None where all of it takes minutes."""
     seconds: float = 1.0

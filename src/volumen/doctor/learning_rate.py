@@ -183,22 +183,4 @@ def _finding(context: Context, found: RateRange, severity: Severity, title: str)
     )
 
 
-LEARNING_RATE = Check(
-    code="P10",
-    title="Learning rate",
-    symptom="A loss that creeps, or one that jumps and never settles.",
-    why=(
-        "The useful rates of two optimisers, networks or batches differ by factors of ten to a thousand; a rate from "
-        "somewhere else is a guess."
-    ),
-    measured=(
-        "A range test (Smith 2017): 112 steps with the run's own network, optimiser and objective on four patches, the "
-        "rate rising from 1e-6 to 10; afterwards the state is as it was, to the last bit. Useful is from where a tenth "
-        "of the fall of r is done to a third of the rate of the least r. A highest rate 30 times below or 5 times "
-        "above is named, one where r climbs half of its fall again stops. The patches are learnt by heart "
-        "meanwhile, so the upper end is a bound and no recommendation: a rate below it may still be too high. "
-        "Full audit only; `volumen audit rate` prints the curve."
-    ),
-    remedy="Take a rate near the lower end, at most about ten times above it, and compare two of them in short runs.",
-    thorough=check_learning_rate,
-)
+LEARNING_RATE = Check(code="P10", title="Learning rate", thorough=check_learning_rate)

@@ -324,21 +324,4 @@ def _selection(config: Config, noise: ProtocolNoise) -> Noise:
     return found or Noise(name, math.nan, math.nan, math.nan, math.nan)
 
 
-PROTOCOL = Check(
-    code="P9",
-    title="Noise of the protocol",
-    symptom="Best epochs that come and go, early stopping at random, and interventions that answer to nothing.",
-    why=(
-        "A validation on one random crop of each volume scatters. The best of many noisy values is a lucky one, so the "
-        "next three lie above it; an improvement smaller than the scatter is none. And totals of objectives with other "
-        "weights are other quantities."
-    ),
-    measured=(
-        "A stand-in (the image's sheetness, cut where its Dice is best) is validated five times under the run's own "
-        "protocol. Thresholds below two standard deviations are refused; runs whose loss never changes are simulated "
-        "with the run's own rules, and more than 5 % of false alarms are too many. Validation of fixed voxels has no "
-        "noise of this kind. `volumen audit noise` prints it all."
-    ),
-    remedy="Validate the same voxels each time, all of them where time allows.",
-    run=check_protocol,
-)
+PROTOCOL = Check(code="P9", title="Noise of the protocol", run=check_protocol)

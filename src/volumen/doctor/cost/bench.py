@@ -5,7 +5,6 @@ least of each is taken. Wall time says how long an epoch is. Shares are told by 
 other programs have little influence.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -57,11 +56,6 @@ class Bench:
         """Images on the device [B, 1, Z, Y, X]."""
         image: Tensor = self.batch["image"]
         return image.to(self.device, memory_format=self.precision.memory_format)
-
-
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_bench(context: Context, config: Config, timed_batches: int = 0) -> Bench:

@@ -121,23 +121,4 @@ def _size(sides: tuple[int, ...]) -> str:
     return " x ".join(map(str, sides))
 
 
-COST = Check(
-    code="P11",
-    title="Cost of the run",
-    symptom="Epochs that take twice as long as they need, a run that dies of memory at night, a week for one answer.",
-    why=(
-        "A term is computed whatever its weight, as long as that is not 0. Memory grows with the batch, and time with "
-        "whatever is slowest: network, a loss term or the loader."
-    ),
-    measured=(
-        "With a time budget, a step is timed: one that has room for too few steps stops the run, and every other check "
-        "sees the epochs that there is time for. Network, every term, optimiser and loader are timed in turn on real "
-        "patches. A term with more than 10 % of the step (of network and terms) and less than 1 % of what the "
-        "objective moves by is named. The full audit does real steps in child processes to see which batch fits, and "
-        "warns where a step waits more than 20 % of its time for patches. `volumen audit cost` prints it all, and what "
-        "another batch would change."
-    ),
-    remedy="Leave out what counts for nothing; give the loader workers; take the batch that fits.",
-    run=check_terms,
-    thorough=check_cost,
-)
+COST = Check(code="P11", title="Cost of the run", run=check_terms, thorough=check_cost)

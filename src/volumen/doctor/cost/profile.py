@@ -11,7 +11,6 @@ from volumen.doctor.cost.bench import (
     Bench,
     Spent,
     affordable,
-    available_cores,
     least_of,
     levels_of,
     make_bench,
@@ -20,6 +19,7 @@ from volumen.doctor.cost.bench import (
     with_size,
 )
 from volumen.losses import CompositeLoss
+from volumen.metrics.parallel import processors
 
 NETWORK, OPTIMISER = "network", "optimiser"
 LOADED_BATCHES = 4
@@ -64,7 +64,7 @@ class StepProfile:
         if not self.on_cpu:
             return paced
         work = sum(part.cpu_seconds for part in self.parts.values()) + self.loader_seconds
-        return max(paced, work / available_cores())
+        return max(paced, work / processors())
 
     @property
     def waiting_seconds(self) -> float:

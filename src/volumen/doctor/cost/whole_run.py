@@ -1,7 +1,7 @@
 """What a run will cost in all: an epoch, the whole run, its memory; and the same for another batch size."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +14,6 @@ from volumen.doctor.cost.profile import StepProfile, profile_step
 from volumen.doctor.cost.validation import ValidationCost, measure_validation
 from volumen.errors import UserError
 
-Tell = Callable[[str, int, int], None]
-STAGES = 7
 LINEAR = "linear for SGD (Goyal et al. 2017)"
 ROOT = "square root for AdamW (Krizhevsky 2014; Malladi et al. 2022)"
 
@@ -79,7 +77,6 @@ def measure_cost(
     batch: int | None = None,
     compare: bool = True,
     limit_seconds: float = 20.0,
-    tell: Tell = lambda name, done, of: None,
 ) -> Cost:
     """Measure a run, and the same run with another batch size.
 
@@ -88,22 +85,18 @@ def measure_cost(
         batch: The other size; the double of the configured one by default, at most the patches of an epoch.
         compare: False leaves the other size out.
         limit_seconds: A step that would take longer is measured on fewer voxels and scaled.
-        tell: Told what is measured next.
 
     Raises:
         UserError: A batch that an epoch does not hold, or a step that fails for another reason than memory.
     """
     config, available = context.config, available_bytes(context.config)
     other = _other_batch(config, batch) if compare else config.data.batch
-    trials = _try_batches(config, other, context.prior, available, tell)
-    tell("largest batch", 4, STAGES)
+    trials = _try_batches(config, other, context.prior, available)
     largest = _largest(config, context.prior, trials, available)
     fitting = max((trial.batch for trial in trials.values() if trial.fits), default=0)
     room = voxels(with_size(config, fitting, config.data.patch))
-    tell("step", 5, STAGES)
     profile = profile_step(context, most_voxels=room, limit_seconds=limit_seconds)
     validation = measure_validation(context)
-    tell(f"step of batch {other}", 6, STAGES)
     before = _batch_cost(config, profile, validation, trials, available)
     after = None
     if other != config.data.batch:
@@ -125,13 +118,10 @@ def _other_batch(config: Config, batch: int | None) -> int:
     return batch
 
 
-def _try_batches(config: Config, other: int, share: float, available: int, tell: Tell) -> dict[int, MemoryTrial]:
+def _try_batches(config: Config, other: int, share: float, available: int) -> dict[int, MemoryTrial]:
     """Batches 1 and 2, from which the largest is predicted, the run's own and the other one."""
-    tried = {}
-    for number, size in enumerate(dict.fromkeys((1, 2, config.data.batch, other))):
-        tell(f"memory of batch {size}", number, STAGES)
-        tried[size] = try_batch(config, size, share, available)
-    return tried
+    sizes = dict.fromkeys((1, 2, config.data.batch, other))
+    return {size: try_batch(config, size, share, available) for size in sizes}
 
 
 def _largest(config: Config, share: float, trials: Mapping[int, MemoryTrial], available: int) -> LargestBatch | None:

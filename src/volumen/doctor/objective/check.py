@@ -232,44 +232,6 @@ def check_floor(context: Context) -> Iterator[Finding]:
             )
 
 
-OPERATING_POINT = Check(
-    code="P3",
-    title="Operating point",
-    symptom="Too much surface, and every weight that should reduce it makes more.",
-    why=(
-        "A class weight multiplies the loss of voxels whose *truth* is that class. Raising the surface weight makes a "
-        "missed surface dearer and so asks for more surface; alpha of the focal loss works the same way."
-    ),
-    measured=(
-        "For voxels that are surface with probability q, the prediction p*(q) that minimises the expected loss: where "
-        "it crosses 0.5, for each class-weighted term and for the sum, and which share of surface the sum asks for, "
-        "over the data set's own labels blurred by 1.5 voxels. Terms over neighbourhoods take no part."
-    ),
-    remedy="Leave the weights at 1 and choose the threshold on held-out predictions.",
-    run=check_operating_point,
-)
-CONSTANT = Check(
-    code="P4",
-    title="The constant predictor",
-    symptom="A plateau that no learning rate, batch or weight moves.",
-    why=(
-        "Every objective has a value that one constant for all voxels reaches. Soft Dice reaches 1 - 2 pi / (1 + pi) "
-        "with surface everywhere at a surface share pi."
-    ),
-    measured="Every term and the sum at 33 constants on label patches; success criteria that a constant meets.",
-    remedy="Read losses as progress r, and judge by metrics that do not depend on the weights.",
-    run=check_constant,
-)
-FLOOR = Check(
-    code="P5",
-    title="Attainable floor",
-    symptom="A loss that stays far above its target for weeks, while a term sits at a constant value.",
-    why="Some terms cannot reach 0, or only where the prediction is wrong: (1 - Var p)^2 never falls below 0.5625.",
-    measured=(
-        "Every term and the sum minimised over free logits on real label patches, from several starts, and their "
-        "values at the perfect prediction. A criterion below the floor is refused; a term whose weighted loss at the "
-        f"perfect prediction exceeds {CONFLICT_SHARE:.0%} of (baseline - floor) is named."
-    ),
-    remedy="Drop the term, or give the criterion a value that can be reached.",
-    run=check_floor,
-)
+OPERATING_POINT = Check(code="P3", title="Operating point", run=check_operating_point)
+CONSTANT = Check(code="P4", title="The constant predictor", run=check_constant)
+FLOOR = Check(code="P5", title="Attainable floor", run=check_floor)

@@ -158,23 +158,4 @@ def _matches(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
-SETTINGS = Check(
-    code="P6",
-    title="Settings that act",
-    symptom="An experiment that changes nothing, and a theory about why it did.",
-    why=(
-        "A start after the end, a patience longer than the run, parameters of a scheduler that is not used, weights of "
-        "a term that is absent: each was right once. Or the code never hands the value on: a class weight, a focal "
-        "gamma or the weight of a term that the file names, and that runs with another value written in the code."
-    ),
-    measured=(
-        "Every start, patience, period and weight against the length and parts of the run, and every value that a file "
-        "or an override sets against the switches, probabilities, weights and volumes that may keep it from acting. "
-        "The objective's total on label patches against the sum of configured weight times raw value, phase by phase. "
-        "Where the run has makers of its own for objective or state, what they read of the configuration is recorded: "
-        "a value that they never read and the package's own makers do is ignored, which stops the run. "
-        "`volumen audit liveness CONFIG` shows what becomes of every setting."
-    ),
-    remedy="Change the setting or leave it out; a term of weight 0 costs nothing and is only noted.",
-    run=check_settings,
-)
+SETTINGS = Check(code="P6", title="Settings that act", run=check_settings)

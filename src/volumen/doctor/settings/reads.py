@@ -143,8 +143,9 @@ def unread(context: Context) -> frozenset[str]:
     own = Parts()
     if (context.parts.objective, context.parts.state) == (own.objective, own.state):
         return frozenset()
-    theirs = _reads_of(context.parts, context)
-    return frozenset(key for key in _reads_of(own, context).keys if not theirs.has(key))
+    theirs, ours = _reads_of(context.parts, context), _reads_of(own, context)
+    keys = ours.keys | {f"{section}.{KIND}" for section in ours.sections}
+    return frozenset(key for key in keys if not theirs.has(key))
 
 
 def _reads_of(parts: Parts, context: Context) -> Reads:

@@ -302,26 +302,4 @@ def _words(found: Overfit) -> str:
     )
 
 
-START = Check(
-    code="P8",
-    title="The start of a run",
-    symptom="A loss that does not move, whatever is changed; a resumed run that jumps; a mask with a bare border.",
-    why=(
-        "A second activation, a detached layer, an axis mixed up or a lost state let a training go on for weeks: it "
-        "still does something. Whether a run can learn two small patches by heart answers most of it in a minute."
-    ),
-    measured=(
-        "Tiles of every shape of volume must cover it, and a network that gives its input back must give back the "
-        "volume. The network's outputs are pushed down and up: logits follow, an activation's stay within 0 and 1. A "
-        "step after saving and loading must equal the one without. Each weight gets a gradient, no answer depends on "
-        "the batch, every answer depends on the image, and the first loss is near that of a constant. Initial weights "
-        "of another run must not have learned from the volumes that this one holds out. The full audit "
-        "also lets the run's own network, optimiser and highest rate learn two patches of training volumes by heart: "
-        "progress r must come below 0.1 (a healthy run reaches 0.05) within 400 steps, while empty and exchanged "
-        "images stay above 0.5."
-    ),
-    remedy="Mend what is named; no learning rate makes up for it.",
-    run=check_start,
-    seconds=10.0,
-    thorough=check_learning,
-)
+START = Check(code="P8", title="The start of a run", run=check_start, seconds=10.0, thorough=check_learning)
