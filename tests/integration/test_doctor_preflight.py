@@ -13,7 +13,7 @@ from volumen.doctor.audit import AuditReport, open_context
 from volumen.doctor.context import Budget
 from volumen.doctor.cost.budget import check_budget, within_budget
 from volumen.doctor.findings import Severity
-from volumen.doctor.preflight import RefusedError, audit_first
+from volumen.doctor.preflight import RefusedRunError, audit_first
 from volumen.doctor.settings.check import check_settings
 from volumen.doctor.settings.laws import never_acting
 from volumen.errors import UserError
@@ -107,7 +107,7 @@ def test_the_audit_knows_the_time_budget_and_keeps_to_a_share_of_it(prepared) ->
     """What has no room for a model is refused beforehand, whatever checks there was time for."""
     loaded = load_config("preset:default", [f"data.dataset={prepared}", *SMALL])
     told: list[AuditReport] = []
-    with pytest.raises(RefusedError, match=r"P11 a time budget of 0 s has room for 0 steps"):
+    with pytest.raises(RefusedRunError, match=r"P11 a time budget of 0 s has room for 0 steps"):
         audit_first(loaded, [], budget_seconds=0.01, report=told.append)
     assert any("the audit had no time for" in finding.title for finding in told[0].findings)
     assert told[0].seconds == {}

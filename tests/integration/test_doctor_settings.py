@@ -353,11 +353,11 @@ def test_the_total_is_the_sum_of_weight_times_term(prepared, name) -> None:
         (("loss.class_weights.enabled=true",), "loss.class_weights.enabled", "both class weights are 1"),
         (
             ("postprocessing.steps=[{kind: sharpen_ridges, weight: 0.0}, {kind: threshold}]",),
-            "postprocessing.steps.0.weight", "its weight is 0",
+            "postprocessing.steps.0.kind", "its weight is 0",
         ),
         (
             ("postprocessing.steps=[{kind: threshold}, {kind: close, radius_voxels: [0, 0, 0]}]",),
-            "postprocessing.steps.1.radius_voxels", "its radius is 0",
+            "postprocessing.steps.1.kind", "its radius is 0",
         ),
         (
             ("postprocessing.steps=[{kind: threshold}, {kind: fill_cavities}, {kind: fill_holes, maximum_voxels: 9}]",),

@@ -214,7 +214,11 @@ class Alignment:
 
 
 def measure_alignment(pairs: Sequence[tuple[NDArray[np.generic], NDArray[np.uint8]]]) -> Alignment | None:
-    """Measure blocks of images and labels.
+    """Do labels lie where their images say, or are they shifted, or another volume's?
+
+    A linear model predicts a voxel's label from the image's derivatives up to the second order at two scales
+    (Koenderink's local jet). It sees a few voxels, so a shift of the labels by more costs it what it knows: the share
+    of variance that it explains, by shift, has its peak at 0 where image and label belong together.
 
     Args:
         pairs: Image and canonical label codes of blocks of different volumes, all [Z, Y, X] of one shape.

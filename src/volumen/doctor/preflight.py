@@ -21,7 +21,7 @@ from volumen.training.progress import NO_SCALES
 from volumen.training.run_folder import Audited
 
 
-class RefusedError(UserError):
+class RefusedRunError(UserError):
     """The audit found what stops a run, and nobody accepted it."""
 
     def __init__(self, refusals: Sequence[Finding]) -> None:
@@ -57,7 +57,7 @@ def audit_first(
     Raises:
         UserError: The data set, fold or initial weights do not exist, device, precision or worker processes are not to
             be had here, or a code is unknown.
-        RefusedError: A finding stops the run.
+        RefusedRunError: A finding stops the run.
     """
     check_codes(tuple(accepted))
     config = loaded.config
@@ -80,7 +80,7 @@ def audit_first(
     report(found)
     refusals = found.refusals(tuple(accepted))
     if refusals:
-        raise RefusedError(refusals)
+        raise RefusedRunError(refusals)
     if scales is NO_SCALES:  # without a budget, or where compiling took what there was; the audit has shared in that
         with suppress(OutOfTime), within(limit - (time.perf_counter() - began)):
             scales = measure_scales(context)

@@ -201,35 +201,40 @@ def check_floor(context: Context) -> Iterator[Finding]:
                 where=context.where("experiment.criteria"),
             )
     for phase, found in autopsies(context).items():
-        room = found.total.baseline - found.total.floor
-        for term in found.terms:
-            lost = term.weight * term.conflict
-            if lost > CONFLICT_SHARE * room:
-                yield Finding(
-                    code="P5",
-                    severity=Severity.warn,
-                    title=f"the term {term.name} punishes the perfect prediction",
-                    evidence=(
-                        f"phase {phase!r}: {term.perfect:.3f} at the perfect prediction, {term.floor:.3f} at its best; "
-                        f"weighted {lost:.3f} of the {room:.3f} between constant and optimum ({lost / room:.0%})"
-                    ),
-                    causes=("the term wants something else than the labels",),
-                    remedies=(f"give {term.name} the weight 0",),
-                    where=context.where(f"loss.terms.{term.name}.weight"),
-                )
-        if found.optimum.dice < LEAST_DICE:
+        yield from _conflicts(context, phase, found)
+
+
+def _conflicts(context: Context, phase: str, found: Autopsy) -> Iterator[Finding]:
+    """Terms that want something else than the labels, and a sum that does."""
+    room = found.total.baseline - found.total.floor
+    for term in found.terms:
+        lost = term.weight * term.conflict
+        if lost > CONFLICT_SHARE * room:
             yield Finding(
                 code="P5",
                 severity=Severity.warn,
-                title="the objective's own optimum is not the truth",
+                title=f"the term {term.name} punishes the perfect prediction",
                 evidence=(
-                    f"phase {phase!r}: its best logits have Dice {found.optimum.dice:.3f} and "
-                    f"{found.optimum.predicted_share:.1%} surface, the labels {found.optimum.true_share:.1%}"
+                    f"phase {phase!r}: {term.perfect:.3f} at the perfect prediction, {term.floor:.3f} at its best; "
+                    f"weighted {lost:.3f} of the {room:.3f} between constant and optimum ({lost / room:.0%})"
                 ),
-                causes=("a term outweighs those that follow the labels",),
-                remedies=("lower the weights of the terms with a conflict gap",),
-                where=context.where("loss.terms"),
+                causes=("the term wants something else than the labels",),
+                remedies=(f"give {term.name} the weight 0",),
+                where=context.where(f"loss.terms.{term.name}.weight"),
             )
+    if found.optimum.dice < LEAST_DICE:
+        yield Finding(
+            code="P5",
+            severity=Severity.warn,
+            title="the objective's own optimum is not the truth",
+            evidence=(
+                f"phase {phase!r}: its best logits have Dice {found.optimum.dice:.3f} and "
+                f"{found.optimum.predicted_share:.1%} surface, the labels {found.optimum.true_share:.1%}"
+            ),
+            causes=("a term outweighs those that follow the labels",),
+            remedies=("lower the weights of the terms with a conflict gap",),
+            where=context.where("loss.terms"),
+        )
 
 
 OPERATING_POINT = Check(code="P3", title="Operating point", run=check_operating_point)

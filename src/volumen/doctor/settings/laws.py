@@ -220,12 +220,13 @@ def _any_parameter(context: Context, patterns: tuple[str, ...]) -> bool:
 def _masks(config: Config) -> Iterator[Law]:
     steps = config.postprocessing.steps
     for place, step in enumerate(steps):
-        keys, beside = (f"postprocessing.steps.{place}.*",), steps[max(0, place - 1) : place + 2]
+        key, beside = f"postprocessing.steps.{place}", steps[max(0, place - 1) : place + 2]
         if isinstance(step, SharpenRidges):
-            yield keys, step.weight == 0.0, "its weight is 0"
+            yield (f"{key}.kind", f"{key}.scale_voxels"), step.weight == 0.0, "its weight is 0"
         elif isinstance(step, Close | Open):
-            yield keys, step.radius_voxels == (0, 0, 0), "its radius is 0"
+            yield (f"{key}.kind",), step.radius_voxels == (0, 0, 0), "its radius is 0"
         elif isinstance(step, RemoveSmallComponents):
-            yield keys, step.minimum_voxels == 1, "every component has a voxel"
+            yield (f"{key}.kind", f"{key}.connectivity"), step.minimum_voxels == 1, "every component has a voxel"
         elif isinstance(step, FillHoles):
-            yield keys, any(isinstance(one, FillCavities) for one in beside), "fill_cavities beside it fills them all"
+            filled = any(isinstance(one, FillCavities) for one in beside)
+            yield (f"{key}.kind", f"{key}.maximum_voxels"), filled, "fill_cavities beside it fills them all"
