@@ -22,8 +22,7 @@ from volumen.config import load_config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds
 from volumen.data.prepare import prepare
-from volumen.doctor.audit import Context, run_audit
-from volumen.doctor.audit.setup import open_context
+from volumen.doctor.audit import Context, open_context, run_audit
 from volumen.doctor.findings import Severity
 from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.runtime import cpu_description, tune_allocator

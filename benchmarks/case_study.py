@@ -13,10 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from case_study_rows import ROWS, HealthyRun
 from volumen.config import load_config
-from volumen.doctor.audit import run_audit
-from volumen.doctor.audit.setup import open_context
-from volumen.doctor.benchmark import ROWS, Bench
+from volumen.doctor.audit import open_context, run_audit
 from volumen.doctor.findings import Finding, Severity
 from volumen.files import write_atomically
 
@@ -65,7 +64,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="the page; printed if not given")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(options.dataset, Path(temporary))
+        bench = HealthyRun(options.dataset, Path(temporary))
         rows = list(_rows(bench))
         presets = list(_presets(bench))
         labels = list(_with_his_labels(bench))
@@ -84,7 +83,7 @@ def main() -> int:
     return int(any("NOT CAUGHT" in row or "NOT SILENT" in row for row in rows))
 
 
-def _rows(bench: Bench) -> Iterator[str]:
+def _rows(bench: HealthyRun) -> Iterator[str]:
     silent: dict[tuple[tuple[str, ...], bool], str] = {}
     for row in ROWS:
         print(f"row {row.number}: {row.mistake}", file=sys.stderr, flush=True)
@@ -100,7 +99,7 @@ def _rows(bench: Bench) -> Iterator[str]:
         yield _line(*cells, first.evidence if first else "", silent[control])
 
 
-def _presets(bench: Bench) -> Iterator[str]:
+def _presets(bench: HealthyRun) -> Iterator[str]:
     for name in PLAN:
         print(f"preset {name}", file=sys.stderr, flush=True)
         found = run_audit(open_context(load_config(f"preset:{name}", [f"data.dataset={bench.prepared()}"]))).findings
@@ -109,7 +108,7 @@ def _presets(bench: Bench) -> Iterator[str]:
         yield _line(f"`{name}`", *counts, stops)
 
 
-def _with_his_labels(bench: Bench) -> Iterator[str]:
+def _with_his_labels(bench: HealthyRun) -> Iterator[str]:
     context = open_context(load_config("preset:v1_balanced", [f"data.dataset={bench.prepared(WRONG)}"]))
     for finding in run_audit(context).findings:
         if finding.severity != Severity.note:

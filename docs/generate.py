@@ -12,7 +12,6 @@ from api_page import api_page
 
 from volumen.config import Config, preset_names, schema_rows
 from volumen.data.pictures import encode_png
-from volumen.doctor.audit import CHECKS
 from volumen.files import write_atomically
 
 DOCS = Path(__file__).parent
@@ -150,38 +149,6 @@ Sources: Stucki et al. 2023 and 2024 (Betti matching), Nikolov et al. 2018 (surf
 """
 
 
-AUDIT = """# The audit
-
-*Made from the checks themselves by `./run docs`; do not edit.*
-
-`volumen audit CONFIG` looks at a configuration and its data set before a run starts, and says what the run cannot
-reach. It needs no training and no accelerator.
-
-```
-volumen audit my-run.yaml                         # every check; exit code 2 if one of them stops the run
-volumen audit my-run.yaml --json                  # a list of findings
-volumen audit my-run.yaml --accept P3             # a finding that is known
-volumen audit loss my-run.yaml                    # what the objective can reach on these labels
-volumen audit preset:v1_balanced --data DATASET   # a data set that is not prepared is prepared for the audit
-```
-
-A finding has a code, a severity, evidence in numbers, likely causes, remedies, and the place of the setting. *stop*:
-the run cannot reach what it is meant to. *warn*: it may be worth less than it seems. *note*: worth knowing.
-
-"""
-
-
-def audit_page() -> str:
-    """Every check: symptom, why it happens, how it is measured, what to do."""
-    parts = [
-        f"## {check.code}: {check.title}\n\n"
-        f"**Symptom.** {check.symptom}\n\n**Why.** {check.why}\n\n"
-        f"**How it is measured.** {check.measured}\n\n**What to do.** {check.remedy}\n"
-        for check in CHECKS.values()
-    ]
-    return AUDIT + "\n".join(parts)
-
-
 def configuration_page() -> str:
     """Introduction, presets, and every key of the schema."""
     presets = ", ".join(f"`preset:{name}`" for name in preset_names())
@@ -202,7 +169,6 @@ def metric_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "api.md": api_page,
-    "audit.md": audit_page,
     "configuration.md": configuration_page,
     "metric.md": metric_page,
 }

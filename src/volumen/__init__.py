@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from volumen.config.load import load_config as load_config
     from volumen.config.schema import Config as Config
     from volumen.data.dataset import PreparedDataset as PreparedDataset
-    from volumen.doctor.audit.run import AuditReport as AuditReport
+    from volumen.doctor.audit import AuditReport as AuditReport
     from volumen.errors import UserError as UserError
     from volumen.experiments.scoring import Evaluation as Evaluation
     from volumen.metrics.curve import leaderboard_curve as leaderboard_curve

@@ -13,7 +13,7 @@ import tifffile
 from tests.small_datasets import write_dataset
 
 from volumen.cli.main import run as volumen
-from volumen.doctor.audit.run import CHECKS
+from volumen.doctor.audit import CHECKS
 from volumen.experiments.evaluate import evaluate_run
 from volumen.inference.recipe import Recipe
 

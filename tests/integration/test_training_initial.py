@@ -11,8 +11,8 @@ import torch
 from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.config.schema import Config
-from volumen.doctor.audit.run import run_audit
-from volumen.doctor.audit.setup import open_context
+from volumen.doctor.audit import run_audit
+from volumen.doctor.context import open_context
 from volumen.errors import UserError
 from volumen.inference.predictor import weights_identity
 from volumen.phantoms.scrolls import write_phantom_dataset
@@ -106,7 +106,7 @@ def test_a_run_and_its_bundle_give_the_same_weights_and_the_audit_starts_from_th
 def test_weights_of_another_network_are_refused_before_the_audit_by_their_layers(
     place, tmp_path, monkeypatch, capsys, override, layers
 ) -> None:
-    monkeypatch.setattr("volumen.doctor.audit.preflight.run_audit", lambda *_, **__: pytest.fail("it audits"))
+    monkeypatch.setattr("volumen.doctor.preflight.run_audit", lambda *_, **__: pytest.fail("it audits"))
     options = [f"data.dataset={place / 'prepared'}", *SMALL, override, f"model.initial_weights={place / 'first'}"]
     if "resenc" in override:
         options = [one for one in options if not one.startswith(("model.filters", "model.depth"))]

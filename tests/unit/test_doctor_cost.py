@@ -11,8 +11,8 @@ from volumen.config.optimisation import AdamW, Sgd
 from volumen.doctor.cost.bench import Spent
 from volumen.doctor.cost.memory import largest_batch, try_batch
 from volumen.doctor.cost.memory_trial import is_out_of_memory
-from volumen.doctor.cost.plan import scaled_rate
 from volumen.doctor.cost.profile import StepProfile
+from volumen.doctor.cost.whole_run import scaled_rate
 
 SMALL = ("data.patch=[16, 16, 16]", "model.filters=2", "model.depth=2", "device=cpu")
 
@@ -32,13 +32,18 @@ def test_bisection_finds_the_last_batch_that_fits(most, start, limit) -> None:
 
 
 @given(st.floats(0.01, 100.0), st.floats(0.01, 100.0))
-def test_rates_scale_there_and_back(one, other) -> None:
-    for settings, power in ((Sgd(learning_rate=0.1), 1.0), (AdamW(learning_rate=0.1), 0.5)):
+def test_scaling_a_rate_twice_is_scaling_it_once_by_both(one, other) -> None:
+    for settings in (Sgd(learning_rate=0.1), AdamW(learning_rate=0.1)):
         once = settings.model_copy(update={"learning_rate": scaled_rate(settings, one)[0]})
         assert scaled_rate(once, other)[0] == pytest.approx(scaled_rate(settings, one * other)[0])
-        assert scaled_rate(settings, one)[0] == pytest.approx(0.1 * one**power)
-    assert "linear" in scaled_rate(Sgd(), 1.0)[1]
-    assert "square root" in scaled_rate(AdamW(), 1.0)[1]
+        assert scaled_rate(settings, 1.0)[0] == 0.1
+
+
+def test_four_times_the_batch_is_four_times_the_rate_for_sgd_and_twice_for_adamw() -> None:
+    assert scaled_rate(Sgd(learning_rate=0.1), 4.0) == (pytest.approx(0.4), "linear for SGD (Goyal et al. 2017)")
+    rate, rule = scaled_rate(AdamW(learning_rate=0.1), 4.0)
+    assert rate == pytest.approx(0.2)
+    assert "square root" in rule
 
 
 def test_running_out_of_memory_is_an_answer_of_the_child() -> None:
@@ -58,10 +63,21 @@ def test_other_failures_are_not_taken_for_memory() -> None:
     assert not is_out_of_memory("the loss is not finite")
 
 
-@given(st.floats(0.0, 10.0), st.integers(0, 8))
-def test_a_step_is_never_faster_than_its_parts_and_waits_only_for_slow_loaders(loader, workers) -> None:
+@given(st.floats(0.0, 10.0), st.integers(0, 8), st.booleans())
+def test_a_step_is_never_faster_than_its_parts_and_workers_never_make_it_slower(loader, workers, on_cpu) -> None:
     one = Spent(0.5, 0.5)
-    profile = StepProfile(2, one, {"dice": one}, one, loader, workers, False, 1.0, (2, 8, 8, 8))
-    assert profile.paced_seconds >= profile.step_seconds
-    assert profile.paced_seconds == pytest.approx(profile.step_seconds + profile.waiting_seconds)
-    assert profile.share_of("dice", ("dice",)) == pytest.approx(0.5)
+    few, more = (
+        StepProfile(2, one, {"dice": one}, one, loader, number, on_cpu, 1.0, (2, 8, 8, 8))
+        for number in (workers, workers + 1)
+    )
+    assert few.step_seconds == pytest.approx(1.5)  # network, term and optimiser
+    assert few.paced_seconds >= few.step_seconds
+    assert few.waiting_seconds >= more.waiting_seconds >= 0
+    assert few.paced_seconds >= more.paced_seconds
+    assert more.waiting_seconds == 0 or loader > 1.5 * (workers + 1)
+    assert few.share_of("dice", ("dice",)) == pytest.approx(0.5)
+
+
+def test_a_step_without_workers_waits_for_its_whole_batch() -> None:
+    one = Spent(0.5, 0.5)
+    assert StepProfile(2, one, {}, one, 0.7, 0, True, 1.0, (2, 8, 8, 8)).paced_seconds == pytest.approx(1.7)

@@ -15,8 +15,8 @@ from torch import Tensor
 import volumen
 from volumen.config.base import Section
 from volumen.config.postprocessing import Postprocessing, Threshold
-from volumen.doctor.audit.check import Check
-from volumen.doctor.audit.run import CHECKS, run_audit
+from volumen.doctor.audit import CHECKS, run_audit
+from volumen.doctor.check import Check
 from volumen.doctor.findings import Finding, Severity
 from volumen.experiments import scoring
 from volumen.losses.composite import CompositeLoss

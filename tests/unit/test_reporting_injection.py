@@ -23,8 +23,8 @@ from tests.scored_sheets import HARMFUL, evaluation, pipeline
 
 from volumen.cli.main import run as volumen
 from volumen.config.stamp import read_stamp
-from volumen.doctor.autopsy import Autopsy, Optimum, Range
-from volumen.doctor.operating_point import OperatingPoint, population_of
+from volumen.doctor.objective.autopsy import Autopsy, Optimum, Range
+from volumen.doctor.objective.operating_point import OperatingPoint, population_of
 from volumen.errors import UserError
 from volumen.experiments import evaluation_file
 from volumen.experiments.distribution import Judgement, judge_share

@@ -96,7 +96,7 @@ def test_memory_is_told_in_bytes_or_not_at_all(monkeypatch) -> None:
 
 
 def test_what_the_machine_cannot_do_is_refused_before_the_audit(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("volumen.doctor.audit.preflight.open_context", lambda *_, **__: pytest.fail("it audits"))
+    monkeypatch.setattr("volumen.doctor.preflight.open_context", lambda *_, **__: pytest.fail("it audits"))
     for options, said in (
         (["--accept", "S1"], "there is no check S1"),
         (["-o", "precision=fp16", "-o", "device=cpu"], "precision fp16 works on CUDA only"),

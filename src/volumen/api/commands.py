@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from volumen.data.dataset import PreparedDataset
     from volumen.data.folds import Folds
-    from volumen.doctor.audit.run import AuditReport
+    from volumen.doctor.audit import AuditReport
     from volumen.experiments.scoring import Evaluation
     from volumen.training.listener import Outcome
 
@@ -133,8 +133,8 @@ def audit(
         UserError: A configuration, data set or code that does not exist or is wrong.
     """
     from volumen.config.load import load_config
-    from volumen.doctor.audit.run import run_audit
-    from volumen.doctor.audit.setup import open_context
+    from volumen.doctor.audit import run_audit
+    from volumen.doctor.context import open_context
 
     return run_audit(open_context(load_config(config, overrides_of(settings))), full=full, only=tuple(only))
 
@@ -167,7 +167,7 @@ def train(
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
     from volumen.config.load import load_config
-    from volumen.doctor.audit.preflight import audit_first
+    from volumen.doctor.preflight import audit_first
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.runs.folder import WORK, RunFolder
     from volumen.system.locks import refuse_held

@@ -1,92 +1,233 @@
 """`volumen audit`: what a run can reach, said before it starts."""
 
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from volumen.cli.audit_subjects import SUBJECTS, SubjectOptions
-from volumen.cli.options import Fold, Setting, overrides_of
+from volumen.cli.options import overrides_of
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
 if TYPE_CHECKING:
-    from volumen.doctor.audit import Context
+    from rich.console import Console
+
+    from volumen.doctor.context import Context
+
+EVERYTHING = "everything"
+"""The subject where none is named."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(audit)
+class Subjects(TyperGroup):
+    """Commands of the form [SUBJECT] CONFIG, where options may stand anywhere, before the subject as well."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the subject first, the one that looks at everything where none is named."""
+        if args and args != ["--help"]:
+            options = [
+                one for command in self.commands.values() for one in command.params if one.param_type_name == "option"
+            ]
+            valued = {name for one in options if not getattr(one, "is_flag", False) for name in one.opts}
+            words = (
+                at for at, word in enumerate(args) if not word.startswith("-") and args[max(at - 1, 0)] not in valued
+            )
+            at = next(words, None)
+            subject = EVERYTHING
+            if at is not None and args[at] in self.commands:
+                subject, args = args[at], args[:at] + args[at + 1 :]
+            args = [subject, *args]
+        return super().parse_args(ctx, args)
 
 
-def audit(
-    subject: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[SUBJECT] CONFIG",
-            help=f"A YAML file or preset:NAME; one of {', '.join(SUBJECTS)} before it shows only that.",
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--dataset", "--data", help="Prepared data set, or one to prepare first; otherwise the configuration's."
-        ),
-    ] = None,
-    meanings: Annotated[Path | None, typer.Option(help="What the label values of an unprepared data set mean.")] = None,
+app = typer.Typer(
+    cls=Subjects,
+    help="Look for what will make a run useless, before it starts: volumen audit [SUBJECT] CONFIG.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or preset:NAME.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset", "--data", help="Prepared data set, or one to prepare first; otherwise the configuration's."
+    ),
+]
+Meanings = Annotated[Path | None, typer.Option(help="What the label values of an unprepared data set mean.")]
+Fold = Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")]
+AsRun = Annotated[
+    bool, typer.Option("--as-run", help="Audit the objective that really ran (experiment.ran), not the file's.")
+]
+Override = Annotated[
+    list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Record = Mapping[str, Any] | list[dict[str, Any]]
+Shown = tuple[Record, Callable[["Console"], None]]
+"""What was measured, as JSON values and as a table."""
+
+
+@app.command(EVERYTHING)
+def everything(
+    config: Source,
+    data: Data = None,
+    meanings: Meanings = None,
     fold: Fold = None,
-    as_run: Annotated[
-        bool, typer.Option("--as-run", help="Audit the objective that really ran (experiment.ran), not the file's.")
-    ] = False,
+    as_run: AsRun = False,
+    override: Override = None,
     full: Annotated[
         bool, typer.Option("--full/--quick", help="Also the checks that take minutes: overfitting, rates, memory.")
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Run only the check of this code, such as P3. Repeatable.")
+        list[str] | None, typer.Option(help="Code of the one check to run, such as P3. Repeatable.")
     ] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="Code of a finding to accept. Repeatable.")] = None,
-    override: Setting = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="For `cost`: another batch size to compare; twice the run's by default.")
-    ] = None,
-    page: Annotated[Path | None, typer.Option(help="Write the loss autopsy as an HTML page.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+    accept: Annotated[list[str] | None, typer.Option(help="Code of a finding that is known and accepted.")] = None,
+    as_json: AsJson = False,
 ) -> int:
-    """Look for what will make a run useless, before it starts.
+    """Every check; what is meant where no subject is named.
 
-    Exit code 0 if nothing stops the run, 2 if something does. `volumen audit loss CONFIG` shows what the objective can
-    reach on this data set: floor, perfect, best constant and operating point of every term; `liveness` what each
-    setting changes; `noise` which differences between two epochs or two runs are real; `rate` which learning rates the
-    run can use; `cost` where time and memory go, the largest batch that fits and what another batch size would change.
+    Exit code 0 if nothing stops the run, 2 if something does.
     """
-    from volumen.errors import EXIT_USER_ERROR, UserError
-
-    shown = SUBJECTS.get(subject[0])
-    sources = subject[1:] if shown else subject
-    if len(sources) != 1:
-        choice = "|".join(SUBJECTS)
-        raise UserError(f"volumen audit takes one configuration, got {sources}: volumen audit [{choice}] CONFIG")
-    overrides = overrides_of(override, fold, None)
-    with progress_bar("reading", "checks") as show:
-        context = _context(sources[0], overrides, data, meanings, as_run)
-        if shown:
-            return shown(context, SubjectOptions(as_json, page, batch))
-        from volumen.doctor.audit import run_audit
-
-        report = run_audit(context, full=full, only=tuple(only or ()), progress=show)
-    import json
-
-    from volumen.reporting.console import console_for
+    from volumen.doctor.audit import run_audit
+    from volumen.errors import EXIT_USER_ERROR
     from volumen.reporting.doctor_tables import print_findings
 
-    if as_json:
-        say(json.dumps([finding.to_dict() for finding in report.findings], indent=2))
-    else:
-        print_findings(report, console_for())
+    with progress_bar("reading", "checks") as show:
+        context = _context(config, data, meanings, fold, as_run, override)
+        report = run_audit(context, full=full, only=tuple(only or ()), progress=show)
+    findings = [finding.to_dict() for finding in report.findings]
+    _print(as_json, findings, lambda console: print_findings(report, console))
     return EXIT_USER_ERROR if report.refusals(tuple(accept or ())) else 0
 
 
-def _context(source: str, overrides: list[str], data: Path | None, meanings: Path | None, as_run: bool) -> "Context":
+@app.command()
+def loss(
+    config: Source,
+    data: Data = None,
+    meanings: Meanings = None,
+    fold: Fold = None,
+    as_run: AsRun = False,
+    override: Override = None,
+    page: Annotated[Path | None, typer.Option(help="Write the loss autopsy as an HTML page.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the objective can reach here: floor, perfect, best constant and operating point of every term."""
+    from volumen.doctor.objective.check import autopsies, operating_points
+    from volumen.reporting.doctor_tables import print_autopsy
+
+    context = _context(config, data, meanings, fold, as_run, override)
+    found, points = autopsies(context), operating_points(context)
+    if page is not None:
+        from volumen.files import write_atomically
+        from volumen.reporting.autopsy_page import autopsy_page
+        from volumen.system.places import writable_file
+
+        writable_file(page, "choose another file with --page")
+        patches = (context.image_patches, context.label_patches)
+        write_atomically(page, autopsy_page(context.config.name, found, points, *patches))
+        say(f"written: {page}", aside=as_json)
+
+    def show(console: "Console") -> None:
+        for phase, one in found.items():
+            print_autopsy(phase, one, points[phase], console)
+
+    _print(as_json, {phase: one.to_dict() for phase, one in found.items()}, show)
+
+
+@app.command()
+def cost(
+    config: Source,
+    data: Data = None,
+    meanings: Meanings = None,
+    fold: Fold = None,
+    as_run: AsRun = False,
+    override: Override = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Another batch size to compare; the double by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Where time and memory go, the largest batch that fits and what another batch size would change."""
+    from volumen.doctor.cost.whole_run import measure_cost
+    from volumen.reporting.doctor_tables import print_cost
+
+    found = measure_cost(_context(config, data, meanings, fold, as_run, override), batch=batch)
+    _print(as_json, found.to_dict(), lambda console: print_cost(found, console))
+
+
+def _liveness(context: "Context") -> Shown:
+    """Which settings act, and why the others do not."""
+    from volumen.config.dump import flat_values
+    from volumen.doctor.settings.check import examine_settings
+    from volumen.reporting.doctor_tables import print_liveness
+
+    found = examine_settings(context)
+    defaults = len(flat_values(context.config)) - len(found)
+    return [one.to_dict() for one in found], lambda console: print_liveness(found, defaults, console)
+
+
+def _noise(context: "Context") -> Shown:
+    """Which differences between two epochs or two runs are real."""
+    from volumen.doctor.protocol import protocol_noise
+    from volumen.reporting.doctor_tables import print_noise
+
+    found = protocol_noise(context)
+    return asdict(found), lambda console: print_noise(found, console)
+
+
+def _rate(context: "Context") -> Shown:
+    """Which learning rates the run bears."""
+    from volumen.doctor.learning_rate import measure_rates
+    from volumen.reporting.doctor_tables import print_rates
+
+    found = measure_rates(context)
+    return asdict(found), lambda console: print_rates(found, console)
+
+
+def _command(name: str, measured: Callable[["Context"], Shown]) -> None:
+    """A subject that has no options of its own."""
+
+    @app.command(name, help=measured.__doc__)
+    def show(
+        config: Source,
+        data: Data = None,
+        meanings: Meanings = None,
+        fold: Fold = None,
+        as_run: AsRun = False,
+        override: Override = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _print(as_json, *measured(_context(config, data, meanings, fold, as_run, override)))
+
+
+for name, measured in (("liveness", _liveness), ("noise", _noise), ("rate", _rate)):
+    _command(name, measured)
+
+
+def _print(as_json: bool, record: Mapping[str, Any] | list[dict[str, Any]], table: Callable[["Console"], None]) -> None:
+    """What was found: as JSON, NaN as null, or as a table."""
+    from volumen.files import strict_json
+    from volumen.reporting.console import console_for
+
+    if as_json:
+        say(json.dumps(strict_json(record) if isinstance(record, Mapping) else record, indent=2))
+    else:
+        table(console_for())
+
+
+def _context(
+    source: str,
+    data: Path | None,
+    meanings: Path | None,
+    fold: int | None,
+    as_run: bool,
+    override: list[str] | None,
+) -> "Context":
     """Everything the checks look at; an unprepared data set is prepared into a temporary folder first."""
     import atexit
     import shutil
@@ -95,14 +236,11 @@ def _context(source: str, overrides: list[str], data: Path | None, meanings: Pat
     from volumen.config import load_config
     from volumen.data.dataset import MANIFEST
     from volumen.data.prepare import prepare
-    from volumen.doctor.audit.setup import open_context
+    from volumen.doctor.context import open_context
 
-    folder = data
-    if folder is not None and not (folder / MANIFEST).is_file():
+    if data is not None and not (data / MANIFEST).is_file():
         made = Path(tempfile.mkdtemp(prefix="volumen-audit-"))
         atexit.register(shutil.rmtree, made, ignore_errors=True)
-        prepare(folder, made, meanings_file=meanings, accept_proposal=meanings is None)
-        folder = made
-    if folder is not None:
-        overrides = overrides_of(overrides, None, folder)
-    return open_context(load_config(source, overrides), as_run=as_run)
+        prepare(data, made, meanings_file=meanings, accept_proposal=meanings is None)
+        data = made
+    return open_context(load_config(source, overrides_of(override, fold, data)), as_run=as_run)

@@ -44,7 +44,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(config.app, name="config")
-for group in (data, audit, train, results, predict, bundles, submission, score, tune):
+app.add_typer(audit.app, name="audit")
+for group in (data, train, results, predict, bundles, submission, score, tune):
     group.register(app)
 app.command()(wheels.wheels)
 

@@ -103,8 +103,8 @@ def _audit(
 ) -> "Audited":
     """The quick audit of a new run; what it finds is printed, and what stops the run is refused."""
     from volumen.cli.progress import progress_bar
-    from volumen.doctor.audit.preflight import audit_first
-    from volumen.doctor.audit.run import AuditReport
+    from volumen.doctor.audit import AuditReport
+    from volumen.doctor.preflight import audit_first
     from volumen.reporting.console import console_for
     from volumen.reporting.doctor_tables import print_findings
     from volumen.runs.folder import WORK, RunFolder

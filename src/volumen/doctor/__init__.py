@@ -1,4 +1,6 @@
 """The doctor: is this run learning what we want, and if not, why, and what would help?
 
-`findings` is what it says, `audit` what it looks at before a run starts, `autopsy` the arithmetic of an objective.
+Each question has one place, in which what is measured and the check that judges it stand side by side: `labels`,
+`objective`, `settings`, `data`, `start`, `protocol`, `learning_rate`, `cost`. `findings` is what is said, `context`
+what every check looks at, and `audit.CHECKS` the table of all checks.
 """

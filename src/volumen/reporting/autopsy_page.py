@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.data.pictures import choose_slices, encode_png, slice_panel
-from volumen.doctor.autopsy import Autopsy
-from volumen.doctor.operating_point import OperatingPoint
+from volumen.doctor.objective.autopsy import Autopsy
+from volumen.doctor.objective.operating_point import OperatingPoint
 from volumen.reporting.charts import Chart, Curves, Key, Series, line_chart
 from volumen.reporting.doctor_tables import operating_point_text
 from volumen.reporting.drawing import Drawing, pixel

@@ -1,24 +1,32 @@
 """What `volumen audit` prints: findings, and the measurements of each of its subjects."""
 
 import math
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from volumen.config.describe import value_text
 from volumen.doctor.audit import AuditReport
-from volumen.doctor.audit.inert import Examination, Trial, Verdict
-from volumen.doctor.autopsy import Autopsy, Range
-from volumen.doctor.cost.plan import Cost, Plan
+from volumen.doctor.cost.whole_run import BatchCost, Cost
 from volumen.doctor.findings import Severity
-from volumen.doctor.operating_point import OperatingPoint
-from volumen.doctor.protocol_noise import ProtocolNoise
-from volumen.doctor.rate_range import RateRange
+from volumen.doctor.learning_rate import RateRange
+from volumen.doctor.objective.autopsy import Autopsy, Range
+from volumen.doctor.objective.operating_point import OperatingPoint
+from volumen.doctor.protocol import ProtocolNoise
+from volumen.doctor.settings.check import Effect, Setting
 from volumen.reporting.console import plain_table, print_legend
 from volumen.reporting.words import PROGRESS, words
 from volumen.system.output import counted, duration
 
 SEVERITIES = {Severity.stop: "bold red", Severity.warn: "yellow", Severity.note: "dim"}
-VERDICTS = {Verdict.ignored: "bold red", Verdict.inert: "yellow", Verdict.dead: "yellow"}
+EFFECTS = {Effect.ignored: "bold red", Effect.inert: "yellow", Effect.dead: "yellow"}
+EFFECT_WORDS = {
+    Effect.live: "acts",
+    Effect.dead: "never acts",
+    Effect.inert: "changes nothing",
+    Effect.ignored: "IGNORED",
+    Effect.excluded: "for people",
+}
 RANGE_BAR, RATE_BAR = 28, 40  # characters
 MOST_RATES = 24  # rows
 LONGEST_VALUE = 20  # characters
@@ -104,33 +112,19 @@ def print_noise(noise: ProtocolNoise, console: Console) -> None:
         console.print(f" {line}")
 
 
-def print_liveness(examination: Examination, console: Console) -> None:
+def print_liveness(settings: Sequence[Setting], defaults: int, console: Console) -> None:
     """Print a row for each setting, and how many values stand at their defaults."""
-    for stage, message in examination.failures.items():
-        console.print(f"the rehearsal of the run fails ({stage}): {message}", style="bold red")
-    if examination.failures:
-        return
-    table = plain_table("Settings of the configuration", ("key", "value", "read", "what", "set in"))
-    left_out: dict[str, list[str]] = {}
-    for trial in examination.trials:
-        if trial.verdict == Verdict.excluded:  # the keys of `experiment` may be many, and count as one
-            key = "experiment" if trial.key.startswith("experiment.") else trial.key
-            left_out.setdefault(trial.reason, []).append(key)
-            continue
-        text = value_text(trial.value)
+    table = plain_table("Settings of the configuration", ("key", "value", "what", "set in"))
+    for one in settings:
+        text = value_text(one.value)
+        reason = f": {one.reason}" if one.reason and one.verdict != Effect.excluded else ""
+        reason += "; the default, written out" if one.is_default and one.verdict == Effect.inert else ""
         value = text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
-        read = "yes" if trial.read else "no"
-        table.add_row(trial.key, value, read, _effect(trial), trial.origin, style=VERDICTS.get(trial.verdict))
+        table.add_row(one.key, value, EFFECT_WORDS[one.verdict] + reason, one.origin, style=EFFECTS.get(one.verdict))
     console.print(table)
-    for reason, keys in left_out.items():
-        console.print(f"not varied, {reason}: {', '.join(dict.fromkeys(keys))}", style="dim", soft_wrap=True)
-    counts = {verdict: sum(trial.verdict == verdict for trial in examination.trials) for verdict in Verdict}
+    counts = {verdict: sum(one.verdict == verdict for one in settings) for verdict in Effect}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    console.print(
-        f"{told}; {examination.defaults} values stand at their defaults; "
-        f"{counted(len(examination.parts), 'part')} compared",
-        soft_wrap=True,
-    )
+    console.print(f"{told}; {defaults} values stand at their defaults", soft_wrap=True)
 
 
 def print_rates(found: RateRange, console: Console) -> None:
@@ -197,7 +191,7 @@ def _print_step(cost: Cost, console: Console) -> None:
         console.print(f" measured on {size} voxels and multiplied by {profile.scale:.1f}")
 
 
-def _print_change(cost: Cost, after: Plan, console: Console) -> None:
+def _print_change(cost: Cost, after: BatchCost, console: Console) -> None:
     headings = ("", "batch", "steps/epoch", "step s", "epoch", "all epochs", "memory", "of available", "learning rate")
     table = plain_table(f"Batch {cost.before.batch} and batch {after.batch}", headings)
     for name, plan in (("before", cost.before), ("after", after)):
@@ -209,7 +203,7 @@ def _print_change(cost: Cost, after: Plan, console: Console) -> None:
     console.print(f" learning rate scaled by the rule: {cost.rate_rule}; a starting point, to be tried")
 
 
-def _memory(plan: Plan) -> str:
+def _memory(plan: BatchCost) -> str:
     if plan.peak_bytes is not None:
         return f"{plan.peak_bytes / 1e9:.2f} GB"
     return "does not fit" if plan.fits is False else "unknown (the trial took too long)"
@@ -222,13 +216,3 @@ def _range_bar(one: Range) -> str:
     for mark, value in (("C", one.baseline), ("P", one.perfect), ("F", one.floor)):
         line[round(RANGE_BAR * value / top)] = mark
     return f"0 {''.join(line)} {top:.3f}"
-
-
-def _effect(trial: Trial) -> str:
-    if trial.verdict == Verdict.live:
-        return f"changes {', '.join(trial.changes)}"
-    if trial.verdict == Verdict.dead:
-        return f"never acts: {trial.reason}"
-    if trial.verdict == Verdict.ignored:
-        return f"IGNORED; with the package's own parts it changes {', '.join(trial.changes)}"
-    return "changes nothing" + ("; the default, written out" if trial.is_default else "")

@@ -1,7 +1,7 @@
 """The scale on which a loss can be read: progress r = (loss - floor) / (baseline - floor).
 
 1 is the best constant predictor, 0 the best attainable on these labels, whatever the terms and weights. Floor and
-baseline are measured before the run (`volumen.doctor.progress_scale`) and stored in its folder.
+baseline are measured before the run (`volumen.doctor.objective.progress_scale`) and stored in its folder.
 """
 
 from collections.abc import Mapping

@@ -11,22 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from volumen.config.schema import Config
-from volumen.data.dataset import surface_share
 from volumen.data.loader import PatchLoader
 from volumen.data.sampling import PatchDataset
+from volumen.doctor.context import Context
 from volumen.losses.targets import target_makers
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.training.objective import precomputed_targets
 from volumen.training.state import TrainingState
-
-if TYPE_CHECKING:  # the audit's checks call this module
-    from volumen.doctor.audit.context import Context
 
 ROUNDS = 3
 SMALL_SIDE = 32  # voxels: a patch is made no smaller than this in order to be quick
@@ -63,7 +60,7 @@ class Bench:
         return image.to(self.device, memory_format=self.precision.memory_format)
 
 
-def make_bench(context: "Context", config: Config, timed_batches: int = 0) -> Bench:
+def make_bench(context: Context, config: Config, timed_batches: int = 0) -> Bench:
     """State and a batch of real patches, of the size that `config` says.
 
     Args:
@@ -80,19 +77,13 @@ def make_bench(context: "Context", config: Config, timed_batches: int = 0) -> Be
         began = time.perf_counter()
         count = sum(1 for _ in islice(loader.epoch(0, 1 % loader.batches_per_epoch), timed_batches))
         seconds = (time.perf_counter() - began) / count if count else float("nan")
-        state = context.parts.state(
-            config,
-            device,
-            precision,
-            steps_per_epoch=loader.batches_per_epoch,
-            prior=surface_share(context.dataset, context.training),
-        )
+        state = context.state(config, device, precision, loader.batches_per_epoch)
     state.model.train()
     return Bench(config, state, precision, device, batch, seconds)
 
 
 def affordable(
-    context: "Context",
+    context: Context,
     config: Config,
     limit_seconds: float,
     most_voxels: int | None = None,

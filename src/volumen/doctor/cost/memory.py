@@ -24,7 +24,7 @@ TRIAL_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
-class Trial:
+class MemoryTrial:
     """A step that was tried."""
 
     batch: int
@@ -69,7 +69,7 @@ def largest_batch(fits: Callable[[int], bool], start: int, limit: int) -> int:
 
 def try_batch(
     config: Config, batch: int, share: float, room_bytes: int | None, *, seconds: float = TRIAL_SECONDS
-) -> Trial:
+) -> MemoryTrial:
     """Do two steps of a batch in a child process.
 
     Args:
@@ -88,23 +88,25 @@ def try_batch(
     try:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        return Trial(batch, fits=False, timed_out=True)
+        return MemoryTrial(batch, fits=False, timed_out=True)
     if done.returncode == 0:
-        return Trial(batch, **json.loads(done.stdout))
+        return MemoryTrial(batch, **json.loads(done.stdout))
     if done.returncode < 0 or is_out_of_memory(done.stderr):  # killed by the system, or gone before it could answer
-        return Trial(batch, fits=False)
+        return MemoryTrial(batch, fits=False)
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     raise UserError(f"a training step of batch {batch} fails: {last}: `volumen train` would fail the same way")
 
 
-def find_largest(config: Config, share: float, smaller: Trial, larger: Trial, available: int) -> LargestBatch:
+def find_largest(
+    config: Config, share: float, smaller: MemoryTrial, larger: MemoryTrial, available: int
+) -> LargestBatch:
     """Predict the largest batch from two trials that fitted, and try it.
 
     Args:
         config: The run.
         share: As in `try_batch`.
-        smaller: Trial of the smaller batch.
-        larger: Trial of the larger batch.
+        smaller: MemoryTrial of the smaller batch.
+        larger: MemoryTrial of the larger batch.
         available: Bytes.
     """
     slope = max((larger.peak_bytes - smaller.peak_bytes) / (larger.batch - smaller.batch), 1.0)

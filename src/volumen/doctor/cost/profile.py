@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from volumen.doctor.context import Context
 from volumen.doctor.cost.bench import (
     Bench,
     Spent,
@@ -20,9 +20,6 @@ from volumen.doctor.cost.bench import (
 )
 from volumen.losses import CompositeLoss
 from volumen.system.processes import processors
-
-if TYPE_CHECKING:  # the audit's checks call this module
-    from volumen.doctor.audit.context import Context
 
 NETWORK, OPTIMISER = "network", "optimiser"
 LOADED_BATCHES = 4
@@ -83,7 +80,7 @@ class StepProfile:
 
 
 def profile_step(
-    context: "Context",
+    context: Context,
     *,
     batch: int | None = None,
     limit_seconds: float = 20.0,

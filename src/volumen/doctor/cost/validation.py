@@ -4,21 +4,18 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from volumen.config.schema import Config
 from volumen.data.labels import SURFACE
+from volumen.doctor.context import Context
 from volumen.doctor.cost.bench import SMALL_SIDE, Bench, affordable, least_of
 from volumen.inference.views import views
 from volumen.postprocess import apply_pipeline, probabilities_from_logits
 from volumen.training.regions import validation_regions
 from volumen.training.validate import loss_on_blocks, mask_metrics
-
-if TYPE_CHECKING:  # the audit's checks call this module
-    from volumen.doctor.audit.context import Context
 
 SCORED_SIDE = 96  # voxels of the block on which scoring is measured
 TILE_SECONDS = 5.0
@@ -39,7 +36,7 @@ class ValidationCost:
         return self.tiles * self.tile_seconds + self.scoring_seconds
 
 
-def measure_validation(context: "Context") -> ValidationCost:
+def measure_validation(context: Context) -> ValidationCost:
     """Time a tile, count the tiles, time scoring on a block and scale it."""
     config, tiles, voxels = context.config, 0, 0
     for number, case_id in enumerate(context.validation):
@@ -67,7 +64,7 @@ def _tile_job(bench: Bench) -> Callable[[], object]:
     return job
 
 
-def _scoring_seconds_per_voxel(context: "Context", config: Config) -> float:
+def _scoring_seconds_per_voxel(context: Context, config: Config) -> float:
     """On a block in the middle of a held-out volume; the prediction is the truth, moved by two voxels."""
     label = context.dataset.lesson(context.validation[0])
     starts = [max(0, (side - SCORED_SIDE) // 2) for side in label.shape]

@@ -1,0 +1,272 @@
+"""P7: the data set, its division, and what is really drawn from it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from volumen.data.labels import IGNORE, SURFACE
+from volumen.doctor.check import Check
+from volumen.doctor.context import Context
+from volumen.doctor.findings import Finding, Severity
+from volumen.system.output import counted
+
+ALIKE = 0.995  # correlation of block means above which two volumes are one
+BLOCKS = 8
+DRAWS = 200
+SAMPLING_ERROR = 0.15
+ALIGNED_CASES, ALIGNED_VOXELS = 6, 64
+SHIFTED, SMALL_GAIN = 1.2, 0.005
+"""Factor and sum by which another place must explain more; measured: healthy 0.98, shifted by 6 voxels 1.4 and more."""
+UNRELATED, RELATED = 0.05, 0.1
+"""Measured: exchanged labels at most 0.03 in place and 0.055 at any shift, healthy ones 0.22 to 0.47."""
+
+
+def check_data(context: Context) -> Iterator[Finding]:
+    """Whether images and labels belong together, and the fold and the patches are what they should be."""
+    yield from _constant_volumes(context)
+    yield from _alignment(context)
+    yield from _nothing_to_find(context)
+    yield from _leaks(context)
+    yield from _sampling(context)
+
+
+def _constant_volumes(context: Context) -> Iterator[Finding]:
+    flat = [case.id for case in context.dataset.cases if not case.statistics.std > 0]
+    if flat:
+        yield Finding(
+            code="P7",
+            severity=Severity.stop,
+            title=counted(len(flat), "volume is constant", "volumes are constant"),
+            evidence=f"standard deviation 0: {', '.join(flat[:5])}{' ...' if len(flat) > 5 else ''}",
+            causes=("an export or conversion failed",),
+            remedies=("export them again, or remove them",),
+            where=f"train_images/{flat[0]}",
+        )
+
+
+def _nothing_to_find(context: Context) -> Iterator[Finding]:
+    """Held-out volumes without surface: no ratio of what was found to what there is has a value on them."""
+    if any(context.dataset.case(name).surface_voxels for name in context.validation):
+        return
+    yield Finding(
+        code="P7",
+        severity=Severity.stop,
+        title="no held-out volume has surface",
+        evidence=(
+            f"{', '.join(context.validation[:5])}: {context.config.training.selection_metric}, by which the best "
+            "checkpoint is chosen, says nothing there of what a network finds"
+        ),
+        causes=("volumes without surface make up a fold",),
+        remedies=("another data.fold, or volumen folds anew with fewer folds",),
+        where=context.where("data.fold"),
+    )
+
+
+def _alignment(context: Context) -> Iterator[Finding]:
+    """Labels that fit their images better elsewhere, or not at all."""
+    ids = [case_id for case_id in context.training if context.dataset.case(case_id).scanned_surface]
+    chosen = ids[:: max(1, len(ids) // ALIGNED_CASES)][:ALIGNED_CASES]
+    found = measure_alignment([context.middle(case_id, ALIGNED_VOXELS) for case_id in chosen]) if chosen else None
+    if found is None:
+        return
+    best, here = found.best, found.here
+    measured = (
+        f"over {counted(found.volumes, 'volume')} the image's local shape explains {here:.3f} of the labels' variance"
+    )
+    if found.explained[best] > max(SHIFTED * here + SMALL_GAIN, RELATED):
+        yield Finding(
+            code="P7",
+            severity=Severity.stop,
+            title="labels are shifted against their images",
+            evidence=f"{measured}; with the labels moved by {list(best)} voxels (z y x) {found.explained[best]:.3f}",
+            causes=("another origin, padding or orientation of the label files", "an off-by-one crop"),
+            remedies=("look at a slice of image and label, mend the files and prepare again",),
+            where="train_labels",
+        )
+    elif here < UNRELATED:
+        twin = f"; with another volume's labels {found.exchanged:.3f}" if found.exchanged > here else ""
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="labels have next to nothing to do with their images",
+            evidence=f"{measured}{twin}; measured on healthy data sets: 0.2 to 0.5",
+            causes=("labels of other volumes: names that were mixed up", "a scan in which surfaces do not show"),
+            remedies=("look at a slice of image and label",),
+            where="train_labels",
+        )
+
+
+def _leaks(context: Context) -> Iterator[Finding]:
+    dataset = context.dataset
+    training, validation = ([dataset.case(i) for i in ids] for ids in (context.training, context.validation))
+    shared = sorted({case.scroll_id for case in training} & {case.scroll_id for case in validation})
+    if shared and len({case.scroll_id for case in dataset.labelled}) > 1:
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="training and validation share scrolls",
+            evidence=f"scrolls on both sides: {', '.join(shared[:5])}; volumes of one scroll are alike",
+            causes=("the folds were made by volume",),
+            remedies=("volumen folds PREPARED --by scroll",),
+            where=context.where("data.folds"),
+        )
+    known = {case.image_sha256: case.id for case in training}
+    if not training or not validation:
+        return
+    ours = np.stack([_block_means(np.asarray(dataset.image(case.id))) for case in training])
+    for case in validation:
+        likeness = ours @ _block_means(np.asarray(dataset.image(case.id)))
+        nearest = int(likeness.argmax())
+        twin = known.get(case.image_sha256) or (training[nearest].id if likeness[nearest] > ALIKE else None)
+        if twin is not None:
+            yield Finding(
+                code="P7",
+                severity=Severity.stop,
+                title=f"the held-out volume {case.id} is in the training part as {twin}",
+                evidence=(
+                    "same file" if case.image_sha256 in known else f"block means correlate by {likeness[nearest]:.4f}"
+                ),
+                causes=("a volume is in the data set twice", "two crops overlap"),
+                remedies=("remove one of them", "put both into one fold by giving them one scroll_id"),
+                where=f"train_images/{case.id}",
+            )
+
+
+def _block_means(image: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Means of 8 x 8 x 8 blocks' middles: a print of the volume that costs a few thousand reads."""
+    picks = [np.linspace(0, n - 1, 4 * BLOCKS).astype(int) for n in image.shape]
+    sample = np.asarray(image[picks[0]][:, picks[1]][:, :, picks[2]], dtype=np.float64)
+    means = sample.reshape(BLOCKS, 4, BLOCKS, 4, BLOCKS, 4).mean(axis=(1, 3, 5)).ravel()
+    centred = means - means.mean()
+    result: NDArray[np.float64] = centred / max(float(np.linalg.norm(centred)), 1e-12)
+    return result
+
+
+def _sampling(context: Context) -> Iterator[Finding]:
+    wanted = context.config.data.sampling
+    draws = [context.patches.draw(0, index) for index in range(min(DRAWS, max(len(context.patches), 1)))]
+    centred = sum(draw.centred for draw in draws) / len(draws)
+    redrawn = sum(draw.attempts > 1 for draw in draws) / len(draws)
+    if abs(centred - wanted.surface_share) > SAMPLING_ERROR and len(draws) >= 50:
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="patches are not drawn as requested",
+            evidence=f"{centred:.0%} of {len(draws)} patches lie on surface, {wanted.surface_share:.0%} were asked for",
+            causes=("volumes without surface",),
+            remedies=("change data.sampling.surface_share to what the data set holds",),
+            where=context.where("data.sampling.surface_share"),
+        )
+    if redrawn > 0.5:
+        yield Finding(
+            code="P7",
+            severity=Severity.warn,
+            title="most patches have to be drawn again",
+            evidence=f"{redrawn:.0%} of {len(draws)} were labelled to less than {wanted.minimum_valid_share:.0%}",
+            causes=("the minimum asks for more than the labels hold",),
+            remedies=("lower data.sampling.minimum_valid_share",),
+            where=context.where("data.sampling.minimum_valid_share"),
+        )
+
+
+DATA = Check(code="P7", title="Data and division", run=check_data, seconds=4.0)
+
+
+SCALES_VOXELS = (1.0, 2.0)
+ORDERS = tuple(order for order in product(range(3), repeat=3) if sum(order) <= 2)
+DISTANCES = (4, 8, 12)
+"""Of the shifts that are tried along each axis, in voxels; the model sees about 4."""
+MOST_VOXELS = 8_000
+FEWEST_VOXELS = 200
+
+Shift = tuple[int, int, int]
+MOVES: tuple[Shift, ...] = tuple(
+    (z, y, x)
+    for distance in DISTANCES
+    for sign in (1, -1)
+    for z, y, x in ((sign * distance, 0, 0), (0, sign * distance, 0), (0, 0, sign * distance))
+)
+SHIFTS: tuple[Shift, ...] = ((0, 0, 0), *MOVES)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Share of the labels' variance that images explain, by shift, as means over the volumes."""
+
+    explained: dict[Shift, float]
+    exchanged: float
+    """With the labels of another volume."""
+    volumes: int
+
+    @property
+    def here(self) -> float:
+        """As the data set has it."""
+        return self.explained[0, 0, 0]
+
+    @property
+    def best(self) -> Shift:
+        """The shift of the labels, z y x, at which they fit best."""
+        return max(self.explained, key=lambda shift: self.explained[shift])
+
+
+def measure_alignment(pairs: Sequence[tuple[NDArray[np.generic], NDArray[np.uint8]]]) -> Alignment | None:
+    """Do labels lie where their images say, or are they shifted, or another volume's?
+
+    A linear model predicts a voxel's label from the image's derivatives up to the second order at two scales
+    (Koenderink's local jet). It sees a few voxels, so a shift of the labels by more costs it what it knows: the share
+    of variance that it explains, by shift, has its peak at 0 where image and label belong together.
+
+    Args:
+        pairs: Image and canonical label codes of blocks of different volumes, all [Z, Y, X] of one shape.
+
+    Returns:
+        None where no block holds enough of surface and background.
+    """
+    jets = [_jet(image) for image, _ in pairs]
+    rows, exchanged = [], []
+    for number, (jet, (_, label)) in enumerate(zip(jets, pairs, strict=True)):
+        found = [_explained(jet, label, shift) for shift in SHIFTS]
+        if found[0] is None:
+            continue
+        rows.append([np.nan if one is None else one for one in found])
+        other = _explained(jets[(number + 1) % len(jets)], label, (0, 0, 0)) if len(jets) > 1 else None
+        exchanged.append(np.nan if other is None else other)
+    if not rows:
+        return None
+    table = np.asarray(rows)
+    counts = np.isfinite(table).sum(axis=0)  # a shift may leave too little of every volume: it explains nothing then
+    means = np.nansum(table, axis=0) / np.maximum(counts, 1)
+    return Alignment(dict(zip(SHIFTS, means.tolist(), strict=True)), float(np.mean(exchanged)), len(rows))
+
+
+def _jet(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Derivatives up to the second order at both scales, each of unit variance, [features, Z, Y, X]."""
+    grey = np.asarray(image, dtype=np.float32)
+    found = [ndimage.gaussian_filter(grey, scale, order=order) for scale in SCALES_VOXELS for order in ORDERS]
+    jet: NDArray[np.float32] = np.stack([(one - one.mean()) / max(float(one.std()), 1e-9) for one in found])
+    return jet
+
+
+def _explained(jet: NDArray[np.float32], label: NDArray[np.uint8], shift: Shift) -> float | None:
+    """R squared of the linear model for labels moved by a shift; None where too few voxels of a class are left."""
+    at, here = [], []
+    for distance, side in zip(shift, label.shape, strict=True):
+        at.append(slice(max(0, distance), side + min(0, distance)))
+        here.append(slice(max(0, -distance), side + min(0, -distance)))
+    codes = label[tuple(here)]
+    places = np.flatnonzero(codes != IGNORE)
+    places = places[:: max(1, len(places) // MOST_VOXELS)]
+    truth = (codes.ravel()[places] == SURFACE).astype(np.float64)
+    if min(truth.sum(), len(truth) - truth.sum()) < FEWEST_VOXELS:
+        return None
+    features = jet[(slice(None), *at)].reshape(len(jet), -1)[:, places].T.astype(np.float64)
+    features -= features.mean(axis=0)
+    scatter = features.T @ features
+    scatter[np.diag_indices_from(scatter)] += 1e-6 * len(features)  # a constant feature has no variance to divide by
+    solution = np.linalg.solve(scatter, features.T @ (truth - truth.mean()))
+    residual = truth - features @ solution
+    return 1.0 - float(residual.var() / truth.var())

@@ -1,0 +1,186 @@
+"""P10: does the learning rate lie where the loss falls? A range test (Smith 2017, arXiv 1506.01186).
+
+From a state, the rate rises step by step from far too small to far too large, always on the same four patches, so that
+the curve is not blurred by other data. Meanwhile they are learnt by heart, which forgives rates that no run on changing
+patches bears: the upper end is a bound, beyond which even this fails, and no recommendation. (With fresh patches for
+each step, r fell by less than 0.1 in as many steps, and the upper ends of three seeds lay apart by a factor of 16.)
+Losses are read as progress r (1: best constant, 0: best attainable), which gives the thresholds below one meaning for
+every objective:
+
+- *lower*: the rate at which r has fallen by a tenth of all that it falls.
+- *diverging*: the first rate after the least r at which r is again above half of what was gained, or not finite.
+- *upper*: a third of the rate of the least r, where a loss that has begun to shake is left out.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from volumen.doctor.check import Check
+from volumen.doctor.context import Context
+from volumen.doctor.findings import Finding, Severity
+from volumen.doctor.objective.autopsy import Range
+from volumen.doctor.objective.check import autopsies
+from volumen.doctor.start.first_steps import Board, board_of, copied, cpu_precision, fresh
+from volumen.doctor.start.overfit import highest_rate_epoch
+from volumen.training.state import TrainingState
+from volumen.training.step import NonFiniteError
+
+LOWEST, HIGHEST = 1e-6, 10.0
+STEPS = 112
+SECONDS = 50.0
+SMOOTHED = 3
+"""Steps whose median is taken."""
+BEGINS, LOST = 0.1, 0.5
+"""Shares of the fall of r: where it begins, and of which so much is lost again where it diverges."""
+BELOW_LEAST = 3.0
+LEAST_FALL = 0.02
+"""A smaller fall of r is none."""
+FAR_BELOW = 30.0
+"""Below the lower end by more than this factor is too low; a range test's rates act for one step each, a run's for all
+of them. Healthy runs: at most 9."""
+FAR_ABOVE = 5.0
+"""Above the upper end by more than this factor is too high."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What a curve of progress over rates says; None where it says nothing."""
+
+    lower: float | None
+    upper: float | None
+    diverging: float | None
+
+
+@dataclass(frozen=True)
+class RateRange:
+    """A range test."""
+
+    rates: tuple[float, ...]
+    progress: tuple[float, ...]
+    """Progress r after the step at each rate; shorter where a step was not finite."""
+    start: float
+    """Progress before the first step."""
+    interval: Interval
+    configured: float
+    """The highest rate of the run."""
+    seconds: float
+    complete: bool
+    """Whether the highest rate or divergence was reached within the time."""
+
+
+def measure_rates(context: Context, *, steps: int = STEPS, seconds: float = SECONDS) -> RateRange:
+    """The range test of a run that has not started, with its own network, optimiser, precision and first objective."""
+    board, state = board_of(context, 4), fresh(context, cpu_precision(context.config))
+    return sweep(state, board, next(iter(autopsies(context).values())).total, steps=steps, seconds=seconds)
+
+
+def sweep(
+    state: TrainingState, board: Board, reach: Range, *, steps: int = STEPS, seconds: float = SECONDS
+) -> RateRange:
+    """Raise the rate from 1e-6 to 10 and give the state back as it was, to the last bit.
+
+    Args:
+        state: Living or fresh.
+        board: The patches.
+        reach: Floor and baseline of the objective.
+        steps: From the lowest to the highest rate.
+        seconds: No step is begun after this time.
+    """
+    began, before = time.perf_counter(), copied(state.state_dict())
+    was_training, precision = state.model.training, cpu_precision(state.config)
+    epochs = state.config.training.epochs
+    peak = highest_rate_epoch(state)
+    configured = state.rate.rate_at(peak, epochs)
+    planned = np.geomspace(LOWEST, HIGHEST, steps).tolist()
+    rates, progress, finite = list[float](), list[float](), True
+    start = reach.progress(board.loss(state.model, precision))
+    try:
+        for rate in planned:
+            if time.perf_counter() - began > seconds:
+                break
+            state.rate.scale = before["rate"]["scale"] * rate / configured
+            state.rate.apply(peak, epochs)
+            rates.append(rate)
+            try:
+                board.step(state, precision)
+                value = reach.progress(board.loss(state.model, precision))
+            except NonFiniteError:
+                value = float("inf")
+            finite = bool(np.isfinite(value))
+            if not finite:
+                break
+            progress.append(value)
+    finally:
+        state.load_state_dict(before, "the state before the range test")
+        state.model.zero_grad(set_to_none=True)
+        state.model.train(was_training)
+    interval = interval_of(rates, progress, start)
+    complete = not finite or len(rates) == len(planned) or interval.diverging is not None
+    return RateRange(
+        tuple(rates), tuple(progress), start, interval, configured, time.perf_counter() - began, complete
+    )  # fmt: skip
+
+
+def interval_of(rates: Sequence[float], progress: Sequence[float], start: float) -> Interval:
+    """Lower and upper end of the useful rates, and the rate of divergence; see the module.
+
+    Args:
+        rates: Rising; one more than `progress` where the last step was not finite.
+        progress: After the step at each rate.
+        start: Before the first.
+    """
+    curve = np.array([np.median(progress[max(0, i - SMOOTHED + 1) : i + 1]) for i in range(len(progress))])
+    broke = rates[len(progress)] if len(rates) > len(progress) else None
+    if len(curve) == 0 or start - curve.min() < LEAST_FALL:
+        return Interval(None, None, broke)
+    least = int(curve.argmin())
+    fall = start - curve[least]
+    lower = rates[int(np.argmax(curve < start - BEGINS * fall))]
+    back = np.flatnonzero(curve[least:] > curve[least] + LOST * fall)
+    diverging = rates[least + int(back[0])] if len(back) else broke
+    return Interval(lower, max(lower, rates[least] / BELOW_LEAST), diverging)
+
+
+def check_learning_rate(context: Context) -> Iterator[Finding]:
+    """Whether the run's highest rate lies where a range test found useful ones."""
+    found = measure_rates(context)
+    low, high, diverging = found.interval.lower, found.interval.upper, found.interval.diverging
+    if diverging is not None and found.configured >= diverging:
+        yield _finding(context, found, Severity.stop, "the learning rate lies where the loss diverges")
+    elif high is not None and found.configured > FAR_ABOVE * high:
+        yield _finding(context, found, Severity.warn, "the learning rate lies far above the useful ones")
+    elif low is not None and found.configured < low / FAR_BELOW:
+        yield _finding(context, found, Severity.warn, "the learning rate lies far below the useful ones")
+    elif low is None and found.complete:
+        yield _finding(context, found, Severity.warn, "no learning rate makes the loss fall")
+    elif low is None:
+        yield _finding(context, found, Severity.note, "no time for the range of learning rates")
+
+
+def _finding(context: Context, found: RateRange, severity: Severity, title: str) -> Finding:
+    low, high, diverging = found.interval.lower, found.interval.upper, found.interval.diverging
+    least = min(found.progress, default=found.start)
+    useful = f"useful are {low:.2g} to {high:.2g}" if low is not None and high is not None else "none was useful"
+    ends = "" if diverging is None else f", from {diverging:.2g} on it diverges"
+    remedy = (
+        "volumen audit loss, then P8" if low is None else f"optimiser.learning_rate between {low:.2g} and {high:.2g}"
+    )
+    return Finding(
+        code="P10",
+        severity=severity,
+        title=title,
+        evidence=(
+            f"highest rate of the run {found.configured:.3g}; in a range test of {len(found.rates)} steps from "
+            f"{LOWEST:g} to {HIGHEST:g} on four patches {useful}{ends}: progress r "
+            f"from {found.start:.2f} to {least:.2f}"
+        ),
+        causes=("a rate taken from another optimiser, batch or network",),
+        remedies=(remedy,),
+        where=context.where("optimiser.learning_rate"),
+    )
+
+
+LEARNING_RATE = Check(code="P10", title="Learning rate", thorough=check_learning_rate)

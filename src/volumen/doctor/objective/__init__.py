@@ -1,0 +1,1 @@
+"""What does the objective ask for, and what can it reach?"""

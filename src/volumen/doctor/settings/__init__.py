@@ -1,0 +1,1 @@
+"""Does every setting act, and is the objective that runs the one that is configured?"""

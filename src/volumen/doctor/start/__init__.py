@@ -1,0 +1,1 @@
+"""Does the run start as it should, and can it learn at all?"""
