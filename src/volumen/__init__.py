@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from volumen.training.listener import Outcome as Outcome
 
 _HOMES = {
-    "AuditReport": "doctor.audit.run",
+    "AuditReport": "doctor.audit",
     "Config": "config.schema",
     "Evaluation": "experiments.scoring",
     "LeaderboardScore": "metrics.leaderboard",
