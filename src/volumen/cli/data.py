@@ -77,7 +77,7 @@ def prepare(
             accept_proposal=accept_proposal,
             accept_changes=accept_changes,
             workers=workers,
-            progress=lambda done, of, name: show(name, done, of),
+            progress=show,
         )
     _print_summary(prepared)
 

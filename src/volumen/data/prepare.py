@@ -26,14 +26,11 @@ from volumen.errors import UserError
 from volumen.files import sha256_of, write_atomically
 from volumen.system.locks import hold
 from volumen.system.names import shown, some
-from volumen.system.output import counted
+from volumen.system.output import Progress, counted, unheard
 from volumen.system.places import writable_folder
 from volumen.system.records import parse_json, write_record
 
 SOURCE = "source.json"
-
-Progress = Callable[[int, int, str], None]
-"""Called with (cases done, cases in all, id of the last one)."""
 
 
 class DatasetProblems(UserError):
@@ -54,7 +51,7 @@ def prepare(
     accept_proposal: bool = False,
     accept_changes: bool = False,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = unheard,
 ) -> PreparedDataset:
     """Verify and pack a data set in the competition's layout.
 
@@ -171,15 +168,15 @@ def _claim(out: Path, dataset: Path) -> None:
 
 
 def _in_threads(
-    work: Callable[[Source], Examined], sources: Sequence[Source], workers: int, progress: Progress | None
+    work: Callable[[Source], Examined], sources: Sequence[Source], workers: int, progress: Progress
 ) -> Iterator[Examined]:
     """Results in the order of the sources; progress in the order of completion."""
     pool = ThreadPoolExecutor(max_workers=max(1, min(workers, len(sources) or 1)))
     try:
         futures = {pool.submit(work, source): source for source in sources}
         for done, future in enumerate(as_completed(futures), start=1):
-            if progress is not None and future.exception() is None:
-                progress(done, len(sources), futures[future].id)
+            if future.exception() is None:
+                progress(futures[future].id, done, len(sources))
         yield from (future.result() for future in futures)
     finally:
         pool.shutdown(cancel_futures=True)

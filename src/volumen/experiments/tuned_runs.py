@@ -104,8 +104,7 @@ def tune_runs(
         What was found; None for one held-out volume, where no search could be tested: the run's own steps are written.
 
     Raises:
-        UserError: As in both, a folder that another process works in, that cannot be written to, or that was begun with
-            other predictions or another seed.
+        UserError: As in both, a folder that is in use or cannot be written to, or that was begun otherwise.
         OSError: A full disk; the same call goes on where it stopped.
     """
     check_search(trials)

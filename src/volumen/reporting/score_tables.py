@@ -3,19 +3,21 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from volumen.config.postprocessing import Hysteresis, SharpenRidges
 from volumen.experiments.distribution import Operating
-from volumen.experiments.scoring import Evaluation
 from volumen.experiments.step_scores import FEATURES, StepEffect
 from volumen.metrics.files import NUMBERS, FileScores
 from volumen.metrics.table import LEADERBOARD_METRICS, OVERLAP_METRICS, Metric
 from volumen.reporting.console import plain_table, print_legend, print_remarks
 from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, number
 from volumen.system.output import counted
+
+if TYPE_CHECKING:  # `volumen score` does without PyTorch
+    from volumen.experiments.scoring import Evaluation
 
 Values = Mapping[str, float | None]
 """Of a case, or means, by metric."""
@@ -41,7 +43,7 @@ STATISTICS = ("mean", "median", "std", "minimum", "maximum")
 FILE_SCORES = [replace(one, name=name, decimals=4) for name, one in NUMBERS.items()]
 
 
-def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+def print_evaluation(evaluation: "Evaluation", console: Console) -> None:
     """Print an evaluation: leaderboard and overlap per case and per scroll, distribution, warnings and notes."""
     for title, columns, legend in CASE_TABLES:
         _print_cases(title, columns, metric_rows(evaluation, columns), console)
@@ -81,13 +83,13 @@ def print_scores(scores: FileScores, console: Console) -> None:
         )
 
 
-def metric_rows(evaluation: Evaluation, columns: Sequence[Metric[Any]]) -> list[Row]:
+def metric_rows(evaluation: "Evaluation", columns: Sequence[Metric[Any]]) -> list[Row]:
     """Case, scroll and these metrics of each case, then the means of each scroll and of all."""
     cases = [(case.id, case.scroll_id, case.values) for case in evaluation.cases]
     return _case_rows(cases, evaluation.by_scroll, evaluation.mean, columns)
 
 
-def statistics_rows(evaluation: Evaluation) -> Iterable[tuple[tuple[str, ...], Sequence[int]]]:
+def statistics_rows(evaluation: "Evaluation") -> Iterable[tuple[tuple[str, ...], Sequence[int]]]:
     """Heading, statistics over the cases and counts of a histogram of each metric; a spread has no sign."""
     for column in SUMMARY:
         summary = evaluation.summary[column.name]
@@ -124,7 +126,7 @@ def operating_line(name: str, point: Operating) -> str:
     )
 
 
-def no_operating_point(evaluation: Evaluation) -> str:
+def no_operating_point(evaluation: "Evaluation") -> str:
     """Why the threshold in use is no point of the curve."""
     steps = () if evaluation.postprocessing is None else evaluation.postprocessing.steps
     if any(isinstance(step, SharpenRidges) for step in steps):
@@ -134,7 +136,7 @@ def no_operating_point(evaluation: Evaluation) -> str:
     return "threshold in use: not recorded"
 
 
-def _distribution_lines(evaluation: Evaluation) -> list[str]:
+def _distribution_lines(evaluation: "Evaluation") -> list[str]:
     """Threshold in use, threshold of the best Dice and calibration, a sentence each."""
     counts, used = evaluation.probability_counts, evaluation.operating_point
     if counts is None:

@@ -72,11 +72,9 @@ def submit(
         accept_degenerate: Write the zip though predictions say nothing; it is recorded.
         budget_seconds: Time that may be spent, from now on.
         say: Told what a person should know meanwhile.
-        progress: Told the image's name, and how many of how many steps are done.
 
     Raises:
-        UserError: No place for the zip, no images or a damaged one, masks that say nothing, or masks of other settings
-            in `work`.
+        UserError: No place for the zip, no images or a damaged one, masks that say nothing or of other settings.
         OutOfTimeError: The budget is spent; masks that are done are kept.
         ArchiveError: The zip did not read back; nothing is left of it.
         OSError: The disk is full or fails; no zip is written, and the masks that are done are kept.
@@ -90,8 +88,9 @@ def submit(
             {image.path.name: image.voxels for image in images},
             budget_seconds,
             started=started,
-            reserve_seconds=2 * (pace.clock() - started),  # zipping touches every voxel as reading did, and so does
-            faster=ways_to_be_faster(recipe.predictor, [image.shape for image in images]),  # reading back
+            reserve_seconds=2
+            * (pace.clock() - started),  # zipping and reading back touch as many voxels as reading did
+            faster=ways_to_be_faster(recipe.predictor, [image.shape for image in images]),
             say=say,
         )
         predictions = _predict(recipe, images, work, watch, overwrite, accept_degenerate, say, progress)
