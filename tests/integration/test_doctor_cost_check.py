@@ -10,6 +10,7 @@ from volumen.config import load_config
 from volumen.doctor.context import open_context
 from volumen.doctor.cost.check import check_terms, objective_shares
 from volumen.doctor.findings import Severity
+from volumen.doctor.objective.check import autopsies
 from volumen.phantoms.scrolls import write_phantom_dataset
 
 MISERLY = "loss.terms.cldice={weight: 1e-7, iterations: 10}"
@@ -47,7 +48,7 @@ def test_shares_of_the_objective_add_up_and_follow_the_weights(prepared) -> None
     shares = {}
     for weight in (0.5, 1.0):
         context = context_of(prepared, f"loss.terms.cross_entropy.weight={weight}")
-        shares[weight] = objective_shares(context.autopsies["start"].terms)
+        shares[weight] = objective_shares(autopsies(context)["start"].terms)
         assert sum(shares[weight].values()) == pytest.approx(1.0)
     assert shares[1.0]["cross_entropy"] > shares[0.5]["cross_entropy"]
 

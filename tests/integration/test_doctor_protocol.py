@@ -11,7 +11,7 @@ from volumen.cli.main import run as volumen
 from volumen.config import load_config
 from volumen.doctor.context import Context, open_context
 from volumen.doctor.findings import Severity
-from volumen.doctor.protocol import check_protocol, false_alarms, measure_noise
+from volumen.doctor.protocol import check_protocol, false_alarms, measure_noise, protocol_noise
 from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.training.regions import validation_regions
 
@@ -41,8 +41,8 @@ def test_fixed_voxels_have_no_noise(prepared, protocol) -> None:
     watchful = ("training.early_stopping={patience: 5}", "training.degradation.rollback=true")
     context = context_of(prepared, protocol, *watchful, "training.intervention={}")
     assert said(context) == []
-    assert all(noise.protocol == 0 for noise in context.noise.quantities)
-    assert all(noise.volumes > 0 for noise in context.noise.quantities)
+    assert all(noise.protocol == 0 for noise in protocol_noise(context).quantities)
+    assert all(noise.volumes > 0 for noise in protocol_noise(context).quantities)
 
 
 def test_fresh_crops_are_named_and_thresholds_below_their_noise_refused(prepared) -> None:
