@@ -53,7 +53,7 @@ def score(
         bool, typer.Option("--missing-is-empty", help="Treat chunks that a Zarr store lacks as empty.")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option(max=1e6, help="Tolerance of the surface Dice; the leaderboard uses 2 voxels.")
+        float, typer.Option(max=1e6, help="Tolerance of the surface Dice; the leaderboard's is 2.")
     ] = 2.0,
     spacing: Annotated[
         str | None, typer.Option(help="Voxel spacing z,y,x, in the unit of the tolerance; 1,1,1 by default.")
