@@ -12,11 +12,11 @@ import volumen
 
 SOURCE = Path(volumen.__file__).resolve().parent
 PAGE = SOURCE.parents[1] / "docs" / "architecture.md"
-LONGEST_MODULE = 407
+LONGEST_MODULE = 350
 """Lines."""
 LONGEST_FUNCTION = 50
 """Lines, its docstring apart."""
-MOST_LONG_FUNCTIONS = 12
+MOST_LONG_FUNCTIONS = 8
 
 
 @dataclass(frozen=True)

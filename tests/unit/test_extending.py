@@ -22,6 +22,7 @@ from volumen.experiments import scoring
 from volumen.losses.composite import CompositeLoss
 from volumen.losses.inputs import LossInputs
 from volumen.losses.terms import TERMS, Term
+from volumen.metrics import table
 from volumen.postprocess import pipeline
 from volumen.postprocess.pipeline import apply_pipeline, report_pipeline
 
@@ -80,8 +81,7 @@ def check_name(context: Any) -> Iterator[Finding]:
 
 
 def test_a_check_of_the_audit(monkeypatch):
-    words = {"symptom": "s", "why": "w", "measured": "m", "remedy": "r"}
-    monkeypatch.setitem(CHECKS, "P99", Check(code="P99", title="Name", run=check_name, **words))
+    monkeypatch.setitem(CHECKS, "P99", Check(code="P99", title="Name", run=check_name))
     found = run_audit("nameless", only=("P99",))
     assert [finding.title for finding in found.refusals()] == ["no name"]
     assert not found.refusals(accepted=("P99",))
@@ -89,7 +89,9 @@ def test_a_check_of_the_audit(monkeypatch):
 
 
 def test_a_metric(monkeypatch):
-    monkeypatch.setitem(scoring.METRICS, "missed_voxels", lambda score, counts: counts.fn)
+    metric = table.Metric("missed_voxels", lambda found: found.fn)
+    for names in (table.OVERLAP_METRICS, table.METRICS):
+        monkeypatch.setitem(names, metric.name, metric)
     label = np.zeros((16, 16, 16), np.uint8)
     label[8:10] = 1
     case = scoring.LabelledCase("one", "scroll", label)

@@ -172,6 +172,7 @@ def train(
     from volumen.runs.folder import WORK, RunFolder
     from volumen.system.locks import refuse_held
     from volumen.training.budget import parse_duration
+    from volumen.training.initial import Materials
     from volumen.training.loop import run_training
 
     class Mute(SilentDisplay):
@@ -183,11 +184,11 @@ def train(
     folder, overrides = Path(out), overrides_of(settings)
     loaded = load_config(config, overrides)
     budget = None if time_budget is None else parse_duration(time_budget)
-    audited = None
+    audited, materials = None, Materials(loaded.config)
     if not resume:
         refuse_held(folder, WORK)
         RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
-        audited = audit_first(loaded, accept, budget_seconds=budget)
+        audited = audit_first(loaded, accept, budget_seconds=budget, materials=materials)
     with TrainingDisplay() if show else Mute() as display:
         return run_training(
             loaded.config,
@@ -196,6 +197,7 @@ def train(
             resume=resume,
             time_budget_seconds=budget,
             audited=audited,
+            materials=materials,
             meant=tuple(settings or ()),
         )
 

@@ -84,9 +84,9 @@ def everything(
         bool, typer.Option("--full/--quick", help="Also the checks that take minutes: overfitting, rates, memory.")
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option(help="Code of the one check to run, such as P3. Repeatable.")
+        list[str] | None, typer.Option(help="Run only the check of this code, such as P3. Repeatable.")
     ] = None,
-    accept: Annotated[list[str] | None, typer.Option(help="Code of a finding that is known and accepted.")] = None,
+    accept: Annotated[list[str] | None, typer.Option(help="Code of a finding to accept. Repeatable.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Every check; what is meant where no subject is named.
@@ -148,7 +148,7 @@ def cost(
     as_run: AsRun = False,
     override: Override = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Another batch size to compare; the double by default.")
+        int | None, typer.Option(min=1, help="Another batch size to compare; twice the run's by default.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -181,7 +181,7 @@ def _noise(context: "Context") -> Shown:
 
 
 def _rate(context: "Context") -> Shown:
-    """Which learning rates the run bears."""
+    """Which learning rates the run can use."""
     from volumen.doctor.learning_rate import measure_rates
     from volumen.reporting.doctor_tables import print_rates
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_TILES = 100
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Also write a table of every number and count.")]
-Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Cases at a time; all processors otherwise.")]
+Workers = Annotated[int | None, typer.Option(min=1, max=256, help="Cases at a time; as many as processors by default.")]
 TrainCsv = Annotated[
     Path | None, typer.Option("--train-csv", help="Table with id and scroll_id: means per scroll as well.")
 ]
@@ -28,19 +28,19 @@ PredictionArray = Annotated[
 TruthArray = Annotated[str | None, typer.Option(help="Which array of an NPZ file or Zarr group the truth is.")]
 IgnoreLabel = Annotated[
     int | None,
-    typer.Option(min=-1, max=2**63 - 1, help="Label of the voxels that nobody labelled; -1: none. 2 otherwise."),
+    typer.Option(min=-1, max=2**63 - 1, help="Label of unlabelled voxels; 2 by default, -1: none."),
 ]
 Surface = Annotated[
-    str | None, typer.Option(help="Values that are surface, such as 1,3; any: all but 0 and the ignored. 1 otherwise.")
+    str | None, typer.Option(help="Values that are surface, such as 1,3; any: all but 0 and the ignored. 1 by default.")
 ]
 MissingIsEmpty = Annotated[
-    bool, typer.Option("--missing-is-empty", help="Chunks that a Zarr store lacks were left out for being empty.")
+    bool, typer.Option("--missing-is-empty", help="Treat chunks that a Zarr store lacks as empty.")
 ]
-Tolerance = Annotated[float, typer.Option(max=1e6, help="Of the surface Dice; the leaderboard's is 2 voxels.")]
+Tolerance = Annotated[float, typer.Option(max=1e6, help="Tolerance of the surface Dice; the leaderboard's is 2.")]
 Spacing = Annotated[
-    str | None, typer.Option(help="Of the voxels, z,y,x, in the unit of the tolerance; 1,1,1 otherwise.")
+    str | None, typer.Option(help="Voxel spacing z,y,x, in the unit of the tolerance; 1,1,1 by default.")
 ]
-Splits = Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 otherwise.")]
+Splits = Annotated[str | None, typer.Option(help="Tiles of the TopoScore along z,y,x; 2,2,2 by default.")]
 VoiAlpha = Annotated[float, typer.Option(max=1e6, help="How steeply the VOI score falls.")]
 
 

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from volumen.submission.submit import Submission
 
 
-Budget = Annotated[
-    str | None, typer.Option(help="Time that may be spent, such as 8h or 90m; it stops in good order before.")
-]
+Budget = Annotated[str | None, typer.Option(help="Time limit, such as 8h or 90m; it stops cleanly before the end.")]
 Work = Annotated[
     Path | None, typer.Option(help="Folder that keeps the masks; otherwise beside the zip, submission.masks.")
 ]
@@ -24,7 +22,7 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the zip, and masks that were made with other settings.")
 ]
 AcceptDegenerate = Annotated[
-    bool, typer.Option("--accept-degenerate", help="Write the zip though the predictions say nothing.")
+    bool, typer.Option("--accept-degenerate", help="Write the zip even if the predictions are degenerate.")
 ]
 
 
@@ -85,7 +83,7 @@ def _out_of_time(end: Exception, folder: Path) -> int:
     say(f"stopped: {end}", aside=True)
     say(
         f"the masks that are done are kept in {folder}: run the same command again to go on; with other settings "
-        "it begins anew (--overwrite, or another --work)",
+        "it starts over (--overwrite, or another --work)",
         aside=True,
     )
     return EXIT_FAILURE
