@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background, which no command may interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # a job that survives its terminal
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine, or a kernel that is compiled at its first call, is no failure of a law.
 settings.register_profile("volumen", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,7 +12,7 @@ import signal
 import stat
 import threading
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,7 +111,8 @@ def marks_of(folder: Path) -> dict[str, Mark]:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place) / name
-            marks[str(path.relative_to(folder))] = mark_of(path)
+            with suppress(FileNotFoundError):  # a command that runs renames and removes
+                marks[str(path.relative_to(folder))] = mark_of(path)
     return marks
 
 

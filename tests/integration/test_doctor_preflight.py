@@ -77,7 +77,7 @@ def test_an_accepted_code_starts_the_run_and_is_recorded(prepared, tmp_path, cap
     (event, *_) = read_run_logs(out).events
     assert event["accepted"] == ["P3"]
     assert volumen(["report", str(out)]) == 0
-    assert "accepted, and the run started all the same" in (out / "report.html").read_text()
+    assert "stop, accepted" in (out / "report.html").read_text()
     capsys.readouterr()
     assert train(prepared, tmp_path / "other", *FAULT, arguments=("--accept", "P5")) == 2
     assert train(prepared, tmp_path / "other", arguments=("--accept", "X9")) == 2
