@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds
 from volumen.data.prepare import prepare

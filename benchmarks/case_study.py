@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from case_study_rows import ROWS, HealthyRun
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.doctor.audit import open_context, run_audit
 from volumen.doctor.findings import Finding, Severity
 from volumen.files import write_atomically

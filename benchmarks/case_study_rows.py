@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.loss import ClassWeights, Loss
 from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds, save_folds

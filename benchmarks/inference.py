@@ -98,7 +98,7 @@ def _train(dataset: Path, folder: Path) -> Path:
 
 def _write_volume(run: Path, folder: Path) -> None:
     """A held-out volume, mirrored along every axis, normalised, and its label."""
-    from volumen.config import load_config
+    from volumen.config.load import load_config
     from volumen.data.dataset import PreparedDataset
     from volumen.data.folds import load_folds
     from volumen.data.normalise import normalise

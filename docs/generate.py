@@ -10,7 +10,9 @@ from pathlib import Path
 import metric_costs
 from api_page import api_page
 
-from volumen.config import Config, preset_names, schema_rows
+from volumen.config.document import schema_rows
+from volumen.config.inheritance import preset_names
+from volumen.config.schema import Config
 from volumen.data.pictures import encode_png
 from volumen.files import write_atomically
 

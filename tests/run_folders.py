@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.data.pictures import encode_png
 from volumen.experiments.evaluation_file import Pictures, write_evaluation
 from volumen.experiments.scoring import Evaluation, LabelledCase, evaluate_masks

@@ -9,9 +9,10 @@ between two versions. Importing the package imports nothing heavy: a name's modu
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from volumen._version import __version__
+
+TYPE_CHECKING = False  # as `typing` has it, which takes longer to import than the rest
 
 if TYPE_CHECKING:
     from volumen.api.arrays import Model as Model

@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import io
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,23 @@ def page():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("api")
+def printed() -> dict[str, tuple[str, str]]:
+    """What each example wrote to stdout and stderr, once `folder` is there."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def folder(page, printed, tmp_path_factory) -> Path:
+    """Where the examples ran."""
+    place = tmp_path_factory.mktemp("api")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for examples in page.values():
+            for name, example in examples.items():
+                with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as errors:
+                    example()
+                printed[name] = out.getvalue(), errors.getvalue()
+    return place
 
 
 def test_every_public_name_has_an_example(page):
@@ -32,18 +49,15 @@ def test_every_public_name_has_an_example(page):
     assert sorted([*shown, "__version__"]) == sorted(volumen.__all__)
 
 
-def test_the_examples_run_and_print_nothing_by_themselves(page, folder, monkeypatch, capfd):
-    monkeypatch.chdir(folder)
+def test_the_examples_run_and_print_nothing_by_themselves(page, folder, printed):
     for examples in page.values():
         for name, example in examples.items():
-            example()
-            printed = capfd.readouterr()
-            assert not printed.err, name
-            assert not printed.out or "print(" in inspect.getsource(example), name
+            out, errors = printed[name]
+            assert not errors, name
+            assert not out or "print(" in inspect.getsource(example), name
 
 
 def test_python_predicts_what_the_command_predicts(folder):
-    """After the examples, in their folder."""
     path = folder / "scrolls" / "train_images" / "10001.tif"
     image = tifffile.imread(path)
     image[:, :, :12] = 0  # what the scan left empty

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config, preset_names
+from volumen.config.inheritance import preset_names
+from volumen.config.load import load_config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds, save_folds
 from volumen.data.prepare import prepare

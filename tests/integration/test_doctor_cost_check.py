@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.doctor.context import open_context
 from volumen.doctor.cost.check import check_terms, objective_shares
 from volumen.doctor.findings import Severity

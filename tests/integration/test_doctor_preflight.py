@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.doctor import preflight
 from volumen.doctor.audit import AuditReport, open_context
 from volumen.doctor.context import Budget

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.doctor.context import Context, open_context
 from volumen.doctor.findings import Severity
 from volumen.doctor.protocol import check_protocol, false_alarms, measure_noise, protocol_noise

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.loss import ClassWeights, Focal
 from volumen.config.schema import Config
 from volumen.doctor.audit import Context, Parts, open_context, run_audit

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.data.prepare import prepare
 from volumen.doctor.audit import Context, open_context, run_audit
 from volumen.doctor.findings import Severity

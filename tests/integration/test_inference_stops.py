@@ -14,7 +14,7 @@ import tifffile
 import torch
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.inference.bundle import Member, write_bundle
 from volumen.models import build_model
 

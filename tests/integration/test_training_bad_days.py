@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError

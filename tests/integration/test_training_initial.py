@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from volumen.cli.main import run as volumen
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.doctor.audit import run_audit
 from volumen.doctor.context import open_context

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.small_datasets import MEANINGS, write_dataset
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.data.folds import make_folds, save_folds
 from volumen.data.prepare import prepare

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from volumen import __version__
-from volumen.cli import wheels
 from volumen.cli.main import run as volumen
 from volumen.errors import UserError
+from volumen.system import wheels
 from volumen.system.locks import hold
 
 LINUX = ["manylinux_2_28_x86_64"]

@@ -10,22 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from volumen.config import (
-    Config,
-    config_hash,
-    config_values,
-    diff_configs,
-    dump_config,
-    dump_resolved,
-    flat_values,
-    load_config,
-    load_model,
-)
+from volumen.config.compare import diff_configs
 from volumen.config.describe import value_text
+from volumen.config.dump import config_hash, config_values, dump_config, flat_values
 from volumen.config.layers import merge, with_defaults
+from volumen.config.load import load_config, load_model
 from volumen.config.places import place_of
 from volumen.config.problems import Problem
+from volumen.config.schema import Config
 from volumen.config.source import located, parse
+from volumen.config.stamp import dump_resolved
 
 # Lone surrogates and zero bytes are no text that a file name or a terminal takes, and are refused.
 words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20) | st.sampled_from(

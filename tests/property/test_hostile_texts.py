@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.hostile import FRAGMENTS, many
 
-from volumen.config import dump_config, load_config
+from volumen.config.dump import dump_config
 from volumen.config.inheritance import MOST_FILES, PRESETS
+from volumen.config.load import load_config
 from volumen.config.problems import Problem
 from volumen.config.source import parse, read_tree
 from volumen.data import nnunet

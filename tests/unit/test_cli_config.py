@@ -10,7 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from volumen.cli.config import app
-from volumen.config import Config, ConfigError, config_hash, load_config
+from volumen.config.dump import config_hash
+from volumen.config.load import load_config
+from volumen.config.problems import ConfigError
+from volumen.config.schema import Config
 
 RUNNER = CliRunner()
 

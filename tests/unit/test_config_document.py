@@ -5,8 +5,10 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
-from volumen.config import Config, load_config, schema_rows
+from volumen.config.document import schema_rows
 from volumen.config.dump import flat_values
+from volumen.config.load import load_config
+from volumen.config.schema import Config
 from volumen.errors import UserError
 
 ROWS = schema_rows(Config)

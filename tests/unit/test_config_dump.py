@@ -11,17 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 
 from volumen import __version__
-from volumen.config import (
-    ABSENT,
-    Difference,
-    config_hash,
-    config_values,
-    diff_configs,
-    dump_config,
-    dump_resolved,
-    load_config,
-)
-from volumen.config.stamp import read_stamp
+from volumen.config.compare import ABSENT, Difference, diff_configs
+from volumen.config.dump import config_hash, config_values, dump_config
+from volumen.config.load import load_config
+from volumen.config.stamp import dump_resolved, read_stamp
 
 
 class Inner(BaseModel):
@@ -109,7 +102,7 @@ def test_the_record_names_versions_and_hash_without_importing_torch(tmp_path: Pa
         "numpy": version("numpy"),
     }
     code = (
-        "import sys\nfrom volumen.config import load_config, dump_resolved\n"
+        "import sys\nfrom volumen.config.load import load_config\nfrom volumen.config.stamp import dump_resolved\n"
         "dump_resolved(load_config('preset:default').config)\n"
         "print(sorted({'torch', 'numpy', 'numba', 'scipy'} & set(sys.modules)))"
     )

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from volumen.config import ConfigError, load_config
+from volumen.config.load import load_config
+from volumen.config.problems import ConfigError
 from volumen.errors import UserError
 
 GOOD = """\

@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from volumen.config import ConfigError, LoadedConfig, inheritance, load_config, load_model, preset_names
+from volumen.config import inheritance
+from volumen.config.inheritance import preset_names
+from volumen.config.load import LoadedConfig, load_config, load_model
+from volumen.config.problems import ConfigError
 
 
 class Section(BaseModel):

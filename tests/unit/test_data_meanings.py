@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from volumen.config import ConfigError
+from volumen.config.problems import ConfigError
 from volumen.data.labels import LabelMeanings
 from volumen.data.meanings import proposal_text, read_meanings
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tests.small_datasets import prepared_dataset
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.orientation import normals_along, rotations_for
 from volumen.data.prepare import prepare

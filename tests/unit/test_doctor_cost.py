@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.optimisation import AdamW, Sgd
 from volumen.doctor.cost.bench import Spent
 from volumen.doctor.cost.memory import largest_batch, try_batch

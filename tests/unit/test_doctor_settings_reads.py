@@ -2,8 +2,8 @@
 
 import pytest
 
-from volumen.config import load_config
 from volumen.config.dump import config_hash, flat_values
+from volumen.config.load import load_config
 from volumen.config.loss import Focal
 from volumen.config.optimisation import AdamW, Plateau, Polynomial, Sgd
 from volumen.config.schema import Config

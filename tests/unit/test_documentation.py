@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path for folder in (".", "docs", "benchmarks") for path in (ROOT / folder).glob("*.md"))

@@ -12,8 +12,8 @@ import tifffile
 import torch
 from torch import nn
 
-from volumen.config import load_config
 from volumen.config.experiment import Criterion
+from volumen.config.load import load_config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import load_folds, make_folds, save_folds
 from volumen.data.prepare import prepare

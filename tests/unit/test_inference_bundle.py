@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.data.labels import LabelMeanings
 from volumen.errors import UserError

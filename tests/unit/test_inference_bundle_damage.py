@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from volumen.config import load_config
+from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.inference.bundle import Bundle, Member, read_bundle, write_bundle

@@ -7,7 +7,7 @@ import resource
 import pytest
 import torch
 
-from volumen.config import load_config, override_config
+from volumen.config.load import load_config, override_config
 from volumen.errors import UserError
 from volumen.inference import tile_memory
 from volumen.inference.predictor import Predictor

@@ -8,9 +8,10 @@ import pytest
 from pydantic import ValidationError
 from scipy import ndimage
 
-from volumen.config import ConfigError, load_config
 from volumen.config.fragments import load_postprocessing, postprocessing_names, postprocessing_override
+from volumen.config.load import load_config
 from volumen.config.postprocessing import Postprocessing, Step
+from volumen.config.problems import ConfigError
 from volumen.errors import UserError
 from volumen.postprocess import apply_pipeline, describe, report_pipeline, walk
 from volumen.postprocess.pipeline import DECISIONS, ON_MASKS, ON_PROBABILITIES

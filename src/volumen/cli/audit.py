@@ -233,7 +233,7 @@ def _context(
     import shutil
     import tempfile
 
-    from volumen.config import load_config
+    from volumen.config.load import load_config
     from volumen.data.dataset import MANIFEST
     from volumen.data.prepare import prepare
     from volumen.doctor.context import open_context

@@ -30,7 +30,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print the whole configuration: defaults, `base:` files and overrides resolved."""
-    from volumen.config import config_values, dump_config, load_config
+    from volumen.config.dump import config_values, dump_config
+    from volumen.config.load import load_config
     from volumen.files import strict_json
 
     loaded = load_config(source, override or ())
@@ -38,7 +39,8 @@ def show(
         document = {"config": config_values(loaded.config), "hash": loaded.hash, "sources": loaded.sources}
         _print_json(strict_json(document | ({"origins": dict(loaded.origins)} if origins else {})))
     elif origins:
-        from volumen.config import flat_values, value_text
+        from volumen.config.describe import value_text
+        from volumen.config.dump import flat_values
 
         flat = flat_values(loaded.config)
         rows = [(key, value_text(value), loaded.origins[key]) for key, value in flat.items()]
@@ -50,7 +52,7 @@ def show(
 @app.command()
 def check(source: Source, override: Setting = None) -> None:
     """Print OK and the configuration's hash, or every mistake in it (exit code 2)."""
-    from volumen.config import load_config
+    from volumen.config.load import load_config
 
     loaded = load_config(source, override or ())
     say(f"OK {source} {loaded.hash}")
@@ -66,7 +68,9 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Print every key on which two configurations differ, and where each value comes from."""
-    from volumen.config import ABSENT, diff_configs, load_config, value_text
+    from volumen.config.compare import ABSENT, diff_configs
+    from volumen.config.describe import value_text
+    from volumen.config.load import load_config
     from volumen.files import strict_json
 
     differences = diff_configs(load_config(left), load_config(right, override or ()))
@@ -90,7 +94,8 @@ def schema(
     as_json: Json = False,
 ) -> None:
     """Print every key with its type, default, range and meaning."""
-    from volumen.config import Config, schema_rows
+    from volumen.config.document import schema_rows
+    from volumen.config.schema import Config
 
     rows = schema_rows(Config, key)
     if as_json:

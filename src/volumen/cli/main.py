@@ -45,9 +45,8 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
-for group in (data, train, results, predict, bundles, submission, score, tune):
+for group in (data, train, results, predict, bundles, submission, score, tune, wheels):
     group.register(app)
-app.command()(wheels.wheels)
 
 
 def _print_version(wanted: bool) -> None:

@@ -46,7 +46,7 @@ def train(
 
     tune_allocator()  # before torch allocates anything
 
-    from volumen.config import load_config
+    from volumen.config.load import load_config
     from volumen.errors import EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.reporting.words import number

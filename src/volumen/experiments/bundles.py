@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from volumen.config import diff_configs
+from volumen.config.compare import diff_configs
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.out_of_fold import Opened, Source, open_sources

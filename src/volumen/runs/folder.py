@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volumen.config import config_hash, diff_configs, dump_resolved, load_config
-from volumen.config.compare import MAY_CHANGE, Difference, may_change
+from volumen.config.compare import MAY_CHANGE, Difference, diff_configs, may_change
+from volumen.config.dump import config_hash
+from volumen.config.load import load_config
 from volumen.config.schema import Config
-from volumen.config.stamp import read_stamp
+from volumen.config.stamp import dump_resolved, read_stamp
 from volumen.errors import UserError
 from volumen.files import write_atomically
 from volumen.runs.checkpoints import CheckpointStore

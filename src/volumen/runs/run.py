@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volumen.config import diff_configs, override_config
+from volumen.config.compare import diff_configs
+from volumen.config.load import override_config
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import Fold, Folds, load_folds

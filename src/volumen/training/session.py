@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from volumen.config import diff_configs
+from volumen.config.compare import diff_configs
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset, surface_share
 from volumen.data.loader import PatchLoader
