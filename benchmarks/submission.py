@@ -22,7 +22,7 @@ from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import make_folds
 from volumen.data.prepare import prepare
 from volumen.experiments.bundles import bundle_runs
-from volumen.experiments.out_of_fold import Source
+from volumen.experiments.out_of_fold import RunWeights
 from volumen.experiments.tuned_runs import tune_runs
 from volumen.experiments.tuning import RAW
 from volumen.inference.recipe import Recipe, open_recipe
@@ -68,7 +68,7 @@ def _round(dataset: PreparedDataset, number: int, options: argparse.Namespace) -
     print(f"round {number}: {', '.join(test)} put away; tuned: {describe(tuned)}", flush=True)
     single = [_scores(dataset, test, run, {"raw": RAW, "threshold": threshold, "tuned": tuned}) for run in runs]
     file = folder / "ensemble.volumen"
-    bundle_runs([Source(run) for run in runs], file)
+    bundle_runs([RunWeights(run) for run in runs], file)
     both = _scores(dataset, test, file, {"ensemble": RAW, "ensemble, tuned": tuned})
     return {
         case_id: {name: float(np.mean([one[case_id][name] for one in single])) for name in METHODS[:3]} | both[case_id]

@@ -13,7 +13,7 @@ from volumen.data.labels import SURFACE
 from volumen.errors import UserError
 from volumen.experiments.ensembling import Family, weigh
 from volumen.experiments.held_out import HeldOut, write_prediction
-from volumen.experiments.out_of_fold import Source
+from volumen.experiments.out_of_fold import RunWeights
 
 RAW = Postprocessing()
 
@@ -46,7 +46,7 @@ def test_a_useless_family_gets_no_weight(cases) -> None:
     assert found.gain > 2 * found.noise
     assert found.single["good"] > found.equal
     assert found.fitted == pytest.approx(found.equal + found.gain)
-    assert found.shares([Source(Path("good")), Source(Path("bad"))]) == [1.0, 0.0]
+    assert found.shares([RunWeights(Path("good")), RunWeights(Path("bad"))]) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("mean", ["probability", "logit"])
@@ -99,7 +99,7 @@ def test_the_order_of_the_sources_changes_no_bit(cases) -> None:
 
 
 def test_sources_are_runs_and_their_weights() -> None:
-    assert Source.of("runs/a").name == "a"
-    assert Source.of("runs/a:swa") == Source(Source.of("runs/a").run, "swa")
-    assert Source.of("runs/a:swa").name == "a:swa"
-    assert Source.of("runs/odd:name").run.name == "odd:name"
+    assert RunWeights.of("runs/a").name == "a"
+    assert RunWeights.of("runs/a:swa") == RunWeights(RunWeights.of("runs/a").run, "swa")
+    assert RunWeights.of("runs/a:swa").name == "a:swa"
+    assert RunWeights.of("runs/odd:name").run.name == "odd:name"

@@ -15,6 +15,7 @@ from torch import Tensor
 import volumen
 from volumen.config.base import Section
 from volumen.config.postprocessing import Postprocessing, Threshold
+from volumen.data import arrays
 from volumen.doctor.audit import CHECKS, run_audit
 from volumen.doctor.check import Check
 from volumen.doctor.findings import Finding, Severity
@@ -101,12 +102,14 @@ def test_a_metric(monkeypatch):
     assert evaluation.mean["missed_voxels"] == evaluation.by_scroll["scroll"]["missed_voxels"] == 2 * 16 * 16
 
 
-def test_a_reader_of_ones_own(tmp_path):
-    """The readers of `volumen score` are no table that can be reached; arrays are, whoever read them."""
-
-    def my_reader(path: Path) -> NDArray[np.uint8]:
+def test_a_reader(tmp_path, monkeypatch):
+    def my_reader(path: Path, name: str | None, missing_is_empty: bool) -> NDArray[np.uint8]:
         return np.array([list(plane) for plane in path.read_text().split("\n\n")]).reshape(2, 2, 2).astype(np.uint8)
 
     path = tmp_path / "mask.xyz"
     path.write_text("1100\n\n0011")
-    assert volumen.overlap(my_reader(path), my_reader(path)).dice == 1
+    with pytest.raises(volumen.UserError, match="no known kind"):
+        arrays.read_array(path)
+    monkeypatch.setitem(arrays.READERS, ".xyz", my_reader)
+    assert arrays.find_arrays(tmp_path) == {"mask": path}
+    assert volumen.overlap(arrays.read_array(path), my_reader(path, None, False)).dice == 1

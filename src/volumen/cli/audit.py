@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from volumen.cli.options import overrides_of
+from volumen.cli.options import ConfigSource, Fold, Json, Setting, overrides_of
 from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
@@ -51,7 +51,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Source = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file or preset:NAME.")]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -59,14 +58,9 @@ Data = Annotated[
     ),
 ]
 Meanings = Annotated[Path | None, typer.Option(help="What the label values of an unprepared data set mean.")]
-Fold = Annotated[int | None, typer.Option(help="The fold held out; the same as -o data.fold=K.")]
 AsRun = Annotated[
     bool, typer.Option("--as-run", help="Audit the objective that really ran (experiment.ran), not the file's.")
 ]
-Override = Annotated[
-    list[str] | None, typer.Option("--override", "-o", help="Set one value: -o training.epochs=50. Repeatable.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Record = Mapping[str, Any] | list[dict[str, Any]]
 Shown = tuple[Record, Callable[["Console"], None]]
 """What was measured, as JSON values and as a table."""
@@ -74,12 +68,12 @@ Shown = tuple[Record, Callable[["Console"], None]]
 
 @app.command(EVERYTHING)
 def everything(
-    config: Source,
+    config: ConfigSource,
     data: Data = None,
     meanings: Meanings = None,
     fold: Fold = None,
     as_run: AsRun = False,
-    override: Override = None,
+    override: Setting = None,
     full: Annotated[
         bool, typer.Option("--full/--quick", help="Also the checks that take minutes: overfitting, rates, memory.")
     ] = False,
@@ -87,7 +81,7 @@ def everything(
         list[str] | None, typer.Option(help="Run only the check of this code, such as P3. Repeatable.")
     ] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a finding to accept. Repeatable.")] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> int:
     """Every check; what is meant where no subject is named.
 
@@ -107,14 +101,14 @@ def everything(
 
 @app.command()
 def loss(
-    config: Source,
+    config: ConfigSource,
     data: Data = None,
     meanings: Meanings = None,
     fold: Fold = None,
     as_run: AsRun = False,
-    override: Override = None,
+    override: Setting = None,
     page: Annotated[Path | None, typer.Option(help="Write the loss autopsy as an HTML page.")] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """What the objective can reach here: floor, perfect, best constant and operating point of every term."""
     from volumen.doctor.objective.check import autopsies, operating_points
@@ -141,16 +135,16 @@ def loss(
 
 @app.command()
 def cost(
-    config: Source,
+    config: ConfigSource,
     data: Data = None,
     meanings: Meanings = None,
     fold: Fold = None,
     as_run: AsRun = False,
-    override: Override = None,
+    override: Setting = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Another batch size to compare; twice the run's by default.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Where time and memory go, the largest batch that fits and what another batch size would change."""
     from volumen.doctor.cost.whole_run import measure_cost
@@ -194,13 +188,13 @@ def _command(name: str, measured: Callable[["Context"], Shown]) -> None:
 
     @app.command(name, help=measured.__doc__)
     def show(
-        config: Source,
+        config: ConfigSource,
         data: Data = None,
         meanings: Meanings = None,
         fold: Fold = None,
         as_run: AsRun = False,
-        override: Override = None,
-        as_json: AsJson = False,
+        override: Setting = None,
+        as_json: Json = False,
     ) -> None:
         _print(as_json, *measured(_context(config, data, meanings, fold, as_run, override)))
 

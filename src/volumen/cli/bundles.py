@@ -50,12 +50,12 @@ def bundle(
 
     from volumen.cli.parse import numbers
     from volumen.experiments.bundles import bundle_runs
-    from volumen.experiments.out_of_fold import Source
+    from volumen.experiments.out_of_fold import RunWeights
 
     _refuse_place(out, overwrite)
     shares = None if weights is None else numbers(weights, "--weights")
     overrides = prediction_overrides(override, postprocessing)
-    sources = [Source(run, which) for run in runs]
+    sources = [RunWeights(run, which) for run in runs]
     made = bundle_runs(sources, out, shares=shares, mean=mean.value, overrides=overrides, dataset=dataset)
     _report(made, out)
 
@@ -80,14 +80,14 @@ def ensemble(
     tune_process()
 
     from volumen.experiments.ensembling import ensemble_runs, work_folder_of
-    from volumen.experiments.out_of_fold import Source
+    from volumen.experiments.out_of_fold import RunWeights
     from volumen.reporting.console import console_for
     from volumen.reporting.run_tables import print_weighed
 
     _refuse_place(out, overwrite)
     with progress_bar("reading", "done") as progress:
         weighed, made = ensemble_runs(
-            [Source.of(text) for text in runs],
+            [RunWeights.of(text) for text in runs],
             out,
             work or work_folder_of(out),
             mean=mean.value,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from volumen.cli.options import Json, Setting
+from volumen.cli.options import ConfigSource, Json, Setting
 from volumen.system.output import say
 
 app = typer.Typer(
@@ -18,12 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Source = Annotated[str, typer.Argument(help="A YAML file, or preset:NAME.")]
-
 
 @app.command()
 def show(
-    source: Source,
+    source: ConfigSource,
     override: Setting = None,
     origins: Annotated[bool, typer.Option("--origins", help="A table of every value and where it comes from.")] = False,
     comments: Annotated[bool, typer.Option("--comments", help="Explain each key above it.")] = False,
@@ -50,7 +48,7 @@ def show(
 
 
 @app.command()
-def check(source: Source, override: Setting = None) -> None:
+def check(source: ConfigSource, override: Setting = None) -> None:
     """Print OK and the configuration's hash, or every mistake in it (exit code 2)."""
     from volumen.config.load import load_config
 
@@ -60,7 +58,7 @@ def check(source: Source, override: Setting = None) -> None:
 
 @app.command()
 def diff(
-    left: Source,
+    left: ConfigSource,
     right: Annotated[str, typer.Argument(help="Another one.")],
     override: Annotated[
         list[str] | None, typer.Option("--override", "-o", help="Set one value in the right one. Repeatable.")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+ConfigSource = Annotated[str, typer.Argument(help="A YAML file or preset:NAME.")]
 Run = Annotated[Path, typer.Argument(help="Run folder, as `volumen train` printed it.")]
 RunOrBundle = Annotated[
     Path, typer.Argument(help="Run folder, or a bundle (model.volumen), which needs nothing beside it.")

@@ -17,7 +17,16 @@ from volumen.data.zarr_stores import read_zarr, spacing_in_zarr
 from volumen.errors import UserError
 from volumen.system.names import one_line
 
-ARRAY_SUFFIXES = (*SUFFIXES, ".npy", ".npz", ".zarr")
+Reader = Callable[[Path, str | None, bool], NDArray[Any]]
+"""Of a path, the array of it that was named, and whether chunks that are missing are empty: a volume [Z, Y, X]."""
+
+READERS: dict[str, Reader] = {
+    **dict.fromkeys(SUFFIXES, lambda path, name, missing_is_empty: load_volume(path, KINDS).array),
+    ".npy": lambda path, name, missing_is_empty: read_npy(path),
+    ".npz": lambda path, name, missing_is_empty: read_npz(path, name),
+    ".zarr": read_zarr,
+}
+"""By suffix, lower case: what `volumen score` reads."""
 
 
 def find_arrays(folder: Path) -> dict[str, Path]:
@@ -26,9 +35,9 @@ def find_arrays(folder: Path) -> dict[str, Path]:
     Raises:
         UserError: the folder cannot be read, holds no volume, two of one id, or names that are no case ids; tells all.
     """
-    found = list_volumes(folder, ARRAY_SUFFIXES).checked()
+    found = list_volumes(folder, tuple(READERS)).checked()
     if not found:
-        raise UserError(f"{folder} holds no volume: expected files ID{', ID'.join(ARRAY_SUFFIXES)}")
+        raise UserError(f"{folder} holds no volume: expected files ID{', ID'.join(READERS)}")
     return found
 
 
@@ -55,17 +64,10 @@ def read_array(path: Path, name: str | None = None, *, missing_is_empty: bool = 
         raise VolumeError(f"{path} does not exist: check the path")
     if not path.is_file() and not path.is_dir():
         raise VolumeError(f"{path} is neither a file nor a folder: check the path")
-    if suffix in SUFFIXES:
-        return load_volume(path, KINDS).array
-    readers: dict[str, Callable[[], NDArray[Any]]] = {
-        ".npy": lambda: read_npy(path),
-        ".npz": lambda: read_npz(path, name),
-        ".zarr": lambda: read_zarr(path, name, missing_is_empty),
-    }
-    if suffix not in readers:
-        raise VolumeError(f"{path} is of no known kind: expected one of {', '.join(ARRAY_SUFFIXES)}")
+    if suffix not in READERS:
+        raise VolumeError(f"{path} is of no known kind: expected one of {', '.join(READERS)}")
     try:
-        return readers[suffix]()
+        return READERS[suffix](path, name, missing_is_empty)
     except VolumeError:
         raise
     except UserError as error:

@@ -15,7 +15,7 @@ ONE_SCROLL = "unknown"
 
 
 @dataclass(frozen=True)
-class Source:
+class RawCase:
     """The files of one case."""
 
     id: str
@@ -29,7 +29,7 @@ class Source:
 class Layout:
     """A data set's files, with everything that is wrong and everything that was assumed."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[RawCase, ...]
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -68,11 +68,11 @@ def read_layout(dataset: Path) -> Layout:
     scrolls = _scrolls(dataset / "train.csv", set(images), problems, notes)
     test_scrolls = _scrolls(dataset / "test.csv", set(tests), problems, notes) if tests else {}
     sources = [
-        Source(case_id, scrolls.get(case_id, ONE_SCROLL), image, labels.get(case_id))
+        RawCase(case_id, scrolls.get(case_id, ONE_SCROLL), image, labels.get(case_id))
         for case_id, image in images.items()
     ]
     sources += [
-        Source(case_id, test_scrolls.get(case_id, ONE_SCROLL), image, None)
+        RawCase(case_id, test_scrolls.get(case_id, ONE_SCROLL), image, None)
         for case_id, image in tests.items()
         if case_id not in images
     ]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from volumen.data.dataset import AGAIN, FORMAT_VERSION, MANIFEST, Case, Empty
 from volumen.data.emptiness import Emptiness, find_emptiness, in_words
 from volumen.data.labels import IGNORE, NAMES, SURFACE, LabelMeanings, count_values, to_canonical
-from volumen.data.layout import Source
+from volumen.data.layout import RawCase
 from volumen.data.meanings import FILE as MEANINGS
 from volumen.data.normalise import statistics_of
 from volumen.data.packed import Packed
@@ -47,7 +47,7 @@ class Examined:
 
 
 def pack_case(
-    source: Source, dataset: Path, out: Path, meanings: LabelMeanings | None, *, accept_changes: bool = False
+    source: RawCase, dataset: Path, out: Path, meanings: LabelMeanings | None, *, accept_changes: bool = False
 ) -> Examined:
     """Verify a case and pack it into `out`; without meanings only verify it.
 
@@ -151,7 +151,7 @@ def _label_problems(path: Path, values: Mapping[int, int], meanings: LabelMeanin
 
 
 def _pack(
-    source: Source,
+    source: RawCase,
     dataset: Path,
     out: Path,
     image: Volume,
@@ -266,7 +266,7 @@ def _read_record(out: Path, case_id: str) -> tuple[Case, dict[str, Any]] | None:
         return None  # it will be packed anew, which is always right
 
 
-def _is_current(case: Case, source: Source) -> bool:
+def _is_current(case: Case, source: RawCase) -> bool:
     """Whether the case was packed from the files as they are now."""
     if case.has_label != (source.label is not None) or sha256_of(source.image) != case.image_sha256:
         return False
@@ -279,7 +279,7 @@ def _is_whole(case: Case, out: Path) -> bool:
     return all(path.is_file() and sha256_of(path) == case.packed[part].sha256 for part, path in paths.items())
 
 
-def _as_found(case: Case, source: Source, dataset: Path) -> Case:
+def _as_found(case: Case, source: RawCase, dataset: Path) -> Case:
     """Scroll, file names and the voxel size beside a file may have been corrected since; that needs no packing."""
     return replace(
         case,

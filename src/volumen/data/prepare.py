@@ -18,7 +18,7 @@ from textwrap import indent
 from volumen.data.dataset import FORMAT_VERSION, MANIFEST, PARTS, Case, PreparedDataset, identity_of
 from volumen.data.emptiness import in_words
 from volumen.data.labels import LabelMeanings
-from volumen.data.layout import Layout, Source, read_layout
+from volumen.data.layout import Layout, RawCase, read_layout
 from volumen.data.meanings import FILE, PROPOSAL, proposal_text, propose, read_meanings
 from volumen.data.pack import OUTDATED, RECORDS, Examined, changed_sources, pack_case, was_complete
 from volumen.data.spacing import Spacing, not_cubes
@@ -168,7 +168,7 @@ def _claim(out: Path, dataset: Path) -> None:
 
 
 def _in_threads(
-    work: Callable[[Source], Examined], sources: Sequence[Source], workers: int, progress: Progress
+    work: Callable[[RawCase], Examined], sources: Sequence[RawCase], workers: int, progress: Progress
 ) -> Iterator[Examined]:
     """Results in the order of the sources; progress in the order of completion."""
     pool = ThreadPoolExecutor(max_workers=max(1, min(workers, len(sources) or 1)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from volumen.config.compare import diff_configs
 from volumen.config.schema import Config
 from volumen.errors import UserError
-from volumen.experiments.out_of_fold import Opened, Source, open_sources
+from volumen.experiments.out_of_fold import Opened, RunWeights, open_sources
 from volumen.inference.bundle import Bundle, Member, write_bundle
 from volumen.inference.ensemble import Mean, check_weights
 from volumen.system.output import counted
@@ -17,7 +17,7 @@ HOW_TO_PREDICT = ("inference", "postprocessing")
 
 
 def bundle_runs(
-    runs: Sequence[Source],
+    runs: Sequence[RunWeights],
     out: Path,
     *,
     shares: Sequence[float] | None = None,

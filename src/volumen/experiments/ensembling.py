@@ -18,7 +18,7 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.bundles import bundle_runs, refuse_different
 from volumen.experiments.held_out import HeldOut
-from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
+from volumen.experiments.out_of_fold import RunWeights, check_sources, predict_out_of_fold
 from volumen.inference.bundle import Bundle
 from volumen.inference.ensemble import Mean
 from volumen.metrics import beats_noise, leaderboard, mean_and_noise
@@ -65,14 +65,14 @@ class Weighed:
     verdict: str
     """Which weights these are, and why."""
 
-    def shares(self, sources: Sequence[Source]) -> list[float]:
+    def shares(self, sources: Sequence[RunWeights]) -> list[float]:
         """Weight of every source: its family's, divided among the family."""
         family = {name: one for one in self.families for name in one.sources}
         return [self.weights[family[one.name].name] / len(family[one.name].sources) for one in sources]
 
 
 def ensemble_runs(
-    sources: Sequence[Source],
+    sources: Sequence[RunWeights],
     out: Path,
     work: Path,
     *,
@@ -110,9 +110,9 @@ def ensemble_runs(
     return weighed, made
 
 
-def families_of(sources: Sequence[Source], configs: Mapping[str, Config]) -> tuple[Family, ...]:
+def families_of(sources: Sequence[RunWeights], configs: Mapping[str, Config]) -> tuple[Family, ...]:
     """Put together what differs by fold, name, seed and initial weights only; `configs` by name of the source."""
-    found: dict[tuple[str, str], list[Source]] = {}
+    found: dict[tuple[str, str], list[RunWeights]] = {}
     for source in sources:
         config = configs[source.name]
         data = config.data.model_copy(update={"fold": 0, "folds": None, "workers": 0})

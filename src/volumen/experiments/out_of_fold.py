@@ -20,7 +20,7 @@ from volumen.system.output import Progress, Warn, unheard
 
 
 @dataclass(frozen=True)
-class Source:
+class RunWeights:
     """Weights of a run."""
 
     run: Path
@@ -39,22 +39,22 @@ class Source:
         return run if self.which == "best" else f"{run}-{self.which}"
 
     @staticmethod
-    def of(text: str, which: str = "best") -> "Source":
+    def of(text: str, which: str = "best") -> "RunWeights":
         """From `RUN` or `RUN:WHICH`."""
         run, colon, own = text.rpartition(":")
-        return Source(Path(run), own) if colon and own in WHICH else Source(Path(text), which)
+        return RunWeights(Path(run), own) if colon and own in WHICH else RunWeights(Path(text), which)
 
 
 @dataclass(frozen=True)
 class Opened:
     """Weights that were read, and their run."""
 
-    source: Source
+    source: RunWeights
     run: Run
     trained: Trained
 
 
-def open_sources(sources: Sequence[Source], dataset: Path | None = None) -> list[Opened]:
+def open_sources(sources: Sequence[RunWeights], dataset: Path | None = None) -> list[Opened]:
     """Read the weights of sources, each checkpoint once; data sets are opened when somebody looks at them, also once.
 
     Args:
@@ -78,7 +78,7 @@ def open_sources(sources: Sequence[Source], dataset: Path | None = None) -> list
     return opened
 
 
-def check_sources(sources: Sequence[Source], dataset: Path | None = None) -> dict[str, Opened]:
+def check_sources(sources: Sequence[RunWeights], dataset: Path | None = None) -> dict[str, Opened]:
     """Refuse, before anything is computed, what has no way to be predicted.
 
     Returns:

@@ -13,7 +13,7 @@ from volumen.data.labels import IGNORE
 from volumen.errors import DamagedError, UserError
 from volumen.experiments.distribution import judge_share
 from volumen.experiments.held_out import HeldOut
-from volumen.experiments.out_of_fold import Source, check_sources, predict_out_of_fold
+from volumen.experiments.out_of_fold import RunWeights, check_sources, predict_out_of_fold
 from volumen.experiments.scoring import label_shares
 from volumen.experiments.tuning import OWN, SEARCHES, Ablation, Tuned, ablation, check_search, origin_of, tune
 from volumen.files import strict_json, write_atomically
@@ -108,7 +108,7 @@ def tune_runs(
         OSError: A full disk; the same call goes on where it stopped.
     """
     check_search(trials)
-    sources = [Source(run, which) for run in runs]
+    sources = [RunWeights(run, which) for run in runs]
     writable_folder(out, "choose another --out, or make it writable")
     known = check_sources(sources, dataset)
     configs = {name: one.trained.config for name, one in known.items()}
@@ -151,7 +151,7 @@ def _judge_share(report: TuningReport, warn: Warn) -> None:
 
 
 def _own_of(
-    sources: Sequence[Source], configs: Mapping[str, Config], overrides: Sequence[str], warn: Warn
+    sources: Sequence[RunWeights], configs: Mapping[str, Config], overrides: Sequence[str], warn: Warn
 ) -> Postprocessing:
     """The post-processing that a tuned one has to beat: what the first run would be used with."""
     first, *others = [override_prediction(configs[one.name], overrides, f"of {one.run}") for one in sources]
