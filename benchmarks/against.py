@@ -60,11 +60,12 @@ def main() -> int:
         if options.only and name not in options.only:
             continue
         there, here = [], []
-        for number in range(options.repeat):
+        for number in range(-1, options.repeat):  # kernels are compiled at the first call, which does not count
             for source, found in ((other, there), (HERE / "src", here))[:: 1 if number % 2 else -1]:
                 for line in lines:
                     seconds = cpu_seconds(line, source, options.folder)
-                found.append(seconds)
+                if number >= 0:
+                    found.append(seconds)
         first, second = statistics.median(there), statistics.median(here)
         spreads = " | ".join(f"{(max(one) - min(one)) / statistics.median(one):.0%}" for one in (there, here))
         print(f"| {name} | {first:.2f} | {second:.2f} | {second / first:.3f} | {spreads} |", flush=True)
