@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from volumen.config.postprocessing import Hysteresis, SharpenRidges
-from volumen.experiments.distribution import Operating
-from volumen.experiments.step_scores import FEATURES, StepEffect
 from volumen.metrics.files import NUMBERS, FileScores
 from volumen.metrics.table import LEADERBOARD_METRICS, OVERLAP_METRICS, Metric
 from volumen.reporting.console import plain_table, print_legend, print_remarks
 from volumen.reporting.words import LEADERBOARD_LEGEND, OVERLAP_LEGEND, number
 from volumen.system.output import counted
 
-if TYPE_CHECKING:  # `volumen score` does without PyTorch
+if TYPE_CHECKING:  # `volumen score` does without PyTorch and post-processing
+    from volumen.experiments.distribution import Operating
     from volumen.experiments.scoring import Evaluation
+    from volumen.experiments.step_scores import StepEffect
 
 Values = Mapping[str, float | None]
 """Of a case, or means, by metric."""
@@ -56,7 +55,7 @@ def print_evaluation(evaluation: "Evaluation", console: Console) -> None:
         print_legend("cases from minimum to maximum: how many in each of ten equal bins", console)
     if evaluation.step_effects:
         title = f"Steps of the post-processing, means of {len(evaluation.cases)}"
-        table = plain_table(title, ("step", "added", "removed", *FEATURES, "score"))
+        table = plain_table(title, ("step", "added", "removed", *evaluation.step_effects[0].after, "score"))
         for step in evaluation.step_effects:
             table.add_row(*step_cells(step))
         console.print(table)
@@ -98,7 +97,7 @@ def statistics_rows(evaluation: "Evaluation") -> Iterable[tuple[tuple[str, ...],
         yield (column.heading, *texts.values()), summary.counts
 
 
-def step_cells(step: StepEffect) -> tuple[str, ...]:
+def step_cells(step: "StepEffect") -> tuple[str, ...]:
     """Name, voxels added and removed, topology and score of a step of the post-processing, means over the cases."""
 
     def change(feature: str) -> str:
@@ -107,7 +106,7 @@ def step_cells(step: StepEffect) -> tuple[str, ...]:
 
     before = "" if step.score_before is None else f"{step.score_before:.4f} -> "
     turned = (_mean_text(step.voxels_added), _mean_text(step.voxels_removed))
-    return step.name, *turned, *map(change, FEATURES), f"{before}{step.score_after:.4f}"
+    return step.name, *turned, *map(change, step.after), f"{before}{step.score_after:.4f}"
 
 
 def calibration_line(error: float) -> str:
@@ -118,7 +117,7 @@ def calibration_line(error: float) -> str:
     )
 
 
-def operating_line(name: str, point: Operating) -> str:
+def operating_line(name: str, point: "Operating") -> str:
     """A threshold and what it gives on the voxels of all cases together."""
     return (
         f"{name} {point.threshold:.2f}: precision {number(point.precision)}, recall {number(point.recall)}, "
@@ -129,9 +128,9 @@ def operating_line(name: str, point: Operating) -> str:
 def no_operating_point(evaluation: "Evaluation") -> str:
     """Why the threshold in use is no point of the curve."""
     steps = () if evaluation.postprocessing is None else evaluation.postprocessing.steps
-    if any(isinstance(step, SharpenRidges) for step in steps):
+    if any(step.kind == "sharpen_ridges" for step in steps):
         return "threshold in use: applied to sharpened probabilities, so it is not on the curve"
-    if any(isinstance(step, Hysteresis) for step in steps):
+    if any(step.kind == "hysteresis" for step in steps):
         return "threshold in use: the mask is decided by hysteresis, so it is not on the curve"
     return "threshold in use: not recorded"
 
