@@ -1,0 +1,1 @@
+"""What watches a training: pure reducers over its records, live and afterwards."""
