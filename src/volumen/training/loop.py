@@ -111,16 +111,18 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                 for batch in session.loader.epoch(cursor.epoch, start_batch=cursor.batch):
                     began = time.perf_counter()
                     state.rate.apply(cursor.step / steps, state.planned_steps / steps)
-                    result = training_step(
-                        state.model,
-                        objective,
-                        state.optimiser,
-                        session.named(batch),
-                        precision=session.precision,
-                        device=session.device,
-                        gradient_clip=config.training.gradient_clip,
-                        scaler=state.scaler,
-                    )
+                    is_last = cursor.batch + 1 == steps or cursor.step + 1 == state.planned_steps
+                    with session.probe.around(cursor.step, batch, objective, is_last):
+                        result = training_step(
+                            state.model,
+                            objective,
+                            state.optimiser,
+                            session.named(batch),
+                            precision=session.precision,
+                            device=session.device,
+                            gradient_clip=config.training.gradient_clip,
+                            scaler=state.scaler,
+                        )
                     if state.average is not None:
                         state.average.update(state.model)
                     cursor.step, cursor.batch = cursor.step + 1, cursor.batch + 1
@@ -141,6 +143,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
             if not state.ended_epoch:
                 if state.swa is not None and state.swa.after_epoch(state.model, cursor.epoch):
                     session.event({"kind": "swa_update", "averaged": state.swa.count})
+                session.metric("steps", state.totals.by_step())
                 session.metric("train", record)
                 if cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
                     planner.replan()

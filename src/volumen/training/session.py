@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -29,6 +30,7 @@ from volumen.training.budget import Planner
 from volumen.training.initial import InitialWeights, Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
+from volumen.training.probe import Probe
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError
 from volumen.training.validate import Validation, validate
@@ -60,6 +62,9 @@ class Session:
         shapes = [self.dataset.case(name).shape for name in self.held_out]
         self.planner = Planner(self.state, shapes, self.event)
         self.predictor = predictor_of(self.state.model, self.config, self.device, self.precision)
+        monitoring = self.config.training.monitoring
+        every = None if monitoring is None else monitoring.probe_every_steps
+        self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
 
     def event(self, event: dict[str, Any]) -> None:
         """Write an event and show it."""
