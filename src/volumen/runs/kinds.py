@@ -47,7 +47,7 @@ class TrainRecord(_Measured):
     learning_rate: Number
     gradient_norm: Number
     gradient_norm_maximum: Number
-    clipped_share: Share
+    clipped_share: NotRequired[Share]
     loader_seconds: Seconds
 
 
@@ -56,7 +56,7 @@ class ValidationRecord(_Measured):
 
     kind: Literal["validation", "validation_swa"]
     metrics: ByTerm
-    cases: Annotated[dict[Word, ByTerm], Field(max_length=100_000)]
+    cases: NotRequired[Annotated[dict[Word, ByTerm], Field(max_length=100_000)]]
     weights_of: Literal["plain", "average", "swa"]
 
 
