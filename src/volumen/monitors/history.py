@@ -7,9 +7,10 @@ from typing import Any
 
 from volumen.config.schema import Config
 from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
-from volumen.runs.folder import run_config
+from volumen.runs.folder import run_config, run_owner
 from volumen.runs.kinds import Details, EventRecord, MetricRecord, Record, typed_lines
 from volumen.runs.records import read_run_logs
+from volumen.runs.scales import TOTAL, TRAIN, ProgressScales
 
 OURS = {"sign", "diagnosis"}
 """Events that the watching itself writes: they are no part of what is watched."""
@@ -34,12 +35,14 @@ def read_history(run: Path, until: int | None = None) -> History:
     placed = [each for each in placed if until is None or each[0][0] <= until]
     placed.sort(key=lambda each: each[0])
     records = tuple(found for _, one in placed if (found := seen_of(one)) is not None)
-    return History(setting_of(config), records, str(run), (*logs.faults, *faults))
+    setting = setting_of(config, ProgressScales.load(run, run_owner(run)))
+    return History(setting, records, str(run), (*logs.faults, *faults))
 
 
-def setting_of(config: Config) -> Setting:
-    """What a configuration says about a training."""
+def setting_of(config: Config, scales: ProgressScales) -> Setting:
+    """What a configuration and the scale of progress say about a training."""
     stopping = config.training.early_stopping
+    total = scales.scales.get("start", {}).get(TRAIN, {}).get(TOTAL)
     return Setting(
         selection_metric=config.training.selection_metric,
         planned_epochs=config.training.epochs,
@@ -49,6 +52,7 @@ def setting_of(config: Config) -> Setting:
         base_rate=config.optimiser.learning_rate,
         gradient_clip=config.training.gradient_clip,
         schedule=config.schedule.kind,
+        scale=None if total is None else (total.floor, total.baseline),
         full_validation=config.training.validation.kind == "full",
     )
 

@@ -128,6 +128,8 @@ class Setting:
     base_rate: float | None = None
     gradient_clip: float | None = None
     schedule: str | None = None
+    scale: tuple[float, float] | None = None
+    """Floor and best constant of the training loss."""
     full_validation: bool = True
     """Every labelled voxel, the same each time; crops are noisier."""
 
