@@ -108,8 +108,8 @@ def ignored_input(memory: Memory, record: Seen) -> Iterator[Sign]:
     if loss is not None and shuffled is not None and all(_ignores(one) for one in memory.probes[-2:]):
         yield Sign(
             "R13", "input_ignored", "warn",
-            f"with the image's voxels shuffled the loss is {shuffled:.4f}, with the image {loss:.4f}; the probabilities "
-            f"move by {record.moved or 0.0:.4f}",
+            f"with the image's voxels shuffled the loss is {shuffled:.4f}, with the image {loss:.4f}; the "
+            f"probabilities move by {record.moved or 0.0:.4f}",
             record.epoch, record.step, numbers={"loss": loss, "shuffled": shuffled, "moved": record.moved or 0.0},
         )  # fmt: skip
 

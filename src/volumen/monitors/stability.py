@@ -83,7 +83,7 @@ def degraded(memory: Memory, record: Seen) -> Iterator[Sign]:
             worst = best - max(last)
             yield Sign(
                 "R3", "degraded", "warn",
-                f"{memory.metric_name} was {best:.3f} and at most {max(last):.3f} in {DEGRADED_COUNT} validations since: "
+                f"{memory.metric_name} was {best:.3f} and at most {max(last):.3f} in {DEGRADED_COUNT} later ones: "
                 f"{worst / noise:.1f} times the noise of {noise:.4f} between validations",
                 record.epoch, record.step, numbers={"best": best, "last": max(last), "noise": noise},
             )  # fmt: skip
@@ -104,7 +104,7 @@ def _worse_than_constant(memory: Memory, record: ValidationSeen) -> Iterator[Sig
     if late and len(progress) >= 3 and min(progress[-3:]) > 1.0:
         yield Sign(
             "R3", "worse_than_constant", "warn",
-            f"the validation loss is worse than the best constant prediction's: r {min(progress[-3:]):.2f} and above in "
-            "three validations (1 is the constant)",
+            f"the validation loss is worse than the best constant prediction's: r {min(progress[-3:]):.2f} and above "
+            "in three validations (1 is the constant)",
             record.epoch, record.step, numbers={"progress": progress[-1]},
         )  # fmt: skip

@@ -62,6 +62,7 @@ def run_training(
             if resume:
                 session.resume()
                 session.scales = ProgressScales.load(folder, run.owner)
+                session.watch(resumed=True)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
                 if session.initial is not None:
@@ -69,6 +70,7 @@ def run_training(
                 if audited is not None:
                     session.event(run.write_audit(audited))
                     session.scales = audited.scales
+                session.watch()
             try:
                 return train(session, stop)
             except BaseException as error:
