@@ -39,9 +39,9 @@ class Picture:
         """Title and evidence of a finding of the audit that is no note and names one of the words, if any are given."""
         for one in self.audit:
             text = f"{one.get('title', '')}: {one.get('evidence', '')}"
-            if one.get("code") == code and one.get("severity") != "note":
-                if not words or any(word in text.lower() for word in words):
-                    return text
+            grave = one.get("code") == code and one.get("severity") != "note"
+            if grave and (not words or any(word in text.lower() for word in words)):
+                return text
         return None
 
     @property
