@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from volumen.monitors.picture import Picture
-from volumen.monitors.statistics import median
+from volumen.monitors.statistics import median, rank_correlation
 
 Says = Callable[[Picture], str | None]
 """The clue in words and numbers, or None where it is not there."""
@@ -75,11 +75,19 @@ def _detached(picture: Picture) -> str | None:
 
 
 def _accumulates(picture: Picture) -> str | None:
-    """Gradients that grow from step to step of an epoch and always point the same way."""
+    """Gradients that grow in proportion to the steps done, and always point the same way."""
     cosines = [one.gradient_cosine for one in picture.memory.probes if one.gradient_cosine is not None]
-    if len(cosines) < 2 or median(cosines) < 0.97:
+    norms = [value for one in picture.memory.steps for value in one.gradient_norms]
+    if len(cosines) < 2 or median(cosines[-3:]) < 0.95 or len(norms) < 40:
         return None
-    return f"successive gradients are all but the same (cosine {median(cosines):.3f}), as if they were never cleared"
+    early, late = median(norms[: len(norms) // 8]), median(norms[-len(norms) // 8 :])
+    grown = late / max(early, 1e-12)
+    if grown < 5 or rank_correlation(range(len(norms)), norms) < 0.7:
+        return None
+    return (
+        f"the gradient has grown {grown:.0f} times and successive ones are all but the same (cosine "
+        f"{median(cosines[-3:]):.3f}), as if they were never cleared"
+    )
 
 
 def _criterion(picture: Picture) -> str | None:
@@ -157,7 +165,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.aligned > 0.6 and p.r > 0.7,
         lambda p: f"successive gradients agree (cosine {p.aligned:.2f}) and r is still {p.r:.2f}",
     )),
-    Clue("rate_too_low", 0.7, lambda p: _climbing(p)),
+    Clue("rate_too_low", 0.7, _climbing),
     Clue("rate_too_low", -2.5, when(lambda p: p.update > 2e-3, _moves_said)),
     Clue("schedule_exhausted", 3, sign("R10", "rate_at_minimum")),
     Clue("schedule_exhausted", 1.5, sign("R4", "plateau", "rate_exhausted")),

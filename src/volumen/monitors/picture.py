@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from volumen.monitors.gradients import alignment, weights_of
+from volumen.monitors.gradients import alignment, update_sizes
 from volumen.monitors.memory import Memory
 from volumen.monitors.seen import ProbeSeen
 from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import finite, median, slope
 
-LEARNED_PROGRESS, LEARNED_GAP, LEARNED_DICE = 0.9, 0.1, 0.3
+LEARNED_PROGRESS, LEARNED_FALL, LEARNED_GAP, LEARNED_DICE = 0.9, 0.06, 0.1, 0.3
 """A run has learned something when its training loss is this far below the constant's, its probabilities are this much
 higher on surface than beside it, or its Dice is this good."""
 LATE = 0.4
@@ -55,6 +55,11 @@ class Picture:
         return median(self.memory.train_progress[-3:])
 
     @cached_property
+    def r_first(self) -> float:
+        """Progress of the training loss in the first epoch."""
+        return next(iter(finite(self.memory.train_progress)), math.nan)
+
+    @cached_property
     def r_best(self) -> float:
         """The best that the training loss has come to, as the median of three epochs."""
         values = self.memory.train_progress
@@ -95,7 +100,7 @@ class Picture:
     @cached_property
     def updates(self) -> list[float]:
         """Of each probe: the median over the weights of a step's change relative to the weights."""
-        return [median(list(weights_of(one.update_ratio).values())) for one in self.memory.probes if one.update_ratio]
+        return update_sizes(self.memory.probes)
 
     @cached_property
     def first_update(self) -> float:
@@ -127,7 +132,8 @@ class Picture:
         """Whether it has learned anything at any time."""
         gap = max((one.probability.get("gap", 0.0) for one in self.memory.probes), default=0.0)
         good = self.memory.metric_name in ("dice", "surface_dice") and self.metric_best > LEARNED_DICE
-        return bool(self.r_best < LEARNED_PROGRESS or gap > LEARNED_GAP or good)
+        came_down = self.r_first - self.r_best > LEARNED_FALL
+        return bool(self.r_best < LEARNED_PROGRESS or came_down or gap > LEARNED_GAP or good)
 
     @property
     def late(self) -> bool:
