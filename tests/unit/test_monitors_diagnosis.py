@@ -1,11 +1,11 @@
-"""A diagnosis names what was done to a drawn run first, says nothing of a healthy one, and keeps what it cannot tell."""
+"""A diagnosis names what was done to a drawn run first, and says nothing of a healthy one."""
 
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
-
 from test_monitors_rules import SETTING, a_run, changed, runs
+
 from volumen.monitors.causes import CAUSES
 from volumen.monitors.clues import CLUES
 from volumen.monitors.diagnosis import HEALTHY, SICK, UNCLEAR, diagnose, diagnoses

@@ -16,6 +16,7 @@ LEARNED_PROGRESS, LEARNED_FALL, LEARNED_GAP, LEARNED_DICE = 0.9, 0.06, 0.1, 0.3
 higher on surface than beside it, or its Dice is this good."""
 LATE = 0.4
 """Share of a run after which one that has learned nothing is no slow beginner any more."""
+LEAST_EPOCHS = 4
 Audit = Sequence[Mapping[str, str]]
 """Findings: `code`, `severity`, `title`, `evidence`."""
 
@@ -138,7 +139,8 @@ class Picture:
     @property
     def late(self) -> bool:
         """Whether enough of the run is done to expect something of it."""
-        return self.done >= LATE if not math.isnan(self.done) else len(self.memory.epochs) >= 10
+        epochs = len(self.memory.epochs)
+        return epochs >= LEAST_EPOCHS and (self.done >= LATE if not math.isnan(self.done) else epochs >= 10)
 
     @cached_property
     def share_ratio(self) -> float:
