@@ -1,0 +1,323 @@
+"""Free text: what training scripts print, line by line, between whatever else they print.
+
+A number is read where the words before it are a known name. Lines of a progress bar, of a Markdown table, trees below a
+loss and parentheses after it, and objects of JSON or Python among the lines are known as such.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from volumen.logs.happenings import told_by
+from volumen.logs.json_rows import loads
+from volumen.logs.json_rows import row_of as row_of_object
+from volumen.logs.names import (
+    EPOCH_WORDS,
+    IGNORED,
+    KNOWN_WORDS,
+    LOSS_WORDS,
+    PASSING_WORDS,
+    SPLITS,
+    Meaning,
+    key_of,
+    meaning_of,
+    term_name,
+    words_of,
+)
+from volumen.logs.numerals import NUMBER, NUMBER_WITH_COMMA, as_whole, value_of
+from volumen.logs.rows import Reading, Row, Said, Tally
+from volumen.logs.tables import MarkdownTable
+
+LONGEST_LINE = 20_000
+"""Characters of a line that are looked at."""
+MOST_NUMBERS = 400
+"""Of a line."""
+_COLOUR = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[ -/]?[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff]")
+_TIME = re.compile(
+    r"\d{4}[-/.]\d\d[-/.]\d\d(?:[T ,_]{1,2}\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    r"|\b\d{1,3}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?\b"
+)
+_WRAPPED = re.compile(r"\b(?:np\.|numpy\.)?(?:float|int)(?:16|32|64)?\(([^()\s]{1,40})\)|\btensor\(([^()\s,]{1,40})[^()]{0,60}\)")
+_TREE = re.compile(r"^\s*(?:[│|]\s{1,4})*(?:├|└|╰|\|--|`--|\+--|\|__)[─━\-_ ]*|^\s{2,}(?:[-*•·>]\s+)?(?=[A-Za-z])")
+_LEVEL = re.compile(r"^\W{0,3}(?:INFO|DEBUG|WARNING|WARN|ERROR|TRACE|NOTICE)\b[\s\]:|-]*", re.I)
+_CUT = re.compile(r"[,;:|()\[\]{}<>#→/]|\s[-–—~]+\s|\s{3,}|\t|\.\s|\band\b")
+_FRACTION = re.compile(r"\s{0,2}(?:/|of)\s{0,2}(\d{1,12})(?![\w.])")
+_KERAS_BAR = re.compile(r"\[[=>.]{3,200}\]|━{3}")
+_BAR = re.compile(r"\d%\s?\|")
+_WEIGHTS = re.compile(r"\bweights?\b\W{0,4}[:=({\[]", re.I)
+_LIST_GAP = re.compile(r"^\s*,\s*$")
+_STORING = re.compile(r"\b(?:sav(?:ed|ing)|load(?:ed|ing)|restor(?:ed|ing)|checkpoint|resum(?:ed|ing)|reverted)\b", re.I)
+_WORTH = re.compile(r"\d|\bnan\b|\binf", re.I)
+_SEPARATORS = " \t:='\"([{*~≈`_"
+Known = Mapping[str, Meaning]
+
+
+@dataclass
+class _Context:
+    """What a line's words are read with."""
+
+    split: str = ""
+    in_loss: bool = False
+    """Names are parts of the loss that was just read."""
+    depth: int = 0
+    loss_depth: int = -1
+    row: Row = field(default_factory=Row)
+
+
+class TextReader:
+    """Reads lines one after the other; what a line leaves unsaid (its epoch, its split) is that of those before it.
+
+    Args:
+        known: Meanings that the user gave.
+        tally: Counts what cannot be read.
+        comma: Numbers are written 0,5.
+    """
+
+    def __init__(self, known: Known, tally: Tally, *, comma: bool = False) -> None:
+        self._known, self._tally = known, tally
+        self._numbers = NUMBER_WITH_COMMA if comma else NUMBER
+        self._epoch: float | None = None
+        self._loss_split: str | None = None
+        """Of the loss that a tree hangs below."""
+        self._table = MarkdownTable(known, tally, comma)
+        self.lines, self.silent = 0, 0
+
+    def read(self, lines: Iterable[str]) -> Iterator[Said]:
+        """What the lines say."""
+        for line in lines:
+            self.lines += 1
+            said = False
+            for part in line.split("\r") if "\r" in line else (line,):
+                for each in self._line(part):
+                    said = True
+                    yield each
+            self.silent += not said and bool(line.strip())
+
+    def _line(self, raw: str) -> Iterator[Said]:
+        if len(raw) > LONGEST_LINE:
+            self._tally.add(f"are longer than {LONGEST_LINE} characters, the rest of them is not read", self.lines)
+            raw = raw[:LONGEST_LINE]
+        line = _CONTROL.sub(" ", _COLOUR.sub("", raw)).rstrip()
+        if not line:
+            return
+        told = told_by(line)
+        if told is not None:
+            yield replace(told, epoch=self._epoch if told.epoch is None else told.epoch)
+        bare = line.strip()
+        if bare.startswith("|") and bare.count("|") > 2 and not bare.startswith("|-- "):
+            row = self._table.take(bare, self.lines)
+        elif _WORTH.search(line):
+            self._table.leave()
+            row = self._object(bare) or self._text(line)
+        else:
+            self._headline(line)
+            return
+        if row is None:
+            return
+        if row.epoch is not None:
+            self._epoch = row.epoch
+        elif row.readings:
+            row.epoch = self._epoch
+        if row.readings:
+            yield row
+
+    def _headline(self, line: str) -> None:
+        """A line without numbers ends a tree."""
+        if _TREE.match(line) is None:
+            self._loss_split = None
+
+    def _object(self, line: str) -> Row | None:
+        """The row of an object of JSON or of Python's dictionaries; None where it is none."""
+        start = line.find("{")
+        if start < 0 or not line.endswith("}") or line.count("{") > 40:
+            return None
+        text = line[start:]
+        value = _parsed(text)
+        if not isinstance(value, dict):
+            return None
+        row = row_of_object(value, self._known)
+        if _WEIGHTS.search(line[: start + 1]):
+            return Row([Reading(Meaning("weight", name=each.meaning.name), each.value) for each in row.readings])
+        if start:
+            before = self._text(line[:start])
+            row.epoch = before.epoch if row.epoch is None and before is not None else row.epoch
+        return row if row.readings or row.epoch is not None else None
+
+    def _text(self, line: str) -> Row | None:
+        line = _TIME.sub(" ", line)
+        line = _WRAPPED.sub(lambda found: found[1] or found[2], line)
+        tree = _TREE.match(line)
+        if tree is not None:
+            line = line[tree.end() :]
+        line = _LEVEL.sub("", line)
+        context = _Context()
+        in_tree = tree is not None and self._loss_split is not None
+        if in_tree:
+            context.split, context.in_loss, context.loss_depth = self._loss_split or "", True, 0
+        self._scan(line, context)
+        row = context.row
+        if not in_tree:
+            totals = [reading.meaning for reading in row.readings if reading.meaning.kind == "loss"]
+            self._loss_split = totals[-1].split if totals else None
+        if _STORING.search(line):
+            row.readings = []
+            row.epoch = None
+        if _KERAS_BAR.search(line):
+            row.fine = row.fine and not self._is_whole
+        return row
+
+    def _scan(self, line: str, context: _Context) -> None:
+        """Put into the context's row what the numbers of a line say, each by the words before it."""
+        self._is_whole = False
+        context.row.fine = _BAR.search(line) is not None
+        weights = _WEIGHTS.search(line) is not None and "loss" in line.lower()
+        end, taken = 0, 0
+        listed: Meaning | None = None
+        series: list[float] = []
+        for match in self._numbers.finditer(line):
+            if match.start() < end:
+                continue
+            taken += 1
+            if taken > MOST_NUMBERS:
+                self._tally.add(f"hold more than {MOST_NUMBERS} numbers", self.lines)
+                break
+            gap, end = line[end : match.start()], match.end()
+            value = value_of(match["number"], match["unit"])
+            if listed is not None:
+                if _LIST_GAP.match(gap):
+                    series.append(value)
+                    continue
+                _add(context, listed, series)
+                listed = None
+            fraction = _FRACTION.match(line, match.end())
+            end = fraction.end() if fraction else end
+            self._follow(gap, context)
+            name, explicit = _name_in(gap, first=taken == 1)
+            if fraction:
+                self._part_of(name, value, int(fraction[1]), context)
+                continue
+            meaning = self._meaning(name, explicit, context, (match["unit"] or "").strip())
+            if weights and meaning.kind in ("term", "metric"):
+                meaning = Meaning("weight", name=meaning.name)
+            if gap.rstrip().endswith("[") and meaning.kind in ("metric", "loss", "term"):
+                listed, series = meaning, [value]
+                continue
+            self._put(meaning, value, context)
+        if listed is not None:
+            _add(context, listed, series)
+
+    def _follow(self, gap: str, context: _Context) -> None:
+        """Where a gap between two numbers leads: into or out of parentheses, to another split."""
+        for letter in gap:
+            if letter in "([{":
+                context.depth += 1
+                if context.loss_depth == context.depth - 1:
+                    context.in_loss = True
+            elif letter in ")]}":
+                context.depth = max(0, context.depth - 1)
+                if context.depth <= context.loss_depth:
+                    context.in_loss, context.loss_depth = False, -1
+        for word in words_of(gap[-200:]):
+            if word in SPLITS:
+                context.split = SPLITS[word]
+
+    def _part_of(self, name: str, value: float, whole: int, context: _Context) -> None:
+        """A number as `3/100` of something: an epoch of the planned ones, or a batch of an epoch's."""
+        if EPOCH_WORDS & set(words_of(name)) and meaning_of(name).kind in ("epoch", "planned_epochs"):
+            context.row.epoch = value
+            context.row.readings.append(Reading(Meaning("planned_epochs"), float(whole)))
+            return
+        self._is_whole = value == whole
+        context.row.fine = True
+
+    def _meaning(self, name: str, explicit: bool, context: _Context, unit: str) -> Meaning:
+        if not name:
+            return IGNORED
+        said = self._known.get(key_of(name)) or self._known.get(key_of(name.rpartition(" ")[2]))
+        if said is not None:
+            return said
+        found = _meaning_of_words(name, explicit)
+        if unit in ("x", "×") or found.kind == "ignore":
+            return IGNORED
+        if context.in_loss and found.kind in ("metric", "term", "loss"):
+            term = found.name or term_name(name)
+            return replace(found, kind="term", name=term, split=found.split or context.split, bare=False, sure=True)
+        if found.kind in ("epoch", "step", "weight", "planned_epochs", "rate"):
+            return found
+        return replace(found, split=found.split or context.split)
+
+    def _put(self, meaning: Meaning, value: float, context: _Context) -> None:
+        row = context.row
+        if meaning.kind == "epoch":
+            row.epoch = value if row.epoch is None else row.epoch
+        elif meaning.kind == "step":
+            row.step = as_whole(value) if row.step is None else row.step
+        elif meaning.kind != "ignore":
+            row.readings.append(Reading(meaning, value / 100 if meaning.percent else value))
+            if meaning.kind == "loss":
+                context.loss_depth, context.in_loss = context.depth, False
+
+
+def _add(context: _Context, meaning: Meaning, series: list[float]) -> None:
+    finite = [value for value in series if value == value]
+    value = sum(finite) / len(finite) if finite else float("nan")
+    context.row.readings.append(Reading(meaning, value, len(series)))
+
+
+def _parsed(text: str) -> object:
+    try:
+        return loads(text)
+    except ValueError:
+        pass
+    if len(text) > 4000 or "'" not in text:
+        return None
+    try:
+        return ast.literal_eval(_NAN.sub("None", text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+
+
+_NAN = re.compile(r"(?<=[:,\[\s])-?(?:nan|inf)\b")
+
+
+def _name_in(gap: str, *, first: bool) -> tuple[str, bool]:
+    """The name that a gap before a number ends with, and whether a sign stands between name and number."""
+    gap = gap[-160:]
+    bare = gap.rstrip(_SEPARATORS)
+    dashed = bare.rstrip(" -–")
+    sign = gap[len(dashed) :]
+    explicit = any(letter in sign for letter in ":=[(-–'\"")
+    pieces = _CUT.split(dashed)
+    name = pieces[-1]
+    if not name.strip() and len(pieces) > 1:
+        return "", explicit
+    if len(pieces) > 1 and "/" in dashed:  # `train/loss`
+        whole = re.search(r"[\w./]+(?: [\w./]+)*$", dashed)
+        name = whole[0] if whole and "/" in whole[0] else name
+    return name.strip(_SEPARATORS + " *"), explicit
+
+
+def _meaning_of_words(name: str, explicit: bool) -> Meaning:
+    """What a name in a text means: all its words are known, or the last of them where a sign follows."""
+    words = words_of(name)
+    if not words or PASSING_WORDS & set(words):
+        return IGNORED
+    found = meaning_of(name)
+    if words[-1] == "epochs" and found.kind == "epoch":
+        return Meaning("planned_epochs") if explicit else IGNORED
+    if all(word in KNOWN_WORDS for word in words):
+        return found
+    if not explicit:
+        return IGNORED
+    parts = name.split()
+    for start in range(1, len(parts)):
+        last = " ".join(parts[start:])
+        if all(word in KNOWN_WORDS for word in words_of(last)):
+            found = meaning_of(last)
+            return IGNORED if found.kind == "epoch" else found
+    last = parts[-1] if parts else name
+    found = meaning_of(last)
+    is_loss = LOSS_WORDS & set(words_of(last)) or found.kind == "metric"
+    return found if is_loss or found.kind == "weight" else IGNORED
