@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -106,7 +107,9 @@ def _prefixes(files: list[Path], folder: Path) -> Iterator[tuple[Path, str]]:
     if len(runs) > 1 and "" in runs and len(runs) == 2 and not any(prefix for _, prefix in runs[""]):
         runs.pop("")  # a run's own folder above it holds its graph or nothing
     if len(runs) > 1:
-        raise UserError(f"{folder} holds {len(runs)} runs ({some(sorted(run or '.' for run in runs))}): name one of them")
+        raise UserError(
+            f"{folder} holds {len(runs)} runs ({some(sorted(run or '.' for run in runs))}): name one of them"
+        )
     yield from next(iter(runs.values()))
 
 
@@ -166,22 +169,34 @@ def _read_file(path: Path, prefix: str, parse: Parse, points: _Points) -> str:
 def _scalar(value: Any) -> float | None:
     kind = value.WhichOneof("value")
     if kind == "simple_value":
-        return float(value.simple_value)
+        return _rounded(value.simple_value)
     if kind != "tensor":
         return None
     tensor = value.tensor
     if any(each.size != 1 for each in tensor.tensor_shape.dim):
         return None
-    fields = {_FLOAT: ("float_val", "<f"), _DOUBLE: ("double_val", "<d"), _INT32: ("int_val", "<i"), _INT64: ("int64_val", "<q")}
+    fields = {
+        _FLOAT: ("float_val", "<f"),
+        _DOUBLE: ("double_val", "<d"),
+        _INT32: ("int_val", "<i"),
+        _INT64: ("int64_val", "<q"),
+    }
     if tensor.dtype not in fields:
         return None
     name, code = fields[tensor.dtype]
     held = getattr(tensor, name)
     if len(held) == 1:
-        return float(held[0])
-    if len(tensor.tensor_content) == struct.calcsize(code):
-        return float(struct.unpack(code, tensor.tensor_content)[0])
-    return None
+        found = float(held[0])
+    elif len(tensor.tensor_content) == struct.calcsize(code):
+        found = float(struct.unpack(code, tensor.tensor_content)[0])
+    else:
+        return None
+    return _rounded(found) if tensor.dtype == _FLOAT else found
+
+
+def _rounded(value: float) -> float:
+    """What was written as 32 bits, as people write it: 0.1 and not 0.10000000149."""
+    return float(f"{value:.7g}")
 
 
 def _rows(by_tag: Mapping[str, Mapping[int, float]], known: Mapping[str, Meaning]) -> Iterator[Row]:
@@ -230,5 +245,5 @@ def _counts_epochs(
     validated = [by_tag[other] for other, meaning in wanted.items() if meaning.split == VALIDATION]
     steps = sorted({step for each in validated or by_tag.values() for step in each})
     own = sorted(points)
-    by_ones = all(later - earlier == 1 for earlier, later in zip(steps, steps[1:], strict=False))
+    by_ones = all(later - earlier == 1 for earlier, later in pairwise(steps))
     return by_ones and len(steps) > 1 and set(own) <= set(steps) | {steps[-1] + 1}

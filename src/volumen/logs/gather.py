@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from volumen.logs.names import TOTAL, VALIDATION, Meaning
+from volumen.logs.names import SETTING_KINDS, TOTAL, VALIDATION, Meaning
 from volumen.logs.rows import Reading, Row, Said, Series, Told
 from volumen.monitors.seen import EventSeen
 from volumen.system.names import shown
@@ -57,7 +57,8 @@ class Gathering:
         self.epochs: dict[int, Epoch] = {}
         self.weights: dict[str, float] = {}
         """Of the terms, as first stated."""
-        self.planned: int | None = None
+        self.settings: dict[str, float] = {}
+        """Of the training as a whole, by `names.SETTING_KINDS`."""
         self.bare: set[tuple[str, str]] = set()
         """Splits and names of terms that are not called losses."""
         self.sure: set[Key] = set()
@@ -105,8 +106,9 @@ class Gathering:
             kind = reading.meaning.kind
             if kind == "weight":
                 self._waiting[reading.meaning.name] = reading.value
-            elif kind == "planned_epochs":
-                self.planned = int(reading.value) if 1 <= reading.value < 1e7 else self.planned
+            elif kind in SETTING_KINDS:
+                if 0 < reading.value < 1e9:
+                    self.settings[kind] = reading.value
             elif kind == "cost" and not reading.meaning.sure:
                 self.costs.add(reading.meaning.name)
             elif kind != "ignore":
@@ -122,10 +124,10 @@ class Gathering:
             epoch.step = max(row.step, epoch.step or 0)
             epoch.first_step = row.step if epoch.first_step is None else epoch.first_step
             self._last_step = row.step
-        seen: set[Key] = set()
+        seen: set[tuple[Key, bool]] = set()
         for reading in measured:
             self._put(epoch, row, reading, seen)
-        self._validated = any(key[0] == VALIDATION for key in seen)
+        self._validated = any(key[0] == VALIDATION for key, _ in seen)
 
     def _epoch_of(self, row: Row, measured: list[Reading]) -> Epoch | None:
         """The epoch that a row belongs to, new where the log goes on or comes back."""
@@ -175,7 +177,7 @@ class Gathering:
             self._segment_first = min(self._segment_first, number)
             return number
         last = max(self.epochs)
-        if number > self._segment_first:
+        if number > self._segment_first and not self._has_other_weights:
             for later in [each for each in self.epochs if each >= number]:
                 del self.epochs[later]
             self.notes.append(f"the log goes back from epoch {last} to {number}: the later lines replace the earlier")
@@ -190,6 +192,11 @@ class Gathering:
         )
         return last + 1
 
+    @property
+    def _has_other_weights(self) -> bool:
+        """Whether other weights were stated since the last row."""
+        return any(self._stated.get(name) != value for name, value in self._waiting.items())
+
     def _repeats(self, number: int, keys: set[Key], row: Row) -> bool:
         """Whether an earlier epoch is told again, rather than late."""
         there = self.epochs.get(number)
@@ -203,11 +210,11 @@ class Gathering:
         # The epochs of a table may run backwards; only a jump by more than one says that something began anew.
         return (self._current or 0) - 1
 
-    def _put(self, epoch: Epoch, row: Row, reading: Reading, seen: set[Key]) -> None:
+    def _put(self, epoch: Epoch, row: Row, reading: Reading, seen: set[tuple[Key, bool]]) -> None:
         key = _key(reading.meaning)
-        if key in seen:  # `loss` and `total_loss` of one row
+        if (key, reading.meaning.coarse) in seen:  # `loss` and `total_loss` of one row
             return
-        seen.add(key)
+        seen.add((key, reading.meaning.coarse))
         if key not in self._keys:
             if len(self._keys) >= MOST_NAMES:
                 self._lost["names"] += 1

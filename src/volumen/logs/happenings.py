@@ -10,13 +10,17 @@ _NUMBER = r"([-+]?\d{1,20}(?:\.\d{0,20})?(?:[eE][-+]?\d{1,3})?)"
 _SCALED = re.compile(rf"{_NUMBER}\s?[x×](?![A-Za-z])(?:\s{{0,3}}\w{{0,20}})?", re.I)
 _RATE = re.compile(r"\b(?:lr|learning[ _-]?rate)\b", re.I)
 _SCALES = re.compile(r"\b(?:scal(?:ed|ing|e)|boost(?:ed)?|multipl\w{1,6}|intervention)\b", re.I)
-_TO = re.compile(rf"\b(?:reduc\w{{1,4}}|lower\w{{0,3}}|decay\w{{0,3}}|dropp\w{{1,3}})\b.{{0,60}}?\bto\s{{1,3}}{_NUMBER}", re.I)
+_TO = re.compile(
+    rf"\b(?:reduc\w{{1,4}}|lower\w{{0,3}}|decay\w{{0,3}}|dropp\w{{1,3}})\b.{{0,60}}?\bto\s{{1,3}}{_NUMBER}", re.I
+)
 _BEST = re.compile(r"\bnew best\b|\bbest (?:so far|model|val|validation|score|checkpoint)\b|\bimproved\b", re.I)
 _STOPPED = re.compile(r"\bearly[ -_]?stopp(?:ing|ed)\b(?! (?:counter|patience))", re.I)
 _COUNTER = re.compile(r"\b(?:counter|patience|out of)\b", re.I)
 _BACK = re.compile(r"\broll(?:ed|ing)?[ -]?back\b|\b(?:restor|revert|reload)\w{1,3}\b.{0,40}\bbest\b", re.I)
 _RESUMED = re.compile(r"\bresum(?:ed|ing)\b.{0,60}\b(?:from|train|epoch|checkpoint)", re.I)
-_FINITE = re.compile(r"\b(?:nan|inf(?:inite)?|non[- ]?finite)\b.{0,40}\b(?:loss|grad\w{0,6}|detected|skipp\w{1,3})\b", re.I)
+_FINITE = re.compile(
+    r"\b(?:nan|inf(?:inite)?|non[- ]?finite)\b.{0,40}\b(?:loss|grad\w{0,6}|detected|skipp\w{1,3})\b", re.I
+)
 _OVERFLOW = re.compile(r"\b(?:gradient overflow|skipping step)\b", re.I)
 _AVERAGED = re.compile(r"\bswa\b.{0,40}\b(?:start\w{0,3}|updat\w{1,3}|activ\w{1,5})\b", re.I)
 _NOISE = re.compile(r"\bweight (?:noise|perturbation)\b.{0,40}\b(?:inject\w{0,3}|appl\w{1,4}|add\w{0,2})\b", re.I)

@@ -40,8 +40,20 @@ def history_of(
         notes.append("the log counts epochs from 1, here they are counted from 0")
     records = tuple(_records(epochs, owners, first))
     metric = next((name for name in _metrics(records)), None)
-    setting = Setting(selection_metric=metric, planned_epochs=found.planned, weights=weights)
+    stated = found.settings
+    setting = Setting(
+        selection_metric=metric,
+        planned_epochs=_whole(stated.get("planned_epochs")),
+        batch=_whole(stated.get("batch")),
+        weights=weights,
+        minimum_delta=stated.get("minimum_delta"),
+        gradient_clip=stated.get("gradient_clip"),
+    )
     return History(setting, records, source, tuple(notes))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 class Owners:
@@ -55,7 +67,9 @@ class Owners:
         self._as_terms = {key for key in keys if self._is_term(key, found)}
         self._known: dict[Key, Key | None] = {}
         for name in sorted({key[2] for key in self._as_terms} - set(weights)):
-            self.notes.append(f"{name} is taken for a term of the loss, it stands among such: --map {name}=metric if not")
+            self.notes.append(
+                f"{name} is taken for a term of the loss, it stands among such: --map {name}=metric if not"
+            )
         if TEST in self._splits and VALIDATION in self._splits:
             self.notes.append("what is called test is left out: there is a validation too")
 
@@ -203,13 +217,13 @@ def _training(number: int, step: int, coarse: Values, fine: Values) -> Iterator[
         weighted=_named(of, "weighted"),
         metrics={**_named(of, "metric"), **_negated(of)},
         rate=_last({**fine, **coarse}, (TRAIN, "rate", "")),
-        **{
-            kind: of.get((kind, ""))
-            for kind in (
-                "gradient_norm", "clipped_share", "predicted_share", "true_share", "seconds", "loader_seconds"
-            )
-        },
-    )  # fmt: skip
+        gradient_norm=of.get(("gradient_norm", "")),
+        clipped_share=of.get(("clipped_share", "")),
+        predicted_share=of.get(("predicted_share", "")),
+        true_share=of.get(("true_share", "")),
+        seconds=of.get(("seconds", "")),
+        loader_seconds=of.get(("loader_seconds", "")),
+    )
 
 
 def _last(values: Values, key: Key) -> float | None:

@@ -18,6 +18,7 @@ from volumen.logs.names import (
     KNOWN_WORDS,
     LOSS_WORDS,
     PASSING_WORDS,
+    SETTING_KINDS,
     SPLITS,
     Meaning,
     key_of,
@@ -39,7 +40,9 @@ _TIME = re.compile(
     r"\d{4}[-/.]\d\d[-/.]\d\d(?:[T ,_]{1,2}\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
     r"|\b\d{1,3}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?\b"
 )
-_WRAPPED = re.compile(r"\b(?:np\.|numpy\.)?(?:float|int)(?:16|32|64)?\(([^()\s]{1,40})\)|\btensor\(([^()\s,]{1,40})[^()]{0,60}\)")
+_WRAPPED = re.compile(
+    r"\b(?:np\.|numpy\.)?(?:float|int)(?:16|32|64)?\(([^()\s]{1,40})\)|\btensor\(([^()\s,]{1,40})[^()]{0,60}\)"
+)
 _TREE = re.compile(r"^\s*(?:[│|]\s{1,4})*(?:├|└|╰|\|--|`--|\+--|\|__)[─━\-_ ]*|^\s{2,}(?:[-*•·>]\s+)?(?=[A-Za-z])")
 _LEVEL = re.compile(r"^\W{0,3}(?:INFO|DEBUG|WARNING|WARN|ERROR|TRACE|NOTICE)\b[\s\]:|-]*", re.I)
 _CUT = re.compile(r"[,;:|()\[\]{}<>#→/]|\s[-–—~]+\s|\s{3,}|\t|\.\s|\band\b")
@@ -48,7 +51,9 @@ _KERAS_BAR = re.compile(r"\[[=>.]{3,200}\]|━{3}")
 _BAR = re.compile(r"\d%\s?\|")
 _WEIGHTS = re.compile(r"\bweights?\b\W{0,4}[:=({\[]", re.I)
 _LIST_GAP = re.compile(r"^\s*,\s*$")
-_STORING = re.compile(r"\b(?:sav(?:ed|ing)|load(?:ed|ing)|restor(?:ed|ing)|checkpoint|resum(?:ed|ing)|reverted)\b", re.I)
+_STORING = re.compile(
+    r"\b(?:sav(?:ed|ing)|load(?:ed|ing)|restor(?:ed|ing)|checkpoint|resum(?:ed|ing)|reverted)\b", re.I
+)
 _WORTH = re.compile(r"\d|\bnan\b|\binf", re.I)
 _SEPARATORS = " \t:='\"([{*~≈`_"
 Known = Mapping[str, Meaning]
@@ -302,9 +307,11 @@ def _name_in(gap: str, *, first: bool) -> tuple[str, bool]:
 def _meaning_of_words(name: str, explicit: bool) -> Meaning:
     """What a name in a text means: all its words are known, or the last of them where a sign follows."""
     words = words_of(name)
+    found = meaning_of(name)
+    if explicit and found.kind in SETTING_KINDS and words[-1] != "epochs":
+        return found
     if not words or PASSING_WORDS & set(words):
         return IGNORED
-    found = meaning_of(name)
     if words[-1] == "epochs" and found.kind == "epoch":
         return Meaning("planned_epochs") if explicit else IGNORED
     if all(word in KNOWN_WORDS for word in words):

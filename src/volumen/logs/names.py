@@ -1,4 +1,4 @@
-"""What a column, a key or a word of a log means, decided by its name; `docs/diagnose-logs.md` says the same in words."""
+"""What a column, a key or a word of a log means, by its name; `docs/diagnose-logs.md` says the same in words."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,33 +15,38 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 LOSS_WORDS = frozenset({"loss", "losses", "objective", "criterion"})
-TERM_WORDS = frozenset(
-    "focal ce bce crossentropy xent nll tversky hinge lovasz variance entropy boundary connectivity skeleton kl kld "
-    "regularization regularisation regularizer regulariser regression topology merge medial distance l1 l2".split()
-)
+TERM_WORDS = frozenset({
+    "focal", "ce", "bce", "crossentropy", "xent", "nll", "tversky", "hinge", "lovasz", "variance", "entropy",
+    "boundary", "connectivity", "skeleton", "kl", "kld", "regularization", "regularisation", "regularizer",
+    "regulariser", "regression", "topology", "merge", "medial", "distance", "l1", "l2",
+})  # fmt: skip
 """Of terms of a loss that are called so without the word `loss`."""
-METRIC_WORDS = frozenset(
-    "dice dsc cldice f1 fscore iou miou jaccard accuracy acc precision recall sensitivity specificity auc auroc auprc "
-    "ap map map50 map75 psnr ssim score kappa mcc r2 bleu nsd topo voi pq correlation leaderboard".split()
-)
+METRIC_WORDS = frozenset({
+    "dice", "dsc", "cldice", "f1", "fscore", "iou", "miou", "jaccard", "accuracy", "acc", "precision", "recall",
+    "sensitivity", "specificity", "auc", "auroc", "auprc", "ap", "map", "map50", "map75", "psnr", "ssim", "score",
+    "kappa", "mcc", "r2", "bleu", "nsd", "topo", "voi", "pq", "correlation", "leaderboard",
+})  # fmt: skip
 AMBIGUOUS = frozenset({"dice", "cldice", "iou", "jaccard", "soft_dice"})
 """Scores that are terms of a loss (1 - score) where they stand among such."""
-COST_WORDS = frozenset(
-    "hd hd95 hausdorff assd asd msd mae mse rmse mape error err fpr fnr ece brier perplexity ppl wer cer".split()
-)
+COST_WORDS = frozenset({
+    "hd", "hd95", "hausdorff", "assd", "asd", "msd", "mae", "mse", "rmse", "mape", "error", "err", "fpr", "fnr",
+    "ece", "brier", "perplexity", "ppl", "wer", "cer",
+})  # fmt: skip
 """Scores that are better when lower."""
-PASSING_WORDS = frozenset(
-    "best target goal expected previous prev threshold delta improvement improved gap min max minimum maximum patience "
-    "alpha gamma smooth smoothing power factor scale scaling scaler momentum decay std noise warmup initial base final "
-    "wait counter estimated eta remaining worst ema".split()
-)
+PASSING_WORDS = frozenset({
+    "best", "target", "goal", "expected", "previous", "prev", "threshold", "delta", "improvement", "improved",
+    "gap", "min", "max", "minimum", "maximum", "patience", "alpha", "gamma", "smooth", "smoothing", "power",
+    "factor", "scale", "scaling", "scaler", "momentum", "decay", "std", "noise", "warmup", "initial", "base",
+    "final", "wait", "counter", "estimated", "eta", "remaining", "worst", "ema",
+})  # fmt: skip
 """A name with one of them is no reading of the epoch."""
-NOISE_WORDS = frozenset(
-    "average avg mean running current cur total overall sum combined full trainer metric metrics scalar scalars log "
-    "logs summary per online info debug warning root the this of in now at is was my model net network value values "
-    "coefficient coef coeff index idx number no num global new after fold end done finished completed rank0 stage "
-    "results result history is and with".split()
-)
+NOISE_WORDS = frozenset({
+    "average", "avg", "mean", "running", "current", "cur", "total", "overall", "sum", "combined", "full", "trainer",
+    "metric", "metrics", "scalar", "scalars", "log", "logs", "summary", "per", "online", "info", "debug", "warning",
+    "root", "the", "this", "of", "in", "now", "at", "is", "was", "my", "model", "net", "network", "value", "values",
+    "coefficient", "coef", "coeff", "index", "idx", "number", "no", "num", "global", "new", "after", "fold", "end",
+    "done", "finished", "completed", "rank0", "stage", "results", "result", "history", "and", "with",
+})  # fmt: skip
 RATE_WORDS = frozenset({"lr", "rate"})
 TIME_WORDS = frozenset({"time", "seconds", "duration", "sec", "secs", "took", "elapsed", "runtime"})
 SHARE_WORDS = frozenset({"share", "fraction", "ratio", "percent", "percentage", "pct", "prop", "proportion"})
@@ -50,19 +55,25 @@ TRUE_WORDS = frozenset({"true", "truth", "label", "labels", "target", "gt", "act
 PREDICTED_WORDS = frozenset({"pred", "predicted", "prediction", "predictions", "output"})
 EPOCH_WORDS, STEP_WORDS = frozenset({"epoch", "epochs", "ep"}), frozenset({"step", "steps", "iteration", "iter", "it"})
 FINE_WORDS = frozenset({"step", "batch", "iter", "iteration"})
+OTHER_WORDS = frozenset({
+    "learning", "gradient", "grad", "norm", "data", "loader", "loading", "clip", "clipped", "weight", "weights",
+    "pseudo", "soft", "hard", "cross", "sheet",
+})  # fmt: skip
 KNOWN_WORDS = (
     frozenset(SPLITS) | LOSS_WORDS | TERM_WORDS | METRIC_WORDS | COST_WORDS | NOISE_WORDS | RATE_WORDS | TIME_WORDS
     | SHARE_WORDS | SURFACE_WORDS | TRUE_WORDS | PREDICTED_WORDS | EPOCH_WORDS | STEP_WORDS | FINE_WORDS
-    | frozenset("learning gradient grad norm data loader loading clip clipped weight weights pseudo global soft "
-                "hard cross tissue sheet".split())
+    | OTHER_WORDS
 )  # fmt: skip
 
 TOTAL = "total"
 EVERY_KIND = (
     "epoch", "step", "loss", "term", "weighted", "weight", "metric", "cost", "rate", "gradient_norm", "clipped_share",
-    "predicted_share", "true_share", "seconds", "loader_seconds", "planned_epochs", "ignore",
+    "predicted_share", "true_share", "seconds", "loader_seconds", "ignore",
+    "planned_epochs", "batch", "minimum_delta", "gradient_clip",
 )  # fmt: skip
 """What a name can mean; `loss` is the total, `term` a raw part of it, `cost` a score that is better when lower."""
+SETTING_KINDS = ("planned_epochs", "batch", "minimum_delta", "gradient_clip")
+"""Of the training as a whole."""
 NAMED_KINDS = ("term", "weighted", "weight", "metric", "cost")
 LONGEST_NAME = 200
 
@@ -121,6 +132,9 @@ def meaning_of(name: str) -> Meaning:
         return Meaning("planned_epochs")
     if set(rest) <= STEP_WORDS | NOISE_WORDS and STEP_WORDS & set(rest):
         return Meaning("step")
+    setting = _SETTINGS.get(" ".join(rest))
+    if setting is not None:
+        return Meaning(setting)
     weight = _weight(rest)
     if weight is not None:
         return weight
@@ -130,6 +144,15 @@ def meaning_of(name: str) -> Meaning:
     if PASSING_WORDS & set(rest):
         return IGNORED
     return _reading(rest, split, {"percent", "pct"} & set(rest) != set())
+
+
+_SETTINGS = {
+    **dict.fromkeys(("batch size", "batchsize"), "batch"),
+    **dict.fromkeys(("min delta", "minimum delta", "min improvement", "improvement threshold"), "minimum_delta"),
+    **dict.fromkeys(
+        ("grad clip", "gradient clip", "gradient clipping", "grad clip norm", "gradient clip norm", "max grad norm",
+         "gradient clip val"), "gradient_clip"),
+}  # fmt: skip
 
 
 def _weight(rest: Sequence[str]) -> Meaning | None:

@@ -47,7 +47,7 @@ def read_log_of(
     """
     known = dict(mapping or {})
     if path.is_dir():
-        found, faults = Gathering(), []
+        found, faults = Gathering(), list[str]()
         files = find_event_files(path)
         if not files:
             raise UserError(f"{path} is a folder without TensorBoard event files: name the log file in it")
@@ -60,7 +60,7 @@ def read_log_of(
 
 
 def _read_file(path: Path, known: Mapping[str, Meaning]) -> tuple[Gathering, list[str]]:
-    found, faults = Gathering(), []
+    found, faults = Gathering(), list[str]()
     try:
         if not is_regular_file(path, "name the file of a log"):
             raise UserError(f"{path} does not exist: check the path")
@@ -83,7 +83,9 @@ def _read_text(path: Path, head: bytes, known: Mapping[str, Meaning], found: Gat
     lines = begun.splitlines()[: -1 if len(head) == HEAD else None] or [begun]
     tally = Tally()
     with opened(path, encoding) as stream:
-        if begun.lstrip("\ufeff \t\r\n").startswith(("{", "[")) and _read_json(path, stream, lines, known, found, tally):
+        if begun.lstrip("\ufeff \t\r\n").startswith(("{", "[")) and _read_json(
+            path, stream, lines, known, found, tally
+        ):
             return list(tally.sentences())
         header = find_header(lines[:40], known)
         if header is not None:

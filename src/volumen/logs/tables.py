@@ -136,7 +136,7 @@ def read_table(lines: Iterable[str], header: Header, tally: Tally, known: Known)
     for number, line in enumerate(lines, start=1):
         text = line.rstrip("\r\n")
         bare = text.strip().lstrip("\ufeff")
-        if not bare or bare.startswith("#") and begun:
+        if not bare or (bare.startswith("#") and begun):
             continue
         cells = cells_of(bare.lstrip("# ") if not begun else text, header.delimiter)
         names = tuple(cell.strip().strip("*`\"' ") for cell in cells)
