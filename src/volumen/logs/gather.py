@@ -252,7 +252,7 @@ class Gathering:
     def _tell(self, epoch: Epoch, *, before: bool) -> None:
         """Give an epoch the events that came before a row of it."""
         for told in self._pending:
-            asked = None if told.epoch is None else self.epochs.get(int(told.epoch) + self._offset)
+            asked = None if told.epoch is None else self._at_or_before(told.epoch)
             running = None if self._current is None else self.epochs.get(self._current)
             goes_before = before and asked is None and not (told.kind in OF_WHAT_WAS and running)
             place = asked or (epoch if goes_before or running is None else running)
@@ -260,6 +260,11 @@ class Gathering:
             event = EventSeen(place.number, place.step or 0, told.kind, numbers, told.text)
             (place.before if goes_before else place.after).append(event)
         self._pending = []
+
+    def _at_or_before(self, said: float) -> Epoch | None:
+        """The last known epoch that is not after one that an event names."""
+        wanted = int(min(max(said, 0.0), 1e9)) + self._offset
+        return next((self.epochs[each] for each in range(wanted, wanted - 50, -1) if each in self.epochs), None)
 
 
 def _key(meaning: Meaning) -> Key:

@@ -99,12 +99,12 @@ def read_lines(lines: Iterable[str], known: Known, tally: Tally) -> Iterator[Row
         try:
             record = loads(text)
         except ValueError:
-            tally.add("are no JSON", number)
+            tally.add("lines that are no JSON", number)
             continue
         if isinstance(record, Mapping):
             yield row_of(record, known)
         else:
-            tally.add("are no JSON object", number)
+            tally.add("lines that are no JSON object", number)
 
 
 def read_value(value: Any, known: Known) -> Iterator[Row]:

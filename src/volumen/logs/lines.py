@@ -26,7 +26,7 @@ from volumen.logs.names import (
     term_name,
     words_of,
 )
-from volumen.logs.numerals import NUMBER, NUMBER_WITH_COMMA, as_whole, value_of
+from volumen.logs.numerals import NUMBER, NUMBER_WITH_COMMA, TIME, as_whole, value_of
 from volumen.logs.rows import Reading, Row, Said, Tally
 from volumen.logs.tables import MarkdownTable
 
@@ -36,15 +36,14 @@ MOST_NUMBERS = 400
 """Of a line."""
 _COLOUR = re.compile(r"\x1b(?:\[[0-9;?]{0,20}[ -/]?[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff]")
-_TIME = re.compile(
-    r"\d{4}[-/.]\d\d[-/.]\d\d(?:[T ,_]{1,2}\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
-    r"|\b\d{1,3}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?\b"
-)
+_LEVEL_WORD = r"(?:INFO|DEBUG|WARNING|WARN|ERROR|TRACE|NOTICE)\b"
 _WRAPPED = re.compile(
     r"\b(?:np\.|numpy\.)?(?:float|int)(?:16|32|64)?\(([^()\s]{1,40})\)|\btensor\(([^()\s,]{1,40})[^()]{0,60}\)"
 )
-_TREE = re.compile(r"^\s*(?:[│|]\s{1,4})*(?:├|└|╰|\|--|`--|\+--|\|__)[─━\-_ ]*|^\s{2,}(?:[-*•·>]\s+)?(?=[A-Za-z])")
-_LEVEL = re.compile(r"^\W{0,3}(?:INFO|DEBUG|WARNING|WARN|ERROR|TRACE|NOTICE)\b[\s\]:|-]*", re.I)
+_TREE = re.compile(r"^\s*(?:[│|]\s{1,4}){0,8}(?:├|└|╰|\|--|`--|\+--|\|__)[─━\-_ ]*|^\s{2,}(?:[-*•·>]\s+)?(?=[A-Za-z])")
+_BETWEEN = r"[\s\]:,]{0,8}(?:[-–|]\s)?[\s\]]{0,8}"
+_LEVEL = rf"\W{{0,3}}{_LEVEL_WORD}{_BETWEEN}"
+_PREFIX = re.compile(rf"^\W{{0,3}}(?:{TIME.pattern}){_BETWEEN}(?:{_LEVEL})?|^{_LEVEL}", re.I)
 _CUT = re.compile(r"[,;:|()\[\]{}<>#→/]|\s[-–—~]+\s|\s{3,}|\t|\.\s|\band\b")
 _FRACTION = re.compile(r"\s{0,2}(?:/|of)\s{0,2}(\d{1,12})(?![\w.])")
 _KERAS_BAR = re.compile(r"\[[=>.]{3,200}\]|━{3}")
@@ -55,7 +54,7 @@ _STORING = re.compile(
     r"\b(?:sav(?:ed|ing)|load(?:ed|ing)|restor(?:ed|ing)|checkpoint|resum(?:ed|ing)|reverted)\b", re.I
 )
 _WORTH = re.compile(r"\d|\bnan\b|\binf", re.I)
-_SEPARATORS = " \t:='\"([{*~≈`_"
+_SEPARATORS = " \t:='\"([{*~≈`_#"
 Known = Mapping[str, Meaning]
 
 
@@ -71,6 +70,16 @@ class _Context:
     row: Row = field(default_factory=Row)
 
 
+@dataclass(frozen=True)
+class _Loss:
+    """The loss that a tree may hang below."""
+
+    split: str
+    column: int
+    prefixed: bool
+    """Its line begins with a time or a level."""
+
+
 class TextReader:
     """Reads lines one after the other; what a line leaves unsaid (its epoch, its split) is that of those before it.
 
@@ -84,10 +93,9 @@ class TextReader:
         self._known, self._tally = known, tally
         self._numbers = NUMBER_WITH_COMMA if comma else NUMBER
         self._epoch: float | None = None
-        self._loss_split: str | None = None
-        """Of the loss that a tree hangs below."""
+        self._loss: _Loss | None = None
         self._table = MarkdownTable(known, tally, comma)
-        self.lines, self.silent = 0, 0
+        self.lines = 0
 
     def read(self, lines: Iterable[str]) -> Iterator[Said]:
         """What the lines say."""
@@ -98,11 +106,13 @@ class TextReader:
                 for each in self._line(part):
                     said = True
                     yield each
-            self.silent += not said and bool(line.strip())
+            if not said and self._is_silent and line.strip():
+                self._tally.add("lines that say nothing known", self.lines)
 
     def _line(self, raw: str) -> Iterator[Said]:
+        self._is_silent = True
         if len(raw) > LONGEST_LINE:
-            self._tally.add(f"are longer than {LONGEST_LINE} characters, the rest of them is not read", self.lines)
+            self._tally.add(f"lines read to {LONGEST_LINE} characters only", self.lines)
             raw = raw[:LONGEST_LINE]
         line = _CONTROL.sub(" ", _COLOUR.sub("", raw)).rstrip()
         if not line:
@@ -113,6 +123,7 @@ class TextReader:
         bare = line.strip()
         if bare.startswith("|") and bare.count("|") > 2 and not bare.startswith("|-- "):
             row = self._table.take(bare, self.lines)
+            self._is_silent = False
         elif _WORTH.search(line):
             self._table.leave()
             row = self._object(bare) or self._text(line)
@@ -123,6 +134,7 @@ class TextReader:
             return
         if row.epoch is not None:
             self._epoch = row.epoch
+            self._is_silent = False
         elif row.readings:
             row.epoch = self._epoch
         if row.readings:
@@ -131,7 +143,7 @@ class TextReader:
     def _headline(self, line: str) -> None:
         """A line without numbers ends a tree."""
         if _TREE.match(line) is None:
-            self._loss_split = None
+            self._loss = None
 
     def _object(self, line: str) -> Row | None:
         """The row of an object of JSON or of Python's dictionaries; None where it is none."""
@@ -151,24 +163,25 @@ class TextReader:
         return row if row.readings or row.epoch is not None else None
 
     def _text(self, line: str) -> Row | None:
-        line = _TIME.sub(" ", line)
-        line = _WRAPPED.sub(lambda found: found[1] or found[2], line)
+        prefix = _PREFIX.match(line)
+        line = line[prefix.end() :] if prefix else line
         tree = _TREE.match(line)
-        if tree is not None:
-            line = line[tree.end() :]
-        line = _LEVEL.sub("", line)
+        column = tree.end() if tree else 0
+        line = TIME.sub(" ", line[column:])
+        line = _WRAPPED.sub(lambda found: found[1] or found[2], line)
         context = _Context()
-        in_tree = tree is not None and self._loss_split is not None
-        if in_tree:
-            context.split, context.in_loss, context.loss_depth = self._loss_split or "", True, 0
+        parent = self._loss
+        in_tree = parent is not None and tree is not None and (column > parent.column or bool(prefix) < parent.prefixed)
+        if in_tree and parent is not None:
+            context.split, context.in_loss, context.loss_depth = parent.split, True, 0
         self._scan(line, context)
         row = context.row
-        if not in_tree:
-            totals = [reading.meaning for reading in row.readings if reading.meaning.kind == "loss"]
-            self._loss_split = totals[-1].split if totals else None
         if _STORING.search(line):
             row.readings = []
             row.epoch = None
+        if not in_tree:
+            totals = [reading.meaning for reading in row.readings if reading.meaning.kind == "loss"]
+            self._loss = _Loss(totals[-1].split, column, bool(prefix)) if totals else None
         if _KERAS_BAR.search(line):
             row.fine = row.fine and not self._is_whole
         return row
@@ -186,7 +199,7 @@ class TextReader:
                 continue
             taken += 1
             if taken > MOST_NUMBERS:
-                self._tally.add(f"hold more than {MOST_NUMBERS} numbers", self.lines)
+                self._tally.add(f"lines read to {MOST_NUMBERS} numbers only", self.lines)
                 break
             gap, end = line[end : match.start()], match.end()
             value = value_of(match["number"], match["unit"])

@@ -11,6 +11,11 @@ NUMBER = re.compile(_NUMBER.replace("[POINT]", r"\."))
 """A number in a text, with its unit."""
 NUMBER_WITH_COMMA = re.compile(_NUMBER.replace("[POINT]", r"[.,]").replace(r"{0,60}", "{1,60}"))
 _CELL = re.compile(rf"^(?P<number>[-+]?(?:{_FIGURE}|(?i:nan|inf|infinity))){_UNIT}$".replace("[POINT]", r"\."))
+TIME = re.compile(
+    r"\d{4}[-/.]\d\d[-/.]\d\d(?:[T ,_]{1,2}\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+    r"|\b\d{1,3}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?\b"
+)
+"""A date, a time of day or a span of time."""
 _EMPTY = frozenset({"", "-", "--", "none", "null", "na", "n/a", "~"})
 
 
@@ -42,6 +47,7 @@ def cell_value(text: str, *, comma: bool = False) -> float | None:
 
 def prefers_comma(text: str) -> bool:
     """Whether a text writes 0,5 rather than 0.5."""
+    text = TIME.sub(" ", text)
     return len(_WITH_COMMA.findall(text)) > len(_WITH_POINT.findall(text))
 
 

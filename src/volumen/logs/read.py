@@ -2,8 +2,7 @@
 
 import codecs
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from volumen.logs.json_rows import MOST_BYTES, loads, read_lines, read_value
 from volumen.logs.lines import LONGEST_LINE, TextReader
 from volumen.logs.names import Meaning
 from volumen.logs.numerals import prefers_comma
-from volumen.logs.rows import Tally
+from volumen.logs.rows import Said, Tally
 from volumen.logs.tables import find_header, read_table
 from volumen.monitors.seen import History
 from volumen.system.names import one_line
@@ -25,6 +24,7 @@ HEAD = 65536
 """Bytes by which a format is known."""
 LONGEST_READ = 4 * LONGEST_LINE
 """Characters of a line that are kept; the rest of it is passed over."""
+Known = Mapping[str, Meaning]
 LOOKED_FOR = (
     "looked for TensorBoard events, CSV and other tables with a header, JSON, nnU-Net's log, and lines such as "
     "'Epoch 3 Val - Loss: 0.56 (dice: 0.48)'"
@@ -32,9 +32,7 @@ LOOKED_FOR = (
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
-def read_log_of(
-    path: Path, *, mapping: Mapping[str, Meaning] | None = None, weights: Mapping[str, float] | None = None
-) -> History:
+def read_log_of(path: Path, *, mapping: Known | None = None, weights: Mapping[str, float] | None = None) -> History:
     """The history that a log of another program tells.
 
     Args:
@@ -59,61 +57,63 @@ def read_log_of(
     return history_of(found, str(path), weights, tuple(faults))
 
 
-def _read_file(path: Path, known: Mapping[str, Meaning]) -> tuple[Gathering, list[str]]:
-    found, faults = Gathering(), list[str]()
+def _read_file(path: Path, known: Known) -> tuple[Gathering, list[str]]:
     try:
         if not is_regular_file(path, "name the file of a log"):
             raise UserError(f"{path} does not exist: check the path")
         with path.open("rb") as stream:
             head = stream.read(HEAD)
-        if is_event_file(head):
-            read_event_files([path], path.parent, known, found, faults)
-        else:
-            faults += _read_text(path, head, known, found)
+        if not is_event_file(head):
+            return _read_text(path, head, known)
+        found, faults = Gathering(), list[str]()
+        read_event_files([path], path.parent, known, found, faults)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
     return found, faults
 
 
-def _read_text(path: Path, head: bytes, known: Mapping[str, Meaning], found: Gathering) -> list[str]:
+def _read_text(path: Path, head: bytes, known: Known) -> tuple[Gathering, list[str]]:
+    """What the first reader that finds anything in a text reads, and what it could not."""
     encoding = _encoding_of(head)
     if encoding is None:
         raise UserError(f"{path} is no text and no TensorBoard event file: {LOOKED_FOR}")
     begun = head.decode(encoding, "replace")
     lines = begun.splitlines()[: -1 if len(head) == HEAD else None] or [begun]
     tally = Tally()
-    with opened(path, encoding) as stream:
-        if begun.lstrip("\ufeff \t\r\n").startswith(("{", "[")) and _read_json(
-            path, stream, lines, known, found, tally
-        ):
-            return list(tally.sentences())
-        header = find_header(lines[:40], known)
-        if header is not None:
-            found.take(read_table(_bounded(stream), header, tally, known))
-            return list(tally.sentences())
-        reader = TextReader(known, tally, comma=prefers_comma(begun))
-        found.take(reader.read(_bounded(stream)))
-    silent = [f"{reader.silent} of {reader.lines} lines say nothing that is known"] if reader.silent else []
-    return [*tally.sentences(), *silent]
+    for rows in _readers(path, begun, lines, known):
+        found, tally = Gathering(), Tally()
+        with path.open("r", encoding=encoding, errors="replace", newline="\n") as stream:
+            found.take(rows(stream, tally))
+        if not found.is_empty:
+            break
+    return found, list(tally.sentences())
 
 
-def _read_json(
-    path: Path, stream: io.TextIOWrapper, lines: list[str], known: Mapping[str, Meaning], found: Gathering, tally: Tally
-) -> bool:
-    """Read a file of JSON; False where it is none, and nothing was read."""
+Rows = Callable[[io.TextIOWrapper, Tally], Iterable[Said]]
+
+
+def _readers(path: Path, begun: str, lines: list[str], known: Known) -> Iterator[Rows]:
+    """Readers of a text that may be right by how it begins; of free text at last."""
     filled = [line for line in lines if line.strip()]
-    if len(filled) > 1 and any(_is_object(line) for line in filled[:3]):
-        found.take(read_lines(_bounded(stream), known, tally))
-        return True
-    if path.stat().st_size > MOST_BYTES:
-        return False
+    if begun.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        if len(filled) > 1 and any(_is_object(line) for line in filled[:3]):
+            yield lambda stream, tally: read_lines(_bounded(stream), known, tally)
+        elif path.stat().st_size <= MOST_BYTES:
+            yield lambda stream, tally: _whole_json(stream, known)
+    header = find_header(lines[:40], known)
+    if header is not None:
+        yield lambda stream, tally: read_table(_bounded(stream), header, tally, known)
+    comma = prefers_comma(begun)
+    yield lambda stream, tally: TextReader(known, tally, comma=comma).read(_bounded(stream))
+
+
+def _whole_json(stream: io.TextIOWrapper, known: Known) -> Iterator[Said]:
+    """The rows of a file that is one value of JSON; none where it is not."""
     try:
         value = loads(stream.read().lstrip("\ufeff"))
     except ValueError:
-        stream.seek(0)
-        return False
-    found.take(read_value(value, known))
-    return True
+        return
+    yield from read_value(value, known)
 
 
 def _is_object(line: str) -> bool:
@@ -138,13 +138,6 @@ def _encoding_of(head: bytes) -> str | None:
                 return name
         return None if head.count(0) > len(head) // 100 else "utf-8"
     return "utf-8"
-
-
-@contextmanager
-def opened(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
-    """A text of any origin; what is no character of the encoding is replaced. Lines end at `\\n` alone."""
-    with path.open("r", encoding=encoding, errors="replace", newline="\n") as stream:
-        yield stream
 
 
 def _bounded(stream: io.TextIOWrapper) -> Iterator[str]:

@@ -50,14 +50,14 @@ class Tally:
     first: dict[str, int] = field(default_factory=dict)
 
     def add(self, what: str, line: int) -> None:
-        """Count a line that `what` is said of, in words that follow `lines `."""
+        """Count a line; `what` says in the plural which, such as `lines that are no JSON`."""
         self.counts[what] = self.counts.get(what, 0) + 1
         self.first.setdefault(what, line)
 
     def sentences(self) -> Iterator[str]:
         """A sentence each."""
         for what, count in self.counts.items():
-            yield f"{count} line{'s' if count != 1 else ''} {what} (the first is line {self.first[what]})"
+            yield f"{what}: {count}, the first is line {self.first[what]}"
 
 
 Said = Row | Told

@@ -14,6 +14,7 @@ SPACES = " "
 MOST_COLUMNS = 2000
 _NO_READING = ("ignore", "epoch", "step", "planned_epochs")
 _GAP = re.compile(r"\s+")
+_PAIR = re.compile(r"[:=]\s*[-+]?[\d.]")
 Known = Mapping[str, Meaning]
 
 
@@ -72,7 +73,7 @@ def find_header(lines: Sequence[str], known: Known) -> Header | None:
 def header_of(cells: Sequence[str], known: Known, delimiter: str) -> Header | None:
     """The meanings of a line's cells; None where they are no header."""
     names = [cell.strip().strip("*`\"' ") for cell in cells]
-    if not 2 <= len(names) <= MOST_COLUMNS or any(_is_number(name) for name in names):
+    if not 2 <= len(names) <= MOST_COLUMNS or any(_is_number(name) or _PAIR.search(name) for name in names):
         return None
     header = Header(delimiter, tuple(meaning_by(name, known) if name else IGNORED for name in names), tuple(names))
     return header if header.has_readings else None
@@ -153,7 +154,7 @@ def read_table(lines: Iterable[str], header: Header, tally: Tally, known: Known)
         if other is not None:
             header = Header(header.delimiter, other.meanings, other.cells, header.comma)
         else:
-            tally.add("of the table cannot be read", number)
+            tally.add("lines of the table that cannot be read", number)
 
 
 class MarkdownTable:
@@ -180,5 +181,5 @@ class MarkdownTable:
         if header is not None and any(meaning.kind in ("epoch", "step") for meaning in header.meanings):
             self._header = Header("|", header.meanings, header.cells, self._comma)
         elif self._header is not None:
-            self._tally.add("of a table cannot be read", number)
+            self._tally.add("lines of a table that cannot be read", number)
         return None
