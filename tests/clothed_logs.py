@@ -162,14 +162,10 @@ def several_lines(epochs: Epochs, chance: random.Random, first: int) -> str:
                 f"{before}Validation: loss={each.val!r} dice={each.dice!r}",
             ]
         if comma:
-            found = [line if "[" in line else _with_commas(line, before) for line in found]
+            found = [before + line.removeprefix(before).replace(".", ",") for line in found]
             bar = bar.replace("7.7", "7,7").replace("9.6", "9,6")
         lines += [chance.choice(NOISE), *([bar] if chance.random() < 0.4 else []), *found]
     return "\n".join([*lines, ""])
-
-
-def _with_commas(line: str, before: str) -> str:
-    return before + line.removeprefix(before).replace(".", ",")
 
 
 def markdown(epochs: Epochs, chance: random.Random, first: int) -> str:

@@ -23,7 +23,7 @@ def figures(history: History) -> list[Known]:
 
 
 @pytest.mark.parametrize("clothes", CLOTHES)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), first=st.sampled_from((0, 1)))
 def test_a_known_training_is_read_back_whatever_it_wears(clothes, tmp_path, seed, first):
     chance = random.Random(seed)

@@ -1,12 +1,12 @@
 """From gathered epochs to a history: whose a number is that does not say, terms or scores, epochs from 0."""
 
-import math
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from volumen.logs.gather import Epoch, Gathering, Key, say_costs
 from volumen.logs.names import AMBIGUOUS, TEST, TOTAL, TRAIN, VALIDATION
+from volumen.logs.numerals import mean_of
 from volumen.logs.rows import Series
 from volumen.monitors.seen import EpochSeen, EventSeen, History, Seen, Setting, StepsSeen, ValidationSeen
 
@@ -192,11 +192,7 @@ def _settle(epoch: Epoch, owners: Owners) -> tuple[Values, Values, dict[int, dic
 
 
 def _means(values: Values) -> dict[Key, float]:
-    return {key: math.fsum(series) / len(series) if _finite(series) else math.nan for key, series in values.items()}
-
-
-def _finite(series: Series) -> bool:
-    return all(math.isfinite(value) for value in series)
+    return {key: mean_of(series) for key, series in values.items()}
 
 
 def _training(number: int, step: int, coarse: Values, fine: Values) -> Iterator[Seen]:

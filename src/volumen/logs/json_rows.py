@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from volumen.logs.names import Meaning, meaning_by
-from volumen.logs.numerals import as_whole, cell_value
+from volumen.logs.numerals import as_whole, cell_value, mean_of
 from volumen.logs.rows import Reading, Row, Tally
 
 MOST_BYTES = 256 * 2**20
@@ -86,7 +86,7 @@ def _number(value: object) -> tuple[float | None, int]:
         numbers = [float(each) for each in value if isinstance(each, int | float) and not isinstance(each, bool)]
         finite = [each for each in numbers if math.isfinite(each)]
         if len(numbers) == len(value):
-            return (math.fsum(finite) / len(finite) if finite else math.nan), len(numbers)
+            return mean_of(finite), len(numbers)
     return None, 0
 
 

@@ -26,7 +26,7 @@ from volumen.logs.names import (
     term_name,
     words_of,
 )
-from volumen.logs.numerals import NUMBER, NUMBER_WITH_COMMA, TIME, as_whole, value_of
+from volumen.logs.numerals import NUMBER, NUMBER_WITH_COMMA, TIME, as_whole, mean_of, value_of
 from volumen.logs.rows import Reading, Row, Said, Tally
 from volumen.logs.tables import MarkdownTable
 
@@ -280,8 +280,7 @@ class TextReader:
 
 def _add(context: _Context, meaning: Meaning, series: list[float]) -> None:
     finite = [value for value in series if value == value]
-    value = sum(finite) / len(finite) if finite else float("nan")
-    context.row.readings.append(Reading(meaning, value, len(series)))
+    context.row.readings.append(Reading(meaning, mean_of(finite), len(series)))
 
 
 def _parsed(text: str) -> object:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "min": 60.0, "minutes": 60.0, "h": 3600.0}
 _FIGURE = r"(?:\d{1,40}(?:[POINT]\d{0,60})?|[POINT]\d{1,60})(?:[eE][-+]?\d{1,4})?"
@@ -53,6 +54,22 @@ def prefers_comma(text: str) -> bool:
 
 _WITH_COMMA = re.compile(r"(?<![\w.,])[-+]?\d+,\d+(?:[eE][-+]?\d+)?(?![\d.,]{0,20}\d)")
 _WITH_POINT = re.compile(r"(?<![\w.])[-+]?\d*\.\d+(?![.\d])")
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """The mean; NaN where one of several is not finite."""
+    if len(values) == 1:
+        return values[0]
+    if not values or not all(math.isfinite(value) for value in values):
+        return math.nan
+    return (
+        math.fsum(value / len(values) for value in values)
+        if max(map(abs, values)) > _LARGE
+        else (math.fsum(values) / len(values))
+    )
+
+
+_LARGE = 1e290  # beyond, a sum may overflow
 
 
 def as_whole(value: float, most: int = 2**48) -> int | None:
