@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from volumen.system.names import shown
 
 MOST_EPOCHS = 100_000
 MOST_NAMES = 400
+MOST_TURNS = 5
+"""Restarts that are told one by one."""
 MOST_VALUES = 20_000_000
 OF_WHAT_WAS = ("best", "early_stopping")
 """Events that belong to the epoch before them; others lead to the next."""
@@ -67,6 +70,9 @@ class Gathering:
         self.has_steps = False
         self.costs: set[str] = set()
         self.first: int | None = None
+        self._numbers: list[int] = []
+        """Of the epochs, in their order."""
+        self._turns = 0
         self._keys: set[Key] = set()
         self._values = 0
         self._current: int | None = None
@@ -90,6 +96,8 @@ class Gathering:
         self._state_weights(None)
         if self.epochs:
             self._tell(self.epochs[max(self.epochs)], before=False)
+        if self._turns > MOST_TURNS:
+            self.notes.append(f"the log goes back or begins anew {self._turns - MOST_TURNS} more times")
         for what, count in self._lost.items():
             if count:
                 self.notes.append(f"{count} values are left out: more {what} than can be kept")
@@ -142,6 +150,7 @@ class Gathering:
                 return None
             self._state_weights(number)
             current = self.epochs[number] = Epoch(number)
+            insort(self._numbers, number)
             self._tell(current, before=True)
             self.first = number if self.first is None else min(self.first, number)
         else:
@@ -176,17 +185,19 @@ class Gathering:
         if number >= self._current or not self._repeats(number, keys, row):
             self._segment_first = min(self._segment_first, number)
             return number
-        last = max(self.epochs)
+        last = self._numbers[-1]
         if number > self._segment_first and not self._has_other_weights:
-            for later in [each for each in self.epochs if each >= number]:
+            kept = bisect_left(self._numbers, number)
+            for later in self._numbers[kept:]:
                 del self.epochs[later]
-            self.notes.append(f"the log goes back from epoch {last} to {number}: the later lines replace the earlier")
+            del self._numbers[kept:]
+            self._note(f"the log goes back from epoch {last} to {number}: the later lines replace the earlier")
             self._pending.append(Told("resumed", {"from_epoch": float(last), "to_epoch": float(number)}))
             return number
         self._offset += last + 1 - number
         self._segment_first = last + 1
         self._pending.append(Told("restart", {"epoch_in_log": float(counted)}))
-        self.notes.append(
+        self._note(
             f"the log begins anew at epoch {counted} after epoch {last}: another training, whose epochs are counted "
             f"on from {last + 1}"
         )
@@ -205,6 +216,11 @@ class Gathering:
         if row.step is not None and there.step is not None and row.step > there.step:
             return False  # a late validation of it
         return any(key in there.coarse or key in there.fine for key in keys)
+
+    def _note(self, turn: str) -> None:
+        self._turns += 1
+        if self._turns <= MOST_TURNS:
+            self.notes.append(turn)
 
     def _least_known(self) -> int:
         # The epochs of a table may run backwards; only a jump by more than one says that something began anew.

@@ -57,16 +57,19 @@ _PLAIN: tuple[tuple[str, Callable[[str], object]], ...] = (
     ("swa_update", _AVERAGED.search),
     ("weight_noise", _NOISE.search),
 )
-_LIKELY = re.compile(
-    r"best|improved|roll|restor|revert|reload|stopp|resum|nan|inf|overflow|skipping|swa|noise|perturb|scal|boost|"
-    r"intervention|multipl|reduc|lower|decay|dropp", re.I,
+_LIKELY = (
+    "best", "improved", "roll", "restor", "revert", "reload", "stopp", "resum", "nan", "infin", "inf ", "finite",
+    "overflow", "skipping", "swa", "noise", "perturb", "scal", "boost", "intervention", "multipl", "reduc", "lower",
+    "decay", "dropp",
 )  # fmt: skip
+"""One of them stands in every line that tells of anything."""
 
 
 def told_by(line: str) -> Told | None:
     """What a line tells of having happened; None where it is nothing that is known."""
     line = line[:LONGEST]
-    if not _LIKELY.search(line) or line.lstrip().startswith(("|", "#")):
+    lowered = line.lower()
+    if not any(word in lowered for word in _LIKELY) or line.lstrip().startswith(("|", "#")):
         return None
     found = _kind_of(line)
     if found is None:

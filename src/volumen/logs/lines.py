@@ -8,25 +8,14 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from volumen.logs.happenings import told_by
 from volumen.logs.json_rows import loads
 from volumen.logs.json_rows import row_of as row_of_object
-from volumen.logs.names import (
-    EPOCH_WORDS,
-    IGNORED,
-    KNOWN_WORDS,
-    LOSS_WORDS,
-    PASSING_WORDS,
-    SETTING_KINDS,
-    SPLITS,
-    Meaning,
-    key_of,
-    meaning_of,
-    term_name,
-    words_of,
-)
+from volumen.logs.names import IGNORED, Meaning, key_of, term_name
 from volumen.logs.numerals import NUMBER, NUMBER_WITH_COMMA, TIME, as_whole, mean_of, value_of
+from volumen.logs.phrases import LONGEST_GAP, Gap, gap_of
 from volumen.logs.rows import Reading, Row, Said, Tally
 from volumen.logs.tables import MarkdownTable
 
@@ -44,7 +33,6 @@ _TREE = re.compile(r"^\s*(?:[│|]\s{1,4}){0,8}(?:├|└|╰|\|--|`--|\+--|\|__
 _BETWEEN = r"[\s\]:,]{0,8}(?:[-–|]\s)?[\s\]]{0,8}"
 _LEVEL = rf"\W{{0,3}}{_LEVEL_WORD}{_BETWEEN}"
 _PREFIX = re.compile(rf"^\W{{0,3}}(?:{TIME.pattern}){_BETWEEN}(?:{_LEVEL})?|^{_LEVEL}", re.I)
-_CUT = re.compile(r"[,;:|()\[\]{}<>#→/]|\s[-–—~]+\s|\s{3,}|\t|\.\s|\band\b")
 _FRACTION = re.compile(r"\s{0,2}(?:/|of)\s{0,2}(\d{1,12})(?![\w.])")
 _KERAS_BAR = re.compile(r"\[[=>.]{3,200}\]|━{3}")
 _BAR = re.compile(r"\d%\s?\|")
@@ -54,7 +42,6 @@ _STORING = re.compile(
     r"\b(?:sav(?:ed|ing)|load(?:ed|ing)|restor(?:ed|ing)|checkpoint|resum(?:ed|ing)|reverted)\b", re.I
 )
 _WORTH = re.compile(r"\d|\bnan\b|\binf", re.I)
-_SEPARATORS = " \t:='\"([{*~≈`_#"
 Known = Mapping[str, Meaning]
 
 
@@ -114,7 +101,7 @@ class TextReader:
         if len(raw) > LONGEST_LINE:
             self._tally.add(f"lines read to {LONGEST_LINE} characters only", self.lines)
             raw = raw[:LONGEST_LINE]
-        line = _CONTROL.sub(" ", _COLOUR.sub("", raw)).rstrip()
+        line = (raw if raw.isprintable() else _CONTROL.sub(" ", _COLOUR.sub("", raw))).rstrip()
         if not line:
             return
         told = told_by(line)
@@ -168,7 +155,8 @@ class TextReader:
         tree = _TREE.match(line)
         column = tree.end() if tree else 0
         line = TIME.sub(" ", line[column:])
-        line = _WRAPPED.sub(lambda found: found[1] or found[2], line)
+        if "(" in line:
+            line = _WRAPPED.sub(lambda found: found[1] or found[2], line)
         context = _Context()
         parent = self._loss
         in_tree = parent is not None and tree is not None and (column > parent.column or bool(prefix) < parent.prefixed)
@@ -176,21 +164,22 @@ class TextReader:
             context.split, context.in_loss, context.loss_depth = parent.split, True, 0
         self._scan(line, context)
         row = context.row
-        if _STORING.search(line):
+        if (row.readings or row.epoch is not None) and _STORING.search(line):
             row.readings = []
             row.epoch = None
         if not in_tree:
             totals = [reading.meaning for reading in row.readings if reading.meaning.kind == "loss"]
             self._loss = _Loss(totals[-1].split, column, bool(prefix)) if totals else None
-        if _KERAS_BAR.search(line):
-            row.fine = row.fine and not self._is_whole
+        if row.fine and self._is_whole and _KERAS_BAR.search(line):
+            row.fine = False
         return row
 
     def _scan(self, line: str, context: _Context) -> None:
         """Put into the context's row what the numbers of a line say, each by the words before it."""
         self._is_whole = False
-        context.row.fine = _BAR.search(line) is not None
-        weights = _WEIGHTS.search(line) is not None and "loss" in line.lower()
+        context.row.fine = "%" in line and _BAR.search(line) is not None
+        lowered = line.lower()
+        weights = "weight" in lowered and "loss" in lowered and _WEIGHTS.search(line) is not None
         end, taken = 0, 0
         listed: Meaning | None = None
         series: list[float] = []
@@ -211,60 +200,43 @@ class TextReader:
                 listed = None
             fraction = _FRACTION.match(line, match.end())
             end = fraction.end() if fraction else end
-            self._follow(gap, context)
-            name, explicit = _name_in(gap, first=taken == 1)
+            words = gap_of(gap[-LONGEST_GAP:])
+            _follow(words, context)
             if fraction:
-                self._part_of(name, value, int(fraction[1]), context)
+                self._part_of(words, value, int(fraction[1]), context)
                 continue
-            meaning = self._meaning(name, explicit, context, (match["unit"] or "").strip())
+            meaning = self._meaning(words, context, match["unit"])
             if weights and meaning.kind in ("term", "metric"):
                 meaning = Meaning("weight", name=meaning.name)
-            if gap.rstrip().endswith("[") and meaning.kind in ("metric", "loss", "term"):
+            if words.opens_list and meaning.kind in ("metric", "loss", "term"):
                 listed, series = meaning, [value]
                 continue
             self._put(meaning, value, context)
         if listed is not None:
             _add(context, listed, series)
 
-    def _follow(self, gap: str, context: _Context) -> None:
-        """Where a gap between two numbers leads: into or out of parentheses, to another split."""
-        for letter in gap:
-            if letter in "([{":
-                context.depth += 1
-                if context.loss_depth == context.depth - 1:
-                    context.in_loss = True
-            elif letter in ")]}":
-                context.depth = max(0, context.depth - 1)
-                if context.depth <= context.loss_depth:
-                    context.in_loss, context.loss_depth = False, -1
-        for word in words_of(gap[-200:]):
-            if word in SPLITS:
-                context.split = SPLITS[word]
-
-    def _part_of(self, name: str, value: float, whole: int, context: _Context) -> None:
+    def _part_of(self, words: Gap, value: float, whole: int, context: _Context) -> None:
         """A number as `3/100` of something: an epoch of the planned ones, or a batch of an epoch's."""
-        if EPOCH_WORDS & set(words_of(name)) and meaning_of(name).kind in ("epoch", "planned_epochs"):
+        if words.is_epoch:
             context.row.epoch = value
             context.row.readings.append(Reading(Meaning("planned_epochs"), float(whole)))
             return
         self._is_whole = value == whole
         context.row.fine = True
 
-    def _meaning(self, name: str, explicit: bool, context: _Context, unit: str) -> Meaning:
-        if not name:
-            return IGNORED
-        said = self._known.get(key_of(name)) or self._known.get(key_of(name.rpartition(" ")[2]))
+    def _meaning(self, words: Gap, context: _Context, unit: str | None) -> Meaning:
+        name, found = words.name, words.meaning
+        said = _said(name, self._known) if self._known else None
         if said is not None:
             return said
-        found = _meaning_of_words(name, explicit)
-        if unit in ("x", "×") or found.kind == "ignore":
+        if found.kind == "ignore" or (unit and unit.strip() in ("x", "×")):
             return IGNORED
         if context.in_loss and found.kind in ("metric", "term", "loss"):
             term = found.name or term_name(name)
             return replace(found, kind="term", name=term, split=found.split or context.split, bare=False, sure=True)
         if found.kind in ("epoch", "step", "weight", "planned_epochs", "rate"):
             return found
-        return replace(found, split=found.split or context.split)
+        return _with_split(found, context.split) if context.split and not found.split else found
 
     def _put(self, meaning: Meaning, value: float, context: _Context) -> None:
         row = context.row
@@ -299,9 +271,100 @@ def _parsed(text: str) -> object:
 _NAN = re.compile(r"(?<=[:,\[\s])-?(?:nan|inf)\b")
 
 
-def _name_in(gap: str, *, first: bool) -> tuple[str, bool]:
+@lru_cache(maxsize=4096)
+def _with_split(meaning: Meaning, split: str) -> Meaning:
+    return replace(meaning, split=split)
+
+
+def _said(name: str, known: Known) -> Meaning | None:
+    """What the user said of a name, or of its last word."""
+    return known.get(key_of(name)) or known.get(key_of(name.rpartition(" ")[2])) if name else None
+
+
+def _follow(words: Gap, context: _Context) -> None:
+    """Where a gap between two numbers leads: into or out of parentheses, to another split."""
+    for letter in words.brackets:
+        if letter in "([{":
+            context.depth += 1
+            if context.loss_depth == context.depth - 1:
+                context.in_loss = True
+        else:
+            context.depth = max(0, context.depth - 1)
+            if context.depth <= context.loss_depth:
+                context.in_loss, context.loss_depth = False, -1
+    context.split = words.split or context.split
+
+
+def _add(context: _Context, meaning: Meaning, series: list[float]) -> None:
+    finite = [value for value in series if value == value]
+    context.row.readings.append(Reading(meaning, mean_of(finite), len(series)))
+
+
+def _parsed(text: str) -> object:
+    try:
+        return loads(text)
+    except ValueError:
+        pass
+    if len(text) > 4000 or "'" not in text:
+        return None
+    try:
+        return ast.literal_eval(_NAN.sub("None", text))
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+
+
+_NAN = re.compile(r"(?<=[:,\[\s])-?(?:nan|inf)\b")
+
+
+@lru_cache(maxsize=4096)
+def _with_split(meaning: Meaning, split: str) -> Meaning:
+    return replace(meaning, split=split)
+
+
+def _said(name: str, known: Known) -> Meaning | None:
+    """What the user said of a name, or of its last word."""
+    return known.get(key_of(name)) or known.get(key_of(name.rpartition(" ")[2])) if name else None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What stands before a number, up to the number before."""
+
+    name: str
+    meaning: Meaning
+    split: str
+    """Of the last of its words that is one."""
+    brackets: str
+    opens_list: bool
+    is_epoch: bool
+
+
+@lru_cache(maxsize=16384)
+def gap_of(gap: str) -> Gap:
+    name, explicit = _name_in(gap)
+    split = next((SPLITS[word] for word in reversed(words_of(gap)) if word in SPLITS), "")
+    is_epoch = bool(EPOCH_WORDS & set(words_of(name))) and meaning_of(name).kind in ("epoch", "planned_epochs")
+    brackets = "".join(letter for letter in gap if letter in "([{)]}")
+    meaning = _meaning_of_words(name, explicit) if name else IGNORED
+    return Gap(name, meaning, split, brackets, gap.rstrip().endswith("["), is_epoch)
+
+
+def _follow(words: Gap, context: _Context) -> None:
+    """Where a gap between two numbers leads: into or out of parentheses, to another split."""
+    for letter in words.brackets:
+        if letter in "([{":
+            context.depth += 1
+            if context.loss_depth == context.depth - 1:
+                context.in_loss = True
+        else:
+            context.depth = max(0, context.depth - 1)
+            if context.depth <= context.loss_depth:
+                context.in_loss, context.loss_depth = False, -1
+    context.split = words.split or context.split
+
+
+def _name_in(gap: str) -> tuple[str, bool]:
     """The name that a gap before a number ends with, and whether a sign stands between name and number."""
-    gap = gap[-160:]
     bare = gap.rstrip(_SEPARATORS)
     dashed = bare.rstrip(" -–")
     sign = gap[len(dashed) :]
@@ -314,29 +377,3 @@ def _name_in(gap: str, *, first: bool) -> tuple[str, bool]:
         whole = re.search(r"[\w./]+(?: [\w./]+)*$", dashed)
         name = whole[0] if whole and "/" in whole[0] else name
     return name.strip(_SEPARATORS + " *"), explicit
-
-
-def _meaning_of_words(name: str, explicit: bool) -> Meaning:
-    """What a name in a text means: all its words are known, or the last of them where a sign follows."""
-    words = words_of(name)
-    found = meaning_of(name)
-    if explicit and found.kind in SETTING_KINDS and words[-1] != "epochs":
-        return found
-    if not words or PASSING_WORDS & set(words):
-        return IGNORED
-    if words[-1] == "epochs" and found.kind == "epoch":
-        return Meaning("planned_epochs") if explicit else IGNORED
-    if all(word in KNOWN_WORDS for word in words):
-        return found
-    if not explicit:
-        return IGNORED
-    parts = name.split()
-    for start in range(1, len(parts)):
-        last = " ".join(parts[start:])
-        if all(word in KNOWN_WORDS for word in words_of(last)):
-            found = meaning_of(last)
-            return IGNORED if found.kind == "epoch" else found
-    last = parts[-1] if parts else name
-    found = meaning_of(last)
-    is_loss = LOSS_WORDS & set(words_of(last)) or found.kind == "metric"
-    return found if is_loss or found.kind == "weight" else IGNORED
