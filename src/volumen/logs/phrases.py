@@ -47,6 +47,22 @@ def gap_of(gap: str) -> Gap:
     return Gap(name, meaning, split, brackets, gap.rstrip().endswith("["), is_epoch)
 
 
+def _name_in(gap: str) -> tuple[str, bool]:
+    """The name that a gap before a number ends with, and whether a sign stands between name and number."""
+    bare = gap.rstrip(_SEPARATORS)
+    dashed = bare.rstrip(" -–")
+    sign = gap[len(dashed) :]
+    explicit = any(letter in sign for letter in ":=[(-–'\"")
+    pieces = _CUT.split(dashed)
+    name = pieces[-1]
+    if not name.strip() and len(pieces) > 1:
+        return "", explicit
+    if len(pieces) > 1 and "/" in dashed:  # `train/loss`
+        whole = re.search(r"[\w./]+(?: [\w./]+)*$", dashed)
+        name = whole[0] if whole and "/" in whole[0] else name
+    return name.strip(_SEPARATORS + " *"), explicit
+
+
 def _meaning_of_words(name: str, explicit: bool) -> Meaning:
     """What a name in a text means: all its words are known, or the last of them where a sign follows."""
     words = words_of(name)
