@@ -4,7 +4,7 @@ For terms of which only the share of surface matters, not its shape, so that no 
 surface share of 0.6 is then known to be worse than the 0.25 of a network that says surface everywhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ from volumen.monitors.seen import TOTAL
 VOXELS = 400
 _CERTAIN = 30.0
 """Logit of a sure answer: a probability of 1 - 1e-13."""
-_STEPS = 80
+_STEPS = 50
 _SMALL = 1e-6
 
 
@@ -160,18 +160,29 @@ def _of(weights: Mapping[str, float], share: float, source: str, names: list[str
 
     sure = _CERTAIN * (2.0 * target.double().flatten() - 1)
     prior = torch.logit(torch.tensor(share, dtype=torch.float64))
-    grid = torch.cat((torch.linspace(-8, 8, 161, dtype=torch.float64), torch.stack((prior, -sure[0], sure[0]))))
+    tried = (*torch.linspace(-8, 8, 33).tolist(), float(prior), -_CERTAIN, _CERTAIN)
     with torch.no_grad():
         perfect = float(value(sure))
-        constant = min(float(value(each.repeat(VOXELS))) for each in grid)
+        constant = _least_constant(lambda logit: float(value(torch.full_like(sure, logit))), tried)
     floor = perfect if abs(perfect) < _SMALL else min(perfect, constant, _least(value, sure))
     return TermFacts(floor, constant, perfect, source)
+
+
+def _least_constant(value: Callable[[float], float], tried: Sequence[float]) -> float:
+    """The least over constants: of those tried, and between the neighbours of the best one."""
+    values = {logit: value(logit) for logit in tried}
+    middle, step = min(values, key=lambda logit: values[logit]), 0.25
+    for _ in range(8):
+        for logit in (middle - step, middle + step):
+            values[logit] = value(logit)
+        middle, step = min(values, key=lambda logit: values[logit]), step / 2
+    return values[middle]
 
 
 def _least(value: Callable[[Tensor], Tensor], sure: Tensor) -> float:
     """The least found over free logits: along the truth and along halves that ignore it, and by descent from there."""
     split = torch.where(torch.arange(VOXELS) % 2 == 0, 1.0, -1.0).double()
-    sizes = torch.logspace(-2, 1.5, 60, dtype=torch.float64)
+    sizes = torch.logspace(-2, 1.5, 40, dtype=torch.float64)
     least = float("inf")
     for direction in (sure / _CERTAIN, split):
         with torch.no_grad():

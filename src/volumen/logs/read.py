@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ HEAD = 65536
 """Bytes by which a format is known."""
 LONGEST_READ = 4 * LONGEST_LINE
 """Characters of a line that are kept; the rest of it is passed over."""
+_STRANGE = re.compile("[\ufffd\x00-\x07\x0e-\x1a\x1c-\x1f]")
 Known = Mapping[str, Meaning]
 LOOKED_FOR = (
     "looked for TensorBoard events, CSV and other tables with a header, JSON, nnU-Net's log, and lines such as "
@@ -136,8 +138,10 @@ def _encoding_of(head: bytes) -> str | None:
         for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
             if half and head[offset::2].count(0) > 0.7 * half:
                 return name
-        return None if head.count(0) > len(head) // 100 else "utf-8"
-    return "utf-8"
+        if head.count(0) > len(head) // 100:
+            return None
+    strange = len(_STRANGE.findall(head.decode("utf-8", "replace")))
+    return "utf-8" if strange <= len(head) // 20 else None
 
 
 def _bounded(stream: io.TextIOWrapper) -> Iterator[str]:
