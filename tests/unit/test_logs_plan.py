@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from volumen.logs.objective_facts import facts
 from volumen.logs.read import read_log_of
+from volumen.monitors.objective_facts import facts
 from volumen.monitors.seen import EpochSeen, EventSeen, ValidationSeen
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "plan-logs"

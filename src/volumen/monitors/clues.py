@@ -8,6 +8,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from volumen.monitors.loss_clues import (
+    below_noise,
+    objectives_compared,
+    raised_rate,
+    unreachable,
+    worse_than_constant,
+)
 from volumen.monitors.picture import Picture
 from volumen.monitors.statistics import median, rank_correlation
 
@@ -188,6 +195,8 @@ CLUES: tuple[Clue, ...] = (
     Clue("detached_term", 2.5, _detached),
     Clue("unreachable_term", 2.5, sign("R4", "plateau", "term_floor")),
     Clue("unreachable_term", 1.5, finding("P5")),
+    Clue("unreachable_term", 3, unreachable),
+    Clue("worse_than_constant", 4, worse_than_constant),
     Clue("dominating_term", 2, sign("R8", "domination")),
     Clue("conflicting_terms", 2.2, sign("R8", "conflict")),
     Clue("class_bias", 2, sign("R7", "too_much_surface")),
@@ -214,6 +223,9 @@ CLUES: tuple[Clue, ...] = (
         lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",
     )),
     Clue("threshold_in_noise", 2.2, _criterion),
+    Clue("threshold_in_noise", 3.2, below_noise),
+    Clue("objectives_mixed", 3.5, objectives_compared),
+    Clue("rate_too_high", 3.4, raised_rate),
     Clue("threshold_in_noise", 1, finding("P9")),
     Clue("objectives_mixed", 1, sign("R12", "objectives_differ")),
     Clue("dead_setting", 2.5, finding("P6")),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from volumen.monitors.clues import CLUES
+from volumen.monitors.loss_clues import loss_symptoms
 from volumen.monitors.memory import Memory
 from volumen.monitors.picture import LATE, LEAST_EPOCHS, Audit, Picture
 from volumen.monitors.seen import History
@@ -92,6 +93,8 @@ def _symptoms(picture: Picture) -> Iterator[str]:
         yield bias.evidence
     if picture.r > 1.0 and picture.late and picture.learned:
         yield f"the training loss is worse than a constant's (r {picture.r:.2f}), and was {picture.r_best:.2f}"
+    if picture.facts or not picture.memory.metrics:
+        yield from loss_symptoms(picture)
     for one in picture.audit:
         if one.get("severity") == "stop":
             yield f"the audit stopped at {one.get('code')}: {one.get('title')}"

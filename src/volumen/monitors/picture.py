@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from volumen.monitors.gradients import alignment, update_sizes
 from volumen.monitors.memory import Memory
+from volumen.monitors.objective_facts import TermFacts
 from volumen.monitors.seen import ProbeSeen
 from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import finite, median, slope
@@ -27,6 +28,8 @@ class Picture:
 
     memory: Memory
     audit: Audit = ()
+    facts: Mapping[str, TermFacts] = field(default_factory=dict)
+    """What terms of the loss are worth, by their names; of histories of other programs."""
 
     def sign(self, code: str, name: str, where: str = "") -> Sign | None:
         """A sign that stands, or has happened for good; any place where none is named."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volumen.errors import UserError
-from volumen.logs.objective_facts import KNOWN, facts, unexplained
+from volumen.monitors.objective_facts import KNOWN, facts, unexplained
 
 SHARES = st.integers(1, 99).map(lambda share: share / 100)
 
