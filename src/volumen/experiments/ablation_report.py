@@ -147,8 +147,10 @@ def compare(
 def _row(one: Candidate, results: _Results, base: _Results, seeds: Sequence[int], metric: str) -> Row:
     values, points = _values(results, metric), [each.matched for each in results if isinstance(each, RunResult)]
     differences: dict[str, Paired] = {}
-    verdict, reason, over = "", _failures(results, seeds), None
-    if one.name != CONTROL:
+    verdict, reason, over = "", "", None
+    if one.name == CONTROL:
+        reason = _failures(results, seeds)
+    else:
         differences = _differences(values, _values(base, metric)) if results else {}
         over = _over_cases(results, base, metric) if len(seeds) == 1 and results else None
         verdict, reason = _verdict(one.left_out, results, base, differences.get(metric), seeds)
@@ -242,8 +244,8 @@ def _advice(rows: Sequence[Row], metric: str, comparisons: int, seeds: int) -> t
         tried = f"the best of {comparisons} may look so by chance" if comparisons > 1 else "that is little"
         return "", f"{names} looked better, but {tried}: repeat with more --seeds before it is believed"
     if seeds < FEWEST_VOLUMES:
-        return "", f"none: {counted(seeds, 'seed does', 'seeds do')} not tell a gain from noise: give --seeds 3 or more"
-    return "", "none: no remedy gains more than the noise; keep the configuration"
+        return "", f"{counted(seeds, 'seed does', 'seeds do')} not tell a gain from noise: give --seeds 3 or more"
+    return "", "no remedy gains more than the noise; keep the configuration"
 
 
 def _notes(plan: AblationPlan) -> tuple[str, ...]:

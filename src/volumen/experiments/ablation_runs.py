@@ -140,7 +140,7 @@ def run_jobs(
         show.now(())
         return done, problems
     with pool_of(min(processes, len(left))) as pool:
-        threads = max(1, processors() // min(processes, len(left)))
+        threads = max(1, processors() // processes)  # however few are left: their number changes last bits
         waiting = {job.key: (job, pool.schedule(run_job, args=(job, reference, threads))) for job in left}
         while waiting:
             for job, future in list(waiting.values()):

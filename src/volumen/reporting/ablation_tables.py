@@ -36,7 +36,8 @@ def print_ablation(report: AblationReport, console: Console) -> None:
             console.print(f"  {remark}", soft_wrap=True)
     for note in report.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    console.print(f"recommended: {report.advice}", soft_wrap=True)
+    said = "recommended" if report.recommended else "nothing recommended"
+    console.print(f"{said}: {report.advice}", soft_wrap=True)
 
 
 def quantity(name: str) -> str:
