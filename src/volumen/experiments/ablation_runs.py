@@ -241,7 +241,7 @@ def _tidy(job: Job, *, keep: bool) -> None:
 
 def run_job(job: Job, reference: Config, threads: int) -> _Ended:
     """Train and score one run, or go on with it; called in a process of its own."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # OMP_NUM_THREADS may ask for fewer
     began = time.monotonic()
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
