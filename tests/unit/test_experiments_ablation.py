@@ -292,3 +292,11 @@ def test_what_could_not_be_run_or_was_left_out_is_a_row(tmp_path):
     left = compare(plan, work, {job.key: BASE[0] for job in work}, {})
     assert {row.name: row.verdict for row in left.rows}["wide"] == LEFT_OUT
     assert "not carried over" in " ".join(left.notes)
+
+
+def test_what_a_file_says_is_text_on_the_page(tmp_path):
+    plan = planned({"up": {"why": "<script>alert(1)</script>", "optimiser.learning_rate": 1e-4}})
+    work = plan.jobs(tmp_path)
+    page = ablation_page(compare(plan, work, {job.key: BASE[0] for job in work}, {}))
+    assert "&lt;script&gt;alert" in page
+    assert "<script" not in page

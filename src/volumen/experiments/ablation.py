@@ -10,7 +10,7 @@ from typing import Any
 
 from volumen import __version__
 from volumen.config.dump import dump_yaml
-from volumen.config.remedies import CONTROL, Remedy, load_remedies
+from volumen.config.remedies import Remedy, load_remedies
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.ablation_plan import (
@@ -117,9 +117,6 @@ def run_ablation(
         )
         reference = plan.run_config(plan.candidates[0], plan.seeds[0])
         done, problems = run_jobs(work, reference, out, processes=jobs, keep=keep, progress=progress, warn=warn)
-        for job in work:
-            if job.candidate == CONTROL and job.key in problems:
-                raise UserError(f"the control cannot be trained: {problems[job.key]}")
         report = compare(plan, work, done, problems)
         write_atomically(out / REMEDIES, dump_yaml(_written(plan)))
         write_record(out / RESULT, report.record)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from pebble import ProcessExpired, ProcessFuture
 
+from volumen.config.remedies import CONTROL
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
@@ -127,7 +128,7 @@ def run_jobs(
         Results by the job's key, and the reason by key for each run that could not be made here and now.
 
     Raises:
-        UserError: A worker process was ended from outside; the same call goes on.
+        UserError: The control cannot be trained, or a worker process was ended from outside; the same call goes on.
     """
     done = read_results(out, warn)
     left = [job for job in jobs if job.key not in done]
@@ -149,6 +150,8 @@ def run_jobs(
                 del waiting[job.key]
                 ended = _returned(future)
                 if ended.result is None:
+                    if job.candidate == CONTROL:  # nothing could be compared with it
+                        raise UserError(f"the control cannot be trained: {ended.problem}")
                     problems[job.key] = ended.problem
                 else:
                     append_record(out / RESULTS, _record(job, ended.result))
