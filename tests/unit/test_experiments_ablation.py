@@ -136,6 +136,8 @@ def test_another_network_cannot_begin_with_the_runs_weights(tmp_path):
     assert "without --from" in wide.left_out
     assert not calm.left_out
     assert {job.candidate for job in planned(changes, source=tmp_path).jobs(tmp_path)} == {CONTROL, "calm"}
+    own = load_config("preset:default", ["data.dataset=somewhere", "model.initial_weights=a"]).config
+    assert "without model.initial_weights" in planned(changes, own).candidates[1].left_out
     fresh = planned(changes).candidates[1]
     assert not fresh.left_out
     assert "another network" in " ".join(fresh.notes)
@@ -205,7 +207,14 @@ def result(dice: float, weights: str = "", **changes) -> RunResult:
     point = Matched(0.4, 0.1, 0.1, dice, (dice, dice))
     metrics = {"dice": dice, "leaderboard_quick": dice / 2}
     cases = {"v": {"dice": dice}, "w": {"dice": dice + 0.1}}
-    values = {"metrics": metrics, "cases": cases, "loss": 1 - dice, "matched": point, "weights": weights or str(dice)}
+    values = {
+        "metrics": metrics,
+        "cases": cases,
+        "loss": 1 - dice,
+        "terms": {"soft_dice": 1 - dice, "focal": 0.5},
+        "matched": point,
+        "weights": weights or str(dice),
+    }
     return RunResult(1.0, **{**values, **changes})
 
 
@@ -248,6 +257,7 @@ def test_verdicts(tmp_path):
     assert report.recommended == "up"
     assert rows["up"].differences["dice"].mean == pytest.approx(0.1)
     assert rows["up"].differences["loss"].mean == pytest.approx(-0.1)
+    assert rows["up"].differences["loss.focal"].mean == 0
     assert rows["up"].differences["matched_dice"].pairs == 3
     page = ablation_page(report)
     assert all(name in page for name in rows)

@@ -156,15 +156,16 @@ def candidates_of(
     Raises:
         UserError: None is left.
     """
-    shape = tensors_of(control.model)
+    shape, start = tensors_of(control.model), source or control.model.initial_weights
     found = [Candidate(CONTROL, control, changes=None)]
     for one in remedies:
         other = one.config.model != control.model and difference(shape, tensors_of(one.config.model))
         left_out = ""
         if not one.changes:
             left_out = "the configuration has these values already"
-        elif other and source is not None:
-            left_out = f"it changes the network, which the weights of {source} do not fit: try it without --from"
+        elif other and start is not None:
+            way = "--from" if source is not None else "model.initial_weights"
+            left_out = f"it changes the network, which the weights of {start} do not fit: try it without {way}"
         kept = [each for each in one.changes if each.right is not ABSENT]  # what goes with a kind is no news
         changes = {each.key: (_side(each.left), _side(each.right)) for each in kept}
         changes = {key: sides for key, sides in changes.items() if sides != (None, None)}

@@ -145,13 +145,17 @@ def compare(
 
 
 def _row(one: Candidate, results: _Results, base: _Results, seeds: Sequence[int], metric: str) -> Row:
-    values, points = _values(results, metric), [each.matched for each in results if isinstance(each, RunResult)]
+    terms = dict.fromkeys(term for each in base if isinstance(each, RunResult) for term in each.terms)
+    values, points = (
+        _values(results, metric, tuple(terms)),
+        [each.matched for each in results if isinstance(each, RunResult)],
+    )
     differences: dict[str, Paired] = {}
     verdict, reason, over = "", "", None
     if one.name == CONTROL:
         reason = _failures(results, seeds)
     else:
-        differences = _differences(values, _values(base, metric)) if results else {}
+        differences = _differences(values, _values(base, metric, tuple(terms))) if results else {}
         over = _over_cases(results, base, metric) if len(seeds) == 1 and results else None
         verdict, reason = _verdict(one.left_out, results, base, differences.get(metric), seeds)
     return Row(
@@ -170,7 +174,7 @@ def _row(one: Candidate, results: _Results, base: _Results, seeds: Sequence[int]
     )
 
 
-def _values(results: _Results, metric: str) -> dict[str, tuple[float | None, ...]]:
+def _values(results: _Results, metric: str, terms: Sequence[str]) -> dict[str, tuple[float | None, ...]]:
     """What is compared, by quantity, one for each seed."""
     whole = "leaderboard" if metric in ("leaderboard", "topo") else "leaderboard_quick"
     found: dict[str, tuple[float | None, ...]] = {
@@ -180,6 +184,8 @@ def _values(results: _Results, metric: str) -> dict[str, tuple[float | None, ...
     points = [one.matched if isinstance(one, RunResult) else None for one in results]
     found[MATCHED_DICE] = tuple(None if one is None else one.dice for one in points)
     found[LOSS] = tuple(one.loss if isinstance(one, RunResult) else None for one in results)
+    for term in terms if len(terms) > 1 else ():
+        found[f"{LOSS}.{term}"] = tuple(one.terms.get(term) if isinstance(one, RunResult) else None for one in results)
     return found
 
 

@@ -42,7 +42,8 @@ def print_ablation(report: AblationReport, console: Console) -> None:
 
 def quantity(name: str) -> str:
     """A compared quantity for people."""
-    return SAID.get(name, words(name))
+    _, of_a_term, term = name.partition(f"{LOSS}.")
+    return f"loss: {words(term)}" if of_a_term else SAID.get(name, words(name))
 
 
 def mean_text(row: Row, name: str) -> str:
