@@ -92,6 +92,7 @@ def wait_for(reached, process, seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.timeout(900)  # on a machine with other work
 def test_killed_in_the_middle_and_started_again_it_finds_the_same(place, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of processes to come: last bits depend on it
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -152,6 +153,7 @@ def test_from_a_run_everything_begins_with_its_weights(place, tmp_path):
     events = [read_run_logs(job.folder).events for job in jobs]
     begun = {event["sha256"] for found in events for event in found if event["kind"] == "initial_weights"}
     assert begun == {plan.origin["initial"]}
+    assert [one.problem or one.result.failed for one in ended] == ["", ""]
     assert [event["step"] for found in events for event in found if event["kind"] == "finished"] == [2, 2]
     results = {job.key: one.result for job, one in zip(jobs, ended, strict=True)}
     report = compare(plan, jobs, results, {})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from volumen.experiments.ablation_report import ALIKE, LOSS, MATCHED_DICE, UNTOLD, AblationReport, Row
+from volumen.experiments.ablation_report import ALIKE, LOSS, MATCHED_DICE, SAME, UNTOLD, AblationReport, Row
 from volumen.experiments.differences import Paired
 from volumen.reporting.console import plain_table, print_legend
 from volumen.reporting.words import number, words
@@ -56,8 +56,7 @@ def difference_text(one: Paired | None) -> str:
     """Mean and half of its interval, which one pair has not."""
     if one is None:
         return "-"
-    half = "?" if math.isnan(one.half) else number(one.half, ".4f")
-    return f"{one.mean:+.4f} ± {half}"
+    return f"{one.mean:+.4f}" + ("" if math.isnan(one.half) else f" ± {one.half:.4f}")
 
 
 def changes_text(row: Row, most: int | None = None) -> str:
@@ -78,7 +77,7 @@ def remarks(row: Row, report: AblationReport) -> list[str]:
     """What has to be known of a row beside its numbers."""
     found = [row.reason] if row.reason else []
     found += row.notes
-    if row.over_cases is not None:
+    if row.over_cases is not None and row.verdict != SAME:
         interval = difference_text(row.over_cases)
         found.append(f"over the {counted(row.over_cases.pairs, 'volume')}, not over seeds: {interval}")
     missed = [share for share, point in zip(row.matched_shares, row.thresholds, strict=True) if point is None]
