@@ -146,7 +146,7 @@ def shuffle_input(block: int) -> Attach:
         def shuffled(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             (image,) = inputs
             for axis in (2, 3, 4):
-                pieces = list(image.split(block, dim=axis))
+                pieces = torch.split(image, block, dim=axis)
                 image = torch.cat([pieces[i] for i in torch.randperm(len(pieces), generator=random)], dim=axis)
             return (image,)
 

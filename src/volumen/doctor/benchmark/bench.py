@@ -50,7 +50,9 @@ def is_settled(draw: Draw, results: Results) -> bool:
     if draw.group != "fault" or draw.seed % 10 < FIRST_SEEDS:
         return False
     mine = dices(results, draw.variant)
-    return len(mine) >= FIRST_SEEDS and judge(mine, dices(results, f"healthy-healthy-{draw.setup}")).verdict == "neutral"
+    return (
+        len(mine) >= FIRST_SEEDS and judge(mine, dices(results, f"healthy-healthy-{draw.setup}")).verdict == "neutral"
+    )
 
 
 def dices(results: Results, variant: str) -> list[float]:

@@ -7,11 +7,13 @@ benchmark can be stopped at any time and has a balanced table.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from volumen.doctor.benchmark.controls import CONTROLS, setup_of
 from volumen.doctor.benchmark.faults import FAULTS, Fault
 from volumen.doctor.benchmark.setups import HALVES, SETUPS, Half
+from volumen.errors import UserError
 from volumen.system.names import checked_name
 
 FIRST_SEEDS, MOST_SEEDS, HEALTHY_SEEDS = 3, 5, 8
@@ -108,3 +110,15 @@ def _variants(fault: Fault, number: int, seed: int) -> Iterator[_Placed]:
                 draw = Draw("fault", fault.kind, index, onset, setup.name, half, 100 * seed + 10 + run)
                 yield _place(rank + (0 if run < FIRST_SEEDS else 1.5), draw)
             rank += 1
+
+
+def checked_kind(kind: str | None) -> str | None:
+    """A kind that is known, or None.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if kind is not None and kind not in kinds():
+        close = get_close_matches(kind, kinds(), 3) or sorted(FAULTS)
+        raise UserError(f"--only {kind!r:.80} is no kind of fault or control: use one of {', '.join(close)}")
+    return kind

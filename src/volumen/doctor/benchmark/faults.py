@@ -109,9 +109,7 @@ def _class_weights(surface: float) -> Values:
 
 
 def _terms(name: str, **options: Any) -> Callable[[float], Values]:
-    return lambda weight: {
-        "loss.terms": {"soft_dice": {}, "cross_entropy": {}, name: {"weight": weight, **options}}
-    }
+    return lambda weight: {"loss.terms": {"soft_dice": {}, "cross_entropy": {}, name: {"weight": weight, **options}}}
 
 
 def _activations(count: float, late: bool) -> Injection:

@@ -20,6 +20,7 @@ from volumen.doctor.benchmark.corruptions import Corruption
 from volumen.doctor.benchmark.setups import Values
 from volumen.losses import CompositeLoss, LossBreakdown
 from volumen.training import loop, validate
+from volumen.training.objective import build_objective
 from volumen.training.state import TrainingState
 from volumen.training.step import StepResult
 
@@ -143,7 +144,7 @@ def injected(injector: Injector) -> Iterator[None]:
 
 
 def _building(injection: Injection, injector: Injector) -> Callable[[Loss, int], CompositeLoss]:
-    original, alter = loop.build_objective, injection.alter
+    alter = injection.alter
     if alter is None:
-        return original
-    return lambda loss, epoch: _Altered(original(loss, epoch), alter, injector)
+        return build_objective
+    return lambda loss, epoch: _Altered(build_objective(loss, epoch), alter, injector)

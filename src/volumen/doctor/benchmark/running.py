@@ -120,7 +120,7 @@ def run_job(job: Job, out: Path) -> Result:
     ended = os.times()
     dice, score = _true_score(folder, job, clean[-UNSEEN:])
     onset = injector.began[0] if injector.began is not None and draw.group == "fault" else None
-    planned = injector.planned or config.training.epochs
+    planned = injector.planned or config.training.epochs * config.data.sampling.patches_per_epoch // config.data.batch
     result = Result(draw, dice, score, outcome, planned, onset, ended.user - began.user + ended.system - began.system)
     _keep(folder, out / RUNS / draw.name, result)
     return result

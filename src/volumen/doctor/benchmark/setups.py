@@ -98,7 +98,9 @@ def config_of(name: str, dataset: Path, seed: int, side: int, *layers: Values) -
         place[last] = _plain(value)
     tree["data"].setdefault("sampling", {}).setdefault("patches_per_epoch", steps * tree["data"]["batch"])
     tree["inference"].setdefault("tile", (side, side, side))
-    return Config.model_validate({**tree, "name": name, "seed": seed, "data": {**tree["data"], "dataset": str(dataset)}})
+    return Config.model_validate(
+        {**tree, "name": name, "seed": seed, "data": {**tree["data"], "dataset": str(dataset)}}
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The volumes that the benchmark trains on: drawn sheets, shells and balls, phantom scrolls, crops of a data set at hand.
+"""The volumes that the benchmark trains on: drawn sheets, shells and balls, phantom scrolls, crops of a data set.
 
 A volume is a pure function of its look, its number and the seed. Every look has unlabelled parts, so that the faults of
 their handling can be made on all of them.
