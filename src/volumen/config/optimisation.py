@@ -186,6 +186,13 @@ class CropValidation(Section):
 Validation = Annotated[FullValidation | CropValidation, Field(discriminator="kind")]
 
 
+class Monitoring(Section):
+    """What watches a run while it goes on; it changes nothing in it."""
+
+    probe_every_steps: Count | None = 50
+    """Steps from one closer look at gradients, updates, channels and outputs to the next; a look costs about a step."""
+
+
 class Training(Section):
     """Length of the run, and what watches over it."""
 
@@ -204,3 +211,5 @@ class Training(Section):
     degradation: Degradation = Degradation()
     intervention: PlanIntervention | None = None
     """Off by default."""
+    monitoring: Monitoring | None = Monitoring()
+    """Null leaves the run unwatched."""

@@ -62,6 +62,7 @@ def run_training(
             if resume:
                 session.resume()
                 session.scales = ProgressScales.load(folder, run.owner)
+                session.watch(resumed=True)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
                 if session.initial is not None:
@@ -69,6 +70,7 @@ def run_training(
                 if audited is not None:
                     session.event(run.write_audit(audited))
                     session.scales = audited.scales
+                session.watch()
             try:
                 return train(session, stop)
             except BaseException as error:
@@ -111,16 +113,18 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                 for batch in session.loader.epoch(cursor.epoch, start_batch=cursor.batch):
                     began = time.perf_counter()
                     state.rate.apply(cursor.step / steps, state.planned_steps / steps)
-                    result = training_step(
-                        state.model,
-                        objective,
-                        state.optimiser,
-                        session.named(batch),
-                        precision=session.precision,
-                        device=session.device,
-                        gradient_clip=config.training.gradient_clip,
-                        scaler=state.scaler,
-                    )
+                    is_last = cursor.batch + 1 == steps or cursor.step + 1 == state.planned_steps
+                    with session.probe.around(cursor.step, batch, objective, is_last):
+                        result = training_step(
+                            state.model,
+                            objective,
+                            state.optimiser,
+                            session.named(batch),
+                            precision=session.precision,
+                            device=session.device,
+                            gradient_clip=config.training.gradient_clip,
+                            scaler=state.scaler,
+                        )
                     if state.average is not None:
                         state.average.update(state.model)
                     cursor.step, cursor.batch = cursor.step + 1, cursor.batch + 1
@@ -141,6 +145,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
             if not state.ended_epoch:
                 if state.swa is not None and state.swa.after_epoch(state.model, cursor.epoch):
                     session.event({"kind": "swa_update", "averaged": state.swa.count})
+                session.metric("steps", state.totals.by_step())
                 session.metric("train", record)
                 if cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
                     planner.replan()

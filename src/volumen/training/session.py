@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,8 @@ from volumen.data.spacing import not_cubes
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
+from volumen.monitors.history import OURS, read_history, seen_of, setting_of
+from volumen.monitors.watching import Monitors
 from volumen.runs.folder import RunFolder
 from volumen.runs.saved import TrainedOn, checked_state
 from volumen.runs.scales import NO_SCALES, TRAIN, VALIDATION, ProgressScales
@@ -29,6 +32,7 @@ from volumen.training.budget import Planner
 from volumen.training.initial import InitialWeights, Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
+from volumen.training.probe import Probe
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError
 from volumen.training.validate import Validation, validate
@@ -60,11 +64,34 @@ class Session:
         shapes = [self.dataset.case(name).shape for name in self.held_out]
         self.planner = Planner(self.state, shapes, self.event)
         self.predictor = predictor_of(self.state.model, self.config, self.device, self.precision)
+        monitoring = self.config.training.monitoring
+        every = None if monitoring is None else monitoring.probe_every_steps
+        self.monitors: Monitors | None = None
+        self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
+
+    def watch(self, *, resumed: bool = False) -> None:
+        """Begin to watch; a resumed run's monitors see first what it recorded up to its checkpoint."""
+        if self.config.training.monitoring is None:
+            return
+        self.monitors = Monitors(setting_of(self.config, self.scales))
+        if resumed:
+            for record in read_history(self.run.path, self.state.cursor.step).records:
+                self.monitors.see(record)
+
+    def _watched(self, record: dict[str, Any]) -> None:
+        """Let the monitors see a record, and tell what they say."""
+        cursor = self.state.cursor
+        seen = seen_of({"step": cursor.step, "epoch": cursor.epoch, **record})
+        if self.monitors is not None and seen is not None:
+            for sign in self.monitors.see(seen):
+                self.event(sign.event())
 
     def event(self, event: dict[str, Any]) -> None:
         """Write an event and show it."""
         self.run.event(self.state.cursor.step, self.state.cursor.epoch, event)
         self.listener.event(event)
+        if event["kind"] not in OURS:
+            self._watched(event)
 
     def warning(self, message: str) -> None:
         """An event that is nothing but a sentence."""
@@ -74,6 +101,7 @@ class Session:
         """Write a record of numbers under the step and epoch of now."""
         cursor = self.state.cursor
         self.run.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
+        self._watched({"kind": kind, **record})
 
     def status(self, how: str, **details: Any) -> None:
         """Replace the run's status."""
