@@ -45,7 +45,7 @@ def doctor_bench(
     """
     import json
 
-    from volumen.doctor.benchmark.baselines import examiners
+    from volumen.doctor.benchmark.examiners import examiners
     from volumen.doctor.benchmark.bench import run_bench
     from volumen.doctor.benchmark.drawing import checked_kind, plan
     from volumen.doctor.benchmark.page import page_of

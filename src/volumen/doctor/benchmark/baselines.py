@@ -178,7 +178,3 @@ BASELINES: dict[str, Baseline] = {
     )
 }  # fmt: skip
 
-
-def examiners() -> dict[str, Examiner]:
-    """All baselines that are at hand, by name."""
-    return dict(BASELINES)

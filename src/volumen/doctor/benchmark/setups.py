@@ -47,7 +47,7 @@ HEALTHY: Values = {
     "model": {"kind": "unet", "filters": 4, "depth": 2},
     "loss": {"terms": {"soft_dice": {}, "cross_entropy": {}}},
     "optimiser": _ADAMW,
-    "training": {"epochs": EPOCHS, "average": None},
+    "training": {"epochs": EPOCHS, "average": None, "monitoring": {"probe_every_steps": STEPS}},
     "inference": {"overlap": 0.0},
     STEPS_KEY: STEPS,
 }  # fmt: skip
