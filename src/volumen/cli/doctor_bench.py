@@ -45,9 +45,9 @@ def doctor_bench(
     """
     import json
 
-    from volumen.doctor.benchmark.examiners import examiners
     from volumen.doctor.benchmark.bench import run_bench
     from volumen.doctor.benchmark.drawing import checked_kind, plan
+    from volumen.doctor.benchmark.examiners import examiners
     from volumen.doctor.benchmark.page import page_of
     from volumen.doctor.benchmark.scoring import score_of, table_of, to_json
     from volumen.errors import EXIT_FAILURE

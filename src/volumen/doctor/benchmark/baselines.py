@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from volumen.doctor.benchmark.examining import Alarm, Examiner, Verdict, verdict_of
+from volumen.doctor.benchmark.examining import Alarm, Verdict, verdict_of
 from volumen.doctor.benchmark.tracks import Track, read_track
 
 Rules = Callable[[Track], Iterator[Alarm]]
@@ -177,4 +177,3 @@ BASELINES: dict[str, Baseline] = {
         ),
     )
 }  # fmt: skip
-

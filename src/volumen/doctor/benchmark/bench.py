@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ import torch
 from volumen.doctor.benchmark.drawing import FIRST_SEEDS, Draw
 from volumen.doctor.benchmark.qualifying import judge
 from volumen.doctor.benchmark.running import RESULT, RUNS, VERSION, WORK, Job, Result, run_job
+from volumen.doctor.benchmark.setups import Values
 from volumen.errors import DamagedError
 from volumen.system.locks import hold
 from volumen.system.output import Progress, unheard
@@ -23,13 +23,6 @@ from volumen.system.records import read_record
 Results = Mapping[str, Result]
 """By the name of the draw."""
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-@dataclass
-class Failures:
-    """Draws that could not be run, and why."""
-
-    found: dict[str, str]
 
 
 def read_results(out: Path) -> dict[str, Result]:
@@ -66,6 +59,7 @@ def run_bench(
     draws: Sequence[Draw],
     *,
     source: Path | None = None,
+    values: Values | None = None,
     seconds: float = float("inf"),
     jobs: int = 1,
     progress: Progress = unheard,
@@ -76,6 +70,7 @@ def run_bench(
         out: Folder of the benchmark, in which everything is kept.
         draws: As `drawing.plan` gives them.
         source: A data set in the competition's layout, for crops.
+        values: Of the configuration, over those of all draws.
         seconds: After which nothing new is begun.
         jobs: Trainings at a time, of one thread each.
         progress: Told the name of a run that is done, how many are, and of how many.
@@ -100,7 +95,7 @@ def run_bench(
                 draw = next((one for one in waiting if not is_settled(one, results)), None)
                 if draw is None or time.monotonic() > until:
                     return False
-                running[pool.schedule(run_job, args=(Job(draw, source), out))] = draw
+                running[pool.schedule(run_job, args=(Job(draw, source, values or {}), out))] = draw
                 return True
 
             for done, ended in _rounds(jobs, begin, running):

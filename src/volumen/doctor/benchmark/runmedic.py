@@ -44,7 +44,9 @@ def examine_with_runmedic(run: Path) -> Verdict:
     seen.finalize()
     found = [one for one in checks.run_checks(seen, roles.detect(seen)) if one.severity in SPOKEN]
     last = max((step for points in _series(run).values() for step, _ in points), default=0)
-    return verdict_of([Alarm(one.check, int(last if one.step is None else one.step), _cause(one.check)) for one in found])
+    return verdict_of(
+        [Alarm(one.check, int(last if one.step is None else one.step), _cause(one.check)) for one in found]
+    )
 
 
 def _cause(check: str) -> str:
@@ -57,7 +59,9 @@ def _series(run: Path) -> dict[str, Sequence[tuple[int, float]]]:
     steps = [one for one in read_history(run).records if isinstance(one, StepsSeen)]
     losses = [(one.step - len(one.totals) + n + 1, value) for one in steps for n, value in enumerate(one.totals)]
     norms = [
-        (one.step - len(one.gradient_norms) + n + 1, value) for one in steps for n, value in enumerate(one.gradient_norms)
+        (one.step - len(one.gradient_norms) + n + 1, value)
+        for one in steps
+        for n, value in enumerate(one.gradient_norms)
     ]
     if track.broken is not None:
         losses.append((track.broken, math.nan))

@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from volumen.doctor.benchmark.controls import CONTROLS
 from volumen.doctor.benchmark.drawing import Draw
 from volumen.doctor.benchmark.faults import FAULTS
 from volumen.doctor.benchmark.injections import Injection, Injector, injected
-from volumen.doctor.benchmark.setups import SETUPS, config_of
+from volumen.doctor.benchmark.setups import SETUPS, Values, config_of
 from volumen.doctor.benchmark.volumes import (
     TRAINING,
     UNSEEN,
@@ -46,7 +46,7 @@ from volumen.training.validate import mask_metrics
 RESULT, VERSION = "result.json", 1
 RUNS, WORK, DATA = "runs", "work", "data"
 DATA_SEED = 0
-NON_FINITE = "non_finite"
+NON_FINITE, FAILED = "non_finite", "failed"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Job:
     draw: Draw
     source: Path | None = None
     """A data set in the competition's layout, for crops."""
+    values: Values = field(default_factory=dict)
+    """Over all others, such as fewer epochs for a try."""
 
     @cached_property
     def injection(self) -> Injection:
@@ -105,7 +107,7 @@ def run_job(job: Job, out: Path) -> Result:
     clean = _clean_volumes(job, out)
     dataset = _dataset(job, clean, out)
     values = SETUPS[draw.setup].values
-    config = config_of(draw.name, dataset, draw.seed, job.look.side, values, job.injection.values)
+    config = config_of(draw.name, dataset, draw.seed, job.look.side, values, job.injection.values, job.values)
     folder = out / WORK / f"{draw.name}-{secrets.token_hex(3)}"
     injector = Injector(job.injection, draw.onset, draw.seed)
     materials = Materials(config)
@@ -117,6 +119,10 @@ def run_job(job: Job, out: Path) -> Result:
             outcome = run_training(config, folder, injector, materials=materials, audited=audited).state
     except NonFiniteError:
         outcome = NON_FINITE
+    except UserError:  # a validation whose logits are not finite; before the first step it is a mistake of the bench
+        if not injector.planned:
+            raise
+        outcome = FAILED
     ended = os.times()
     dice, score = _true_score(folder, job, clean[-UNSEEN:])
     onset = injector.began[0] if injector.began is not None and draw.group == "fault" else None
@@ -178,8 +184,9 @@ def _true_score(folder: Path, job: Job, unseen: Volumes) -> tuple[float, float]:
 def _score_of(model: torch.nn.Module, config: Config, volume: Volume) -> tuple[float, float]:
     recipe = Recipe.of(model, config.model_copy(update={"inference": _plain_torch(config)}))
     image = np.asarray(recipe.normalised(volume.image, statistics_of(volume.image))[:, :, :])
-    probabilities = recipe.predictor.probabilities(image)
-    if not np.isfinite(probabilities).all():
+    try:
+        probabilities = recipe.predictor.probabilities(image)
+    except UserError:  # logits that are not finite
         return 0.0, 0.0
     found = mask_metrics(recipe.mask(probabilities, None), volume.label, full=False)
     return found["dice"], found["leaderboard_quick"]

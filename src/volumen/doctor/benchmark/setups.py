@@ -32,7 +32,8 @@ class Setup:
 
 _ADAMW: Values = {"kind": "adamw", "learning_rate": 0.01}
 _SGD: Values = {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9}
-_DEEP: Values = {"model": {"kind": "unet", "filters": 4, "depth": 3}, "data.patch": (32, 32, 32), "data.batch": 1}
+_DEEP: Values = {"model": {"kind": "unet", "filters": 4, "depth": 3}}
+_DEEP_AND_WIDE: Values = {**_DEEP, "data.patch": (32, 32, 32)}
 
 HEALTHY: Values = {
     "precision": "fp32",
@@ -61,7 +62,7 @@ SETUPS: dict[str, Setup] = {
         Setup("scroll", "tune", Look("scroll", noise=0.2), _DEEP),
         Setup("shells", "report", Look("shells", count=12), {"model": {"kind": "unet", "filters": 6, "depth": 2}}),
         Setup("noisy", "report", Look("sheets", noise=0.8, pitch=16, thickness=4), {"optimiser": _SGD}),
-        Setup("crops", "report", Look("crop", noise=0.1), _DEEP),
+        Setup("crops", "report", Look("crop", noise=0.1), _DEEP_AND_WIDE),
     )
 }
 """`crops` are of a data set at hand; where there is none, they are an easier phantom scroll."""
