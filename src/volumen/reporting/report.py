@@ -4,6 +4,7 @@ Style, charts and pictures are inside of the file, so that it can be mailed, arc
 it asks for none. Everything in it comes from the run folder; nothing is computed but means.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +14,19 @@ from volumen.config.dump import dump_config
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
 from volumen.files import write_atomically
+from volumen.monitors.diagnosis import diagnose
+from volumen.monitors.history import read_history
+from volumen.monitors.picture import Picture
+from volumen.monitors.watching import replay
 from volumen.postprocess import describe
 from volumen.reporting.evaluation_charts import evaluation_values
+from volumen.reporting.letter import Letter, letter_of
 from volumen.reporting.page import render
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_curves import event_rows, training_values
 from volumen.reporting.words import number, words
 from volumen.runs.folder import run_config
+from volumen.runs.records import read_run_logs
 from volumen.system.output import counted, duration
 from volumen.system.places import writable_file
 
@@ -35,12 +42,13 @@ STATES = {
 GOOD, WAITING = {"finished", "early_stopping", "out_of_time"}, {"running", "stopped"}
 
 
-def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, ...]]:
+def write_report(run: Path, out: Path | None = None, refresh: float | None = None) -> tuple[Path, tuple[str, ...]]:
     """Write a run's report.
 
     Args:
         run: Run folder.
         out: Where to; `report.html` in the run folder by default. A report that is there is replaced.
+        refresh: Seconds after which an open page loads itself again, as long as the run goes on.
 
     Returns:
         The file written, and what is wrong with the run's records, a sentence each: the page says it too.
@@ -51,12 +59,38 @@ def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, .
     config = run_config(run)  # what is no run folder is not written to
     target = writable_file(out or run / "report.html", "choose another file with --out")
     records = read_run(run, config)
-    write_atomically(target, build_report(records))
+    write_atomically(target, build_report(records, letter_about(run), refresh))
     return target, records.faults
 
 
-def build_report(run: RunRecords) -> str:
-    """The whole page."""
+def follow_run(run: Path, out: Path | None, every: float) -> None:
+    """Write a run's report again and again, until the run has ended.
+
+    Raises:
+        UserError: As `write_report`.
+    """
+    while True:
+        status = read_run(run).status
+        goes_on = status is not None and status["state"] == "running"
+        write_report(run, out, every if goes_on else None)
+        if not goes_on:
+            return
+        time.sleep(every)
+
+
+def letter_about(run: Path) -> Letter:
+    """What the doctor says of a run folder.
+
+    Raises:
+        UserError: No run there.
+    """
+    memory, _ = replay(read_history(run))
+    picture = Picture(memory, read_run_logs(run).findings or ())
+    return letter_of(diagnose(picture), picture, str(run))
+
+
+def build_report(run: RunRecords, letter: Letter | None = None, refresh: float | None = None) -> str:
+    """The whole page; without a letter it has no diagnosis."""
     state = run.status["state"] if run.status else "unknown"
     evaluation = run.evaluation
     events, left_out = event_rows(run.events, run.records)
@@ -65,6 +99,8 @@ def build_report(run: RunRecords) -> str:
     return render(
         "report.html",
         run=run,
+        letter=letter,
+        refresh=refresh,
         chip="good" if state in GOOD else "waiting" if state in WAITING else "bad",
         verdict=verdict(run),
         missed=sum(one.reached is False for one in verdicts),

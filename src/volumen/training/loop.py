@@ -69,7 +69,7 @@ def run_training(
                     session.event({"kind": "initial_weights", **session.initial.record})
                 if audited is not None:
                     session.event(run.write_audit(audited))
-                    session.scales = audited.scales
+                    session.scales, session.findings = audited.scales, audited.findings
                 session.watch()
             try:
                 return train(session, stop)

@@ -19,9 +19,12 @@ from volumen.data.spacing import not_cubes
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
+from volumen.monitors.diagnosis import SICK, UNCLEAR, Diagnosis, diagnose
 from volumen.monitors.history import OURS, read_history, seen_of, setting_of
+from volumen.monitors.picture import Picture
 from volumen.monitors.watching import Monitors
 from volumen.runs.folder import RunFolder
+from volumen.runs.records import read_run_logs
 from volumen.runs.saved import TrainedOn, checked_state
 from volumen.runs.scales import NO_SCALES, TRAIN, VALIDATION, ProgressScales
 from volumen.runtime import Precision, choose_device, choose_precision
@@ -67,6 +70,8 @@ class Session:
         monitoring = self.config.training.monitoring
         every = None if monitoring is None else monitoring.probe_every_steps
         self.monitors: Monitors | None = None
+        self.findings: tuple[dict[str, Any], ...] = ()
+        self._said = ("", "")
         self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
 
     def watch(self, *, resumed: bool = False) -> None:
@@ -75,8 +80,22 @@ class Session:
             return
         self.monitors = Monitors(setting_of(self.config, self.scales))
         if resumed:
+            self.findings = read_run_logs(self.run.path).findings or ()
             for record in read_history(self.run.path, self.state.cursor.step).records:
                 self.monitors.see(record)
+
+    def diagnose(self) -> Diagnosis | None:
+        """What the run has, by all that was seen; an event where it is another than the last time."""
+        if self.monitors is None:
+            return None
+        found = diagnose(Picture(self.monitors.memory, self.findings))
+        now = (found.state, found.causes[0].name if found.causes else "")
+        if now != self._said and found.state != UNCLEAR:
+            if found.state == SICK or self._said[0] == SICK:
+                said = {"symptoms": list(found.symptoms), "causes": {one.name: one.confidence for one in found.causes}}
+                self.event({"kind": "diagnosis", "state": found.state, **said})
+            self._said = now
+        return found
 
     def _watched(self, record: dict[str, Any]) -> None:
         """Let the monitors see a record, and tell what they say."""
@@ -169,6 +188,7 @@ class Session:
             except StopWanted:  # both validations are done again
                 state.watch = before
                 raise
+        self.diagnose()
         reduced = state.rate.after_validation(validation.total)
         if reduced is not None:
             self.event(reduced)
