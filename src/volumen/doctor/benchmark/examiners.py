@@ -3,12 +3,17 @@
 from volumen.doctor.benchmark.baselines import BASELINES
 from volumen.doctor.benchmark.examining import Examiner
 from volumen.doctor.benchmark.runmedic import examine_with_runmedic, has_runmedic
-from volumen.doctor.benchmark.watched import examine_signs
+from volumen.doctor.benchmark.watched import examine_at_the_end, examine_beside, examine_signs
 
 
 def examiners() -> dict[str, Examiner]:
     """All that are at hand, by name; others add one line here."""
-    found: dict[str, Examiner] = {"monitors": examine_signs, **BASELINES}
+    own: dict[str, Examiner] = {
+        "doctor": examine_at_the_end,
+        "doctor_beside": examine_beside,
+        "monitors": examine_signs,
+    }
+    found = {**own, **BASELINES}
     if has_runmedic():
         found["runmedic"] = examine_with_runmedic
     return found
