@@ -13,7 +13,7 @@ def examiners() -> dict[str, Examiner]:
         "doctor_beside": examine_beside,
         "monitors": examine_signs,
     }
-    found = {**own, **BASELINES}
+    found: dict[str, Examiner] = {**own, **BASELINES}
     if has_runmedic():
         found["runmedic"] = examine_with_runmedic
     return found
