@@ -20,6 +20,7 @@ from volumen.cli import (
     config,
     data,
     diagnose,
+    doctor_bench,
     predict,
     results,
     score,
@@ -59,7 +60,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
-for group in (data, train, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate):
+for group in (data, train, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench):
     group.register(app)
 
 

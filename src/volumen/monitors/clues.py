@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from volumen.monitors.gradients import weights_of
 from volumen.monitors.loss_clues import (
     below_noise,
     objectives_compared,
@@ -18,6 +19,9 @@ from volumen.monitors.loss_clues import (
 from volumen.monitors.picture import Picture
 from volumen.monitors.statistics import median, rank_correlation
 
+NO_GRADIENT = 1e-8
+NOT_A_SHEET = 0.9
+"""Share of surface among labelled voxels above which the labels mean something else."""
 Says = Callable[[Picture], str | None]
 """The clue in words and numbers, or None where it is not there."""
 
@@ -81,6 +85,15 @@ def _detached(picture: Picture) -> str | None:
     return None
 
 
+def all_one_label(picture: Picture) -> str | None:
+    """Labels of which all but all is surface: no sheet is."""
+    shares = [one.true_share for one in (*picture.memory.epochs, *picture.memory.validations) if one.true_share]
+    share = median([value for value in shares if value is not None])
+    if not share > NOT_A_SHEET:
+        return None
+    return f"{share:.1%} of the labelled voxels are surface: nothing that is thin fills that much"
+
+
 def _accumulates(picture: Picture) -> str | None:
     """Gradients that grow in proportion to the steps done, and always point the same way."""
     cosines = [one.gradient_cosine for one in picture.memory.probes if one.gradient_cosine is not None]
@@ -116,12 +129,17 @@ CLUES: tuple[Clue, ...] = (
     Clue("non_finite", 6, sign("R1", "non_finite")),
     Clue("double_activation", 5, sign("R6", "half_range")),
     Clue("labels_wrong", 3, sign("R6", "identical_cases")),
+    Clue("labels_wrong", 3.5, all_one_label),
     # images that do not arrive
     Clue("input_lost", 2.5, when(
         lambda p: p.sign("R13", "input_ignored") is not None and p.moved < 1e-6,
         lambda p: "shuffling the image changes nothing at all: what reaches the network is the same for every image",
     )),
-    Clue("input_lost", 1.5, sign("R13", "input_ignored")),
+    Clue("input_lost", 0.8, sign("R13", "input_ignored")),
+    Clue("input_lost", 0.8, when(
+        lambda p: p.sign("R13", "input_ignored") is not None and _moves(p),
+        lambda p: f"the image does not matter, although {_moves_said(p)}",
+    )),
     Clue("input_lost", -2, when(
         lambda p: p.moved > 0.03,
         lambda p: f"shuffling the image moves the probabilities by {p.moved:.3f}",
@@ -148,7 +166,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("labels_wrong", 2.5, finding("P2")),
     Clue("ignore_learned", 3, finding("P2", "ignore", "unlabelled")),
     Clue("ignore_learned", 3, finding("P1", "ignore", "unlabelled")),
-    Clue("leak", 3, finding("P7", "leak", "duplicate", "near")),
+    Clue("leak", 4, finding("P7", "in the training part", "duplicate", "near", "both sides")),
     # learning rate
     Clue("rate_too_high", 2.2, sign("R9", "update_too_large")),
     Clue("rate_too_high", 1.2, when(
@@ -174,6 +192,10 @@ CLUES: tuple[Clue, ...] = (
     )),
     Clue("rate_too_low", 0.7, _climbing),
     Clue("rate_too_low", -2.5, when(lambda p: p.update > 2e-3, _moves_said)),
+    Clue("rate_too_low", -3, when(
+        lambda p: bool(p.late_probes) and max(sum(weights_of(one.gradient).values()) for one in p.late_probes) < NO_GRADIENT,
+        lambda p: "no gradient arrives at any weight: no rate makes anything of that",
+    )),
     Clue("schedule_exhausted", 3, sign("R10", "rate_at_minimum")),
     Clue("schedule_exhausted", 1.5, sign("R4", "plateau", "rate_exhausted")),
     Clue("clip_too_tight", 2, when(
