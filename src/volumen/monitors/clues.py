@@ -7,6 +7,7 @@ fault-injection benchmark (`volumen doctor-bench`) and reported on the other.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from volumen.monitors.loss_clues import (
     below_noise,
@@ -18,7 +19,10 @@ from volumen.monitors.loss_clues import (
 from volumen.monitors.picture import Picture
 from volumen.monitors.statistics import median, rank_correlation
 
-SACRIFICED, BEHIND = 0.95, 0.2
+SACRIFICED, BEHIND = 0.9, 0.2
+PROPER, OF_THE_TRUTH = ("cross_entropy", "focal"), ("cross_entropy", "focal", "soft_dice")
+"""Terms whose best constant is the share of surface: nothing that learns is worse. A Dice may be, for a while."""
+CONTRADICTION = 0.2
 NO_GRADIENT = 1e-8
 NOT_A_SHEET = 0.9
 """Share of surface among labelled voxels above which the labels mean something else."""
@@ -72,15 +76,11 @@ def _moves_said(picture: Picture) -> str:
     return f"a step changes the weights by {picture.update:.1e} of their size, as in a healthy run"
 
 
-def _term_mass(picture: Picture, name: str) -> float:
-    return median([one.term_mass.get(name, 0.0) for one in picture.late_probes])
-
-
 def _detached(picture: Picture) -> str | None:
-    """A term of the objective that gives no gradient."""
+    """A term of the objective that has given no gradient at any probe."""
     for name, weight in picture.memory.setting.weights.items():
-        known = [one for one in picture.late_probes if name in one.term_mass]
-        if weight > 0 and known and _term_mass(picture, name) < 1e-4:
+        known = [one.term_mass[name] for one in picture.memory.probes if name in one.term_mass]
+        if weight > 0 and len(known) >= 2 and max(known) < 1e-4:
             return f"the term {name} (weight {weight:g}) gives no gradient on the outputs"
     return None
 
@@ -89,16 +89,24 @@ def _held_out_progress(picture: Picture, term: str) -> list[float]:
     return [one.progress[term] for one in picture.memory.validations[-3:] if term in one.progress]
 
 
-def sacrificed(picture: Picture) -> str | None:
-    """A term that is worse than a constant's on held-out volumes, while the sum is better."""
+def worse_term(picture: Picture) -> str | None:
+    """A term of the truth that one value everywhere makes lower, on held-out volumes, far into the run."""
     for name in picture.memory.setting.weights:
         values = _held_out_progress(picture, name)
-        if picture.late and len(values) == 3 and min(values) > 1.0 and picture.r_held_out < SACRIFICED:
+        limit = 1.03 if name in PROPER else 1.05
+        if name in OF_THE_TRUTH and picture.late and len(values) == 3 and min(values) > limit:
             return (
-                f"{name} is worse than one value everywhere would make it (r {median(values):.2f}), while the sum is at "
-                f"{picture.r_held_out:.2f}: other terms are served at its cost"
+                f"{name} on held-out volumes is worse than one value everywhere makes it (r {median(values):.2f}), the "
+                f"sum is at {picture.r_held_out:.2f}"
             )
     return None
+
+
+def sacrificed(picture: Picture) -> str | None:
+    """The same, where other terms that do not follow the truth are served."""
+    others = [name for name in picture.memory.setting.weights if name not in OF_THE_TRUTH]
+    said = worse_term(picture) if others and picture.r_held_out < SACRIFICED else None
+    return None if said is None else f"{said}: {', '.join(others)} served at its cost"
 
 
 def drowned(picture: Picture) -> str | None:
@@ -114,14 +122,61 @@ def drowned(picture: Picture) -> str | None:
     return f"{found.where} is at r {own:.2f}, another term still at {behind:.2f}: what is scored is not what is learned"
 
 
+def no_better_than_surface(picture: Picture) -> str | None:
+    """A Dice that surface everywhere has, too, far into the run."""
+    if picture.memory.metric_name != "dice" or not picture.done > 0.6 or not picture.memory.probes:
+        return None
+    limit = picture.constant_dice + 2 * picture.memory.noise
+    if not picture.metric_best < limit:
+        return None
+    return (
+        f"the Dice on held-out volumes is {picture.metric_best:.3f} at best; surface everywhere has "
+        f"{picture.constant_dice:.3f}"
+    )
+
+
+def contradicted_metric(picture: Picture) -> str | None:
+    """A loss on held-out volumes, or a share of surface in training, that says the opposite of the metric."""
+    if not picture.late:
+        return None
+    rows = [one for one in picture.memory.validations[-3:] if "soft_dice" in one.terms and "dice" in one.metrics]
+    if len(rows) == 3:
+        promised = median([1 - one.terms["soft_dice"] for one in rows])
+        measured = median([one.metrics["dice"] for one in rows])
+        if promised - measured > CONTRADICTION:
+            return f"by the loss the Dice on held-out volumes is {promised:.2f}, by the metric {measured:.2f}"
+    trained = median([one.predicted_share / one.true_share for one in picture.memory.epochs[-3:]
+                      if one.predicted_share is not None and one.true_share])  # fmt: skip
+    if trained > 0.2 and picture.share_ratio > 3 * max(trained, 1.0) and picture.r_held_out < 1.0:
+        return (
+            f"{picture.share_ratio:.1f} times the true surface is counted on held-out volumes and {trained:.1f} times in "
+            f"training, and the held-out loss is no worse for it (r {picture.r_held_out:.2f})"
+        )
+    return None
+
+
+def stopped_by_chance(picture: Picture) -> str | None:
+    """A run that early stopping ended while its training loss still fell."""
+    memory = picture.memory
+    ended = any(event.kind == "early_stopping" for event in memory.events)
+    delta, values = memory.setting.minimum_delta, memory.train_progress
+    if not ended or delta is None or len(values) < 3 or not picture.done < 0.9:
+        return None
+    falls = values[-2] - values[-1] > 0.01 or values[-3] - values[-1] > 0.02
+    scatter = max((abs(one - other) for one, other in pairwise(memory.metrics)), default=0.0)
+    if not falls or scatter < 2 * delta:
+        return None
+    return (
+        f"early stopping ended the run at {picture.done:.0%} of its epochs, while the training loss still fell; "
+        f"validations differ by up to {scatter:.3f}, and a gain of {delta:g} was asked for"
+    )
+
+
 def all_one_label(picture: Picture) -> str | None:
     """Labels of which all but all is surface: no sheet is."""
-    memory = picture.memory
-    shares = [one.true_share for one in memory.epochs] + [one.true_share for one in memory.validations]
-    share = median([value for value in shares if value is not None])
-    if not share > NOT_A_SHEET:
+    if not picture.true_share > NOT_A_SHEET:
         return None
-    return f"{share:.1%} of the labelled voxels are surface: nothing that is thin fills that much"
+    return f"{picture.true_share:.1%} of the labelled voxels are surface: nothing that is thin fills that much"
 
 
 def _accumulates(picture: Picture) -> str | None:
@@ -160,6 +215,13 @@ CLUES: tuple[Clue, ...] = (
     Clue("double_activation", 5, sign("R6", "half_range")),
     Clue("labels_wrong", 3, sign("R6", "identical_cases")),
     Clue("labels_wrong", 3.5, all_one_label),
+    Clue("labels_wrong", 1.0, no_better_than_surface),
+    Clue("labels_wrong", 0.9, worse_term),
+    Clue("pairs_wrong", 0.7, worse_term),
+    Clue("labels_wrong", 1.6, when(
+        lambda p: p.true_share > 0.4,
+        lambda p: f"{p.true_share:.0%} of the labelled voxels are surface, which is much for something thin",
+    )),
     # images that do not arrive
     Clue("input_lost", 2.5, when(
         lambda p: p.sign("R13", "input_ignored") is not None and p.moved < 1e-6,
@@ -207,6 +269,10 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.first_update > 0.1,
         lambda p: f"the first steps changed the weights by {p.first_update:.0%} of their size",
     )),
+    Clue("rate_too_high", 2, when(
+        lambda p: p.r_most > 1.6,
+        lambda p: f"the training loss was far above a constant's (r {p.r_most:.1f})",
+    )),
     Clue("rate_too_high", 1, when(
         lambda p: p.aligned < -0.15,
         lambda p: f"successive gradients point against each other (cosine {p.aligned:.2f})",
@@ -230,6 +296,10 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.largest_gradient < NO_GRADIENT,
         lambda p: "no gradient arrives at any weight: no rate makes anything of that",
     )),
+    Clue("rate_too_low", -3, when(
+        lambda p: (found := p.sign("R10", "clipped")) is not None and found.numbers.get("excess", 1) > 20,
+        lambda p: "it is the clipping that makes the steps small",
+    )),
     Clue("schedule_exhausted", 3, sign("R10", "rate_at_minimum")),
     Clue("schedule_exhausted", 1.5, sign("R4", "plateau", "rate_exhausted")),
     Clue("clip_too_tight", 2, when(
@@ -250,11 +320,13 @@ CLUES: tuple[Clue, ...] = (
         lambda p: "that is most of the network",
     )),
     Clue("frozen_layers", 1.5, sign("R9", "no_gradient")),
+    Clue("frozen_layers", -4, when(lambda p: p.rate_is_nothing, lambda p: "the learning rate is all but nothing")),
     Clue("dead_channels", 2.5, sign("R9", "dead")),
     # objective
     Clue("detached_term", 2.5, _detached),
     Clue("unreachable_term", 2.5, sign("R4", "plateau", "term_floor")),
     Clue("unreachable_term", 1.5, finding("P5")),
+    Clue("unreachable_term", 2, finding("P5", "optimum is not the truth")),
     Clue("unreachable_term", 3, unreachable),
     Clue("worse_than_constant", 4, worse_than_constant),
     Clue("dominating_term", 2, sign("R8", "domination")),
@@ -286,6 +358,8 @@ CLUES: tuple[Clue, ...] = (
         lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",
     )),
     Clue("threshold_in_noise", 2.2, _criterion),
+    Clue("threshold_in_noise", 3, stopped_by_chance),
+    Clue("wrong_metric", 3.5, contradicted_metric),
     Clue("threshold_in_noise", 3.2, below_noise),
     Clue("objectives_mixed", 3.5, objectives_compared),
     Clue("rate_too_high", 3.4, raised_rate),
@@ -296,3 +370,8 @@ CLUES: tuple[Clue, ...] = (
     Clue("normalisation_wrong", 2, finding("P7", "normalis", "grey", "scale")),
 )  # fmt: skip
 """Every clue; a new one is added here."""
+
+SYMPTOMS: tuple[Says, ...] = (
+    all_one_label, worse_term, drowned, no_better_than_surface, contradicted_metric, stopped_by_chance,
+)  # fmt: skip
+"""Clues that are symptoms by themselves."""

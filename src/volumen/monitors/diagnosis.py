@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from volumen.monitors.clues import CLUES, all_one_label, drowned, sacrificed
+from volumen.monitors.clues import CLUES, SYMPTOMS
 from volumen.monitors.loss_clues import loss_symptoms
 from volumen.monitors.memory import Memory
 from volumen.monitors.picture import LATE, LEAST_EPOCHS, Audit, Picture
@@ -91,7 +91,7 @@ def _symptoms(picture: Picture) -> Iterator[str]:
     bias = picture.sign("R7", "too_much_surface") or picture.sign("R7", "too_little_surface")
     if bias is not None and picture.done > 0.6:
         yield bias.evidence
-    for says in (all_one_label, sacrificed, drowned):
+    for says in SYMPTOMS:
         odd = says(picture)
         if odd is not None:
             yield odd
@@ -100,8 +100,8 @@ def _symptoms(picture: Picture) -> Iterator[str]:
     if picture.facts or not picture.memory.metrics:
         yield from loss_symptoms(picture)
     for one in picture.audit:
-        if one.get("severity") == "stop":
-            yield f"the audit stopped at {one.get('code')}: {one.get('title')}"
+        if one.get("severity") == "stop" or "optimum is not the truth" in one.get("title", ""):
+            yield f"the audit said {one.get('code')}: {one.get('title')}"
 
 
 def _causes(picture: Picture) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:

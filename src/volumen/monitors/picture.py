@@ -64,6 +64,11 @@ class Picture:
         return next(iter(finite(self.memory.train_progress)), math.nan)
 
     @cached_property
+    def r_most(self) -> float:
+        """The worst of it."""
+        return max(finite(self.memory.train_progress), default=math.nan)
+
+    @cached_property
     def r_best(self) -> float:
         """The best that the training loss has come to, as the median of three epochs."""
         values = self.memory.train_progress
@@ -130,6 +135,19 @@ class Picture:
     def moved(self) -> float:
         """How much the probabilities change when the image's voxels are shuffled."""
         return median([one.moved for one in self.late_probes if one.moved is not None])
+
+    @cached_property
+    def true_share(self) -> float:
+        """Share of surface in the labels, as trainings and validations saw them."""
+        rows = [one.true_share for one in self.memory.epochs] + [one.true_share for one in self.memory.validations]
+        return median([share for share in rows if share is not None])
+
+    @cached_property
+    def rate_is_nothing(self) -> bool:
+        """Whether the learning rate has been all but nothing for three epochs, or from the first one on."""
+        base, rates = self.memory.setting.base_rate or 0.0, [one.rate for one in self.memory.epochs]
+        known = [rate for rate in rates[-3:] if rate is not None]
+        return len(known) == 3 and max(known) < 1e-3 * base
 
     @cached_property
     def constant_dice(self) -> float:
