@@ -19,12 +19,12 @@ from volumen.monitors.loss_clues import (
 from volumen.monitors.picture import Picture
 from volumen.monitors.statistics import median, rank_correlation
 
-SACRIFICED, BEHIND = 0.9, 0.2
+SACRIFICED, BEHIND, LEARNED = 0.9, 0.2, 0.97
 PROPER, OF_THE_TRUTH = ("cross_entropy", "focal"), ("cross_entropy", "focal", "soft_dice")
 """Terms whose best constant is the share of surface: nothing that learns is worse. A Dice may be, for a while."""
 CONTRADICTION = 0.2
 NO_GRADIENT = 1e-8
-NOT_A_SHEET = 0.9
+NOT_A_SHEET = 0.55
 """Share of surface among labelled voxels above which the labels mean something else."""
 Says = Callable[[Picture], str | None]
 """The clue in words and numbers, or None where it is not there."""
@@ -126,7 +126,7 @@ def no_better_than_surface(picture: Picture) -> str | None:
     """A Dice that surface everywhere has, too, far into the run."""
     if picture.memory.metric_name != "dice" or not picture.done > 0.6 or not picture.memory.probes:
         return None
-    limit = picture.constant_dice + 2 * picture.memory.noise
+    limit = picture.constant_dice + min(2 * picture.memory.noise, 0.03)
     if not picture.metric_best < limit:
         return None
     return (
@@ -147,9 +147,9 @@ def contradicted_metric(picture: Picture) -> str | None:
             return f"by the loss the Dice on held-out volumes is {promised:.2f}, by the metric {measured:.2f}"
     trained = median([one.predicted_share / one.true_share for one in picture.memory.epochs[-3:]
                       if one.predicted_share is not None and one.true_share])  # fmt: skip
-    if trained > 0.2 and picture.share_ratio > 3 * max(trained, 1.0) and picture.r_held_out < 1.0:
+    if picture.share_ratio > 3 * max(trained, 1.0) and picture.r_held_out < LEARNED:
         return (
-            f"{picture.share_ratio:.1f} times the true surface is counted on held-out volumes and {trained:.1f} times in "
+            f"{picture.share_ratio:.1f} times the true surface is counted on held-out volumes, {trained:.1f} times in "
             f"training, and the held-out loss is no worse for it (r {picture.r_held_out:.2f})"
         )
     return None
@@ -160,9 +160,9 @@ def stopped_by_chance(picture: Picture) -> str | None:
     memory = picture.memory
     ended = any(event.kind == "early_stopping" for event in memory.events)
     delta, values = memory.setting.minimum_delta, memory.train_progress
-    if not ended or delta is None or len(values) < 3 or not picture.done < 0.9:
+    if not ended or delta is None or len(values) < 2 or not picture.done < 0.9:
         return None
-    falls = values[-2] - values[-1] > 0.01 or values[-3] - values[-1] > 0.02
+    falls = max(values[-3:]) - values[-1] > 0.01
     scatter = max((abs(one - other) for one, other in pairwise(memory.metrics)), default=0.0)
     if not falls or scatter < 2 * delta:
         return None
@@ -216,8 +216,8 @@ CLUES: tuple[Clue, ...] = (
     Clue("labels_wrong", 3, sign("R6", "identical_cases")),
     Clue("labels_wrong", 3.5, all_one_label),
     Clue("labels_wrong", 1.0, no_better_than_surface),
-    Clue("labels_wrong", 0.9, worse_term),
-    Clue("pairs_wrong", 0.7, worse_term),
+    Clue("labels_wrong", 1.6, worse_term),
+    Clue("pairs_wrong", 1.0, worse_term),
     Clue("labels_wrong", 1.6, when(
         lambda p: p.true_share > 0.4,
         lambda p: f"{p.true_share:.0%} of the labelled voxels are surface, which is much for something thin",
@@ -245,7 +245,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.r > 0.9 and p.r_held_out > p.r + 0.03 and _moves(p),
         lambda p: f"what is learned does not hold on other volumes (r {p.r:.2f}, held out {p.r_held_out:.2f})",
     )),
-    Clue("pairs_wrong", 0.6, when(
+    Clue("pairs_wrong", 0.3, when(
         lambda p: abs(p.gap) < 0.02,
         lambda p: f"probabilities on surface and beside it differ by {p.gap:.3f} only",
     )),
@@ -321,9 +321,9 @@ CLUES: tuple[Clue, ...] = (
     )),
     Clue("frozen_layers", 1.5, sign("R9", "no_gradient")),
     Clue("frozen_layers", -4, when(lambda p: p.rate_is_nothing, lambda p: "the learning rate is all but nothing")),
-    Clue("dead_channels", 2.5, sign("R9", "dead")),
+    Clue("dead_channels", 3.2, sign("R9", "dead")),
     # objective
-    Clue("detached_term", 2.5, _detached),
+    Clue("detached_term", 3.2, _detached),
     Clue("unreachable_term", 2.5, sign("R4", "plateau", "term_floor")),
     Clue("unreachable_term", 1.5, finding("P5")),
     Clue("unreachable_term", 2, finding("P5", "optimum is not the truth")),
@@ -333,8 +333,8 @@ CLUES: tuple[Clue, ...] = (
     Clue("conflicting_terms", 2, sacrificed),
     Clue("dominating_term", 2, drowned),
     Clue("conflicting_terms", 2.2, sign("R8", "conflict")),
-    Clue("class_bias", 2, sign("R7", "too_much_surface")),
-    Clue("class_bias", 1.5, sign("R7", "too_little_surface")),
+    Clue("class_bias", 1.6, sign("R7", "too_much_surface")),
+    Clue("class_bias", 1.2, sign("R7", "too_little_surface")),
     Clue("class_bias", 1.5, finding("P3")),
     Clue("class_bias", -1.5, when(_never, _never_said)),
     Clue("inverted_objective", 2.5, when(
@@ -352,7 +352,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("overfitting", 2, sign("R5", "overfitting", "gap")),
     # protocol
     Clue("wrong_metric", 2.5, sign("R12", "disagreement")),
-    Clue("wrong_metric", -2, when(lambda p: p.r > 0.8, lambda p: f"the training loss is no better (r {p.r:.2f})")),
+    Clue("wrong_metric", -2, when(lambda p: p.r > 0.95, lambda p: f"the training loss is no better (r {p.r:.2f})")),
     Clue("wrong_metric", 2, when(
         lambda p: p.r_held_out < 0.6 and p.metric < 0.1,
         lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",

@@ -19,6 +19,8 @@ from volumen.monitors.watching import replayed
 
 ENOUGH = 1.5
 """Points from which on a cause is named."""
+UNMISTAKABLE, EARLIEST_EPOCHS = 3.0, 2
+"""Points of a cause with which a beginning is called ill."""
 HEALTHY, SICK, UNCLEAR = "healthy", "sick", "unclear"
 
 
@@ -57,8 +59,8 @@ class Diagnosis:
 
 def diagnose(picture: Picture) -> Diagnosis:
     """The diagnosis of a training as far as it was seen."""
-    symptoms = tuple(_symptoms(picture))
     ranked, unlikely = _causes(picture)
+    symptoms = (*_symptoms(picture), *_early(picture, ranked))
     missing = tuple(_missing(picture, bool(symptoms), bool(ranked)))
     early = not picture.memory.epochs and not picture.memory.validations
     state = UNCLEAR if early else SICK if symptoms else HEALTHY
@@ -72,7 +74,8 @@ def diagnoses(history: History, audit: Audit = ()) -> Iterator[tuple[Memory, Dia
     """The diagnosis after each validation, and after a loss that is no number: what the doctor would have said then."""
     for memory, new in replayed(history):
         validated = memory.validations and memory.validations[-1].step == memory.step
-        if validated or any(sign.code == "R1" for sign in new):
+        ended = memory.events and memory.events[-1].kind == "early_stopping"
+        if validated or ended or any(sign.code == "R1" for sign in new):
             yield memory, diagnose(Picture(memory, audit))
 
 
@@ -102,6 +105,14 @@ def _symptoms(picture: Picture) -> Iterator[str]:
     for one in picture.audit:
         if one.get("severity") == "stop" or "optimum is not the truth" in one.get("title", ""):
             yield f"the audit said {one.get('code')}: {one.get('title')}"
+
+
+def _early(picture: Picture, ranked: tuple[Cause, ...]) -> Iterator[str]:
+    """Nothing learned yet, at a time when many have not, but with a reason that is not one of time."""
+    if picture.late or picture.learned or not ranked or len(picture.memory.epochs) < EARLIEST_EPOCHS:
+        return
+    if ranked[0].points >= UNMISTAKABLE:
+        yield f"nothing has been learned in {len(picture.memory.epochs)} epochs, for a reason that time does not mend"
 
 
 def _causes(picture: Picture) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:

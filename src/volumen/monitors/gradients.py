@@ -12,6 +12,7 @@ DOMINATION, INERT = 0.9, 1e-3
 LARGEST_UPDATE, SMALLEST_UPDATE = 0.1, 1.5e-4
 DEAD_SHARE = 0.25
 CLIPPED_SHARE, CLIPPED_EPOCHS = 0.5, 3
+ALL_CLIPPED, TIGHT = 0.95, 20.0
 AT_MINIMUM, FELL_FROM, LATEST_END = 0.01, 0.1, 0.8
 """Of the base rate, and of the run."""
 BATCH_NOISE = 50.0
@@ -90,13 +91,7 @@ def layers(memory: Memory, record: Seen) -> Iterator[Sign]:
 def rate(memory: Memory, record: Seen) -> Iterator[Sign]:
     """R10: nearly every step is clipped; the rate is at its end while the loss is not; several hands write it."""
     if isinstance(record, EpochSeen):
-        shares = [one.clipped_share for one in memory.epochs[-CLIPPED_EPOCHS:] if one.clipped_share is not None]
-        if len(shares) == CLIPPED_EPOCHS and min(shares) > CLIPPED_SHARE:
-            norm, limit = record.gradient_norm, memory.setting.gradient_clip
-            sizes = "" if norm is None or limit is None else f", mean norm {norm:.3g} at a limit of {limit:g}"
-            said = f"{min(shares):.0%} of the steps and more were clipped in {CLIPPED_EPOCHS} epochs{sizes}"
-            numbers = {"share": min(shares), "excess": 1.0 if not norm or not limit else norm / limit}
-            yield Sign("R10", "clipped", "warn", said, record.epoch, record.step, numbers=numbers)
+        yield from _clipped(memory, record)
         yield from _rate_at_its_end(memory, record)
     if isinstance(record, EventSeen) and record.kind in WRITERS:
         writers = {event.kind for event in memory.events if event.kind in WRITERS}
@@ -105,14 +100,27 @@ def rate(memory: Memory, record: Seen) -> Iterator[Sign]:
             yield Sign("R10", "rate_writers", "note", said, record.epoch, record.step)
 
 
+def _clipped(memory: Memory, record: EpochSeen) -> Iterator[Sign]:
+    """Most steps of three epochs were clipped, or all but all of two, to a small part of themselves."""
+    shares = [one.clipped_share for one in memory.epochs if one.clipped_share is not None]
+    norm, limit = record.gradient_norm, memory.setting.gradient_clip
+    excess = 1.0 if not norm or not limit else norm / limit
+    is_tight = len(shares) >= 2 and min(shares[-2:]) > ALL_CLIPPED and excess > TIGHT
+    if is_tight or (len(shares) >= CLIPPED_EPOCHS and min(shares[-CLIPPED_EPOCHS:]) > CLIPPED_SHARE):
+        sizes = "" if norm is None or limit is None else f", mean norm {norm:.3g} at a limit of {limit:g}"
+        said = f"{shares[-1]:.0%} of an epoch's steps were clipped, and no fewer before{sizes}"
+        numbers = {"share": min(shares[-2:]), "excess": excess}
+        yield Sign("R10", "clipped", "warn", said, record.epoch, record.step, numbers=numbers)
+
+
 def _rate_at_its_end(memory: Memory, record: EpochSeen) -> Iterator[Sign]:
-    """The rate of three epochs has fallen to almost nothing of what it was, and much of the run is left."""
+    """The rate of two epochs has fallen to almost nothing of what it was, and much of the run is left."""
     base, done = memory.setting.base_rate, memory.share_done
     rates = [one.rate for one in memory.epochs if one.rate is not None]
-    if not base or done is None or done >= LATEST_END or len(rates) < 3 or record.rate is None:
+    if not base or done is None or done >= LATEST_END or len(rates) < 2 or record.rate is None:
         return
     was = max(rates[0], _rate_before(memory))
-    if max(rates[-3:]) < AT_MINIMUM * base and was >= FELL_FROM * base:
+    if max(rates[-2:]) < AT_MINIMUM * base and was >= FELL_FROM * base:
         now = f"the learning rate is {record.rate:.1e}, {record.rate / base:.2%} of its base"
         yield Sign("R10", "rate_at_minimum", "warn", f"{now}, {done:.0%} into the run", record.epoch, record.step)
 

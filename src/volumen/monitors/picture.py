@@ -144,10 +144,10 @@ class Picture:
 
     @cached_property
     def rate_is_nothing(self) -> bool:
-        """Whether the learning rate has been all but nothing for three epochs, or from the first one on."""
+        """Whether the learning rate has been all but nothing for two epochs."""
         base, rates = self.memory.setting.base_rate or 0.0, [one.rate for one in self.memory.epochs]
-        known = [rate for rate in rates[-3:] if rate is not None]
-        return len(known) == 3 and max(known) < 1e-3 * base
+        known = [rate for rate in rates[-2:] if rate is not None]
+        return len(known) == 2 and max(known) < 1e-3 * base
 
     @cached_property
     def constant_dice(self) -> float:
