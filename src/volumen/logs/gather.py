@@ -249,6 +249,8 @@ class Gathering:
             return
         is_fine = reading.meaning.fine or (not reading.meaning.coarse and (row.fine or row.step is not None))
         store = epoch.fine if is_fine else epoch.coarse
+        if row.bar and key[0] == VALIDATION:
+            store.pop(key, None)
         store.setdefault(key, array("d")).append(reading.value)
 
     def _state_weights(self, number: int | None) -> None:
