@@ -120,6 +120,12 @@ def test_other_weights_are_a_new_phase_and_the_first_are_the_setting(read):
     assert history.setting.weights == {"dice": 0.5, "focal": 0.3, "variance": 0.1}
     (phase,) = of(history, EventSeen)
     assert (phase.kind, phase.epoch, phase.numbers["dice"], phase.numbers["focal"]) == ("phase", 2, 0.7, 0.3)
+    whole = read(
+        "Loss weights: dice=0.5, focal=0.3\nEpoch 0 loss: 1\nLoss weights: dice=0.7, ce=0.2\nEpoch 1 loss: 1\n"
+    )
+    assert [each.numbers for each in of(whole, EventSeen)] == [{"dice": 0.7, "ce": 0.2}]
+    configured = read("dice_weight: 0.5\nfocal_weight: 0.3\nbackground_weight: 3\nEpoch 0 loss: 1\n")
+    assert configured.setting.weights == {"dice": 0.5, "focal": 0.3}
     assert read("Epoch 0 loss: 1 (dice: 2)\n", weights={"dice": 0.4}).setting.weights == {"dice": 0.4}
 
 

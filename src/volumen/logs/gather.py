@@ -110,16 +110,17 @@ class Gathering:
 
     def _row(self, row: Row) -> None:
         measured = []
+        weights = {each.meaning.name: each.value for each in row.readings if each.meaning.kind == "weight"}
+        if weights:  # several at once are all there are, one alone is that one changed
+            self._waiting = weights if len(weights) > 1 else {**(self._waiting or self._stated), **weights}
         for reading in row.readings:
             kind = reading.meaning.kind
-            if kind == "weight":
-                self._waiting[reading.meaning.name] = reading.value
-            elif kind in SETTING_KINDS:
+            if kind in SETTING_KINDS:
                 if 0 < reading.value < 1e9:
                     self.settings[kind] = reading.value
             elif kind == "cost" and not reading.meaning.sure:
                 self.costs.add(reading.meaning.name)
-            elif kind != "ignore":
+            elif kind not in ("ignore", "weight"):
                 measured.append(reading)
         if not measured:
             return
@@ -206,7 +207,7 @@ class Gathering:
     @property
     def _has_other_weights(self) -> bool:
         """Whether other weights were stated since the last row."""
-        return any(self._stated.get(name) != value for name, value in self._waiting.items())
+        return bool(self._waiting) and self._waiting != self._stated
 
     def _repeats(self, number: int, keys: set[Key], row: Row) -> bool:
         """Whether an earlier epoch is told again, rather than late."""
@@ -257,8 +258,7 @@ class Gathering:
         """Weights that were stated since the last epoch: the first ones are the setting, others a new phase."""
         if not self._waiting:
             return
-        stated = {**self._stated, **self._waiting}
-        self._waiting = {}
+        stated, self._waiting = self._waiting, {}
         if stated == self._stated:
             return
         if not self._stated and not self.epochs:
