@@ -115,9 +115,7 @@ class Gathering:
     def _row(self, row: Row) -> None:
         measured = []
         weights = {each.meaning.name: each.value for each in row.readings if each.meaning.kind == "weight"}
-        if (
-            weights and len(self._waiting) < MOST_NAMES
-        ):  # several at once are all there are, one alone is that one changed
+        if weights and len(self._waiting) < MOST_NAMES:  # several at once are all there are, one alone is a change
             self._waiting = weights if len(weights) > 1 else {**(self._waiting or self._stated), **weights}
         for reading in row.readings:
             kind = reading.meaning.kind
