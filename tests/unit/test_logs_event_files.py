@@ -91,8 +91,7 @@ def test_damage_costs_what_is_behind_it_and_is_said(tmp_path):
     assert len(of(history, ValidationSeen)) == 2
     assert any("beyond its end" in fault for fault in history.faults)
     path.write_bytes(whole[:60] + b"\xff" * 40 + whole[100:])
-    with pytest.raises(UserError, match=r"--map TAG=MEANING"):
-        read_log_of(path)
+    assert any("damaged" in fault for fault in read_log_of(path).faults)
 
 
 def test_unknown_tags_are_mapped(tmp_path):

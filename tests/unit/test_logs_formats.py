@@ -120,6 +120,12 @@ def test_other_weights_are_a_new_phase_and_the_first_are_the_setting(read):
     assert history.setting.weights == {"dice": 0.5, "focal": 0.3, "variance": 0.1}
     (phase,) = of(history, EventSeen)
     assert (phase.kind, phase.epoch, phase.numbers["dice"], phase.numbers["focal"]) == ("phase", 2, 0.7, 0.3)
+    whole = read(
+        "Loss weights: dice=0.5, focal=0.3\nEpoch 0 loss: 1\nLoss weights: dice=0.7, ce=0.2\nEpoch 1 loss: 1\n"
+    )
+    assert [each.numbers for each in of(whole, EventSeen)] == [{"dice": 0.7, "ce": 0.2}]
+    configured = read("dice_weight: 0.5\nfocal_weight: 0.3\nbackground_weight: 3\nEpoch 0 loss: 1\n")
+    assert configured.setting.weights == {"dice": 0.5, "focal": 0.3}
     assert read("Epoch 0 loss: 1 (dice: 2)\n", weights={"dice": 0.4}).setting.weights == {"dice": 0.4}
 
 
@@ -303,3 +309,32 @@ def test_dice_beside_terms_is_one_and_beside_a_loss_alone_a_score(read):
     assert [dict(each.metrics) for each in of(score, ValidationSeen)] == [{"dice": 0.6}, {"dice": 0.5}]
     said = read("epoch,loss,dice\n0,0.5,0.6\n", weights={"dice": 1.0})
     assert dict(of(said, EpochSeen)[0].terms) == {"dice": 0.6}
+
+
+def test_the_lines_of_other_programs_are_read(read):
+    digits = read(
+        "Train Epoch: 1 [0/60000 (0%)]\tLoss: 2.3\nTrain Epoch: 1 [640/60000 (1%)]\tLoss: 2.1\n"
+        "\nTest set: Average loss: 0.05, Accuracy: 9840/10000 (98%)\n"
+    )
+    assert of(digits, EpochSeen)[0].total == pytest.approx(2.2)
+    (tested,) = of(digits, ValidationSeen)
+    assert (tested.total, tested.metrics["accuracy"]) == (0.05, 0.984)
+    phased = read(
+        "2026/01/25 10:00:00 - mmengine - INFO - Epoch(train) [1][50/100]  lr: 1.0e-03  eta: 1:00:00  loss: 0.5  "
+        "loss_ce: 0.3\n2026/01/25 10:00:09 - mmengine - INFO - Epoch(val) [1][10/10]    mDice: 81.0  val_dice: 0.81\n"
+    )
+    (trained,), (validated,) = of(phased, EpochSeen), of(phased, ValidationSeen)
+    assert (trained.total, dict(trained.terms), trained.rate) == (0.5, {"ce": 0.3}, 0.001)
+    assert validated.metrics["dice"] == 0.81
+    piped = read("| epoch 001 | loss 4.5 | nll_loss 3.2 | lr 0.001\n| epoch 002 | loss 4.1 | nll_loss 3.0 | lr 0.001\n")
+    assert [each.total for each in of(piped, EpochSeen)] == [4.5, 4.1]
+    logged = read("eta: 1:02:03  iter: 19  total_loss: 1.5  loss_cls: 0.5\neta: 1:02:02  iter: 39  total_loss: 1.25\n")
+    assert [(each.step, each.total) for each in of(logged, EpochSeen)] == [(19, 1.5), (39, 1.25)]
+
+
+def test_a_bar_shows_the_last_validation_until_there_is_another(read):
+    bar = "Epoch {}: {:3d}%|##| {}/10 [00:12<00:20, 9.6it/s, v_num=0, train_loss={}, val_loss={}]"
+    shown = ((0, 100, 10, 0.9, 0.8), (1, 50, 5, 0.7, 0.8), (1, 100, 10, 0.5, 0.6))
+    history = read("\r".join(bar.format(*each) for each in shown) + "\n")
+    assert [each.total for each in of(history, ValidationSeen)] == [0.8, 0.6]
+    assert [each.total for each in of(history, EpochSeen)] == [0.9, pytest.approx(0.6)]

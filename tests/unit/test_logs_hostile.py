@@ -93,6 +93,19 @@ def test_a_log_that_always_begins_anew_takes_no_quadratic_time(tmp_path):
     assert any("more times" in fault for fault in found.faults)
 
 
+ENDLESS = ["New best: {}.5", "focal_{}_weight: 1", "Epoch {}000000 loss: 1", "hd95_{}: 1"]
+
+
+@pytest.mark.parametrize("line", ENDLESS)
+def test_names_events_and_epochs_without_end_are_bounded(tmp_path, line):
+    path = tmp_path / "log"
+    lines = (line.format(number) for number in range(5_000))
+    path.write_text("Epoch 0 loss: 1\n" + "\n".join(lines), encoding="utf-8")
+    start = time.process_time()
+    assert isinstance(outcome(path), History)
+    assert time.process_time() - start < SLOWLY
+
+
 def test_noise_of_bytes_is_no_text(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(random.Random(0).randbytes(200_000))

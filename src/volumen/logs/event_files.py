@@ -208,7 +208,7 @@ def _rows(by_tag: Mapping[str, Mapping[int, float]], known: Mapping[str, Meaning
     meanings = {tag: _meaning(tag, known) for tag in by_tag}
     numbering = next((by_tag[tag] for tag, meaning in meanings.items() if meaning.kind == "epoch"), None)
     wanted = {tag: meaning for tag, meaning in meanings.items() if meaning.kind not in ("ignore", "epoch", "step")}
-    of_epochs = {tag for tag in wanted if numbering is None and _counts_epochs(tag, by_tag[tag], wanted, by_tag)}
+    of_epochs = set() if numbering is not None else _counting_epochs(wanted, by_tag)
     at: dict[tuple[int, bool], Row] = {}
     for tag, meaning in wanted.items():
         for step, value in by_tag[tag].items():
@@ -235,15 +235,15 @@ def _meaning(tag: str, known: Mapping[str, Meaning]) -> Meaning:
     return last if last.sure or (found.kind == "ignore" and last != IGNORED) else found
 
 
-def _counts_epochs(
-    tag: str, points: Mapping[int, float], wanted: Mapping[str, Meaning], by_tag: Mapping[str, Mapping[int, float]]
-) -> bool:
-    if "epoch" in words_of(tag):
-        return True
-    if any("epoch" in words_of(other) for other in by_tag):
-        return False
-    validated = [by_tag[other] for other, meaning in wanted.items() if meaning.split == VALIDATION]
-    steps = sorted({step for each in validated or by_tag.values() for step in each})
-    own = sorted(points)
-    by_ones = all(later - earlier == 1 for earlier, later in pairwise(steps))
-    return by_ones and len(steps) > 1 and set(own) <= set(steps) | {steps[-1] + 1}
+def _counting_epochs(wanted: Mapping[str, Meaning], by_tag: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """The tags whose step is an epoch."""
+    named = {tag for tag in wanted if "epoch" in words_of(tag)}
+    if named:
+        return named
+    validated = [by_tag[tag] for tag, meaning in wanted.items() if meaning.split == VALIDATION]
+    steps = set[int]().union(*(validated or [by_tag[tag] for tag in wanted]))
+    ordered = sorted(steps)
+    if len(ordered) < 2 or any(later - earlier != 1 for earlier, later in pairwise(ordered)):
+        return set()
+    steps.add(ordered[-1] + 1)
+    return {tag for tag in wanted if by_tag[tag].keys() <= steps}

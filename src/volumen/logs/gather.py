@@ -12,6 +12,7 @@ from volumen.monitors.seen import EventSeen
 from volumen.system.names import shown
 
 MOST_EPOCHS = 100_000
+MOST_EVENTS = 20_000
 MOST_NAMES = 400
 MOST_TURNS = 5
 """Restarts that are told one by one."""
@@ -72,7 +73,7 @@ class Gathering:
         self.first: int | None = None
         self._numbers: list[int] = []
         """Of the epochs, in their order."""
-        self._turns = 0
+        self._turns, self._events = 0, 0
         self._keys: set[Key] = set()
         self._values = 0
         self._current: int | None = None
@@ -84,15 +85,18 @@ class Gathering:
         self._pending: list[Told] = []
         self._validated = False
         self._last_step: int | None = None
-        self._lost = {"epochs": 0, "names": 0, "values": 0}
+        self._lost = {"epochs": 0, "names": 0, "values": 0, "events": 0}
 
     def take(self, said: Iterable[Said]) -> "Gathering":
         """All that a reader gives."""
         for each in said:
-            if isinstance(each, Told):
+            if isinstance(each, Row):
+                self._row(each)
+            elif self._events < MOST_EVENTS:
+                self._events += 1
                 self._pending.append(each)
             else:
-                self._row(each)
+                self._lost["events"] += 1
         self._state_weights(None)
         if self.epochs:
             self._tell(self.epochs[max(self.epochs)], before=False)
@@ -100,7 +104,7 @@ class Gathering:
             self.notes.append(f"the log goes back or begins anew {self._turns - MOST_TURNS} more times")
         for what, count in self._lost.items():
             if count:
-                self.notes.append(f"{count} values are left out: more {what} than can be kept")
+                self.notes.append(f"{count} times something is left out: more {what} than can be kept")
         return self
 
     @property
@@ -110,16 +114,18 @@ class Gathering:
 
     def _row(self, row: Row) -> None:
         measured = []
+        weights = {each.meaning.name: each.value for each in row.readings if each.meaning.kind == "weight"}
+        if weights and len(self._waiting) < MOST_NAMES:  # several at once are all there are, one alone is a change
+            self._waiting = weights if len(weights) > 1 else {**(self._waiting or self._stated), **weights}
         for reading in row.readings:
             kind = reading.meaning.kind
-            if kind == "weight":
-                self._waiting[reading.meaning.name] = reading.value
-            elif kind in SETTING_KINDS:
+            if kind in SETTING_KINDS:
                 if 0 < reading.value < 1e9:
                     self.settings[kind] = reading.value
             elif kind == "cost" and not reading.meaning.sure:
-                self.costs.add(reading.meaning.name)
-            elif kind != "ignore":
+                if len(self.costs) < MOST_NAMES:
+                    self.costs.add(reading.meaning.name)
+            elif kind not in ("ignore", "weight"):
                 measured.append(reading)
         if not measured:
             return
@@ -206,7 +212,7 @@ class Gathering:
     @property
     def _has_other_weights(self) -> bool:
         """Whether other weights were stated since the last row."""
-        return any(self._stated.get(name) != value for name, value in self._waiting.items())
+        return bool(self._waiting) and self._waiting != self._stated
 
     def _repeats(self, number: int, keys: set[Key], row: Row) -> bool:
         """Whether an earlier epoch is told again, rather than late."""
@@ -249,14 +255,15 @@ class Gathering:
             return
         is_fine = reading.meaning.fine or (not reading.meaning.coarse and (row.fine or row.step is not None))
         store = epoch.fine if is_fine else epoch.coarse
+        if row.bar and key[0] == VALIDATION:
+            store.pop(key, None)
         store.setdefault(key, array("d")).append(reading.value)
 
     def _state_weights(self, number: int | None) -> None:
         """Weights that were stated since the last epoch: the first ones are the setting, others a new phase."""
         if not self._waiting:
             return
-        stated = {**self._stated, **self._waiting}
-        self._waiting = {}
+        stated, self._waiting = self._waiting, {}
         if stated == self._stated:
             return
         if not self._stated and not self.epochs:

@@ -34,6 +34,7 @@ _BETWEEN = r"[\s\]:,]{0,8}(?:[-–|]\s)?[\s\]]{0,8}"
 _LEVEL = rf"\W{{0,3}}{_LEVEL_WORD}{_BETWEEN}"
 _PREFIX = re.compile(rf"^\W{{0,3}}(?:{TIME.pattern}){_BETWEEN}(?:{_LEVEL})?|^{_LEVEL}", re.I)
 _FRACTION = re.compile(r"\s{0,2}(?:/|of)\s{0,2}(\d{1,12})(?![\w.])")
+_PHASED = re.compile(r"\b(epoch)\s?\((train|val|test)\)", re.I)
 _KERAS_BAR = re.compile(r"\[[=>.]{3,200}\]|━{3}")
 _BAR = re.compile(r"\d%\s?\|")
 _WEIGHTS = re.compile(r"\bweights?\b\W{0,4}[:=({\[]", re.I)
@@ -108,7 +109,7 @@ class TextReader:
         if told is not None:
             yield replace(told, epoch=self._epoch if told.epoch is None else told.epoch)
         bare = line.strip()
-        if bare.startswith("|") and bare.count("|") > 2 and not bare.startswith("|-- "):
+        if bare.startswith("|") and bare.endswith("|") and bare.count("|") > 2:
             row = self._table.take(bare, self.lines)
             self._is_silent = False
         elif _WORTH.search(line):
@@ -157,6 +158,7 @@ class TextReader:
         line = TIME.sub(" ", line[column:])
         if "(" in line:
             line = _WRAPPED.sub(lambda found: found[1] or found[2], line)
+        line = _PHASED.sub(r"\2 \1", line)
         context = _Context()
         parent = self._loss
         in_tree = parent is not None and tree is not None and (column > parent.column or bool(prefix) < parent.prefixed)
@@ -177,7 +179,7 @@ class TextReader:
     def _scan(self, line: str, context: _Context) -> None:
         """Put into the context's row what the numbers of a line say, each by the words before it."""
         self._is_whole = False
-        context.row.fine = "%" in line and _BAR.search(line) is not None
+        context.row.fine = context.row.bar = "%" in line and _BAR.search(line) is not None
         lowered = line.lower()
         weights = "weight" in lowered and "loss" in lowered and _WEIGHTS.search(line) is not None
         end, taken = 0, 0
@@ -220,6 +222,9 @@ class TextReader:
         if words.is_epoch:
             context.row.epoch = value
             context.row.readings.append(Reading(Meaning("planned_epochs"), float(whole)))
+            return
+        if words.meaning.kind == "metric" and whole:  # `Accuracy: 9840/10000`
+            self._put(self._meaning(words, context, None), value / whole, context)
             return
         self._is_whole = value == whole
         context.row.fine = True

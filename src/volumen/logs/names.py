@@ -48,7 +48,7 @@ NOISE_WORDS = frozenset({
     "done", "finished", "completed", "rank0", "stage", "results", "result", "history", "and", "with",
 })  # fmt: skip
 RATE_WORDS = frozenset({"lr", "rate"})
-TIME_WORDS = frozenset({"time", "seconds", "duration", "sec", "secs", "took", "elapsed", "runtime"})
+TIME_WORDS = frozenset({"time", "seconds", "duration", "sec", "secs", "took"})
 SHARE_WORDS = frozenset({"share", "fraction", "ratio", "percent", "percentage", "pct", "prop", "proportion"})
 SURFACE_WORDS = frozenset({"foreground", "fg", "positive", "positives", "surface"})
 TRUE_WORDS = frozenset({"true", "truth", "label", "labels", "target", "gt", "actual"})

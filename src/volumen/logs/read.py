@@ -46,31 +46,31 @@ def read_log_of(path: Path, *, mapping: Known | None = None, weights: Mapping[st
         UserError: It cannot be read, or holds no record of a training: says what was looked for, and shows lines.
     """
     known = dict(mapping or {})
+    try:
+        found, faults = _read(path, known)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
+    history = history_of(found, str(path), weights, tuple(faults))
+    if not history.records:
+        raise UserError(f"{path} holds no record of a training: {LOOKED_FOR}; {_examples(path)}")
+    return history
+
+
+def _read(path: Path, known: Known) -> tuple[Gathering, list[str]]:
+    found, faults = Gathering(), list[str]()
     if path.is_dir():
-        found, faults = Gathering(), list[str]()
         files = find_event_files(path)
         if not files:
             raise UserError(f"{path} is a folder without TensorBoard event files: name the log file in it")
         read_event_files(files, path, known, found, faults)
-    else:
-        found, faults = _read_file(path, known)
-    if found.is_empty:
-        raise UserError(f"{path} holds no record of a training: {LOOKED_FOR}; {_examples(path)}")
-    return history_of(found, str(path), weights, tuple(faults))
-
-
-def _read_file(path: Path, known: Known) -> tuple[Gathering, list[str]]:
-    try:
-        if not is_regular_file(path, "name the file of a log"):
-            raise UserError(f"{path} does not exist: check the path")
-        with path.open("rb") as stream:
-            head = stream.read(HEAD)
-        if not is_event_file(head):
-            return _read_text(path, head, known)
-        found, faults = Gathering(), list[str]()
-        read_event_files([path], path.parent, known, found, faults)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
+        return found, faults
+    if not is_regular_file(path, "name the file of a log"):
+        raise UserError(f"{path} does not exist: check the path")
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    if not is_event_file(head):
+        return _read_text(path, head, known)
+    read_event_files([path], path.parent, known, found, faults)
     return found, faults
 
 

@@ -30,6 +30,8 @@ class Row:
     step: int | None = None
     fine: bool = False
     """Of a part of an epoch: a progress bar, a batch."""
+    bar: bool = False
+    """A progress bar, which shows the last validation until there is another."""
 
 
 @dataclass(frozen=True)
