@@ -4,10 +4,8 @@ A clue that speaks for a cause has positive points, one against it negative ones
 fault-injection benchmark (`volumen doctor-bench`) and reported on the other.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from volumen.monitors.loss_clues import (
     below_noise,
@@ -17,15 +15,26 @@ from volumen.monitors.loss_clues import (
     worse_than_constant,
 )
 from volumen.monitors.picture import Picture
-from volumen.monitors.statistics import median, rank_correlation
+from volumen.monitors.reasons import (
+    NO_GRADIENT,
+    accumulates,
+    all_one_label,
+    climbing,
+    contradicted_metric,
+    criterion,
+    detached,
+    drowned,
+    moves,
+    moves_said,
+    never,
+    never_said,
+    no_better_than_surface,
+    odd_scale,
+    sacrificed,
+    stopped_by_chance,
+    worse_term,
+)
 
-SACRIFICED, BEHIND, LEARNED = 0.9, 0.2, 0.97
-PROPER, OF_THE_TRUTH = ("cross_entropy", "focal"), ("cross_entropy", "focal", "soft_dice")
-"""Terms whose best constant is the share of surface: nothing that learns is worse. A Dice may be, for a while."""
-CONTRADICTION = 0.2
-NO_GRADIENT = 1e-8
-NOT_A_SHEET = 0.55
-"""Share of surface among labelled voxels above which the labels mean something else."""
 Says = Callable[[Picture], str | None]
 """The clue in words and numbers, or None where it is not there."""
 
@@ -59,157 +68,6 @@ def when(holds: Callable[[Picture], bool], text: Callable[[Picture], str]) -> Sa
     return lambda picture: text(picture) if holds(picture) else None
 
 
-def _never(picture: Picture) -> bool:
-    return picture.late and not picture.learned and bool(picture.memory.epochs)
-
-
-def _never_said(picture: Picture) -> str:
-    known = "" if math.isnan(picture.r_best) else f" (training r {picture.r_best:.2f} at best, 1 is a constant's)"
-    return f"nothing has been learned in {picture.memory.epoch + 1} epochs{known}"
-
-
-def _moves(picture: Picture) -> bool:
-    return picture.update > 2e-4
-
-
-def _moves_said(picture: Picture) -> str:
-    return f"a step changes the weights by {picture.update:.1e} of their size, as in a healthy run"
-
-
-def _detached(picture: Picture) -> str | None:
-    """A term of the objective that has given no gradient at any probe."""
-    for name, weight in picture.memory.setting.weights.items():
-        known = [one.term_mass[name] for one in picture.memory.probes if name in one.term_mass]
-        if weight > 0 and len(known) >= 2 and max(known) < 1e-4:
-            return f"the term {name} (weight {weight:g}) gives no gradient on the outputs"
-    return None
-
-
-def _held_out_progress(picture: Picture, term: str) -> list[float]:
-    return [one.progress[term] for one in picture.memory.validations[-3:] if term in one.progress]
-
-
-def worse_term(picture: Picture) -> str | None:
-    """A term of the truth that one value everywhere makes lower, on held-out volumes, far into the run."""
-    for name in picture.memory.setting.weights:
-        values = _held_out_progress(picture, name)
-        limit = 1.03 if name in PROPER else 1.05
-        if name in OF_THE_TRUTH and picture.late and len(values) == 3 and min(values) > limit:
-            return (
-                f"{name} on held-out volumes is worse than one value everywhere makes it (r {median(values):.2f}), the "
-                f"sum is at {picture.r_held_out:.2f}"
-            )
-    return None
-
-
-def sacrificed(picture: Picture) -> str | None:
-    """The same, where other terms that do not follow the truth are served."""
-    others = [name for name in picture.memory.setting.weights if name not in OF_THE_TRUTH]
-    said = worse_term(picture) if others and picture.r_held_out < SACRIFICED else None
-    return None if said is None else f"{said}: {', '.join(others)} served at its cost"
-
-
-def drowned(picture: Picture) -> str | None:
-    """A term that makes all but all of the gradient, and comes down far ahead of the others."""
-    found = picture.sign("R8", "domination")
-    if found is None or not picture.late:
-        return None
-    own = median(_held_out_progress(picture, found.where))
-    others = [_held_out_progress(picture, name) for name in picture.memory.setting.weights if name != found.where]
-    behind = max((median(values) for values in others if values), default=math.nan)
-    if not behind - own > BEHIND:
-        return None
-    return f"{found.where} is at r {own:.2f}, another term still at {behind:.2f}: what is scored is not what is learned"
-
-
-def no_better_than_surface(picture: Picture) -> str | None:
-    """A Dice that surface everywhere has, too, far into the run."""
-    if picture.memory.metric_name != "dice" or not picture.done > 0.6 or not picture.memory.probes:
-        return None
-    limit = picture.constant_dice + min(2 * picture.memory.noise, 0.03)
-    if not picture.metric_best < limit:
-        return None
-    return (
-        f"the Dice on held-out volumes is {picture.metric_best:.3f} at best; surface everywhere has "
-        f"{picture.constant_dice:.3f}"
-    )
-
-
-def contradicted_metric(picture: Picture) -> str | None:
-    """A loss on held-out volumes, or a share of surface in training, that says the opposite of the metric."""
-    if not picture.late:
-        return None
-    rows = [one for one in picture.memory.validations[-3:] if "soft_dice" in one.terms and "dice" in one.metrics]
-    if len(rows) == 3:
-        promised = median([1 - one.terms["soft_dice"] for one in rows])
-        measured = median([one.metrics["dice"] for one in rows])
-        if promised - measured > CONTRADICTION:
-            return f"by the loss the Dice on held-out volumes is {promised:.2f}, by the metric {measured:.2f}"
-    trained = median([one.predicted_share / one.true_share for one in picture.memory.epochs[-3:]
-                      if one.predicted_share is not None and one.true_share])  # fmt: skip
-    if picture.share_ratio > 3 * max(trained, 1.0) and picture.r_held_out < LEARNED:
-        return (
-            f"{picture.share_ratio:.1f} times the true surface is counted on held-out volumes, {trained:.1f} times in "
-            f"training, and the held-out loss is no worse for it (r {picture.r_held_out:.2f})"
-        )
-    return None
-
-
-def stopped_by_chance(picture: Picture) -> str | None:
-    """A run that early stopping ended while its training loss still fell."""
-    memory = picture.memory
-    ended = any(event.kind == "early_stopping" for event in memory.events)
-    delta, values = memory.setting.minimum_delta, memory.train_progress
-    if not ended or delta is None or len(values) < 2 or not picture.done < 0.9:
-        return None
-    falls = max(values[-3:]) - values[-1] > 0.01
-    scatter = max((abs(one - other) for one, other in pairwise(memory.metrics)), default=0.0)
-    if not falls or scatter < 2 * delta:
-        return None
-    return (
-        f"early stopping ended the run at {picture.done:.0%} of its epochs, while the training loss still fell; "
-        f"validations differ by up to {scatter:.3f}, and a gain of {delta:g} was asked for"
-    )
-
-
-def all_one_label(picture: Picture) -> str | None:
-    """Labels of which all but all is surface: no sheet is."""
-    if not picture.true_share > NOT_A_SHEET:
-        return None
-    return f"{picture.true_share:.1%} of the labelled voxels are surface: nothing that is thin fills that much"
-
-
-def _accumulates(picture: Picture) -> str | None:
-    """Gradients that grow in proportion to the steps done, and always point the same way."""
-    cosines = [one.gradient_cosine for one in picture.memory.probes if one.gradient_cosine is not None]
-    norms = [value for one in picture.memory.steps for value in one.gradient_norms]
-    if len(cosines) < 2 or median(cosines[-3:]) < 0.95 or len(norms) < 40:
-        return None
-    early, late = median(norms[: len(norms) // 8]), median(norms[-len(norms) // 8 :])
-    grown = late / max(early, 1e-12)
-    if grown < 5 or rank_correlation(range(len(norms)), norms) < 0.7:
-        return None
-    return (
-        f"the gradient has grown {grown:.0f} times and successive ones are all but the same (cosine "
-        f"{median(cosines[-3:]):.3f}), as if they were never cleared"
-    )
-
-
-def _criterion(picture: Picture) -> str | None:
-    delta, noise = picture.memory.setting.minimum_delta, picture.memory.noise
-    if delta is None or len(picture.memory.metrics) < 5 or delta >= 2 * noise:
-        return None
-    return f"early stopping counts a gain of {delta:g}; validations differ by {noise:.4f} by chance (one sigma)"
-
-
-def _climbing(picture: Picture) -> str | None:
-    """The metric still rises about as fast as ever, far from where it could be."""
-    middle, low, _ = picture.metric_slope
-    if low <= 0 or math.isnan(picture.r) or picture.r < 0.5 or picture.done < 0.8:
-        return None
-    return f"at the end the metric still rises by {middle:.4f} a validation, and r is {picture.r:.2f}"
-
-
 CLUES: tuple[Clue, ...] = (
     Clue("non_finite", 6, sign("R1", "non_finite")),
     Clue("double_activation", 5, sign("R6", "half_range")),
@@ -229,8 +87,8 @@ CLUES: tuple[Clue, ...] = (
     )),
     Clue("input_lost", 0.8, sign("R13", "input_ignored")),
     Clue("input_lost", 0.8, when(
-        lambda p: p.sign("R13", "input_ignored") is not None and _moves(p),
-        lambda p: f"the image does not matter, although {_moves_said(p)}",
+        lambda p: p.sign("R13", "input_ignored") is not None and moves(p),
+        lambda p: f"the image does not matter, although {moves_said(p)}",
     )),
     Clue("input_lost", -2, when(
         lambda p: p.moved > 0.03,
@@ -238,11 +96,11 @@ CLUES: tuple[Clue, ...] = (
     )),
     # nothing learned although the weights move
     Clue("pairs_wrong", 1.4, when(
-        lambda p: _never(p) and _moves(p),
-        lambda p: f"{_never_said(p)}, although {_moves_said(p)}",
+        lambda p: never(p) and moves(p),
+        lambda p: f"{never_said(p)}, although {moves_said(p)}",
     )),
     Clue("pairs_wrong", 1, when(
-        lambda p: p.r > 0.9 and p.r_held_out > p.r + 0.03 and _moves(p),
+        lambda p: p.r > 0.9 and p.r_held_out > p.r + 0.03 and moves(p),
         lambda p: f"what is learned does not hold on other volumes (r {p.r:.2f}, held out {p.r_held_out:.2f})",
     )),
     Clue("pairs_wrong", 0.3, when(
@@ -255,8 +113,8 @@ CLUES: tuple[Clue, ...] = (
         lambda p: f"it has learned something (r {p.r_best:.2f}, gap {p.gap:.2f})",
     )),
     Clue("labels_wrong", 1.8, when(
-        lambda p: _never(p) and _moves(p),
-        lambda p: f"{_never_said(p)}, although {_moves_said(p)}",
+        lambda p: never(p) and moves(p),
+        lambda p: f"{never_said(p)}, although {moves_said(p)}",
     )),
     Clue("labels_wrong", 3, finding("P1")),
     Clue("labels_wrong", 2.5, finding("P2")),
@@ -290,8 +148,8 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.aligned > 0.6 and p.r > 0.7,
         lambda p: f"successive gradients agree (cosine {p.aligned:.2f}) and r is still {p.r:.2f}",
     )),
-    Clue("rate_too_low", 0.7, _climbing),
-    Clue("rate_too_low", -2.5, when(lambda p: p.update > 2e-3, _moves_said)),
+    Clue("rate_too_low", 0.7, climbing),
+    Clue("rate_too_low", -2.5, when(lambda p: p.update > 2e-3, moves_said)),
     Clue("rate_too_low", -3, when(
         lambda p: p.largest_gradient < NO_GRADIENT,
         lambda p: "no gradient arrives at any weight: no rate makes anything of that",
@@ -312,7 +170,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: any(one.kind == "weight_noise" for one in p.memory.events),
         lambda p: "noise was put on the weights",
     )),
-    Clue("gradients_accumulate", 3, _accumulates),
+    Clue("gradients_accumulate", 3, accumulates),
     # layers
     Clue("frozen_layers", 2, sign("R9", "frozen")),
     Clue("frozen_layers", 2.5, when(
@@ -323,7 +181,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("frozen_layers", -4, when(lambda p: p.rate_is_nothing, lambda p: "the learning rate is all but nothing")),
     Clue("dead_channels", 3.2, sign("R9", "dead")),
     # objective
-    Clue("detached_term", 3.2, _detached),
+    Clue("detached_term", 3.2, detached),
     Clue("unreachable_term", 2.5, sign("R4", "plateau", "term_floor")),
     Clue("unreachable_term", 1.5, finding("P5")),
     Clue("unreachable_term", 2, finding("P5", "optimum is not the truth")),
@@ -336,7 +194,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("class_bias", 1.6, sign("R7", "too_much_surface")),
     Clue("class_bias", 1.2, sign("R7", "too_little_surface")),
     Clue("class_bias", 1.5, finding("P3")),
-    Clue("class_bias", -1.5, when(_never, _never_said)),
+    Clue("class_bias", -1.5, when(never, never_said)),
     Clue("inverted_objective", 2.5, when(
         lambda p: p.r > 1.1 and p.r > p.r_best + 0.1,
         lambda p: f"the loss rises above the constant's (r {p.r:.2f}) while the weights follow its gradient",
@@ -345,7 +203,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.gap < -0.1,
         lambda p: f"probabilities are lower on surface than beside it (by {-p.gap:.2f})",
     )),
-    Clue("constant_predictor", 1, when(_never, _never_said)),
+    Clue("constant_predictor", 1, when(never, never_said)),
     Clue("constant_predictor", 0.8, sign("R6", "uniform")),
     # data
     Clue("overfitting", 2.5, sign("R5", "overfitting", "falling")),
@@ -357,7 +215,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.r_held_out < 0.6 and p.metric < 0.1,
         lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",
     )),
-    Clue("threshold_in_noise", 2.2, _criterion),
+    Clue("threshold_in_noise", 2.2, criterion),
     Clue("threshold_in_noise", 3, stopped_by_chance),
     Clue("wrong_metric", 3.5, contradicted_metric),
     Clue("threshold_in_noise", 3.2, below_noise),
@@ -367,6 +225,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("objectives_mixed", 1, sign("R12", "objectives_differ")),
     Clue("dead_setting", 2.5, finding("P6")),
     Clue("starved_loader", 1.5, sign("R14", "starved")),
+    Clue("normalisation_wrong", 2.6, odd_scale),
     Clue("normalisation_wrong", 2, finding("P7", "normalis", "grey", "scale")),
 )  # fmt: skip
 """Every clue; a new one is added here."""

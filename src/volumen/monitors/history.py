@@ -114,6 +114,7 @@ def _probe(record: Mapping[str, Any], at: Mapping[str, int]) -> ProbeSeen:
         loss=_plain(record["loss"]),
         shuffled_loss=_plain(record["shuffled_loss"]),
         moved=_plain(record["moved"]),
+        image=_values(record.get("image", {})),
         probability=_values(record["probability"]),
     )
 

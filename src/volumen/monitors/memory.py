@@ -68,10 +68,17 @@ class Memory:
         return next((name for name in ("dice", *present) if name in present), None)
 
     @property
+    def began(self) -> int:
+        """The step at which the training that goes on began: a log may hold several."""
+        return max((event.step for event in self.events if event.kind == "restart"), default=0)
+
+    @property
     def metrics(self) -> tuple[float, ...]:
         """The selection metric of each validation."""
-        name = self.metric_name
-        return () if name is None else tuple(one.metrics[name] for one in self.validations if name in one.metrics)
+        name, began = self.metric_name, self.began
+        if name is None:
+            return ()
+        return tuple(one.metrics[name] for one in self.validations if name in one.metrics and one.step >= began)
 
     @property
     def noise(self) -> float:
@@ -82,12 +89,13 @@ class Memory:
     @property
     def train_progress(self) -> tuple[float, ...]:
         """Progress r of each epoch, where it is known."""
-        return tuple(one.progress[TOTAL] for one in self.epochs if TOTAL in one.progress)
+        return tuple(one.progress[TOTAL] for one in self.epochs if TOTAL in one.progress and one.step >= self.began)
 
     @property
     def validation_progress(self) -> tuple[float, ...]:
         """Progress r of each validation, where it is known."""
-        return tuple(one.progress[TOTAL] for one in self.validations if TOTAL in one.progress)
+        began = self.began
+        return tuple(one.progress[TOTAL] for one in self.validations if TOTAL in one.progress and one.step >= began)
 
     @property
     def objective_changes(self) -> tuple[int, ...]:

@@ -75,6 +75,8 @@ class ProbeSeen:
     """With the voxels of the images shuffled; the same as `loss` where the image does not matter."""
     moved: float | None = None
     """Mean change of the probabilities by that shuffling."""
+    image: Mapping[str, float] = field(default_factory=dict)
+    """Of the grey values that reach the network: `mean`, `spread`, `least`, `most`."""
     probability: Mapping[str, float] = field(default_factory=dict)
     """Of the predicted probabilities: `mean`, `least`, `most`, `spread` over voxels, `between` (spread of the means of
     patches), `entropy` (nats), `above_half`, `gap` (mean on surface less mean beside it); of the labels `true_mean`,

@@ -88,6 +88,7 @@ class ProbeRecord(TypedDict):
     shuffled_loss: Number
     moved: Number
     gradient_cosine: NotRequired[Number]
+    image: NotRequired[ByTerm]
 
 
 MetricRecord = Annotated[TrainRecord | ValidationRecord | StepsRecord | ProbeRecord, Discriminator("kind")]

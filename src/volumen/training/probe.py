@@ -124,6 +124,7 @@ class Probe:
             "loss": _number(total),
             "shuffled_loss": _number(worse),
             "moved": _number((torch.sigmoid(shuffled.float()) - torch.sigmoid(logits.float())).abs().mean()),
+            "image": _grey_values(image),
             "probability": _probabilities(logits, target, valid),
         }
 
@@ -205,6 +206,13 @@ def _probabilities(logits: Tensor, target: Tensor, valid: Tensor) -> dict[str, f
     }
     if surface.any() and not surface.all():
         found["gap"] = values[surface].mean() - values[~surface].mean()
+    return {name: _number(value) for name, value in found.items()}
+
+
+def _grey_values(image: Tensor) -> dict[str, float | None]:
+    """What reaches the network, over all voxels of the batch."""
+    values = image.detach().float()
+    found = {"mean": values.mean(), "spread": values.std(correction=0), "least": values.min(), "most": values.max()}
     return {name: _number(value) for name, value in found.items()}
 
 
