@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from volumen import __version__
-from volumen.cli import audit, bundles, config, data, predict, results, score, submission, train, tune, wheels
+from volumen.cli import (
+    audit,
+    bundles,
+    config,
+    data,
+    intervene,
+    predict,
+    results,
+    score,
+    submission,
+    train,
+    tune,
+    wheels,
+)
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from volumen.system.names import one_line
 from volumen.system.output import open_output, say
@@ -45,7 +58,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
-for group in (data, train, results, predict, bundles, submission, score, tune, wheels):
+for group in (data, train, intervene, results, predict, bundles, submission, score, tune, wheels):
     group.register(app)
 
 

@@ -1,0 +1,147 @@
+"""What may help against what: a table from signs and causes to interventions, and the faults that none helps against.
+
+Names are those of signs (`monitors.sign`) and of causes. A plateau's kind stands among its numbers. A fault of data,
+labels or configuration is never answered with a learning rate: it ends the run, unless it is to keep going.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from volumen.config.intervention import ClipGradient, DropTerm, RateScale, ReloadBest, Unfreeze, WeightTerm
+from volumen.monitors.sign import Sign
+from volumen.training.repairs import Interventions
+
+FAULTS = frozenset(
+    {
+        "half_range", "identical_cases", "input_ignored", "objectives_differ",
+        "labels_wrong", "pairs_wrong", "input_lost", "normalisation_wrong", "ignore_learned", "wrong_metric", "leak",
+        "double_activation", "inverted_objective", "objectives_mixed", "dead_setting", "threshold_in_noise",
+        "gradients_accumulate", "detached_term",
+    }
+)  # fmt: skip
+"""Of data, labels or configuration."""
+BIASED = frozenset({"too_much_surface", "too_little_surface"})
+"""A fault where the monitor says `stop`: labels that say so or an objective that asks for it."""
+TINY_UPDATE = 1e-5
+"""Update over weight below which a plateau is one of a rate that is too low."""
+SHRINK = 0.1
+"""Factor on the weight of a term that drowns the others."""
+GRAVEST = ("stop", "warn", "note")
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a remedy may depend on beside its sign."""
+
+    gradient_clip: float | None
+    weights: dict[str, float]
+    """Of the objective's terms, now."""
+
+
+Remedies = Callable[[Sign, Situation], Iterator[Interventions]]
+
+
+def _rates(*factors: float, reload: bool = False) -> Remedies:
+    def offer(sign: Sign, now: Situation) -> Iterator[Interventions]:
+        for factor in factors:
+            yield (*((ReloadBest(),) if reload else ()), RateScale(factor=factor))
+
+    return offer
+
+
+def _back(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    yield (ReloadBest(),)
+    yield (ReloadBest(), RateScale(factor=0.3))
+
+
+def _loosen_clip(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    if now.gradient_clip is not None:
+        yield (ClipGradient(value=min(10.0 * now.gradient_clip, 1e12)),)
+
+
+def _unfreeze(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    yield (Unfreeze(),)
+
+
+def _lighten(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    for name in _terms(sign, now):
+        yield (WeightTerm(name=name, weight=SHRINK * now.weights[name]),)
+
+
+def _drop(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    for name in _terms(sign, now):
+        yield (DropTerm(name=name),)
+
+
+def _lighten_or_drop(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    yield from _lighten(sign, now)
+    yield from _drop(sign, now)
+
+
+def _plateau(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    """By its kind; where updates are tiny, the rate is too low whatever else is said."""
+    kinds = {name for name, value in sign.numbers.items() if value}
+    if "converged" in kinds:
+        return
+    if "term_floor" in kinds:
+        yield from _drop(sign, now)
+    if "update_ratio" in sign.numbers and sign.numbers["update_ratio"] < TINY_UPDATE:
+        yield from _rates(10.0, 30.0)(sign, now)
+    elif "rate_exhausted" in kinds or "constant" in kinds:
+        yield from _rates(10.0, 3.0)(sign, now)
+    elif "term_floor" not in kinds:
+        yield from _rates(0.3, 3.0)(sign, now)
+
+
+REMEDIES: dict[str, Remedies] = {
+    "spike": _back,
+    "degraded": _back,
+    "catastrophic": _back,
+    "weight_shock": _back,
+    "worse_than_constant": _back,
+    "plateau": _plateau,
+    "update_too_large": _rates(0.1, 0.3, reload=True),
+    "rate_too_high": _rates(0.1, 0.3, reload=True),
+    "rate_too_low": _rates(10.0, 30.0),
+    "schedule_exhausted": _rates(10.0, 3.0),
+    "rate_at_minimum": _rates(10.0, 3.0),
+    "clipped": _loosen_clip,
+    "clip_too_tight": _loosen_clip,
+    "frozen": _unfreeze,
+    "no_gradient": _unfreeze,
+    "frozen_layers": _unfreeze,
+    "domination": _lighten,
+    "dominating_term": _lighten,
+    "conflict": _lighten_or_drop,
+    "conflicting_terms": _lighten_or_drop,
+    "unreachable_term": _drop,
+    "term_floor": _drop,
+}
+
+
+def _terms(sign: Sign, now: Situation) -> list[str]:
+    """The objective's terms that a sign names, as `term` or `one|other`, the heaviest first."""
+    named = [name for name in sign.where.split("|") if now.weights.get(name, 0.0) > 0.0]
+    return sorted(named, key=lambda name: -now.weights[name])
+
+
+def remedies_for(
+    signs: Sequence[Sign], now: Situation, tried: Sequence[Interventions] = ()
+) -> tuple[Sign, tuple[Interventions, ...]] | None:
+    """The gravest sign that something untried may help against, and all of that, the likeliest first."""
+    for sign in sorted(signs, key=lambda one: GRAVEST.index(one.severity) if one.severity in GRAVEST else 3):
+        if sign.name in FAULTS or sign.name not in REMEDIES:
+            continue
+        offered = dict.fromkeys(REMEDIES[sign.name](sign, now))
+        left = tuple(one for one in offered if one not in tried)
+        if left:
+            return sign, left
+    return None
+
+
+def fault_of(signs: Sequence[Sign]) -> Sign | None:
+    """The first sign that tells of a fault of data, labels or configuration."""
+    return next(
+        (one for one in signs if one.name in FAULTS or (one.name in BIASED and one.severity == "stop")),
+        None,
+    )
