@@ -31,14 +31,18 @@ def answer(session: Session, verdict: Verdict) -> Sign | None:
         A fault of data, labels or configuration, which ends the run.
     """
     signs = _seen(session, verdict)
-    fault = fault_of(signs)
-    if fault is not None and not session.config.training.keep_going:
+    fault = None if session.config.training.keep_going else fault_of(signs)
+    if fault is not None:
         return fault
     state, repairs, policy = session.state, session.state.repairs, session.config.training.intervention
     if not isinstance(policy, Tournament) or state.cursor.epoch < repairs.quiet_until or repairs.tournament is not None:
         return None
     weights = weights_at(session.config.loss, state.cursor.epoch, repairs.changes.weights)
-    found = remedies_for(signs, Situation(state.gradient_clip, weights), repairs.tried)
+    now = Situation(state.gradient_clip, weights)
+    found = remedies_for(signs, now, repairs.tried)
+    if found is None:  # all of it was tried in vain, and the run is somewhere else since
+        found = remedies_for(signs, now)
+        state.repairs = repairs.but(tried=())
     if found is None:
         return None
     sign, candidates = found

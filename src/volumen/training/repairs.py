@@ -73,7 +73,7 @@ class Repairs(Section):
     changes: Changes = Changes()
     tournament: Progress | None = None
     tried: tuple[Interventions, ...] = ()
-    """Remedies that did not help; forgotten as soon as one does."""
+    """Remedies that did not help, to be tried again after all others; forgotten as soon as one helps."""
     held: Number = 0
     """Tournaments."""
     kept: Number = 0
