@@ -256,10 +256,8 @@ def main() -> int:
         old.unlink()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(options.folder)}
-    lanes = [
-        subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--lane", str(number)], env=environment)
-        for number in range(options.jobs)
-    ]
+    command = [sys.executable, __file__, *sys.argv[1:], "--folder", str(options.folder)]
+    lanes = [subprocess.Popen([*command, "--lane", str(lane)], env=environment) for lane in range(options.jobs)]
     try:
         codes = [lane.wait() for lane in lanes]
     finally:
@@ -271,7 +269,9 @@ def main() -> int:
     bad = print_report(sorted(found, key=lambda one: one["number"]), options)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if bad or any(codes) else 0
+    if not found:
+        print("nothing was tried: that is no result", file=sys.stderr)
+    return 1 if bad or any(codes) or not found else 0
 
 
 if __name__ == "__main__":

@@ -83,11 +83,14 @@ def is_regular_file(path: Path | str, fix: str = "remove it") -> bool:
     """Whether a file is there that can be read to its end; `fix` ends the error.
 
     Raises:
-        DamagedError: Something else has its name: a folder, a pipe, which would be waited for, a device.
+        DamagedError: Something else has its name: a folder, a pipe, which would be waited for, a device, or a link
+            that leads nowhere.
     """
     try:
         mode = os.stat(path).st_mode  # asked once: another writer may make the file between two questions
-    except OSError:  # not there, or not for us to see: to open it says which
+    except OSError as error:  # not there, or not for us to see: to open it says which
+        if os.path.islink(path) and error.errno in (errno.ENOENT, errno.ELOOP):
+            raise DamagedError(f"{path} cannot be read (it is a link that leads nowhere): {fix}") from error
         return False
     if not stat.S_ISREG(mode):
         raise DamagedError(f"{path} cannot be read (it is a folder, a pipe or a device, expected a file): {fix}")

@@ -65,6 +65,7 @@ def make_records(folder: Path) -> dict[str, str]:
     audit.append(json.loads(said("audit", "loss", "preset:default", *overrides, "--json")))
     said("train", "preset:default", "--out", trained, *overrides, *accepted, "--accept", "P6", "--accept", "P11")
     lines = (trained / "metrics.jsonl").read_text().splitlines()
+    lines = [line for line in lines if json.loads(line)["kind"] in ("train", "validation", "validation_swa")]
     evaluation = json.loads(said("evaluate", trained, "--json"))
     images = raw / "train_images"
     said("predict", trained, images, folder / "masks", "--probabilities")

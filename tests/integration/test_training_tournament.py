@@ -123,7 +123,7 @@ SLOW = (
     "training.epochs=4",
     f"{PATIENT}, minimum_sigma: 1e-4}}",
 )
-TOO_SLOW = sees("plateau", update_ratio=1e-7)
+TOO_SLOW = sees("update_too_small")
 
 
 @pytest.fixture(scope="module")
@@ -269,9 +269,9 @@ def test_people_are_answered_in_order_between_two_epochs(prepared, tmp_path, cap
     run = tmp_path / "run"
     people = Asks(
         run,
-        ["--kind", "rate_scale", "factor=2", "--now"],
-        ["--kind", "gradient_clip", "value=100"],
-        ["--kind", "drop_term", "name=fun"],
+        ["--kind", "rate_scale", "--factor", "2", "--now"],
+        ["--kind", "gradient_clip", "--value", "100"],
+        ["--kind", "drop_term", "--name", "fun"],
     )
     assert run_training(configuration(prepared), run, people).state == "finished"
     for thread in people.threads:

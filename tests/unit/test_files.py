@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from volumen import files
-from volumen.errors import UserError
+from volumen.errors import DamagedError, UserError
 from volumen.files import (
     atomic_path,
     is_regular_file,
@@ -157,3 +157,12 @@ def test_a_file_that_another_writer_makes_between_two_looks_is_a_file(
     assert not is_regular_file(log)
     assert looks == [True]
     assert is_regular_file(log)
+
+
+def test_a_link_that_leads_nowhere_is_said_and_not_taken_for_an_absent_file(tmp_path: Path) -> None:
+    link, circle = tmp_path / "status.json", tmp_path / "circle"
+    link.symlink_to("nowhere-at-all")
+    circle.symlink_to("circle")
+    for path in (link, circle):
+        with pytest.raises(DamagedError, match="leads nowhere"):
+            is_regular_file(path)

@@ -82,13 +82,11 @@ def offered(one: Sign, now: Situation = NOW) -> list[str]:
 
 def test_the_table():
     assert offered(sign("catastrophic")) == ["reload_best", "reload_best + rate_scale factor 0.3"]
-    assert offered(sign("plateau", noise=1.0)) == ["rate_scale factor 0.3", "rate_scale factor 3"]
-    assert offered(sign("plateau", converged=1.0)) == []
-    assert offered(sign("plateau", unexplained=1.0, update_ratio=1e-7)) == [
-        "rate_scale factor 10",
-        "rate_scale factor 30",
-    ]
-    assert offered(sign("plateau", where="variance", term_floor=1.0)) == ["drop_term name variance"]
+    assert offered(sign("plateau", where="noise")) == ["rate_scale factor 0.3", "rate_scale factor 3"]
+    assert offered(sign("plateau", where="converged")) == []
+    assert offered(sign("update_too_small")) == ["rate_scale factor 10", "rate_scale factor 30"]
+    stuck = "Dice gained nothing; the term variance has stayed at 0.563 since the start"
+    assert offered(Sign("R4", "plateau", "warn", stuck, 3, 9, "term_floor")) == ["drop_term name variance"]
     assert offered(sign("update_too_large"))[0] == "reload_best + rate_scale factor 0.1"
     assert offered(sign("clipped")) == ["gradient_clip value 120"]
     assert offered(sign("clipped"), Situation(None, {})) == []
@@ -103,6 +101,11 @@ def test_a_fault_is_never_answered(name):
     assert name not in REMEDIES
     assert offered(sign(name)) == []
     assert fault_of([sign("plateau"), sign(name)]).name == name
+
+
+def test_a_note_of_a_fault_ends_nothing():
+    """Such as the change of objective that a curriculum makes."""
+    assert fault_of([sign(name, "note") for name in sorted(FAULTS)]) is None
 
 
 def test_a_bias_is_a_fault_where_the_monitor_says_stop():

@@ -18,6 +18,7 @@ from volumen.cli import (
     bundles,
     config,
     data,
+    diagnose,
     intervene,
     predict,
     results,
@@ -58,7 +59,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
-for group in (data, train, intervene, results, predict, bundles, submission, score, tune, wheels):
+for group in (data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels):
     group.register(app)
 
 

@@ -211,6 +211,13 @@ class CropValidation(Section):
 Validation = Annotated[FullValidation | CropValidation, Field(discriminator="kind")]
 
 
+class Monitoring(Section):
+    """What watches a run while it goes on; it changes nothing in it."""
+
+    probe_every_steps: Count | None = 50
+    """Steps from one closer look at gradients, updates, channels and outputs to the next; a look costs about a step."""
+
+
 class Training(Section):
     """Length of the run, and what watches over it."""
 
@@ -233,4 +240,7 @@ class Training(Section):
     """What is done when a run does not go well: null does nothing, plan is the case study's recipe, tournament tries
     remedies and keeps what helps."""
     keep_going: bool = False
-    """Train on where the monitors see a fault of data, labels or configuration, which ends a run otherwise."""
+    """Train on where the monitors see a fault of data, labels or configuration, which a tournament would not mend and
+    which ends a run that has this policy."""
+    monitoring: Monitoring | None = Monitoring()
+    """Null leaves the run unwatched."""

@@ -65,15 +65,20 @@ class ProbeSeen:
     """Norm of each weighted term's gradient on the logits, as a share of their sum."""
     term_cosine: Mapping[str, float] = field(default_factory=dict)
     """Cosine of two weighted terms' gradients on the logits, by `one|other`."""
+    gradient_cosine: float | None = None
+    """Of the gradients of two successive steps: what they share is signal, the rest is noise of the patches."""
     noise_scale: float | None = None
     """Gradient noise scale in patches (McCandlish et al. 2018): batches far below it see mostly noise."""
     batch: int | None = None
-    shuffled: float | None = None
-    """Loss with the voxels of the images shuffled, less the loss, over its distance from the constant's: 0 where the
-    image does not matter."""
+    loss: float | None = None
+    shuffled_loss: float | None = None
+    """With the voxels of the images shuffled; the same as `loss` where the image does not matter."""
+    moved: float | None = None
+    """Mean change of the probabilities by that shuffling."""
     probability: Mapping[str, float] = field(default_factory=dict)
     """Of the predicted probabilities: `mean`, `least`, `most`, `spread` over voxels, `between` (spread of the means of
-    patches), `entropy` (nats); and of the labels `true_mean`, `true_between`."""
+    patches), `entropy` (nats), `above_half`, `gap` (mean on surface less mean beside it); of the labels `true_mean`,
+    `true_between`."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +123,15 @@ class Setting:
     batch: int | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     """Weight of each term of the objective."""
-    trained_parameters: tuple[str, ...] | None = None
     minimum_delta: float | None = None
     """An improvement that early stopping or a criterion asks for."""
     base_rate: float | None = None
     gradient_clip: float | None = None
+    schedule: str | None = None
+    scale: tuple[float, float] | None = None
+    """Floor and best constant of the training loss."""
+    full_validation: bool = True
+    """Every labelled voxel, the same each time; crops are noisier."""
 
 
 @dataclass(frozen=True)

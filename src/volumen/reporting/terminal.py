@@ -143,6 +143,9 @@ class TrainingDisplay:
         """Everything that is not the ordinary course of training."""
         if event["kind"] in QUIET_EVENTS:
             return
+        if event["kind"] == "sign":
+            self._print(f"  {event['code']} {event['severity']}: {event['evidence']}")
+            return
         said = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in event.items()}
         numbers = "  ".join(f"{key} {value}" for key, value in said.items() if key != "kind")
         self._print(f"  {event['kind'].replace('_', ' ')}: {numbers}")

@@ -10,9 +10,10 @@ import numpy as np
 
 from volumen.reporting.charts import Curves, Mark, Point, Series, line_chart
 from volumen.reporting.drawing import short
-from volumen.reporting.records import Record, RunRecords
+from volumen.reporting.records import RunRecords
 from volumen.reporting.score_tables import Row
 from volumen.reporting.words import words
+from volumen.runs.kinds import Record
 from volumen.training.schedule import fitted_warmup
 
 MISSING = object()

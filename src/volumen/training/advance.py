@@ -1,6 +1,7 @@
 """A step of the run and the start of an epoch, for the loop and for the branches of a tournament alike."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from volumen.losses import CompositeLoss
@@ -11,24 +12,30 @@ from volumen.training.state import TrainingState
 from volumen.training.step import StepResult, training_step
 
 
-def advance(session: Session, objective: CompositeLoss, batch: Mapping[str, Any]) -> StepResult:
-    """Write the rate, do a step, move the average and the place in the data.
+def advance(
+    session: Session,
+    objective: CompositeLoss,
+    batch: Mapping[str, Any],
+    look: AbstractContextManager[None] | None = None,
+) -> StepResult:
+    """Write the rate, do a step, move the average and the place in the data; `look` is what looks at the step.
 
     Raises:
         NonFiniteError: Before the weights changed.
     """
     state, steps = session.state, session.loader.batches_per_epoch
     state.rate.apply(state.cursor.step / steps, state.planned_steps / steps)
-    result = training_step(
-        state.model,
-        objective,
-        state.optimiser,
-        session.named(batch),
-        precision=session.precision,
-        device=session.device,
-        gradient_clip=state.gradient_clip,
-        scaler=state.scaler,
-    )
+    with look or nullcontext():
+        result = training_step(
+            state.model,
+            objective,
+            state.optimiser,
+            session.named(batch),
+            precision=session.precision,
+            device=session.device,
+            gradient_clip=state.gradient_clip,
+            scaler=state.scaler,
+        )
     if state.average is not None:
         state.average.update(state.model)
     state.cursor.step, state.cursor.batch = state.cursor.step + 1, state.cursor.batch + 1

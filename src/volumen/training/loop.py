@@ -21,7 +21,8 @@ from volumen.training.advance import advance, begin_epoch
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.repairing import answer, repair, restart
-from volumen.training.session import Session, SignsOf, no_signs, session_of
+from volumen.training.session import Session, SignsOf, session_of
+from volumen.training.signs import standing_signs
 from volumen.training.step import NonFiniteError
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Verdict, plan_scale
@@ -37,7 +38,7 @@ def run_training(
     audited: Audited | None = None,
     meant: Sequence[str] = (),
     materials: Materials | None = None,
-    signs_of: SignsOf = no_signs,
+    signs_of: SignsOf = standing_signs,
 ) -> Outcome:
     """Train a configuration into a run folder.
 
@@ -51,7 +52,7 @@ def run_training(
         audited: What an audit of a new run said, for its folder.
         meant: Keys that the user set by name.
         materials: Data set, fold and initial weights, where the audit has opened them already.
-        signs_of: What watches the run: asked after each validation.
+        signs_of: Asked after each validation what is seen; the run's own monitors are.
 
     Raises:
         UserError: Wrong folder, data set, fold or checkpoint; another process trains there; nothing is left to do; or a
@@ -66,13 +67,15 @@ def run_training(
             if resume:
                 session.resume()
                 session.scales = ProgressScales.load(folder, run.owner)
+                session.watch(resumed=True)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
                 if session.initial is not None:
                     session.event({"kind": "initial_weights", **session.initial.record})
                 if audited is not None:
                     session.event(run.write_audit(audited))
-                    session.scales = audited.scales
+                    session.scales, session.findings = audited.scales, audited.findings
+                session.watch()
             try:
                 return train(session, stop)
             except BaseException as error:
@@ -117,7 +120,9 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                 waited = time.perf_counter()
                 for batch in session.loader.epoch(cursor.epoch, start_batch=cursor.batch):
                     began = time.perf_counter()
-                    result = advance(session, objective, batch)
+                    is_last = cursor.batch + 1 == steps or cursor.step + 1 == state.planned_steps
+                    look = session.probe.around(cursor.step, batch, objective, is_last)
+                    result = advance(session, objective, batch, look)
                     ended = time.perf_counter()
                     state.count(result, batch, seconds=ended - waited, loader_seconds=began - waited)
                     session.listener.stepped(state, result, steps)
@@ -135,6 +140,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
             if not state.ended_epoch:
                 if state.swa is not None and state.swa.after_epoch(state.model, cursor.epoch):
                     session.event({"kind": "swa_update", "averaged": state.swa.count})
+                session.metric("steps", state.totals.by_step())
                 session.metric("train", record)
                 if cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
                     planner.replan()
@@ -159,15 +165,14 @@ def train(session: Session, stop: StopRequest) -> Outcome:
         session.status("running")
 
         # The best states are kept; where the loss says so, the run goes back to the best one.
-        is_best = verdict.is_best or verdict.is_best_loss
+        is_best, ends = verdict.is_best or verdict.is_best_loss, verdict.stop or last
+        goes_back = (verdict.rollback or verdict.intervene) and not ends
+        fault = None if ends or goes_back or validation is None else answer(session, verdict)
         if is_best:
             session.save(best=verdict.is_best, best_loss=verdict.is_best_loss)
-        ends = verdict.stop or last
-        goes_back = (verdict.rollback or verdict.intervene) and not ends
         if goes_back:
             _roll_back(session, verdict, record["gradient_norm"])
-        fault = None if ends or goes_back or validation is None else answer(session, verdict)
-        if goes_back or not is_best or state.repairs.tournament is not None:
+        if goes_back or not is_best:
             session.save()
         if verdict.stop:
             return session.end("early_stopping")

@@ -1,29 +1,24 @@
 """What may help against what: a table from signs and causes to interventions, and the faults that none helps against.
 
-Names are those of signs (`monitors.sign`) and of causes. A plateau's kind stands among its numbers. A fault of data,
-labels or configuration is never answered with a learning rate: it ends the run, unless it is to keep going.
+Names are those of signs (`monitors.sign`) and of causes (`monitors.causes`). A fault of data, labels or configuration
+is never answered with a learning rate: it ends the run, unless it is to keep going.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from volumen.config.intervention import ClipGradient, DropTerm, RateScale, ReloadBest, Unfreeze, WeightTerm
+from volumen.monitors.causes import CAUSES
 from volumen.monitors.sign import Sign
 from volumen.training.repairs import Interventions
 
-FAULTS = frozenset(
-    {
-        "half_range", "identical_cases", "input_ignored", "objectives_differ",
-        "labels_wrong", "pairs_wrong", "input_lost", "normalisation_wrong", "ignore_learned", "wrong_metric", "leak",
-        "double_activation", "inverted_objective", "objectives_mixed", "dead_setting", "threshold_in_noise",
-        "gradients_accumulate", "detached_term",
-    }
-)  # fmt: skip
-"""Of data, labels or configuration."""
+FAULTS = frozenset({"half_range", "identical_cases", "input_ignored", "objectives_differ"}) | frozenset(
+    name for name, text in CAUSES.items() if text.data_fault and name != "unreachable_term"
+)
+"""Of data, labels, objective or code. A term that cannot come down is one that can be dropped."""
 BIASED = frozenset({"too_much_surface", "too_little_surface"})
 """A fault where the monitor says `stop`: labels that say so or an objective that asks for it."""
-TINY_UPDATE = 1e-5
-"""Update over weight below which a plateau is one of a rate that is too low."""
 SHRINK = 0.1
 """Factor on the weight of a term that drowns the others."""
 GRAVEST = ("stop", "warn", "note")
@@ -79,17 +74,12 @@ def _lighten_or_drop(sign: Sign, now: Situation) -> Iterator[Interventions]:
 
 
 def _plateau(sign: Sign, now: Situation) -> Iterator[Interventions]:
-    """By its kind; where updates are tiny, the rate is too low whatever else is said."""
-    kinds = {name for name, value in sign.numbers.items() if value}
-    if "converged" in kinds:
-        return
-    if "term_floor" in kinds:
+    """By its kind, which is where it is."""
+    if sign.where == "term_floor":
         yield from _drop(sign, now)
-    if "update_ratio" in sign.numbers and sign.numbers["update_ratio"] < TINY_UPDATE:
-        yield from _rates(10.0, 30.0)(sign, now)
-    elif "rate_exhausted" in kinds or "constant" in kinds:
+    elif sign.where in ("rate_exhausted", "constant"):
         yield from _rates(10.0, 3.0)(sign, now)
-    elif "term_floor" not in kinds:
+    elif sign.where != "converged":
         yield from _rates(0.3, 3.0)(sign, now)
 
 
@@ -102,6 +92,7 @@ REMEDIES: dict[str, Remedies] = {
     "plateau": _plateau,
     "update_too_large": _rates(0.1, 0.3, reload=True),
     "rate_too_high": _rates(0.1, 0.3, reload=True),
+    "update_too_small": _rates(10.0, 30.0),
     "rate_too_low": _rates(10.0, 30.0),
     "schedule_exhausted": _rates(10.0, 3.0),
     "rate_at_minimum": _rates(10.0, 3.0),
@@ -120,9 +111,9 @@ REMEDIES: dict[str, Remedies] = {
 
 
 def _terms(sign: Sign, now: Situation) -> list[str]:
-    """The objective's terms that a sign names, as `term` or `one|other`, the heaviest first."""
-    named = [name for name in sign.where.split("|") if now.weights.get(name, 0.0) > 0.0]
-    return sorted(named, key=lambda name: -now.weights[name])
+    """The objective's terms that a sign names, as `term` or `one|other` or in its sentence, the heaviest first."""
+    named = {*sign.where.split("|"), *re.findall(r"\bterm (\w+)", sign.evidence)}
+    return sorted((name for name in named if now.weights.get(name, 0.0) > 0.0), key=lambda name: -now.weights[name])
 
 
 def remedies_for(
@@ -140,8 +131,9 @@ def remedies_for(
 
 
 def fault_of(signs: Sequence[Sign]) -> Sign | None:
-    """The first sign that tells of a fault of data, labels or configuration."""
-    return next(
-        (one for one in signs if one.name in FAULTS or (one.name in BIASED and one.severity == "stop")),
-        None,
-    )
+    """The first sign that tells of a fault of data, labels or configuration, and is more than a note."""
+
+    def tells(one: Sign) -> bool:
+        return (one.name in FAULTS and one.severity != "note") or (one.name in BIASED and one.severity == "stop")
+
+    return next(filter(tells, signs), None)

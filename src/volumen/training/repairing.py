@@ -25,26 +25,27 @@ RESTART_SCALE = 0.3
 
 
 def answer(session: Session, verdict: Verdict) -> Sign | None:
-    """Answer what was seen at a validation: begin a tournament where something may help.
+    """Answer what was seen at a validation, where the policy is to repair: begin a tournament if something may help.
 
     Returns:
         A fault of data, labels or configuration, which ends the run.
     """
+    state, repairs, policy = session.state, session.state.repairs, session.config.training.intervention
+    if not isinstance(policy, Tournament):
+        return None
     signs = _seen(session, verdict)
     fault = None if session.config.training.keep_going else fault_of(signs)
-    if fault is not None:
+    if fault is not None or state.cursor.epoch < repairs.quiet_until or repairs.tournament is not None:
         return fault
-    state, repairs, policy = session.state, session.state.repairs, session.config.training.intervention
-    if not isinstance(policy, Tournament) or state.cursor.epoch < repairs.quiet_until or repairs.tournament is not None:
-        return None
     weights = weights_at(session.config.loss, state.cursor.epoch, repairs.changes.weights)
     now = Situation(state.gradient_clip, weights)
     found = remedies_for(signs, now, repairs.tried)
-    if found is None:  # all of it was tried in vain, and the run is somewhere else since
+    if found is None and repairs.tried:  # all of it was tried in vain, and the run is somewhere else since
         found = remedies_for(signs, now)
-        state.repairs = repairs.but(tried=())
     if found is None:
         return None
+    if found[1][0] in repairs.tried:
+        state.repairs = repairs.but(tried=())
     sign, candidates = found
     reason = begin_tournament(session, sign.name, [one.evidence for one in signs], candidates)
     if reason:
@@ -119,7 +120,9 @@ def restart(session: Session, error: NonFiniteError) -> bool:
     if not may or store.is_empty():
         return False
     session.event({"kind": "non_finite", "message": str(error)})
+    session.probe.forget()
     state.load_state_dict(store.load_latest(session.warning), str(store.folder))
+    session.watch(resumed=True)  # what was recorded since is done again
     state.planned_steps, state.seconds = planned, seconds
     state.repairs = state.repairs.but(restarts=repairs.restarts + 1)
     session.event({"kind": "restarted", "restarts": state.repairs.restarts})

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,8 +19,13 @@ from volumen.data.spacing import not_cubes
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
+from volumen.monitors.diagnosis import SICK, UNCLEAR, Diagnosis, diagnose
+from volumen.monitors.history import OURS, read_history, seen_of, setting_of
+from volumen.monitors.picture import Picture
 from volumen.monitors.sign import Sign
+from volumen.monitors.watching import Monitors
 from volumen.runs.folder import RunFolder
+from volumen.runs.records import read_run_logs
 from volumen.runs.saved import TrainedOn, checked_state
 from volumen.runs.scales import NO_SCALES, TOTAL, TRAIN, VALIDATION, ProgressScales
 from volumen.runtime import Precision, choose_device, choose_precision
@@ -30,6 +36,7 @@ from volumen.training.budget import Planner
 from volumen.training.initial import InitialWeights, Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
+from volumen.training.probe import Probe
 from volumen.training.repairs import Repairs
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError
@@ -39,12 +46,7 @@ from volumen.training.watch import Verdict
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
 
 SignsOf = Callable[["Session"], Sequence[Sign]]
-"""What the monitors saw up to the validation that has just been recorded."""
-
-
-def no_signs(session: "Session") -> Sequence[Sign]:
-    """Of a run that nobody watches."""
-    return ()
+"""What is seen of a run after a validation."""
 
 
 @dataclass
@@ -64,18 +66,59 @@ class Session:
     state: TrainingState
     initial: InitialWeights | None
     """What a new run begins with, where it is another's weights."""
+    signs_of: SignsOf
     scales: ProgressScales = NO_SCALES
-    signs_of: SignsOf = no_signs
 
     def __post_init__(self) -> None:
         shapes = [self.dataset.case(name).shape for name in self.held_out]
         self.planner = Planner(self.state, shapes, self.event)
         self.predictor = predictor_of(self.state.model, self.config, self.device, self.precision)
+        monitoring = self.config.training.monitoring
+        every = None if monitoring is None else monitoring.probe_every_steps
+        self.monitors: Monitors | None = None
+        self.findings: tuple[dict[str, Any], ...] = ()
+        self.diagnosis: Diagnosis | None = None
+        """After the last validation."""
+        self._said = ("", "")
+        self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
+
+    def watch(self, *, resumed: bool = False) -> None:
+        """Begin to watch; a resumed run's monitors see first what it recorded up to its checkpoint."""
+        if self.config.training.monitoring is None:
+            return
+        self.monitors = Monitors(setting_of(self.config, self.scales))
+        if resumed:
+            self.findings = read_run_logs(self.run.path).findings or ()
+            for record in read_history(self.run.path, self.state.cursor.step).records:
+                self.monitors.see(record)
+
+    def diagnose(self) -> Diagnosis | None:
+        """What the run has, by all that was seen; an event where it is another than the last time."""
+        if self.monitors is None:
+            return None
+        found = self.diagnosis = diagnose(Picture(self.monitors.memory, self.findings))
+        now = (found.state, found.causes[0].name if found.causes else "")
+        if now != self._said and found.state != UNCLEAR:
+            if found.state == SICK or self._said[0] == SICK:
+                said = {"symptoms": list(found.symptoms), "causes": {one.name: one.confidence for one in found.causes}}
+                self.event({"kind": "diagnosis", "state": found.state, **said})
+            self._said = now
+        return found
+
+    def _watched(self, record: dict[str, Any]) -> None:
+        """Let the monitors see a record, and tell what they say."""
+        cursor = self.state.cursor
+        seen = seen_of({"step": cursor.step, "epoch": cursor.epoch, **record})
+        if self.monitors is not None and seen is not None:
+            for sign in self.monitors.see(seen):
+                self.event(sign.event())
 
     def event(self, event: dict[str, Any]) -> None:
         """Write an event and show it."""
         self.run.event(self.state.cursor.step, self.state.cursor.epoch, event)
         self.listener.event(event)
+        if event["kind"] not in OURS:
+            self._watched(event)
 
     def warning(self, message: str) -> None:
         """An event that is nothing but a sentence."""
@@ -85,6 +128,7 @@ class Session:
         """Write a record of numbers under the step and epoch of now."""
         cursor = self.state.cursor
         self.run.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
+        self._watched({"kind": kind, **record})
 
     def status(self, how: str, **details: Any) -> None:
         """Replace the run's status."""
@@ -154,6 +198,7 @@ class Session:
             except StopWanted:  # both validations are done again
                 state.watch = before
                 raise
+        self.diagnose()
         reduced = state.rate.after_validation(validation.total)
         if reduced is not None:
             self.event(reduced)

@@ -25,6 +25,8 @@ class EpochTotals:
     centred: int = 0
     seconds: float = 0.0
     loader_seconds: float = 0.0
+    step_totals: list[float] = field(default_factory=list)
+    step_gradient_norms: list[float] = field(default_factory=list)
 
     def add(self, result: StepResult, *, patches: int, centred: int, seconds: float, loader_seconds: float) -> None:
         """Take in a step: its result, its patches (how many were surface-centred), and its times."""
@@ -44,6 +46,15 @@ class EpochTotals:
         self.centred += centred
         self.seconds += seconds
         self.loader_seconds += loader_seconds
+        self.step_totals.append(result.total)
+        self.step_gradient_norms.append(result.gradient_norm)
+
+    def by_step(self) -> dict[str, Any]:
+        """The epoch's steps one by one, to six digits."""
+        return {
+            "totals": [float(f"{value:.6g}") for value in self.step_totals],
+            "gradient_norms": [float(f"{value:.6g}") for value in self.step_gradient_norms],
+        }
 
     def record(self) -> dict[str, Any]:
         """The epoch's means, as they stand in `metrics.jsonl`."""

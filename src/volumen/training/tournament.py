@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from volumen.config.intervention import described, parameters_of
+from volumen.config.intervention import DropTerm, WeightTerm, described, parameters_of
 from volumen.config.optimisation import Tournament
 from volumen.config.schema import Config
 from volumen.errors import UserError
@@ -24,6 +24,7 @@ from volumen.system.output import counted
 from volumen.system.stopping import StopWanted, raise_if_wanted
 from volumen.training.advance import advance, begin_epoch
 from volumen.training.interventions import intervene, refusal
+from volumen.training.objective import weights_at
 from volumen.training.repairs import Interventions, Progress, Trial
 from volumen.training.session import Session
 from volumen.training.state import TrainingState
@@ -261,3 +262,8 @@ def make(session: Session, interventions: Interventions, *, by: str, request: in
         intervene(session.state, (one,), session.run.checkpoints, session.warning)
         asked = {} if request is None else {"request": request}
         session.event({"kind": "intervention", "what": one.kind, "by": by, **asked, **parameters_of(one)})
+        if isinstance(one, DropTerm | WeightTerm):
+            changed = session.state.repairs.changes.weights
+            session.event(
+                {"kind": "objective", "weights": weights_at(session.config.loss, session.state.cursor.epoch, changed)}
+            )

@@ -207,6 +207,7 @@ def _watching(context: Context) -> Iterator[Law]:
     policy = training.intervention
     looks = training.degradation.rollback or isinstance(policy, Tournament)
     yield (f"{degradation}catastrophic_share",), not looks, f"{degradation}rollback is off"
+    yield ("training.keep_going",), not isinstance(policy, Tournament), "only a tournament ends a run for a fault"
     without_plan = f"training.intervention is {'null' if policy is None else policy.kind}"
     yield (f"{degradation}epochs",), not isinstance(policy, PlanIntervention), without_plan
     if swa is not None and swa.learning_rate is not None and swa.start_epoch == 0:

@@ -1,0 +1,215 @@
+"""What speaks for and against each cause: a table of clues, each a function of the picture that gives its sentence.
+
+A clue that speaks for a cause has positive points, one against it negative ones. Points were set on one half of the
+fault-injection benchmark (`volumen doctor-bench`) and reported on the other.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from volumen.monitors.picture import Picture
+from volumen.monitors.statistics import median
+
+Says = Callable[[Picture], str | None]
+"""The clue in words and numbers, or None where it is not there."""
+
+
+@dataclass(frozen=True)
+class Clue:
+    """One thing that speaks for or against a cause."""
+
+    cause: str
+    points: float
+    says: Says
+
+
+def sign(code: str, name: str, where: str = "") -> Says:
+    """A monitor's sign, in its own words."""
+
+    def says(picture: Picture) -> str | None:
+        found = picture.sign(code, name, where)
+        return None if found is None else f"{code}: {found.evidence}"
+
+    return says
+
+
+def finding(code: str, *words: str) -> Says:
+    """A finding of the audit, in its own words."""
+    return lambda picture: None if (text := picture.finding(code, *words)) is None else f"audit {code}: {text}"
+
+
+def when(holds: Callable[[Picture], bool], text: Callable[[Picture], str]) -> Says:
+    """A condition on the picture's numbers; one on a number that is not known does not hold."""
+    return lambda picture: text(picture) if holds(picture) else None
+
+
+def _never(picture: Picture) -> bool:
+    return picture.late and not picture.learned and bool(picture.memory.epochs)
+
+
+def _never_said(picture: Picture) -> str:
+    known = "" if math.isnan(picture.r_best) else f" (training r {picture.r_best:.2f} at best, 1 is a constant's)"
+    return f"nothing has been learned in {picture.memory.epoch + 1} epochs{known}"
+
+
+def _moves(picture: Picture) -> bool:
+    return picture.update > 2e-4
+
+
+def _moves_said(picture: Picture) -> str:
+    return f"a step changes the weights by {picture.update:.1e} of their size, as in a healthy run"
+
+
+def _term_mass(picture: Picture, name: str) -> float:
+    return median([one.term_mass.get(name, 0.0) for one in picture.late_probes])
+
+
+def _detached(picture: Picture) -> str | None:
+    """A term of the objective that gives no gradient."""
+    for name, weight in picture.memory.setting.weights.items():
+        known = [one for one in picture.late_probes if name in one.term_mass]
+        if weight > 0 and known and _term_mass(picture, name) < 1e-4:
+            return f"the term {name} (weight {weight:g}) gives no gradient on the outputs"
+    return None
+
+
+def _accumulates(picture: Picture) -> str | None:
+    """Gradients that grow from step to step of an epoch and always point the same way."""
+    cosines = [one.gradient_cosine for one in picture.memory.probes if one.gradient_cosine is not None]
+    if len(cosines) < 2 or median(cosines) < 0.97:
+        return None
+    return f"successive gradients are all but the same (cosine {median(cosines):.3f}), as if they were never cleared"
+
+
+def _criterion(picture: Picture) -> str | None:
+    delta, noise = picture.memory.setting.minimum_delta, picture.memory.noise
+    if delta is None or len(picture.memory.metrics) < 5 or delta >= 2 * noise:
+        return None
+    return f"early stopping counts a gain of {delta:g}; validations differ by {noise:.4f} by chance (one sigma)"
+
+
+def _climbing(picture: Picture) -> str | None:
+    """The metric still rises about as fast as ever, far from where it could be."""
+    middle, low, _ = picture.metric_slope
+    if low <= 0 or math.isnan(picture.r) or picture.r < 0.5 or picture.done < 0.8:
+        return None
+    return f"at the end the metric still rises by {middle:.4f} a validation, and r is {picture.r:.2f}"
+
+
+CLUES: tuple[Clue, ...] = (
+    Clue("non_finite", 6, sign("R1", "non_finite")),
+    Clue("double_activation", 5, sign("R6", "half_range")),
+    Clue("labels_wrong", 3, sign("R6", "identical_cases")),
+    # images that do not arrive
+    Clue("input_lost", 2.5, when(
+        lambda p: p.sign("R13", "input_ignored") is not None and p.moved < 1e-6,
+        lambda p: "shuffling the image changes nothing at all: what reaches the network is the same for every image",
+    )),
+    Clue("input_lost", 1.5, sign("R13", "input_ignored")),
+    Clue("input_lost", -2, when(
+        lambda p: p.moved > 0.03,
+        lambda p: f"shuffling the image moves the probabilities by {p.moved:.3f}",
+    )),
+    # nothing learned although the weights move
+    Clue("pairs_wrong", 1.6, when(
+        lambda p: _never(p) and _moves(p),
+        lambda p: f"{_never_said(p)}, although {_moves_said(p)}",
+    )),
+    Clue("pairs_wrong", 0.6, when(
+        lambda p: abs(p.gap) < 0.02,
+        lambda p: f"probabilities on surface and beside it differ by {p.gap:.3f} only",
+    )),
+    Clue("pairs_wrong", 3, finding("P7", "shift", "moved", "another volume", "aligned", "belong")),
+    Clue("pairs_wrong", -2, when(
+        lambda p: p.learned,
+        lambda p: f"it has learned something (r {p.r_best:.2f}, gap {p.gap:.2f})",
+    )),
+    Clue("labels_wrong", 1.4, when(
+        lambda p: _never(p) and _moves(p),
+        lambda p: f"{_never_said(p)}, although {_moves_said(p)}",
+    )),
+    Clue("labels_wrong", 3, finding("P1")),
+    Clue("labels_wrong", 2.5, finding("P2")),
+    Clue("ignore_learned", 3, finding("P2", "ignore", "unlabelled")),
+    Clue("ignore_learned", 3, finding("P1", "ignore", "unlabelled")),
+    Clue("leak", 3, finding("P7", "leak", "duplicate", "near")),
+    # learning rate
+    Clue("rate_too_high", 2.2, sign("R9", "update_too_large")),
+    Clue("rate_too_high", 1.2, when(
+        lambda p: p.first_update > 0.1,
+        lambda p: f"the first steps changed the weights by {p.first_update:.0%} of their size",
+    )),
+    Clue("rate_too_high", 1, when(
+        lambda p: p.aligned < -0.15,
+        lambda p: f"successive gradients point against each other (cosine {p.aligned:.2f})",
+    )),
+    Clue("rate_too_high", -2, when(
+        lambda p: p.update < 1e-3,
+        lambda p: f"a step changes the weights by {p.update:.1e} of their size only",
+    )),
+    Clue("rate_too_low", 2.5, sign("R9", "update_too_small")),
+    Clue("rate_too_low", 1.5, when(
+        lambda p: p.update < 2e-4,
+        lambda p: f"a step changes the weights by {p.update:.1e} of their size",
+    )),
+    Clue("rate_too_low", 0.7, when(
+        lambda p: p.aligned > 0.6 and p.r > 0.7,
+        lambda p: f"successive gradients agree (cosine {p.aligned:.2f}) and r is still {p.r:.2f}",
+    )),
+    Clue("rate_too_low", 0.7, lambda p: _climbing(p)),
+    Clue("rate_too_low", -2.5, when(lambda p: p.update > 2e-3, _moves_said)),
+    Clue("schedule_exhausted", 3, sign("R10", "rate_at_minimum")),
+    Clue("schedule_exhausted", 1.5, sign("R4", "plateau", "rate_exhausted")),
+    Clue("clip_too_tight", 2, when(
+        lambda p: (found := p.sign("R10", "clipped")) is not None and found.numbers.get("excess", 1) > 20,
+        lambda p: sign("R10", "clipped")(p) or "",
+    )),
+    Clue("clip_too_tight", 0.5, sign("R10", "clipped")),
+    Clue("weight_shock", 2.5, sign("R2", "spike")),
+    Clue("weight_shock", 1, when(
+        lambda p: any(one.kind == "weight_noise" for one in p.memory.events),
+        lambda p: "noise was put on the weights",
+    )),
+    Clue("gradients_accumulate", 3, _accumulates),
+    # layers
+    Clue("frozen_layers", 2, sign("R9", "frozen")),
+    Clue("frozen_layers", 1.5, sign("R9", "no_gradient")),
+    Clue("dead_channels", 2.5, sign("R9", "dead")),
+    # objective
+    Clue("detached_term", 2.5, _detached),
+    Clue("unreachable_term", 2.5, sign("R4", "plateau", "term_floor")),
+    Clue("unreachable_term", 1.5, finding("P5")),
+    Clue("dominating_term", 2, sign("R8", "domination")),
+    Clue("conflicting_terms", 2.2, sign("R8", "conflict")),
+    Clue("class_bias", 2, sign("R7", "too_much_surface")),
+    Clue("class_bias", 1.5, sign("R7", "too_little_surface")),
+    Clue("class_bias", 1.5, finding("P3")),
+    Clue("class_bias", -1.5, when(_never, _never_said)),
+    Clue("inverted_objective", 2.5, when(
+        lambda p: p.r > 1.1 and p.r > p.r_best + 0.1,
+        lambda p: f"the loss rises above the constant's (r {p.r:.2f}) while the weights follow its gradient",
+    )),
+    Clue("inverted_objective", 1.5, when(
+        lambda p: p.gap < -0.1,
+        lambda p: f"probabilities are lower on surface than beside it (by {-p.gap:.2f})",
+    )),
+    Clue("constant_predictor", 1, when(_never, _never_said)),
+    Clue("constant_predictor", 0.8, sign("R6", "uniform")),
+    # data
+    Clue("overfitting", 2.5, sign("R5", "overfitting", "falling")),
+    Clue("overfitting", 2, sign("R5", "overfitting", "gap")),
+    # protocol
+    Clue("wrong_metric", 2.5, sign("R12", "disagreement")),
+    Clue("wrong_metric", 2, when(
+        lambda p: p.r_held_out < 0.6 and p.metric < 0.1,
+        lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",
+    )),
+    Clue("threshold_in_noise", 2.2, _criterion),
+    Clue("threshold_in_noise", 1, finding("P9")),
+    Clue("objectives_mixed", 1, sign("R12", "objectives_differ")),
+    Clue("dead_setting", 2.5, finding("P6")),
+    Clue("starved_loader", 1.5, sign("R14", "starved")),
+    Clue("normalisation_wrong", 2, finding("P7", "normalis", "grey", "scale")),
+)  # fmt: skip
+"""Every clue; a new one is added here."""

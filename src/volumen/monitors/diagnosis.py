@@ -1,0 +1,121 @@
+"""From signs to a diagnosis: is the run ill, of what, how sure is that, what speaks against it, and what is it not.
+
+A run is ill where there is a symptom (it learns nothing, gets worse, says one thing everywhere, ...). Causes are ranked
+by their clues. What a monitor finds odd without a symptom is told, and is no illness: a frozen encoder that scores as
+well as a trained one needs no doctor.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from volumen.monitors.clues import CLUES
+from volumen.monitors.picture import LATE, Picture
+
+ENOUGH = 1.5
+"""Points from which on a cause is named."""
+HEALTHY, SICK, UNCLEAR = "healthy", "sick", "unclear"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A cause with what speaks for and against it."""
+
+    name: str
+    points: float
+    confidence: float
+    """Between 0 and 1: its share of what speaks for any cause, held down where little speaks at all."""
+    speaks_for: tuple[str, ...]
+    speaks_against: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is to be said of a run."""
+
+    state: str
+    """`healthy`, `sick`, or `unclear` where the records cannot tell."""
+    symptoms: tuple[str, ...]
+    causes: tuple[Cause, ...]
+    """The likeliest first; those with enough points."""
+    unlikely: tuple[Cause, ...]
+    """Causes that were thought of, and against which more speaks than for them."""
+    remarks: tuple[str, ...]
+    """Odd, and no illness."""
+    missing: tuple[str, ...]
+    """What would decide it, where it cannot be told."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under the names of the fields: the stable form of `volumen diagnose --json`."""
+        return asdict(self)
+
+
+def diagnose(picture: Picture) -> Diagnosis:
+    """The diagnosis of a training as far as it was seen."""
+    symptoms = tuple(_symptoms(picture))
+    ranked, unlikely = _causes(picture)
+    missing = tuple(_missing(picture, bool(symptoms), bool(ranked)))
+    early = not picture.memory.epochs and not picture.memory.validations
+    state = UNCLEAR if early else SICK if symptoms else HEALTHY
+    if state == HEALTHY and not picture.late:
+        state = UNCLEAR
+    remarks = () if symptoms else tuple(text for cause in ranked for text in cause.speaks_for)
+    return Diagnosis(state, symptoms, ranked if symptoms else (), unlikely if symptoms else (), remarks, missing)
+
+
+def _symptoms(picture: Picture) -> Iterator[str]:
+    """What a person would call ill."""
+    for code, name in (
+        ("R1", "non_finite"), ("R3", "catastrophic"), ("R3", "degraded"), ("R6", "half_range"),
+        ("R6", "identical_cases"), ("R6", "one_class"), ("R5", "overfitting"), ("R12", "disagreement"),
+    ):  # fmt: skip
+        found = picture.sign(code, name)
+        if found is not None:
+            yield found.evidence
+    if picture.late and picture.memory.epochs and not picture.learned:
+        r = "" if math.isnan(picture.r_best) else f": training r is {picture.r_best:.2f} at best, a constant has 1"
+        yield f"nothing has been learned after {picture.done:.0%} of the run{r}"
+    bias = picture.sign("R7", "too_much_surface") or picture.sign("R7", "too_little_surface")
+    if bias is not None and picture.done > 0.6:
+        yield bias.evidence
+    if picture.r > 1.0 and picture.late and picture.learned:
+        yield f"the training loss is worse than a constant's (r {picture.r:.2f}), and was {picture.r_best:.2f}"
+    for one in picture.audit:
+        if one.get("severity") == "stop":
+            yield f"the audit stopped at {one.get('code')}: {one.get('title')}"
+
+
+def _causes(picture: Picture) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
+    """Causes with enough points, the likeliest first, and those that were ruled out."""
+    points, texts, against = dict[str, float](), dict[str, list[str]](), dict[str, list[str]]()
+    for clue in CLUES:
+        text = clue.says(picture)
+        if text is None:
+            continue
+        points[clue.cause] = points.get(clue.cause, 0.0) + clue.points
+        (texts if clue.points > 0 else against).setdefault(clue.cause, []).append(text)
+    whole = sum(value for value in points.values() if value > 0)
+
+    def cause(name: str) -> Cause:
+        confidence = max(points[name], 0.0) / max(whole, 3.0)
+        return Cause(name, points[name], confidence, tuple(texts.get(name, ())), tuple(against.get(name, ())))
+
+    order = sorted(points, key=lambda name: -points[name])
+    named = tuple(cause(name) for name in order if points[name] >= ENOUGH)
+    return named, tuple(cause(name) for name in order if points[name] <= 0 and name in texts)
+
+
+def _missing(picture: Picture, ill: bool, named: bool) -> Iterator[str]:
+    """What would help to tell, where it cannot be told."""
+    if not picture.memory.validations:
+        yield "no validation is recorded: a fixed metric on held-out volumes"
+    if not picture.late:
+        yield f"only {picture.done:.0%} of the run is done: from {LATE:.0%} on a run that learns nothing is told"
+    if ill and not named:
+        if math.isnan(picture.r):
+            yield "the scale of the loss, what a constant and a perfect prediction get: name objective and data"
+        if not picture.memory.probes:
+            yield "gradients and updates by layer: a run of volumen with training.monitoring"
+        if not picture.audit:
+            yield "an audit of labels, objective and data: volumen audit CONFIG"

@@ -1,0 +1,95 @@
+"""What a monitor remembers: everything that was seen, and what of it was said. Frozen; a record makes the next one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from volumen.monitors.seen import TOTAL, EpochSeen, EventSeen, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
+from volumen.monitors.sign import Sign
+from volumen.monitors.statistics import noise_of
+
+LEAST_NOISE = 0.003
+"""Of a metric between 0 and 1: two validations that differ by less are alike, however quiet a run seems."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A training as far as it was seen."""
+
+    setting: Setting
+    epochs: tuple[EpochSeen, ...] = ()
+    steps: tuple[StepsSeen, ...] = ()
+    probes: tuple[ProbeSeen, ...] = ()
+    validations: tuple[ValidationSeen, ...] = ()
+    events: tuple[EventSeen, ...] = ()
+    standing: Mapping[tuple[str, str, str], Sign] = field(default_factory=dict)
+    """Signs that hold now, as they were first seen, by their key."""
+    lasting: Mapping[tuple[str, str, str], Sign] = field(default_factory=dict)
+    """Signs of what happened once and cannot be taken back."""
+
+    def after(self, record: Seen) -> "Memory":
+        """The memory with one record more."""
+        if isinstance(record, EpochSeen):
+            return replace(self, epochs=(*self.epochs, record))
+        if isinstance(record, StepsSeen):
+            return replace(self, steps=(*self.steps, record))
+        if isinstance(record, ProbeSeen):
+            return replace(self, probes=(*self.probes, record))
+        if isinstance(record, ValidationSeen):
+            return replace(self, validations=(*self.validations, record))
+        return replace(self, events=(*self.events, record))
+
+    @property
+    def epoch(self) -> int:
+        """The last one that was seen."""
+        last = [rows[-1].epoch for rows in (self.epochs, self.validations, self.probes, self.events) if rows]
+        return max(last, default=0)
+
+    @property
+    def step(self) -> int:
+        """The last one that was seen."""
+        last = [rows[-1].step for rows in (self.epochs, self.validations, self.probes, self.events) if rows]
+        return max(last, default=0)
+
+    @property
+    def share_done(self) -> float | None:
+        """Of the planned epochs; None where the plan is not known."""
+        planned = self.setting.planned_epochs
+        return min(1.0, (self.epoch + 1) / planned) if planned else None
+
+    @property
+    def metric_name(self) -> str | None:
+        """The metric that the run is judged by: its own, else the first that its validations have."""
+        if not self.validations:
+            return None
+        present = self.validations[-1].metrics
+        chosen = self.setting.selection_metric
+        if chosen in present:
+            return chosen
+        return next((name for name in ("dice", *present) if name in present), None)
+
+    @property
+    def metrics(self) -> tuple[float, ...]:
+        """The selection metric of each validation."""
+        name = self.metric_name
+        return () if name is None else tuple(one.metrics[name] for one in self.validations if name in one.metrics)
+
+    @property
+    def noise(self) -> float:
+        """Spread of the selection metric around its own course, and at least `LEAST_NOISE`."""
+        found = noise_of(self.metrics)
+        return LEAST_NOISE if found is None else max(LEAST_NOISE, found)
+
+    @property
+    def train_progress(self) -> tuple[float, ...]:
+        """Progress r of each epoch, where it is known."""
+        return tuple(one.progress[TOTAL] for one in self.epochs if TOTAL in one.progress)
+
+    @property
+    def validation_progress(self) -> tuple[float, ...]:
+        """Progress r of each validation, where it is known."""
+        return tuple(one.progress[TOTAL] for one in self.validations if TOTAL in one.progress)
+
+    @property
+    def objective_changes(self) -> tuple[int, ...]:
+        """Steps at which the objective became another: losses before and after are not comparable."""
+        return tuple(event.step for event in self.events if event.kind in ("phase", "objective"))

@@ -1,0 +1,142 @@
+"""The numbers of a training that its diagnosis rests on, taken from everything that was seen."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from volumen.monitors.gradients import alignment, weights_of
+from volumen.monitors.memory import Memory
+from volumen.monitors.seen import ProbeSeen
+from volumen.monitors.sign import Sign
+from volumen.monitors.statistics import finite, median, slope
+
+LEARNED_PROGRESS, LEARNED_GAP, LEARNED_DICE = 0.9, 0.1, 0.3
+"""A run has learned something when its training loss is this far below the constant's, its probabilities are this much
+higher on surface than beside it, or its Dice is this good."""
+LATE = 0.4
+"""Share of a run after which one that has learned nothing is no slow beginner any more."""
+Audit = Sequence[Mapping[str, str]]
+"""Findings: `code`, `severity`, `title`, `evidence`."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A training as its diagnosis sees it; NaN stands for what is not known."""
+
+    memory: Memory
+    audit: Audit = ()
+
+    def sign(self, code: str, name: str, where: str = "") -> Sign | None:
+        """A sign that stands, or has happened for good; any place where none is named."""
+        for known in (self.memory.standing, self.memory.lasting):
+            for (its_code, its_name, its_where), sign in known.items():
+                if (its_code, its_name) == (code, name) and where in ("", its_where):
+                    return sign
+        return None
+
+    def finding(self, code: str, *words: str) -> str | None:
+        """Title and evidence of a finding of the audit that is no note and names one of the words, if any are given."""
+        for one in self.audit:
+            text = f"{one.get('title', '')}: {one.get('evidence', '')}"
+            grave = one.get("code") == code and one.get("severity") != "note"
+            if grave and (not words or any(word in text.lower() for word in words)):
+                return text
+        return None
+
+    @property
+    def done(self) -> float:
+        """Share of the planned run."""
+        return self.memory.share_done or math.nan
+
+    @cached_property
+    def r(self) -> float:
+        """Progress of the training loss in the last three epochs."""
+        return median(self.memory.train_progress[-3:])
+
+    @cached_property
+    def r_best(self) -> float:
+        """The best that the training loss has come to, as the median of three epochs."""
+        values = self.memory.train_progress
+        return min((median(values[index : index + 3]) for index in range(max(0, len(values) - 2))), default=math.nan)
+
+    @cached_property
+    def r_held_out(self) -> float:
+        """Progress of the validation loss in the last three validations."""
+        return median(self.memory.validation_progress[-3:])
+
+    @cached_property
+    def r_slope(self) -> tuple[float, float, float]:
+        """Slope of the training loss's r an epoch over the last third of the run, with its interval."""
+        values = self.memory.train_progress
+        return slope(values[-max(4, len(values) // 3) :])
+
+    @cached_property
+    def metric(self) -> float:
+        """The selection metric in the last three validations."""
+        return median(self.memory.metrics[-3:])
+
+    @cached_property
+    def metric_best(self) -> float:
+        """Its best."""
+        return max(finite(self.memory.metrics), default=math.nan)
+
+    @cached_property
+    def metric_slope(self) -> tuple[float, float, float]:
+        """Its slope a validation over the last third."""
+        values = self.memory.metrics
+        return slope(values[-max(4, len(values) // 3) :])
+
+    @cached_property
+    def late_probes(self) -> tuple[ProbeSeen, ...]:
+        """The last three."""
+        return self.memory.probes[-3:]
+
+    @cached_property
+    def updates(self) -> list[float]:
+        """Of each probe: the median over the weights of a step's change relative to the weights."""
+        return [median(list(weights_of(one.update_ratio).values())) for one in self.memory.probes if one.update_ratio]
+
+    @cached_property
+    def first_update(self) -> float:
+        """At the first probe."""
+        return self.updates[0] if self.updates else math.nan
+
+    @cached_property
+    def update(self) -> float:
+        """Over all probes."""
+        return median(self.updates)
+
+    @cached_property
+    def aligned(self) -> float:
+        """Cosine of successive gradients."""
+        return alignment(self.memory.probes)
+
+    @cached_property
+    def gap(self) -> float:
+        """Mean probability on surface less that beside it, on training patches."""
+        return median([one.probability["gap"] for one in self.late_probes if "gap" in one.probability])
+
+    @cached_property
+    def moved(self) -> float:
+        """How much the probabilities change when the image's voxels are shuffled."""
+        return median([one.moved for one in self.late_probes if one.moved is not None])
+
+    @cached_property
+    def learned(self) -> bool:
+        """Whether it has learned anything at any time."""
+        gap = max((one.probability.get("gap", 0.0) for one in self.memory.probes), default=0.0)
+        good = self.memory.metric_name in ("dice", "surface_dice") and self.metric_best > LEARNED_DICE
+        return bool(self.r_best < LEARNED_PROGRESS or gap > LEARNED_GAP or good)
+
+    @property
+    def late(self) -> bool:
+        """Whether enough of the run is done to expect something of it."""
+        return self.done >= LATE if not math.isnan(self.done) else len(self.memory.epochs) >= 10
+
+    @cached_property
+    def share_ratio(self) -> float:
+        """Predicted over true share of surface, in the last three validations."""
+        ratios = [one.predicted_share / one.true_share for one in self.memory.validations[-3:]
+                  if one.predicted_share is not None and one.true_share]  # fmt: skip
+        return median(ratios)
