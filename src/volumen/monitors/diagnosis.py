@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from volumen.monitors.clues import CLUES
-from volumen.monitors.picture import LATE, Picture
+from volumen.monitors.memory import Memory
+from volumen.monitors.picture import LATE, Audit, Picture
+from volumen.monitors.seen import History
+from volumen.monitors.watching import replayed
 
 ENOUGH = 1.5
 """Points from which on a cause is named."""
@@ -62,6 +65,14 @@ def diagnose(picture: Picture) -> Diagnosis:
         state = UNCLEAR
     remarks = () if symptoms else tuple(text for cause in ranked for text in cause.speaks_for)
     return Diagnosis(state, symptoms, ranked if symptoms else (), unlikely if symptoms else (), remarks, missing)
+
+
+def diagnoses(history: History, audit: Audit = ()) -> Iterator[tuple[Memory, Diagnosis]]:
+    """The diagnosis after each validation, and after a loss that is no number: what the doctor would have said then."""
+    for memory, new in replayed(history):
+        validated = memory.validations and memory.validations[-1].step == memory.step
+        if validated or any(sign.code == "R1" for sign in new):
+            yield memory, diagnose(Picture(memory, audit))
 
 
 def _symptoms(picture: Picture) -> Iterator[str]:

@@ -91,9 +91,8 @@ def bias(memory: Memory, record: Seen) -> Iterator[Sign]:
     if len(ratios) < 3:
         return
     numbers = {"ratio": median(ratios)}
-    said = (
-        f"{median(ratios):.2f} times as much surface is predicted on held-out volumes as is there (three validations)"
-    )
+    times = f"{median(ratios):.2f} times as much surface as" if median(ratios) >= 0.01 else "all but nothing of what"
+    said = f"{times} the labels hold is predicted on held-out volumes, in three validations"
     if min(ratios) > BIAS:
         yield Sign("R7", "too_much_surface", "warn", said, record.epoch, record.step, numbers=numbers)
     if max(ratios) < 1 / BIAS:

@@ -80,7 +80,7 @@ class RunRecords:
     versions: dict[str, str]
     """Of volumen, Python and the libraries when the run began."""
     records: tuple[Record, ...]
-    """`metrics.jsonl`, each step and kind once."""
+    """Epochs and validations of `metrics.jsonl`, each step and kind once."""
     events: tuple[Record, ...]
     findings: tuple[FindingRecord, ...] | None
     """What the audit said before the run; None where none was made."""
@@ -111,7 +111,7 @@ def read_run(run: Path, config: Config | None = None) -> RunRecords:
     faults += _missing_findings(events, 0 if findings is None else len(findings))
     evaluation = load_evaluation(run) if (run / EVALUATION).is_file() else None
     slices, lost = read_pictures(run, evaluation) if evaluation is not None else ({}, ())
-    once = {(record["step"], record["kind"]): record for record in metrics}
+    once = {(record["step"], record["kind"]): record for record in metrics if record["kind"] not in ("steps", "probe")}
     return RunRecords(
         path=run,
         config=config,

@@ -13,13 +13,19 @@ from volumen.config.dump import dump_config
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
 from volumen.files import write_atomically
+from volumen.monitors.diagnosis import diagnose
+from volumen.monitors.history import read_history
+from volumen.monitors.picture import Picture
+from volumen.monitors.watching import replay
 from volumen.postprocess import describe
 from volumen.reporting.evaluation_charts import evaluation_values
+from volumen.reporting.letter import Letter, letter_of
 from volumen.reporting.page import render
 from volumen.reporting.records import RunRecords, read_run
 from volumen.reporting.training_curves import event_rows, training_values
 from volumen.reporting.words import number, words
 from volumen.runs.folder import run_config
+from volumen.runs.records import read_run_logs
 from volumen.system.output import counted, duration
 from volumen.system.places import writable_file
 
@@ -52,12 +58,23 @@ def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, .
     config = run_config(run)  # what is no run folder is not written to
     target = writable_file(out or run / "report.html", "choose another file with --out")
     records = read_run(run, config)
-    write_atomically(target, build_report(records))
+    write_atomically(target, build_report(records, letter_about(run)))
     return target, records.faults
 
 
-def build_report(run: RunRecords) -> str:
-    """The whole page."""
+def letter_about(run: Path) -> Letter:
+    """What the doctor says of a run folder.
+
+    Raises:
+        UserError: No run there.
+    """
+    memory, _ = replay(read_history(run))
+    picture = Picture(memory, read_run_logs(run).findings or ())
+    return letter_of(diagnose(picture), picture, str(run))
+
+
+def build_report(run: RunRecords, letter: Letter | None = None) -> str:
+    """The whole page; without a letter it has no diagnosis."""
     state = run.status["state"] if run.status else "unknown"
     evaluation = run.evaluation
     events, left_out = event_rows(run.events, run.records)
@@ -66,6 +83,7 @@ def build_report(run: RunRecords) -> str:
     return render(
         "report.html",
         run=run,
+        letter=letter,
         chip="good" if state in GOOD else "waiting" if state in WAITING else "bad",
         verdict=verdict(run),
         missed=sum(one.reached is False for one in verdicts),

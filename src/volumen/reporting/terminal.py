@@ -7,6 +7,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from volumen.config.schema import Config
+from volumen.monitors.causes import CAUSES
 from volumen.reporting.console import PlainConsole
 from volumen.reporting.words import PROGRESS, number
 from volumen.system.output import counted
@@ -146,6 +147,9 @@ class TrainingDisplay:
         if event["kind"] == "sign":
             self._print(f"  {event['code']} {event['severity']}: {event['evidence']}")
             return
+        if event["kind"] == "diagnosis":
+            self._print(f"  diagnosis: {event['state']}" + _named(event["causes"]))
+            return
         said = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in event.items()}
         numbers = "  ".join(f"{key} {value}" for key, value in said.items() if key != "kind")
         self._print(f"  {event['kind'].replace('_', ' ')}: {numbers}")
@@ -153,3 +157,10 @@ class TrainingDisplay:
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(line)
+
+
+def _named(causes: dict[str, float]) -> str:
+    """The causes of a diagnosis, the likeliest first."""
+    if not causes:
+        return ""
+    return "; " + "; ".join(f"{CAUSES[name].title} ({share:.0%})" for name, share in list(causes.items())[:2])
