@@ -120,7 +120,8 @@ SLOW = (
     "optimiser={kind: adamw, learning_rate: 3e-5}",  # a thousandth of what learns here
     "schedule={kind: constant}",
     "training.average=null",
-    "training.epochs=4",
+    "training.monitoring=null",
+    "model.depth=1",
     f"{PATIENT}, minimum_sigma: 1e-4}}",
 )
 TOO_SLOW = sees("update_too_small")
@@ -147,7 +148,7 @@ def test_what_beats_the_control_stays(prepared, undisturbed, tmp_path):
     assert repaired is not None
     assert repaired["best"]["value"] > left_alone.best_metric + 2 * tournament["sigma"]
     # The winner's steps are made once more as the run's own: no epoch is missing or written twice.
-    assert [one["step"] for one in read_metrics(undisturbed) if one["kind"] == "train"] == [3, 6, 9, 12]
+    assert [one["step"] for one in read_metrics(undisturbed) if one["kind"] == "train"] == [3, 6, 9]
 
 
 class Killed(BaseException):
@@ -220,6 +221,18 @@ def test_a_fault_of_the_data_ends_the_run_unless_it_is_to_keep_going(prepared, t
     gone_on = run_training(going, tmp_path / "run", SilentDisplay(), resume=True, signs_of=sees("half_range", 2))
     assert (gone_on.state, gone_on.epochs) == ("finished", 3)
     assert not events(tmp_path / "run", "tournament")
+
+
+def test_the_runs_own_monitors_are_answered(prepared, tmp_path):
+    config = configuration(
+        prepared, "optimiser={kind: adamw, learning_rate: 1e-7}", "schedule={kind: constant}", "training.epochs=6",
+        "training.average=null", "training.monitoring.probe_every_steps=3", f"{PATIENT}, minimum_sigma: 1e-4}}",
+    )  # fmt: skip
+    assert run_training(config, tmp_path / "run", SilentDisplay()).state == "finished"
+    (tournament,) = events(tmp_path / "run", "tournament")
+    assert tournament["cause"] == "rate_too_low"
+    assert any("a step changes the weights by" in text for text in tournament["signs"])
+    assert list(tournament["metrics"]) == ["control", "rate_scale factor 10", "rate_scale factor 30"]
 
 
 def test_a_number_that_is_not_finite_is_answered_from_the_last_checkpoint(prepared, tmp_path, monkeypatch):

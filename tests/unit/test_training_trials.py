@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from volumen.config.intervention import RateScale, described
 from volumen.monitors.sign import Sign
-from volumen.training.remedies import BIASED, FAULTS, REMEDIES, Situation, fault_of, remedies_for
+from volumen.training.remedies import BIASED, CAUSE, FAULTS, REMEDIES, Situation, fault_of, remedies_for
 from volumen.training.repairs import Trial
 from volumen.training.trials import judge, scatter
 
@@ -106,6 +106,17 @@ def test_a_fault_is_never_answered(name):
 def test_a_note_of_a_fault_ends_nothing():
     """Such as the change of objective that a curriculum makes."""
     assert fault_of([sign(name, "note") for name in sorted(FAULTS)]) is None
+
+
+def test_a_warning_that_something_else_explains_ends_nothing():
+    """A network that hardly moves ignores its image, and the data may be what they should be."""
+    ignored = sign("input_ignored")
+    assert fault_of([ignored]) == ignored
+    assert fault_of([ignored, sign("update_too_small")]) is None
+    assert fault_of([ignored, Sign(CAUSE, "rate_too_low", "stop", "", 3, 9)]) is None
+    assert fault_of([ignored, Sign(CAUSE, "rate_too_low", "note", "", 3, 9)]) == ignored
+    assert fault_of([ignored, Sign(CAUSE, "input_lost", "stop", "", 3, 9)]).name == "input_lost"
+    assert fault_of([sign("half_range", "stop"), sign("update_too_small")]).name == "half_range"
 
 
 def test_a_bias_is_a_fault_where_the_monitor_says_stop():

@@ -19,6 +19,9 @@ FAULTS = frozenset({"half_range", "identical_cases", "input_ignored", "objective
 """Of data, labels, objective or code. A term that cannot come down is one that can be dropped."""
 BIASED = frozenset({"too_much_surface", "too_little_surface"})
 """A fault where the monitor says `stop`: labels that say so or an objective that asks for it."""
+UNMOVED = frozenset({"update_too_small", "frozen", "no_gradient", "rate_at_minimum"})
+CAUSE = "cause"
+"""Code of a sign that is the diagnosis's likeliest cause."""
 SHRINK = 0.1
 """Factor on the weight of a term that drowns the others."""
 GRAVEST = ("stop", "warn", "note")
@@ -131,9 +134,16 @@ def remedies_for(
 
 
 def fault_of(signs: Sequence[Sign]) -> Sign | None:
-    """The first sign that tells of a fault of data, labels or configuration, and is more than a note."""
+    """The first sign that tells of a fault of data, labels or configuration, where it is sure.
+
+    A sign of `stop` is. A warning is unless something else explains it: weights that hardly move, so that the network
+    ignores its image without any fault, or the likeliest cause of the diagnosis. A note never is.
+    """
+    explained = any(one.name in UNMOVED or (one.code == CAUSE and one.severity == "stop") for one in signs)
 
     def tells(one: Sign) -> bool:
-        return (one.name in FAULTS and one.severity != "note") or (one.name in BIASED and one.severity == "stop")
+        return one.name in FAULTS | BIASED and (
+            one.severity == "stop" or (one.severity == "warn" and one.name in FAULTS and not explained)
+        )
 
     return next(filter(tells, signs), None)

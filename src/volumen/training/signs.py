@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from volumen.monitors.diagnosis import SICK
 from volumen.monitors.sign import Sign
+from volumen.training.remedies import CAUSE
 from volumen.training.session import Session
 
 CONFIDENT = 0.5
@@ -20,5 +21,5 @@ def standing_signs(session: Session) -> Sequence[Sign]:
     if found is not None and found.state == SICK and found.causes:
         cause, cursor = found.causes[0], session.state.cursor
         severity = "stop" if cause.confidence >= CONFIDENT else "note"
-        signs.append(Sign("cause", cause.name, severity, "; ".join(cause.speaks_for), cursor.epoch, cursor.step))
+        signs.append(Sign(CAUSE, cause.name, severity, "; ".join(cause.speaks_for), cursor.epoch, cursor.step))
     return signs
