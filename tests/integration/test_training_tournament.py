@@ -24,6 +24,7 @@ from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run
 from volumen.runs.records import read_metrics, read_run_logs, read_status
 from volumen.runs.requests import ask
+from volumen.training.listener import Outcome
 from volumen.training.loop import run_training
 from volumen.training.step import NonFiniteError
 
@@ -122,7 +123,7 @@ SLOW = (
     "training.average=null",
     "training.monitoring=null",
     "model.depth=1",
-    f"{PATIENT}, minimum_sigma: 1e-4}}",
+    f"{PATIENT}, minimum_sigma: 1e-4}}".replace("steps: 4", "steps: 3"),
 )
 TOO_SLOW = sees("update_too_small")
 
@@ -147,7 +148,10 @@ def test_what_beats_the_control_stays(prepared, undisturbed, tmp_path):
     repaired = read_status(undisturbed)
     assert repaired is not None
     assert repaired["best"]["value"] > left_alone.best_metric + 2 * tournament["sigma"]
-    # The winner's steps are made once more as the run's own: no epoch is missing or written twice.
+    # The winner's steps are made once more as the run's own: no epoch is missing or written twice, and the validation
+    # after them says what the trial said, to the last digit.
+    validations = [one["metrics"]["dice"] for one in read_metrics(undisturbed) if one["kind"] == "validation"]
+    assert validations[1] == tournament["metrics"]["rate_scale factor 30"]
     assert [one["step"] for one in read_metrics(undisturbed) if one["kind"] == "train"] == [3, 6, 9]
 
 
@@ -176,7 +180,7 @@ def ask_to_stop() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "step"),
-    [("control", 2), ("rate_scale factor 10", 3), ("rate_scale factor 30", 0), ("judging", 4)],
+    [("control", 2), ("rate_scale factor 10", 3), ("rate_scale factor 30", 0), ("judging", 3)],
 )
 def test_a_kill_in_the_middle_of_a_tournament_changes_nothing(prepared, undisturbed, tmp_path, phase, step):
     config = configuration(prepared, *SLOW)
@@ -191,10 +195,10 @@ def test_a_kill_in_the_middle_of_a_tournament_changes_nothing(prepared, undistur
 
 def test_a_branch_that_is_asked_to_stop_goes_on_where_it_was(prepared, undisturbed, tmp_path):
     config = configuration(prepared, *SLOW)
-    stopping = At("rate_scale factor 10", 3, ask_to_stop)
+    stopping = At("rate_scale factor 10", 2, ask_to_stop)
     assert run_training(config, tmp_path / "run", stopping, signs_of=TOO_SLOW).state == "stopped"
     left = last(tmp_path / "run")
-    assert (left["cursor"]["step"], left["branch"]["cursor"]["step"]) == (3, 6)
+    assert (left["cursor"]["step"], left["branch"]["cursor"]["step"]) == (3, 5)
     assert left["rate"]["scale"] == 1.0  # the run's own state is not the branch's
     steps: list[int] = []
 
@@ -203,7 +207,7 @@ def test_a_branch_that_is_asked_to_stop_goes_on_where_it_was(prepared, undisturb
             steps.extend([done] if branch == "rate_scale factor 10" and done else [])
 
     run_training(config, tmp_path / "run", Counts(), resume=True, signs_of=TOO_SLOW)
-    assert steps == [4]
+    assert steps == [3]
     same(last(undisturbed), last(tmp_path / "run"))
 
 
@@ -221,6 +225,36 @@ def test_a_fault_of_the_data_ends_the_run_unless_it_is_to_keep_going(prepared, t
     gone_on = run_training(going, tmp_path / "run", SilentDisplay(), resume=True, signs_of=sees("half_range", 2))
     assert (gone_on.state, gone_on.epochs) == ("finished", 3)
     assert not events(tmp_path / "run", "tournament")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [("steps: 3", "too little of it is left"), ("steps: 9", "does not fit into the 6 that are left")],
+)
+def test_a_tournament_that_costs_too_much_is_not_held(prepared, tmp_path, settings, reason):
+    config = configuration(prepared, *SLOW[:-1], f"training.intervention={{kind: tournament, {settings}}}")
+    assert run_training(config, tmp_path / "run", SilentDisplay(), signs_of=TOO_SLOW).state == "finished"
+    (event,) = events(tmp_path / "run", "no_tournament")
+    assert reason in event["reason"]
+    assert not events(tmp_path / "run", "tournament")
+
+
+def test_the_command_says_that_a_run_is_sick_and_takes_keep_going(prepared, tmp_path, monkeypatch, capsys):
+    from volumen.training import loop
+
+    taken = []
+
+    def ends_sick(config: Config, *arguments: Any, **options: Any) -> Outcome:
+        taken.append(config.training.keep_going)
+        return Outcome("sick", 2, 0.1, 0, "R6 half_range: all probabilities lie between 0.5 and 0.73")
+
+    monkeypatch.setattr(loop, "run_training", ends_sick)
+    run_training(configuration(prepared, "training.epochs=1"), tmp_path / "run", SilentDisplay())
+    assert volumen(["train", str(tmp_path / "run"), "--resume", "--quiet", "--keep-going"]) == 1
+    assert taken == [True]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "R6 half_range: all probabilities lie between 0.5 and 0.73" in said
+    assert "--resume --keep-going" in said
 
 
 def test_the_runs_own_monitors_are_answered(prepared, tmp_path):
