@@ -61,13 +61,21 @@ def evaluate(
 
 
 def report(
-    run: Run, out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the run otherwise.")] = None
+    run: Run,
+    out: Annotated[Path | None, typer.Option(help="HTML file; report.html in the run otherwise.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Make it anew until the run ends; an open page loads itself again.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=1.0, help="Seconds from one page to the next with --live.")] = 20.0,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from volumen.reporting.console import console_for
-    from volumen.reporting.report import write_report
+    from volumen.reporting.report import follow_run, write_report
 
     page, faults = write_report(run, out)
     for fault in faults:
         console_for(sys.stderr).print(f"warning: {fault}", style="yellow", soft_wrap=True)
     say(f"report: {page}")
+    if live:
+        say(f"it is made anew every {every:g} s until the run ends; Ctrl-C ends this and not the run")
+        follow_run(run, out, every)

@@ -116,6 +116,11 @@ CAUSES: dict[str, CauseText] = {
         "volumen audit loss CONFIG",
         data_fault=True,
     ),
+    "worse_than_constant": CauseText(
+        "it is worse than predicting one value everywhere",
+        "compare with the best constant before anything else; labels, signs and rate are the first to look at",
+        "volumen audit loss CONFIG",
+    ),
     "dominating_term": CauseText(
         "one term of the objective drowns the others",
         "lower its weight until the gradients of the terms are of like size",

@@ -8,8 +8,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from volumen.monitors.loss_clues import (
+    below_noise,
+    objectives_compared,
+    raised_rate,
+    unreachable,
+    worse_than_constant,
+)
 from volumen.monitors.picture import Picture
-from volumen.monitors.statistics import median
+from volumen.monitors.statistics import median, rank_correlation
 
 Says = Callable[[Picture], str | None]
 """The clue in words and numbers, or None where it is not there."""
@@ -75,11 +82,19 @@ def _detached(picture: Picture) -> str | None:
 
 
 def _accumulates(picture: Picture) -> str | None:
-    """Gradients that grow from step to step of an epoch and always point the same way."""
+    """Gradients that grow in proportion to the steps done, and always point the same way."""
     cosines = [one.gradient_cosine for one in picture.memory.probes if one.gradient_cosine is not None]
-    if len(cosines) < 2 or median(cosines) < 0.97:
+    norms = [value for one in picture.memory.steps for value in one.gradient_norms]
+    if len(cosines) < 2 or median(cosines[-3:]) < 0.95 or len(norms) < 40:
         return None
-    return f"successive gradients are all but the same (cosine {median(cosines):.3f}), as if they were never cleared"
+    early, late = median(norms[: len(norms) // 8]), median(norms[-len(norms) // 8 :])
+    grown = late / max(early, 1e-12)
+    if grown < 5 or rank_correlation(range(len(norms)), norms) < 0.7:
+        return None
+    return (
+        f"the gradient has grown {grown:.0f} times and successive ones are all but the same (cosine "
+        f"{median(cosines[-3:]):.3f}), as if they were never cleared"
+    )
 
 
 def _criterion(picture: Picture) -> str | None:
@@ -157,7 +172,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.aligned > 0.6 and p.r > 0.7,
         lambda p: f"successive gradients agree (cosine {p.aligned:.2f}) and r is still {p.r:.2f}",
     )),
-    Clue("rate_too_low", 0.7, lambda p: _climbing(p)),
+    Clue("rate_too_low", 0.7, _climbing),
     Clue("rate_too_low", -2.5, when(lambda p: p.update > 2e-3, _moves_said)),
     Clue("schedule_exhausted", 3, sign("R10", "rate_at_minimum")),
     Clue("schedule_exhausted", 1.5, sign("R4", "plateau", "rate_exhausted")),
@@ -180,6 +195,8 @@ CLUES: tuple[Clue, ...] = (
     Clue("detached_term", 2.5, _detached),
     Clue("unreachable_term", 2.5, sign("R4", "plateau", "term_floor")),
     Clue("unreachable_term", 1.5, finding("P5")),
+    Clue("unreachable_term", 3, unreachable),
+    Clue("worse_than_constant", 4, worse_than_constant),
     Clue("dominating_term", 2, sign("R8", "domination")),
     Clue("conflicting_terms", 2.2, sign("R8", "conflict")),
     Clue("class_bias", 2, sign("R7", "too_much_surface")),
@@ -206,6 +223,9 @@ CLUES: tuple[Clue, ...] = (
         lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",
     )),
     Clue("threshold_in_noise", 2.2, _criterion),
+    Clue("threshold_in_noise", 3.2, below_noise),
+    Clue("objectives_mixed", 3.5, objectives_compared),
+    Clue("rate_too_high", 3.4, raised_rate),
     Clue("threshold_in_noise", 1, finding("P9")),
     Clue("objectives_mixed", 1, sign("R12", "objectives_differ")),
     Clue("dead_setting", 2.5, finding("P6")),

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from volumen.monitors.clues import CLUES
+from volumen.monitors.loss_clues import loss_symptoms
 from volumen.monitors.memory import Memory
-from volumen.monitors.picture import LATE, Audit, Picture
+from volumen.monitors.picture import LATE, LEAST_EPOCHS, Audit, Picture
 from volumen.monitors.seen import History
 from volumen.monitors.watching import replayed
 
@@ -92,6 +93,8 @@ def _symptoms(picture: Picture) -> Iterator[str]:
         yield bias.evidence
     if picture.r > 1.0 and picture.late and picture.learned:
         yield f"the training loss is worse than a constant's (r {picture.r:.2f}), and was {picture.r_best:.2f}"
+    if picture.facts or not picture.memory.metrics:
+        yield from loss_symptoms(picture)
     for one in picture.audit:
         if one.get("severity") == "stop":
             yield f"the audit stopped at {one.get('code')}: {one.get('title')}"
@@ -122,7 +125,7 @@ def _missing(picture: Picture, ill: bool, named: bool) -> Iterator[str]:
     if not picture.memory.validations:
         yield "no validation is recorded: a fixed metric on held-out volumes"
     if not picture.late:
-        yield f"only {picture.done:.0%} of the run is done: from {LATE:.0%} on a run that learns nothing is told"
+        yield f"more of the run: from {LATE:.0%} and {LEAST_EPOCHS} epochs on one that learns nothing is told"
     if ill and not named:
         if math.isnan(picture.r):
             yield "the scale of the loss, what a constant and a perfect prediction get: name objective and data"

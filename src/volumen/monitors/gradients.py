@@ -12,7 +12,8 @@ DOMINATION, INERT = 0.9, 1e-3
 LARGEST_UPDATE, SMALLEST_UPDATE = 0.1, 2e-5
 DEAD_SHARE = 0.25
 CLIPPED_SHARE, CLIPPED_EPOCHS = 0.5, 3
-AT_MINIMUM = 0.01
+AT_MINIMUM, FELL_FROM, LATEST_END = 0.01, 0.1, 0.8
+"""Of the base rate, and of the run."""
 BATCH_NOISE = 50.0
 WRITERS = {"rate_scaled", "rate_reduced", "rollback", "weight_noise"}
 PROBES = 3
@@ -95,25 +96,36 @@ def rate(memory: Memory, record: Seen) -> Iterator[Sign]:
             said = f"{min(shares):.0%} of the steps and more were clipped in {CLIPPED_EPOCHS} epochs{sizes}"
             numbers = {"share": min(shares), "excess": 1.0 if not norm or not limit else norm / limit}
             yield Sign("R10", "clipped", "warn", said, record.epoch, record.step, numbers=numbers)
-        base, done = memory.setting.base_rate, memory.share_done
-        early = done is not None and done < 0.8
-        if (
-            base
-            and record.rate is not None
-            and early
-            and 0 <= record.rate < AT_MINIMUM * base
-            and len(memory.epochs) > 2
-        ):
-            last = [one.rate for one in memory.epochs[-3:]]
-            if all(value is not None and value < AT_MINIMUM * base for value in last):
-                now = f"the learning rate is {record.rate:.1e}, {record.rate / base:.2%} of its base"
-                said = f"{now}, {done:.0%} into the run"
-                yield Sign("R10", "rate_at_minimum", "warn", said, record.epoch, record.step)
+        yield from _rate_at_its_end(memory, record)
     if isinstance(record, EventSeen) and record.kind in WRITERS:
         writers = {event.kind for event in memory.events if event.kind in WRITERS}
         if len(writers) >= 3:
             said = f"{', '.join(sorted(writers)).replace('_', ' ')} all change weights or learning rate in this run"
             yield Sign("R10", "rate_writers", "note", said, record.epoch, record.step)
+
+
+def _rate_at_its_end(memory: Memory, record: EpochSeen) -> Iterator[Sign]:
+    """The rate of three epochs has fallen to almost nothing of what it was, and much of the run is left."""
+    base, done = memory.setting.base_rate, memory.share_done
+    rates = [one.rate for one in memory.epochs if one.rate is not None]
+    if not base or done is None or done >= LATEST_END or len(rates) < 3 or record.rate is None:
+        return
+    was = max(rates[0], _rate_before(memory))
+    if max(rates[-3:]) < AT_MINIMUM * base and was >= FELL_FROM * base:
+        now = f"the learning rate is {record.rate:.1e}, {record.rate / base:.2%} of its base"
+        yield Sign("R10", "rate_at_minimum", "warn", f"{now}, {done:.0%} into the run", record.epoch, record.step)
+
+
+def _rate_before(memory: Memory) -> float:
+    """The rate at the first probe, where the updates have shrunk since: an epoch's record has its last rate only."""
+    base, updates = memory.setting.base_rate or 0.0, update_sizes(memory.probes)
+    fell = len(updates) > 1 and updates[-1] > 0 and updates[0] > 30 * updates[-1]
+    return base if fell else 0.0
+
+
+def update_sizes(probes: Sequence[ProbeSeen]) -> list[float]:
+    """Of each probe: the median over the weights of a step's change relative to the weights."""
+    return [median(list(weights_of(one.update_ratio).values())) for one in probes if one.update_ratio]
 
 
 def noise(memory: Memory, record: Seen) -> Iterator[Sign]:

@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from volumen.monitors.gradients import alignment, weights_of
+from volumen.monitors.gradients import alignment, update_sizes
 from volumen.monitors.memory import Memory
+from volumen.monitors.objective_facts import TermFacts
 from volumen.monitors.seen import ProbeSeen
 from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import finite, median, slope
 
-LEARNED_PROGRESS, LEARNED_GAP, LEARNED_DICE = 0.9, 0.1, 0.3
+LEARNED_PROGRESS, LEARNED_FALL, LEARNED_GAP, LEARNED_DICE = 0.9, 0.06, 0.1, 0.3
 """A run has learned something when its training loss is this far below the constant's, its probabilities are this much
 higher on surface than beside it, or its Dice is this good."""
 LATE = 0.4
 """Share of a run after which one that has learned nothing is no slow beginner any more."""
+LEAST_EPOCHS = 4
 Audit = Sequence[Mapping[str, str]]
 """Findings: `code`, `severity`, `title`, `evidence`."""
 
@@ -26,6 +28,8 @@ class Picture:
 
     memory: Memory
     audit: Audit = ()
+    facts: Mapping[str, TermFacts] = field(default_factory=dict)
+    """What terms of the loss are worth, by their names; of histories of other programs."""
 
     def sign(self, code: str, name: str, where: str = "") -> Sign | None:
         """A sign that stands, or has happened for good; any place where none is named."""
@@ -53,6 +57,11 @@ class Picture:
     def r(self) -> float:
         """Progress of the training loss in the last three epochs."""
         return median(self.memory.train_progress[-3:])
+
+    @cached_property
+    def r_first(self) -> float:
+        """Progress of the training loss in the first epoch."""
+        return next(iter(finite(self.memory.train_progress)), math.nan)
 
     @cached_property
     def r_best(self) -> float:
@@ -95,7 +104,7 @@ class Picture:
     @cached_property
     def updates(self) -> list[float]:
         """Of each probe: the median over the weights of a step's change relative to the weights."""
-        return [median(list(weights_of(one.update_ratio).values())) for one in self.memory.probes if one.update_ratio]
+        return update_sizes(self.memory.probes)
 
     @cached_property
     def first_update(self) -> float:
@@ -127,12 +136,14 @@ class Picture:
         """Whether it has learned anything at any time."""
         gap = max((one.probability.get("gap", 0.0) for one in self.memory.probes), default=0.0)
         good = self.memory.metric_name in ("dice", "surface_dice") and self.metric_best > LEARNED_DICE
-        return bool(self.r_best < LEARNED_PROGRESS or gap > LEARNED_GAP or good)
+        came_down = self.r_first - self.r_best > LEARNED_FALL
+        return bool(self.r_best < LEARNED_PROGRESS or came_down or gap > LEARNED_GAP or good)
 
     @property
     def late(self) -> bool:
         """Whether enough of the run is done to expect something of it."""
-        return self.done >= LATE if not math.isnan(self.done) else len(self.memory.epochs) >= 10
+        epochs = len(self.memory.epochs)
+        return epochs >= LEAST_EPOCHS and (self.done >= LATE if not math.isnan(self.done) else epochs >= 10)
 
     @cached_property
     def share_ratio(self) -> float:

@@ -48,16 +48,16 @@ class Letter:
     numbers: str
 
 
-def letter_of(found: Diagnosis, picture: Picture, name: str, config: str | None = None) -> Letter:
+def letter_of(found: Diagnosis, picture: Picture, name: str, *, ours: bool = True) -> Letter:
     """The letter about a training.
 
     Args:
         found: What it has.
         picture: The numbers behind it.
         name: What the training is called, a run folder or a log.
-        config: Its configuration for commands; the run folder's where there is none.
+        ours: Whether that is a run folder, which commands can be given.
     """
-    places = {"CONFIG": config or f"{name}/config.yaml", "RUN": name, "DATA": "DATA"}
+    places = {"CONFIG": f"{name}/config.yaml", "RUN": name} if ours else {}
     return Letter(
         name=name,
         state=found.state,

@@ -4,6 +4,7 @@ Style, charts and pictures are inside of the file, so that it can be mailed, arc
 it asks for none. Everything in it comes from the run folder; nothing is computed but means.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,12 +43,13 @@ STATES = {
 GOOD, WAITING = {"finished", "early_stopping", "out_of_time"}, {"running", "stopped"}
 
 
-def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, ...]]:
+def write_report(run: Path, out: Path | None = None, refresh: float | None = None) -> tuple[Path, tuple[str, ...]]:
     """Write a run's report.
 
     Args:
         run: Run folder.
         out: Where to; `report.html` in the run folder by default. A report that is there is replaced.
+        refresh: Seconds after which an open page loads itself again, as long as the run goes on.
 
     Returns:
         The file written, and what is wrong with the run's records, a sentence each: the page says it too.
@@ -58,8 +60,23 @@ def write_report(run: Path, out: Path | None = None) -> tuple[Path, tuple[str, .
     config = run_config(run)  # what is no run folder is not written to
     target = writable_file(out or run / "report.html", "choose another file with --out")
     records = read_run(run, config)
-    write_atomically(target, build_report(records, letter_about(run)))
+    write_atomically(target, build_report(records, letter_about(run), refresh))
     return target, records.faults
+
+
+def follow_run(run: Path, out: Path | None, every: float) -> None:
+    """Write a run's report again and again, until the run has ended.
+
+    Raises:
+        UserError: As `write_report`.
+    """
+    while True:
+        status = read_run(run).status
+        goes_on = status is not None and status["state"] == "running"
+        write_report(run, out, every if goes_on else None)
+        if not goes_on:
+            return
+        time.sleep(every)
 
 
 def letter_about(run: Path) -> Letter:
@@ -73,7 +90,7 @@ def letter_about(run: Path) -> Letter:
     return letter_of(diagnose(picture), picture, str(run))
 
 
-def build_report(run: RunRecords, letter: Letter | None = None) -> str:
+def build_report(run: RunRecords, letter: Letter | None = None, refresh: float | None = None) -> str:
     """The whole page; without a letter it has no diagnosis."""
     state = run.status["state"] if run.status else "unknown"
     evaluation = run.evaluation
@@ -84,6 +101,7 @@ def build_report(run: RunRecords, letter: Letter | None = None) -> str:
         "report.html",
         run=run,
         letter=letter,
+        refresh=refresh,
         chip="good" if state in GOOD else "waiting" if state in WAITING else "bad",
         verdict=verdict(run),
         missed=sum(one.reached is False for one in verdicts),
