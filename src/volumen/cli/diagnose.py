@@ -87,7 +87,7 @@ def _of_a_log(log: Path, data: Path | None, surface: str | None, loss: str | Non
     share = None if surface is None else share_of(surface)
     if data is not None:
         dataset = PreparedDataset.open(data)
-        share = surface_share(dataset, list(dataset.cases))
+        share = surface_share(dataset, [case.id for case in dataset.cases])
     history = read_log_of(log, mapping=parse_map(meanings), weights=weights)
     facts = facts_of(history, share)
     return scaled(history, facts), (), facts

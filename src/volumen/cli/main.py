@@ -14,11 +14,13 @@ import typer
 
 from volumen import __version__
 from volumen.cli import (
+    ablate,
     audit,
     bundles,
     config,
     data,
     diagnose,
+    doctor_bench,
     intervene,
     predict,
     results,
@@ -59,7 +61,9 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
-for group in (data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels):
+for group in (
+    data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench,
+):  # fmt: skip
     group.register(app)
 
 

@@ -96,6 +96,20 @@ def model_of(
     return _join(model, source, [located(dict(values), source)], overrides, [])
 
 
+def lay_over(config: Config, layer: Located, source: str) -> LoadedConfig[Config]:
+    """Lay what a part of a file says over a configuration that was checked before.
+
+    Args:
+        config: the configuration; it stays as it is.
+        layer: keys and values with the lines they stand on.
+        source: what to call the result in errors.
+
+    Raises:
+        ConfigError: with every problem found, at the layer's own lines.
+    """
+    return _join(Config, source, [located(config.model_dump(mode="json"), source), layer], (), [])
+
+
 def _join(
     model: type[ModelT], source: str, layers: Sequence[Located], overrides: Sequence[str], problems: list[Problem]
 ) -> LoadedConfig[ModelT]:

@@ -40,9 +40,9 @@ CAUSES: dict[str, CauseText] = {
         data_fault=True,
     ),
     "labels_wrong": CauseText(
-        "the labels do not mean what they are taken for",
-        "declare what each value means in dataset.yaml and prepare again",
-        "volumen audit CONFIG --only P1 --only P2",
+        "the labels do not fit what the images show, or do not mean what they are taken for",
+        "lay slices of label and image over each other; declare what each value means in dataset.yaml, prepare again",
+        "volumen audit CONFIG --only P1 --only P2 --only P7",
         data_fault=True,
     ),
     "ignore_learned": CauseText(

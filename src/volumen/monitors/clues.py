@@ -18,6 +18,10 @@ from volumen.monitors.loss_clues import (
 from volumen.monitors.picture import Picture
 from volumen.monitors.statistics import median, rank_correlation
 
+SACRIFICED, BEHIND = 0.95, 0.2
+NO_GRADIENT = 1e-8
+NOT_A_SHEET = 0.9
+"""Share of surface among labelled voxels above which the labels mean something else."""
 Says = Callable[[Picture], str | None]
 """The clue in words and numbers, or None where it is not there."""
 
@@ -81,6 +85,45 @@ def _detached(picture: Picture) -> str | None:
     return None
 
 
+def _held_out_progress(picture: Picture, term: str) -> list[float]:
+    return [one.progress[term] for one in picture.memory.validations[-3:] if term in one.progress]
+
+
+def sacrificed(picture: Picture) -> str | None:
+    """A term that is worse than a constant's on held-out volumes, while the sum is better."""
+    for name in picture.memory.setting.weights:
+        values = _held_out_progress(picture, name)
+        if picture.late and len(values) == 3 and min(values) > 1.0 and picture.r_held_out < SACRIFICED:
+            return (
+                f"{name} is worse than one value everywhere would make it (r {median(values):.2f}), while the sum is at "
+                f"{picture.r_held_out:.2f}: other terms are served at its cost"
+            )
+    return None
+
+
+def drowned(picture: Picture) -> str | None:
+    """A term that makes all but all of the gradient, and comes down far ahead of the others."""
+    found = picture.sign("R8", "domination")
+    if found is None or not picture.late:
+        return None
+    own = median(_held_out_progress(picture, found.where))
+    others = [_held_out_progress(picture, name) for name in picture.memory.setting.weights if name != found.where]
+    behind = max((median(values) for values in others if values), default=math.nan)
+    if not behind - own > BEHIND:
+        return None
+    return f"{found.where} is at r {own:.2f}, another term still at {behind:.2f}: what is scored is not what is learned"
+
+
+def all_one_label(picture: Picture) -> str | None:
+    """Labels of which all but all is surface: no sheet is."""
+    memory = picture.memory
+    shares = [one.true_share for one in memory.epochs] + [one.true_share for one in memory.validations]
+    share = median([value for value in shares if value is not None])
+    if not share > NOT_A_SHEET:
+        return None
+    return f"{share:.1%} of the labelled voxels are surface: nothing that is thin fills that much"
+
+
 def _accumulates(picture: Picture) -> str | None:
     """Gradients that grow in proportion to the steps done, and always point the same way."""
     cosines = [one.gradient_cosine for one in picture.memory.probes if one.gradient_cosine is not None]
@@ -116,20 +159,29 @@ CLUES: tuple[Clue, ...] = (
     Clue("non_finite", 6, sign("R1", "non_finite")),
     Clue("double_activation", 5, sign("R6", "half_range")),
     Clue("labels_wrong", 3, sign("R6", "identical_cases")),
+    Clue("labels_wrong", 3.5, all_one_label),
     # images that do not arrive
     Clue("input_lost", 2.5, when(
         lambda p: p.sign("R13", "input_ignored") is not None and p.moved < 1e-6,
         lambda p: "shuffling the image changes nothing at all: what reaches the network is the same for every image",
     )),
-    Clue("input_lost", 1.5, sign("R13", "input_ignored")),
+    Clue("input_lost", 0.8, sign("R13", "input_ignored")),
+    Clue("input_lost", 0.8, when(
+        lambda p: p.sign("R13", "input_ignored") is not None and _moves(p),
+        lambda p: f"the image does not matter, although {_moves_said(p)}",
+    )),
     Clue("input_lost", -2, when(
         lambda p: p.moved > 0.03,
         lambda p: f"shuffling the image moves the probabilities by {p.moved:.3f}",
     )),
     # nothing learned although the weights move
-    Clue("pairs_wrong", 1.6, when(
+    Clue("pairs_wrong", 1.4, when(
         lambda p: _never(p) and _moves(p),
         lambda p: f"{_never_said(p)}, although {_moves_said(p)}",
+    )),
+    Clue("pairs_wrong", 1, when(
+        lambda p: p.r > 0.9 and p.r_held_out > p.r + 0.03 and _moves(p),
+        lambda p: f"what is learned does not hold on other volumes (r {p.r:.2f}, held out {p.r_held_out:.2f})",
     )),
     Clue("pairs_wrong", 0.6, when(
         lambda p: abs(p.gap) < 0.02,
@@ -140,7 +192,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: p.learned,
         lambda p: f"it has learned something (r {p.r_best:.2f}, gap {p.gap:.2f})",
     )),
-    Clue("labels_wrong", 1.4, when(
+    Clue("labels_wrong", 1.8, when(
         lambda p: _never(p) and _moves(p),
         lambda p: f"{_never_said(p)}, although {_moves_said(p)}",
     )),
@@ -148,7 +200,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("labels_wrong", 2.5, finding("P2")),
     Clue("ignore_learned", 3, finding("P2", "ignore", "unlabelled")),
     Clue("ignore_learned", 3, finding("P1", "ignore", "unlabelled")),
-    Clue("leak", 3, finding("P7", "leak", "duplicate", "near")),
+    Clue("leak", 4, finding("P7", "in the training part", "duplicate", "near", "both sides")),
     # learning rate
     Clue("rate_too_high", 2.2, sign("R9", "update_too_large")),
     Clue("rate_too_high", 1.2, when(
@@ -174,6 +226,10 @@ CLUES: tuple[Clue, ...] = (
     )),
     Clue("rate_too_low", 0.7, _climbing),
     Clue("rate_too_low", -2.5, when(lambda p: p.update > 2e-3, _moves_said)),
+    Clue("rate_too_low", -3, when(
+        lambda p: p.largest_gradient < NO_GRADIENT,
+        lambda p: "no gradient arrives at any weight: no rate makes anything of that",
+    )),
     Clue("schedule_exhausted", 3, sign("R10", "rate_at_minimum")),
     Clue("schedule_exhausted", 1.5, sign("R4", "plateau", "rate_exhausted")),
     Clue("clip_too_tight", 2, when(
@@ -189,6 +245,10 @@ CLUES: tuple[Clue, ...] = (
     Clue("gradients_accumulate", 3, _accumulates),
     # layers
     Clue("frozen_layers", 2, sign("R9", "frozen")),
+    Clue("frozen_layers", 2.5, when(
+        lambda p: (found := p.sign("R9", "frozen")) is not None and found.numbers["share"] > 0.7,
+        lambda p: "that is most of the network",
+    )),
     Clue("frozen_layers", 1.5, sign("R9", "no_gradient")),
     Clue("dead_channels", 2.5, sign("R9", "dead")),
     # objective
@@ -198,6 +258,8 @@ CLUES: tuple[Clue, ...] = (
     Clue("unreachable_term", 3, unreachable),
     Clue("worse_than_constant", 4, worse_than_constant),
     Clue("dominating_term", 2, sign("R8", "domination")),
+    Clue("conflicting_terms", 2, sacrificed),
+    Clue("dominating_term", 2, drowned),
     Clue("conflicting_terms", 2.2, sign("R8", "conflict")),
     Clue("class_bias", 2, sign("R7", "too_much_surface")),
     Clue("class_bias", 1.5, sign("R7", "too_little_surface")),
@@ -218,6 +280,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("overfitting", 2, sign("R5", "overfitting", "gap")),
     # protocol
     Clue("wrong_metric", 2.5, sign("R12", "disagreement")),
+    Clue("wrong_metric", -2, when(lambda p: p.r > 0.8, lambda p: f"the training loss is no better (r {p.r:.2f})")),
     Clue("wrong_metric", 2, when(
         lambda p: p.r_held_out < 0.6 and p.metric < 0.1,
         lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from volumen.monitors.clues import CLUES
+from volumen.monitors.clues import CLUES, all_one_label, drowned, sacrificed
 from volumen.monitors.loss_clues import loss_symptoms
 from volumen.monitors.memory import Memory
 from volumen.monitors.picture import LATE, LEAST_EPOCHS, Audit, Picture
@@ -91,6 +91,10 @@ def _symptoms(picture: Picture) -> Iterator[str]:
     bias = picture.sign("R7", "too_much_surface") or picture.sign("R7", "too_little_surface")
     if bias is not None and picture.done > 0.6:
         yield bias.evidence
+    for says in (all_one_label, sacrificed, drowned):
+        odd = says(picture)
+        if odd is not None:
+            yield odd
     if picture.r > 1.0 and picture.late and picture.learned:
         yield f"the training loss is worse than a constant's (r {picture.r:.2f}), and was {picture.r_best:.2f}"
     if picture.facts or not picture.memory.metrics:

@@ -9,7 +9,7 @@ from volumen.monitors.statistics import median
 
 CONFLICT_COSINE, CONFLICT_NORMS = -0.2, (0.1, 10.0)
 DOMINATION, INERT = 0.9, 1e-3
-LARGEST_UPDATE, SMALLEST_UPDATE = 0.1, 2e-5
+LARGEST_UPDATE, SMALLEST_UPDATE = 0.1, 1.5e-4
 DEAD_SHARE = 0.25
 CLIPPED_SHARE, CLIPPED_EPOCHS = 0.5, 3
 AT_MINIMUM, FELL_FROM, LATEST_END = 0.01, 0.1, 0.8
@@ -76,9 +76,10 @@ def layers(memory: Memory, record: Seen) -> Iterator[Sign]:
     if len(middle) == 2 and min(middle) > LARGEST_UPDATE:
         said = f"a step changes the weights by {median(middle):.1%} of their size (healthy: 0.01 % to a few per cent)"
         yield Sign("R9", "update_too_large", "warn", said, *at, numbers={"ratio": median(middle)})
-    if len(middle) == 2 and 0 < max(middle) < SMALLEST_UPDATE:
-        said = f"a step changes the weights by {max(middle):.1e} of their size: they hardly move"
-        yield Sign("R9", "update_too_small", "warn", said, *at, numbers={"ratio": max(middle)})
+    most = max(update_sizes(memory.probes))
+    if len(middle) == 2 and 0 < most < SMALLEST_UPDATE:
+        said = f"a step changes the weights by {most:.1e} of their size at most: they hardly move"
+        yield Sign("R9", "update_too_small", "warn", said, *at, numbers={"ratio": most})
     dead = {name: share for name, share in record.dead_share.items() if share >= DEAD_SHARE}
     if dead:
         name, share = max(dead.items(), key=lambda item: item[1])
@@ -119,13 +120,14 @@ def _rate_at_its_end(memory: Memory, record: EpochSeen) -> Iterator[Sign]:
 def _rate_before(memory: Memory) -> float:
     """The rate at the first probe, where the updates have shrunk since: an epoch's record has its last rate only."""
     base, updates = memory.setting.base_rate or 0.0, update_sizes(memory.probes)
-    fell = len(updates) > 1 and updates[-1] > 0 and updates[0] > 30 * updates[-1]
+    fell = len(updates) > 1 and updates[0] > 30 * max(updates[-1], 1e-12)
     return base if fell else 0.0
 
 
 def update_sizes(probes: Sequence[ProbeSeen]) -> list[float]:
-    """Of each probe: the median over the weights of a step's change relative to the weights."""
-    return [median(list(weights_of(one.update_ratio).values())) for one in probes if one.update_ratio]
+    """Of each probe: the median over the weights that change at all of a step's change relative to the weights."""
+    found = [[value for value in weights_of(one.update_ratio).values() if value > 0] for one in probes]
+    return [median(values) if values else 0.0 for values, one in zip(found, probes, strict=True) if one.update_ratio]
 
 
 def noise(memory: Memory, record: Seen) -> Iterator[Sign]:

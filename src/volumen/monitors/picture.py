@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from volumen.monitors.gradients import alignment, update_sizes
+from volumen.monitors.gradients import alignment, update_sizes, weights_of
 from volumen.monitors.memory import Memory
 from volumen.monitors.objective_facts import TermFacts
 from volumen.monitors.seen import ProbeSeen
 from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import finite, median, slope
 
-LEARNED_PROGRESS, LEARNED_FALL, LEARNED_GAP, LEARNED_DICE = 0.9, 0.06, 0.1, 0.3
+LEARNED_PROGRESS, LEARNED_FALL, LEARNED_GAP, LEARNED_DICE = 0.9, 0.06, 0.1, 0.12
 """A run has learned something when its training loss is this far below the constant's, its probabilities are this much
-higher on surface than beside it, or its Dice is this good."""
+higher on surface than beside it, or its Dice is this much better than that of surface everywhere."""
 LATE = 0.4
 """Share of a run after which one that has learned nothing is no slow beginner any more."""
 LEAST_EPOCHS = 4
@@ -132,10 +132,21 @@ class Picture:
         return median([one.moved for one in self.late_probes if one.moved is not None])
 
     @cached_property
+    def constant_dice(self) -> float:
+        """Dice of surface everywhere on the held-out volumes, 2 pi / (1 + pi)."""
+        share = median([one.true_share for one in self.memory.validations if one.true_share is not None])
+        return 0.3 if math.isnan(share) else 2 * share / (1 + share)
+
+    @cached_property
+    def largest_gradient(self) -> float:
+        """Of the late probes: the sum of the weights' gradient norms; infinite where there is no probe."""
+        return max((sum(weights_of(one.gradient).values()) for one in self.late_probes), default=math.inf)
+
+    @cached_property
     def learned(self) -> bool:
         """Whether it has learned anything at any time."""
         gap = max((one.probability.get("gap", 0.0) for one in self.memory.probes), default=0.0)
-        good = self.memory.metric_name in ("dice", "surface_dice") and self.metric_best > LEARNED_DICE
+        good = self.memory.metric_name == "dice" and self.metric_best > self.constant_dice + LEARNED_DICE
         came_down = self.r_first - self.r_best > LEARNED_FALL
         return bool(self.r_best < LEARNED_PROGRESS or came_down or gap > LEARNED_GAP or good)
 

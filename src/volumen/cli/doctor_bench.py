@@ -1,0 +1,67 @@
+"""`volumen doctor-bench`: trainings with known faults and healthy ones, and what examiners say to their records."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from volumen.cli.progress import progress_bar
+from volumen.system.output import say
+
+Out = Annotated[Path, typer.Option(help="Folder in which everything is kept; the same command goes on in it.")]
+Seconds = Annotated[float, typer.Option(min=0, help="Begin no more runs after this; 0 only examines what is there.")]
+Jobs = Annotated[int, typer.Option(min=1, max=256, help="Trainings at a time, of one thread each.")]
+HalfOption = Annotated[
+    Literal["tune", "report", "both"],
+    typer.Option("--half", help="Thresholds are tuned on one half and reported on the other."),
+]
+Seed = Annotated[int, typer.Option(min=0, max=10**6, help="Other seeds are other runs.")]
+Only = Annotated[str | None, typer.Option(help="One kind of fault or control, and the healthy runs beside it.")]
+Source = Annotated[
+    Path | None, typer.Option("--dataset", help="Data set in the competition's layout, for crops of real geometry.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="doctor-bench")(doctor_bench)
+
+
+def doctor_bench(
+    out: Out = Path("doctor-bench"),
+    seconds: Seconds = 3 * 3600.0,
+    jobs: Jobs = 2,
+    half: HalfOption = "both",
+    seed: Seed = 0,
+    only: Only = None,
+    dataset: Source = None,
+    as_json: Json = False,
+) -> int:
+    """Measure examiners of training runs on faults that are known.
+
+    Each run is stored once; a bench that was stopped goes on. Tables of what is there are printed and written as
+    HALF.md and HALF.json. Exit code 1 if a run could not be made.
+    """
+    import json
+
+    from volumen.doctor.benchmark.bench import run_bench
+    from volumen.doctor.benchmark.drawing import checked_kind, plan
+    from volumen.doctor.benchmark.examiners import examiners
+    from volumen.doctor.benchmark.page import page_of
+    from volumen.doctor.benchmark.scoring import score_of, table_of, to_json
+    from volumen.errors import EXIT_FAILURE
+    from volumen.files import strict_json, write_atomically
+
+    draws = [one for one in plan(seed, checked_kind(only)) if half in ("both", one.half)]
+    with progress_bar("trainings", "runs", plain=True) as show:
+        results, failures = run_bench(out, draws, source=dataset, seconds=seconds, jobs=jobs, progress=show)
+    table = table_of({one.name: results[one.name] for one in draws if one.name in results}, half)
+    scores = [score_of(name, examine, table, out) for name, examine in examiners().items()]
+    page, plain = page_of(table, scores), json.dumps(strict_json(to_json(table, scores)), indent=1)
+    write_atomically(out / f"{half}.md", page)
+    write_atomically(out / f"{half}.json", plain + "\n")
+    say(plain if as_json else page)
+    for name, reason in failures.items():
+        say(f"error: {name}: {reason}", aside=True)
+    return EXIT_FAILURE if failures else 0

@@ -1,0 +1,1 @@
+"""The proof: trainings with known faults and healthy ones beside them, and what examiners say to their records."""
