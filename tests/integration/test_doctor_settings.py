@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from volumen.cli.main import run as volumen
 from volumen.config.load import load_config
 from volumen.config.loss import ClassWeights, Focal
+from volumen.config.optimisation import PlanIntervention
 from volumen.config.schema import Config
 from volumen.doctor.audit import Context, Parts, open_context, run_audit
 from volumen.doctor.findings import Severity
@@ -19,6 +20,7 @@ from volumen.doctor.settings.check import check_settings, examine_settings
 from volumen.doctor.settings.effective import effective_weights
 from volumen.doctor.settings.reads import recorded
 from volumen.losses import TERMS, CompositeLoss, LossBreakdown
+from volumen.monitors.sign import Sign
 from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runtime import Precision
@@ -50,6 +52,11 @@ HEALTHY: dict[str, tuple[str, ...]] = {
         "training.intervention={formula: aggressive, reference_gradient_norm: 0.5, maximum_gradient_factor: 20, "
         "maximum_scale: 60, maximum_interventions: 2, enough_improvement: 0.4}",
         "training.degradation.epochs=2", "training.gradient_clip=12.0", "training.selection_metric=surface_dice",
+    ),
+    "a tournament": (
+        "training.intervention={kind: tournament, candidates: 3, steps: 40, maximum_share: 0.5, cool_off_epochs: 4, "
+        "minimum_sigma: 0.01}",
+        "training.degradation.catastrophic_share=0.3", "training.keep_going=true",
     ),
     "validation on crops": (
         "training.validation={kind: crops, per_volume: 3, crop: [40, 40, 40], fresh: true}",
@@ -122,6 +129,7 @@ def test_healthy_configurations_are_left_in_peace(prepared, name) -> None:
     assert {one.verdict for one in examine_settings(context)} <= {"live", "excluded", "inert"}
 
 
+STUCK = Sign("R4", "plateau", "warn", "nothing moves", 0, 1)
 TINY = ("data.patch=[16, 16, 16]", "data.batch=1", "data.workers=0", "training.epochs=2")
 RUNS: dict[str, tuple[str, ...]] = {
     "unet": (
@@ -143,7 +151,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         "arguments: {init_filters: 8, blocks_down: [1, 1], blocks_up: [1]}, divisor: 2}",
         "schedule={kind: cosine_warm_restarts}", "postprocessing.steps=[{kind: hysteresis}]",
     ),
-    "one cycle": ("model={filters: 2, depth: 1}", "schedule={kind: one_cycle}"),
+    "one cycle": (
+        "model={filters: 2, depth: 1}", "schedule={kind: one_cycle}",
+        "training.intervention={kind: tournament, steps: 1, maximum_share: 10}", "training.validate_every_epochs=1",
+    ),
     "polynomial": ("model={filters: 2, depth: 1}", "schedule={kind: polynomial}"),
 }  # fmt: skip
 """Trainings that between them have every section of the schema."""
@@ -188,7 +199,7 @@ def events_of_a_long_run(config: Config, state: Any) -> None:
         watch.after_validation(config.training, epoch, 1.0 + 0.1 * epoch, 0.5)
         rate.after_validation(1.0 + 0.1 * epoch)
         rate.rate_at(float(epoch), 20.0)
-    if config.training.intervention is not None:
+    if isinstance(config.training.intervention, PlanIntervention):
         plan_scale(config.training.intervention, 1, 0.1)
 
 
@@ -199,7 +210,7 @@ def test_no_key_of_the_schema_is_dead(prepared, tmp_path) -> None:
     read = set()
     for name, overrides in RUNS.items():
         config, reads = recorded(context_of(prepared, *TINY, "data.sampling.patches_per_epoch=1", *overrides).config)
-        run_training(config, tmp_path / name, SilentDisplay())
+        run_training(config, tmp_path / name, SilentDisplay(), signs_of=lambda session: (STUCK,))
         events_of_a_long_run(config, fresh_state(config, CPU, FP32, steps_per_epoch=1, prior=0.1))
         read |= {as_schema_key(config, key) for key in reads.keys}
     assert wanted - read == set(NOT_OF_A_TRAINING)
@@ -340,6 +351,10 @@ def test_the_total_is_the_sum_of_weight_times_term(prepared, name) -> None:
             "training.degradation.catastrophic_share", "training.degradation.rollback is off",
         ),
         (("training.degradation.epochs=5",), "training.degradation.epochs", "training.intervention is null"),
+        (
+            ("training.degradation.epochs=5", "training.intervention={kind: tournament, steps: 9}"),
+            "training.degradation.epochs", "training.intervention is tournament",
+        ),
         (("data.patch=[80, 80, 80]", "data.sampling.jitter_voxels=4"), "data.sampling.jitter_voxels", "as large as"),
         (("data.sampling={surface_share: 0.0, jitter_voxels: 4}",), "data.sampling.jitter_voxels", "surface_share is"),
         (("training.weight_noise={layers: [head*]}",), "training.weight_noise.layers", "no parameter is head*"),

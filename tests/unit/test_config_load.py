@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from volumen.config import inheritance
 from volumen.config.inheritance import preset_names
 from volumen.config.load import LoadedConfig, load_config, load_model
+from volumen.config.optimisation import PlanIntervention, Tournament
 from volumen.config.problems import ConfigError
 
 
@@ -340,3 +341,13 @@ def test_a_key_with_the_name_of_its_kind_is_not_taken_for_it(tmp_path: Path) -> 
     (problem,) = caught.value.problems
     assert problem.key == "choice.steps"
     assert problem.origin.endswith("c.yaml:4")
+
+
+def test_an_intervention_without_a_kind_is_the_plans():
+    """As in configurations that are older than the choice."""
+    base = ["data.dataset=nowhere"]
+    written = load_config("preset:default", [*base, "training.intervention={formula: standard}"]).config
+    assert written.training.intervention == PlanIntervention(formula="standard")
+    assert load_config("preset:plan", base).config.training.intervention == PlanIntervention(formula="standard")
+    other = load_config("preset:plan", [*base, "training.intervention={kind: tournament, steps: 4}"]).config
+    assert other.training.intervention == Tournament(steps=4)

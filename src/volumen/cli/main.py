@@ -21,6 +21,7 @@ from volumen.cli import (
     data,
     diagnose,
     doctor_bench,
+    intervene,
     predict,
     results,
     score,
@@ -60,7 +61,9 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
-for group in (data, train, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench):
+for group in (
+    data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench,
+):  # fmt: skip
     group.register(app)
 
 

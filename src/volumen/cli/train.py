@@ -36,6 +36,9 @@ def train(
         list[str] | None,
         typer.Option(help="Code of a finding that would stop the run: start anyway. Repeatable."),
     ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Train on where a fault of data, labels or configuration is seen.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only.")] = False,
 ) -> int:
     """Train a configuration on a prepared data set, after a quick audit of it.
@@ -47,7 +50,7 @@ def train(
     tune_allocator()  # before torch allocates anything
 
     from volumen.config.load import load_config
-    from volumen.errors import EXIT_INTERRUPTED, UserError
+    from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.reporting.words import number
     from volumen.training.budget import parse_duration
@@ -58,7 +61,7 @@ def train(
     in_place = source.is_dir()
     if in_place and not resume:
         raise UserError(f"{config} is a folder: give a YAML file or preset:NAME, or --resume to go on with that run")
-    overrides = overrides_of(override, fold, dataset)
+    overrides = overrides_of(override, fold, dataset) + (["training.keep_going=true"] if keep_going else [])
     loaded = load_config(source / "config.yaml" if in_place else config, overrides)
     settings = loaded.config
     folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
@@ -85,6 +88,10 @@ def train(
     if outcome.state == "stopped":
         say(f"go on with: volumen train {folder} --resume")
         return EXIT_INTERRUPTED
+    if outcome.state == "sick":
+        say(f"{outcome.reason}\nno learning rate mends that; to train on all the same: volumen train {folder} --resume "
+            "--keep-going")  # fmt: skip
+        return EXIT_FAILURE
     if outcome.state == "out_of_time":
         say(f"longer: volumen train {folder} --resume --time-budget MORE, earlier sessions included")
     say(f"run folder: {folder}")

@@ -48,6 +48,7 @@ MAY_CHANGE: dict[str, str] = {
     "data.workers": "changes no sample",
     "training.epochs": "a longer or a shorter run: the schedule is planned anew",
     "training.early_stopping": "how long to wait",
+    "training.keep_going": "whether a fault that is seen ends the run",
     "training.monitoring": "looks, and changes nothing",
     "device": "another machine",
     "precision": "another machine",

@@ -85,6 +85,17 @@ def override_config(config: Config, overrides: Sequence[str], source: str) -> Lo
     return _join(Config, source, [located(config.model_dump(mode="json"), source)], overrides, [])
 
 
+def model_of(
+    model: type[ModelT], values: Mapping[str, object], overrides: Sequence[str], source: str
+) -> LoadedConfig[ModelT]:
+    """Plain values and overrides against any pydantic model; `source` is what errors call the values.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    return _join(model, source, [located(dict(values), source)], overrides, [])
+
+
 def lay_over(config: Config, layer: Located, source: str) -> LoadedConfig[Config]:
     """Lay what a part of a file says over a configuration that was checked before.
 

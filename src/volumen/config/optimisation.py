@@ -1,8 +1,8 @@
 """Settings of the optimiser, of the learning rate and of everything that may touch the weights besides."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from volumen.config.base import Count, Epoch, Section
 from volumen.config.data import Patch
@@ -165,6 +165,31 @@ class PlanIntervention(Section):
     """No intervention once the validation loss is this share below its first value."""
 
 
+class Tournament(Section):
+    """Answer what the monitors see by trying: remedies against a control that changes nothing, from the same state.
+
+    Each is trained for the same steps on the same patches and validated; one stays only if it beats the control by more
+    than twice the noise of the metric. Otherwise the run goes on as if nothing had been tried.
+    """
+
+    kind: Literal["tournament"] = "tournament"
+    candidates: Annotated[int, Field(ge=1, le=10)] = 2
+    """Remedies that are tried at once, beside the control."""
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    """Length of each trial in steps; null means as many as lie between two validations."""
+    maximum_share: Annotated[float, Field(gt=0.0, le=10.0)] = 0.25
+    """Steps of all trials together, as a share of the run's planned steps (and of its time, with a time budget)."""
+    cool_off_epochs: Count = 5
+    """After a tournament no other one begins for so many epochs."""
+    minimum_sigma: Annotated[float, Field(gt=0.0, le=1000.0)] = 0.002
+    """The least noise of the selection metric that is assumed; its own is found from the run's validations."""
+
+
+def _with_kind(value: Any) -> Any:
+    """Configurations that are older than the choice of a policy mean the plan's."""
+    return {"kind": "plan", **value} if isinstance(value, dict) else value
+
+
 class FullValidation(Section):
     """Every labelled voxel of every held-out volume."""
 
@@ -209,7 +234,13 @@ class Training(Section):
     weight_noise: WeightNoise | None = None
     early_stopping: EarlyStopping | None = None
     degradation: Degradation = Degradation()
-    intervention: PlanIntervention | None = None
-    """Off by default."""
+    intervention: Annotated[
+        Annotated[PlanIntervention | Tournament, Field(discriminator="kind")] | None, BeforeValidator(_with_kind)
+    ] = None
+    """What is done when a run does not go well: null does nothing, plan is the case study's recipe, tournament tries
+    remedies and keeps what helps."""
+    keep_going: bool = False
+    """Train on where the monitors see a fault of data, labels or configuration, which a tournament would not mend and
+    which ends a run that has this policy."""
     monitoring: Monitoring | None = Monitoring()
     """Null leaves the run unwatched."""

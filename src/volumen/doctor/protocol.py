@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from volumen.config.optimisation import CropValidation, Plateau, Training
+from volumen.config.optimisation import CropValidation, PlanIntervention, Plateau, Training
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
@@ -257,7 +257,7 @@ def _below_noise(context: Context, key: str, threshold: float, noise: Noise) -> 
 
 def _degradation(context: Context, noise: ProtocolNoise) -> Iterator[Finding]:
     training, loss = context.config.training, noise.of(TOTAL)
-    acts = training.intervention is not None or training.degradation.rollback
+    acts = isinstance(training.intervention, PlanIntervention) or training.degradation.rollback
     validations = min(training.epochs // training.validate_every_epochs, LONGEST_SERIES)
     if loss is None or not acts or validations < 1:
         return

@@ -96,6 +96,9 @@ class _Steps:
     def validating(self, state: TrainingState, done: int, of: int) -> None:
         """Nothing to show."""
 
+    def trying(self, state: TrainingState, branch: str, done: int, of: int) -> None:
+        """Nothing to show."""
+
     def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
         """Nothing to show."""
 

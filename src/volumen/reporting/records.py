@@ -55,7 +55,7 @@ class BestRecord(TypedDict):
     epoch: Count
 
 
-State = Literal["running", "finished", "early_stopping", "out_of_time", "stopped", "failed", "broken_off"]
+State = Literal["running", "finished", "early_stopping", "out_of_time", "stopped", "sick", "failed", "broken_off"]
 
 
 class StatusRecord(TypedDict):
@@ -68,6 +68,7 @@ class StatusRecord(TypedDict):
     seconds: Seconds
     seconds_left: Seconds | None
     reason: NotRequired[Text]
+    repairs: NotRequired[Annotated[dict[Word, Count], Field(max_length=100)]]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ STATES = {
     "early_stopping": "Stopped early, without further progress",
     "out_of_time": "Ended with its time budget",
     "stopped": "Stopped; it can be resumed",
+    "sick": "Ended: its data, labels or configuration are at fault",
     "failed": "Failed",
     "broken_off": "Broken off (its process ended without recording why; it can be resumed)",
 }

@@ -16,7 +16,7 @@ from volumen.training.step import StepResult
 from volumen.training.validate import Validation
 
 PLAIN_EVERY_SECONDS = 15.0
-QUIET_EVENTS = {"audit", "finished", "out_of_time", "early_stopping", "stopped", "non_finite"}
+QUIET_EVENTS = {"audit", "finished", "out_of_time", "early_stopping", "stopped", "non_finite", "sick"}
 
 
 class SilentDisplay:
@@ -38,6 +38,9 @@ class SilentDisplay:
         """Nothing to show."""
 
     def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
+        """Nothing to show."""
+
+    def trying(self, state: TrainingState, branch: str, done: int, of: int) -> None:
         """Nothing to show."""
 
     def event(self, event: dict[str, Any]) -> None:
@@ -107,6 +110,10 @@ class TrainingDisplay:
         """Say which volume is being scored."""
         name = f"validating epoch {state.cursor.epoch + 1}"
         self._progress.update(self._task, description=name, completed=done, total=of, note="")
+
+    def trying(self, state: TrainingState, branch: str, done: int, of: int) -> None:
+        """Say which branch is being tried."""
+        self._progress.update(self._task, description=f"trying {branch}", completed=done, total=of, note="")
 
     def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
         """The epoch's line."""

@@ -85,7 +85,7 @@ def _curves(run: RunRecords) -> list[Curves]:
     def each(*keys: str) -> list[Series]:
         return [_series(label, records, number, *keys) for number, (label, records) in enumerate(everything.items(), 1)]
 
-    names = sorted({name for record in run.records for name in record["terms"]})
+    names = sorted({name for record in run.records for name in record.get("terms", ())})
     added = [_series(words(name), train, number % 8 + 1, "weighted", name) for number, name in enumerate(names)]
     present = run.config.loss.terms.present()
     weights = {name: f"weight {present[name].weight:g}" if name in present else "" for name in names}

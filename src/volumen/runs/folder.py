@@ -36,7 +36,7 @@ CONFIG, METRICS, EVENTS, FINDINGS, STATUS = (
     "findings.jsonl",
     "status.json",
 )
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, REQUESTS = "checkpoints", "requests"
 WORK = "train"
 """The work by which a training holds its folder (`system.locks`)."""
 RESERVE = ".reserve"
@@ -84,6 +84,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _FALSE_START:
             (self.path / name).unlink(missing_ok=True)
+        for asked in (self.path / REQUESTS).glob("request-*.json"):  # of the run that was here before
+            asked.unlink(missing_ok=True)
         self._lines = {METRICS: 0, EVENTS: 0}
         self.replace_config(config)
         self.reserve()
@@ -184,7 +186,7 @@ class RunFolder:
 
 def _is_false_start(path: Path, there: Sequence[Path]) -> bool:
     """Whether a folder holds nothing but what a run wrote that never came to a checkpoint."""
-    known = _FALSE_START | {CHECKPOINTS}
+    known = _FALSE_START | {CHECKPOINTS, REQUESTS}
     if not (path / CONFIG).is_file() or any(entry.name not in known for entry in there):
         return False
     return not any((path / CHECKPOINTS).glob("*.pt"))
@@ -235,5 +237,7 @@ def run_config(path: Path) -> Config:
     config = _file_config(path)
     if config_hash(config) != read_stamp(path / CONFIG).hash:
         began = open_run(path).began_with()
-        raise UserError(_changed(path, diff_configs(began, config) if began is not None else ()))
+        changed = diff_configs(began, config) if began is not None else []
+        if changed or began is None:  # a volumen with more settings finds the same values under another hash
+            raise UserError(_changed(path, changed))
     return config

@@ -133,5 +133,5 @@ class Planner:
         """Seconds of a step in this epoch, with and without waiting; between two epochs, of all that was done."""
         totals = self._state.totals
         if totals.steps == 0:
-            return (self._state.seconds / max(self._state.cursor.step, 1),) * 2
+            return ((self._state.seconds - self._state.repairs.seconds) / max(self._state.cursor.step, 1),) * 2
         return totals.seconds / totals.steps, (totals.seconds - totals.loader_seconds) / totals.steps

@@ -25,15 +25,20 @@ class Listener(Protocol):
     def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
         """An epoch is done and recorded."""
 
+    def trying(self, state: TrainingState, branch: str, done: int, of: int) -> None:
+        """`done` of `of` steps of a tournament's branch are made; none of them is a step of the run."""
+
     def event(self, event: dict[str, Any]) -> None:
         """Something out of the ordinary was done or seen."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `finished`, `early_stopping`, `out_of_time` or `stopped` (by a signal; go on with --resume)."""
+    """How a run ended: `finished`, `early_stopping`, `out_of_time`, `stopped` (by a signal; go on with --resume), or
+    `sick` (a fault of data, labels or configuration was seen; `reason` says it)."""
 
     state: str
     epochs: int
     best_metric: float
     best_epoch: int
+    reason: str = ""

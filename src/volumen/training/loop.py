@@ -2,7 +2,7 @@
 
 `run_training` is the frame: folder, data, failures. `train` is the loop, to be read from top to bottom; all that it
 does to the weights is in `step.py`, all that it remembers in `state.py`, all that it decides after a validation in
-`watch.py`, and the learning rate is written in `schedule.py` only.
+`watch.py`, how it is repaired in `repairing.py`, and the learning rate is written in `schedule.py` only.
 """
 
 import time
@@ -10,18 +10,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from volumen.config.optimisation import PlanIntervention
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.runs.folder import WORK, Audited, RunFolder, run_owner
 from volumen.runs.scales import ProgressScales
 from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
+from volumen.training.advance import advance, begin_epoch
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
-from volumen.training.noise import inject_noise, noise_is_due
-from volumen.training.objective import build_objective, phase_at, weights_at
-from volumen.training.session import Session, session_of
-from volumen.training.step import training_step
+from volumen.training.repairing import answer, repair, restart
+from volumen.training.session import Session, SignsOf, session_of
+from volumen.training.signs import standing_signs
+from volumen.training.step import NonFiniteError
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Verdict, plan_scale
 
@@ -36,6 +38,7 @@ def run_training(
     audited: Audited | None = None,
     meant: Sequence[str] = (),
     materials: Materials | None = None,
+    signs_of: SignsOf = standing_signs,
 ) -> Outcome:
     """Train a configuration into a run folder.
 
@@ -49,6 +52,7 @@ def run_training(
         audited: What an audit of a new run said, for its folder.
         meant: Keys that the user set by name.
         materials: Data set, fold and initial weights, where the audit has opened them already.
+        signs_of: Asked after each validation what is seen; the run's own monitors are.
 
     Raises:
         UserError: Wrong folder, data set, fold or checkpoint; another process trains there; nothing is left to do; or a
@@ -57,7 +61,8 @@ def run_training(
     """
     with _held(folder, resume), StopRequest() as stop:
         run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
-        with session_of(config, run, listener, materials or Materials(config), begins=not resume) as session:
+        opened = materials or Materials(config)
+        with session_of(config, run, listener, opened, begins=not resume, signs_of=signs_of) as session:
             session.state.budget_seconds = time_budget_seconds
             if resume:
                 session.resume()
@@ -97,37 +102,27 @@ def _held(folder: Path, resume: bool) -> Iterator[None]:
 
 
 def train(session: Session, stop: StopRequest) -> Outcome:
-    """Epochs until the planned end, early stopping, or a signal."""
+    """Epochs until the planned end, early stopping, a fault that no repair mends, or a signal."""
     config, state, planner = session.config, session.state, session.planner
-    cursor, steps, cut_short = state.cursor, session.loader.batches_per_epoch, False
+    steps, cut_short = session.loader.batches_per_epoch, False
     session.verification.start()
     session.listener.started(session.run.path, config, session.facts)
-    while cursor.step < state.planned_steps or state.ended_epoch:
-        objective = build_objective(config.loss, cursor.epoch)
+    while state.cursor.step < state.planned_steps or state.ended_epoch:
         try:
+            if state.cursor.batch == 0:
+                repair(session)  # a tournament that is due, and what people ask for
+            cursor, objective = state.cursor, state.objective()
             if not state.ended_epoch:
                 if cursor.batch == 0:
-                    _begin_epoch(session)
+                    for event in begin_epoch(state):
+                        session.event(event)
                 state.model.train()
                 waited = time.perf_counter()
                 for batch in session.loader.epoch(cursor.epoch, start_batch=cursor.batch):
                     began = time.perf_counter()
-                    state.rate.apply(cursor.step / steps, state.planned_steps / steps)
                     is_last = cursor.batch + 1 == steps or cursor.step + 1 == state.planned_steps
-                    with session.probe.around(cursor.step, batch, objective, is_last):
-                        result = training_step(
-                            state.model,
-                            objective,
-                            state.optimiser,
-                            session.named(batch),
-                            precision=session.precision,
-                            device=session.device,
-                            gradient_clip=config.training.gradient_clip,
-                            scaler=state.scaler,
-                        )
-                    if state.average is not None:
-                        state.average.update(state.model)
-                    cursor.step, cursor.batch = cursor.step + 1, cursor.batch + 1
+                    look = session.probe.around(cursor.step, batch, objective, is_last)
+                    result = advance(session, objective, batch, look)
                     ended = time.perf_counter()
                     state.count(result, batch, seconds=ended - waited, loader_seconds=began - waited)
                     session.listener.stepped(state, result, steps)
@@ -158,6 +153,10 @@ def train(session: Session, stop: StopRequest) -> Outcome:
         except StopWanted:
             session.save(waits=False)
             return session.end("stopped", signal=stop.name)
+        except NonFiniteError as error:
+            if not restart(session, error):
+                raise
+            continue
 
         cursor.epoch, cursor.batch, state.totals, state.ended_epoch = cursor.epoch + 1, 0, EpochTotals(), False
         planner.validation_seconds = time.perf_counter() - began
@@ -166,43 +165,33 @@ def train(session: Session, stop: StopRequest) -> Outcome:
         session.status("running")
 
         # The best states are kept; where the loss says so, the run goes back to the best one.
-        is_best = verdict.is_best or verdict.is_best_loss
+        is_best, ends = verdict.is_best or verdict.is_best_loss, verdict.stop or last
+        goes_back = (verdict.rollback or verdict.intervene) and not ends
+        fault = None if ends or goes_back or validation is None else answer(session, verdict)
         if is_best:
             session.save(best=verdict.is_best, best_loss=verdict.is_best_loss)
-        goes_back = (verdict.rollback or verdict.intervene) and not (verdict.stop or last)
         if goes_back:
             _roll_back(session, verdict, record["gradient_norm"])
         if goes_back or not is_best:
             session.save()
         if verdict.stop:
             return session.end("early_stopping")
+        if fault is not None:
+            return session.end("sick", f"{fault.code} {fault.name}: {fault.evidence}")
         if stop.requested and not last:
             return session.end("stopped", signal=stop.name)
     ran_out = cut_short or state.planned_steps < state.configured_steps
     return session.end("out_of_time" if ran_out else "finished")
 
 
-def _begin_epoch(session: Session) -> None:
-    """What changes at the start of an epoch: the objective's phase, and weight noise where it is due."""
-    config, state, epoch = session.config, session.state, session.state.cursor.epoch
-    phase = phase_at(config.loss, epoch)
-    if phase is not None and phase.start_epoch == epoch:
-        state.watch.forget_totals()
-        state.rate.forget_plateau()
-        session.event({"kind": "phase", "name": phase.name, "weights": weights_at(config.loss, epoch)})
-    noise = config.training.weight_noise
-    if noise is not None and noise_is_due(noise, epoch):
-        session.event(inject_noise(state.model, noise, config.seed, epoch))
-
-
 def _roll_back(session: Session, verdict: Verdict, gradient_norm: float) -> None:
     """Restore the best state; an intervention scales the learning rate besides. Each is an event."""
     state, checkpoints = session.state, session.run.checkpoints
-    state.restore(checkpoints.load_best(session.warning), str(checkpoints.folder))
+    state.roll_back(checkpoints.load_best(session.warning), str(checkpoints.folder))
     cause = "intervention" if verdict.intervene else "catastrophic_degradation"
     session.event({"kind": "rollback", "cause": cause, "to_epoch": state.watch.best_epoch, **verdict.numbers})
     policy = session.config.training.intervention
-    if verdict.intervene and policy is not None:
+    if verdict.intervene and isinstance(policy, PlanIntervention):
         number = state.watch.note_intervention()
         event = state.rate.multiply(plan_scale(policy, number, gradient_norm), cause=f"plan:{policy.formula}")
         session.event({**event, "plateau": number, "gradient_norm": gradient_norm})

@@ -1,5 +1,7 @@
 """The objective of an epoch: the configured terms with the weights that hold then."""
 
+from collections.abc import Mapping
+
 from volumen.config.loss import ClassWeights, Loss, Phase, Term
 from volumen.losses import TERMS, CompositeLoss
 
@@ -12,18 +14,26 @@ def phase_at(loss: Loss, epoch: int) -> Phase | None:
     return started[-1] if started else None
 
 
-def weights_at(loss: Loss, epoch: int) -> dict[str, float]:
-    """The weight of every configured term in an epoch (from 0)."""
+UNCHANGED: Mapping[str, float] = {}
+
+
+def weights_at(loss: Loss, epoch: int, changed: Mapping[str, float] = UNCHANGED) -> dict[str, float]:
+    """The weight of every configured term in an epoch (from 0), `changed` ones in place of the configured."""
     phase = phase_at(loss, epoch)
-    return {
+    weights = {
         name: term.weight if phase is None else phase.weights.get(name, 0.0)
         for name, term in loss.terms.present().items()
     }
+    return {**weights, **changed}
 
 
-def build_objective(loss: Loss, epoch: int) -> CompositeLoss:
-    """The composite loss of an epoch (from 0)."""
-    weights = weights_at(loss, epoch)
+def build_objective(loss: Loss, epoch: int, changed: Mapping[str, float] = UNCHANGED) -> CompositeLoss:
+    """The composite loss of an epoch (from 0), with `changed` weights of terms in place of the configured ones.
+
+    Raises:
+        UserError: No term has a weight above 0.
+    """
+    weights = weights_at(loss, epoch, changed)
     terms = loss.terms.present()
     return CompositeLoss(
         {name: (weights[name], TERMS[name](**_arguments(name, terms[name], loss.class_weights))) for name in terms}

@@ -73,6 +73,10 @@ class Probe:
         self.write(self._record)
         self._record, self._gradient = None, {}
 
+    def forget(self) -> None:
+        """Leave out the look that is under way, because the run has gone back."""
+        self._record, self._gradient = None, {}
+
     def _weights(self) -> dict[str, Tensor]:
         return {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
 

@@ -148,6 +148,15 @@ class LearningRate:
         """Start the plateau's comparison anew, because the objective has changed and old totals mean nothing."""
         self._plateau_best, self._plateau_bad = math.inf, 0
 
+    def follow(self, schedule: Schedule) -> None:
+        """Another schedule from now on, as if it had been there from the start."""
+        self._schedule, self._plateau_factor = schedule, 1.0
+        self.forget_plateau()
+
+    def own(self, optimiser: Optimizer, base: float) -> None:
+        """Write another optimiser's rate from now on, with another base."""
+        self._optimiser, self._base = optimiser, base
+
     def multiply(self, factor: float, cause: str) -> Event:
         """An intervention's change of the rate, from now to the end of the run."""
         before, self.scale = self.scale, self.scale * factor

@@ -1,6 +1,6 @@
 """What one training holds open, and what it does beside its steps: resume, checkpoints, validations, the last word."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,11 +22,12 @@ from volumen.losses.targets import target_makers
 from volumen.monitors.diagnosis import SICK, UNCLEAR, Diagnosis, diagnose
 from volumen.monitors.history import OURS, read_history, seen_of, setting_of
 from volumen.monitors.picture import Picture
+from volumen.monitors.sign import Sign
 from volumen.monitors.watching import Monitors
 from volumen.runs.folder import RunFolder
 from volumen.runs.records import read_run_logs
 from volumen.runs.saved import TrainedOn, checked_state
-from volumen.runs.scales import NO_SCALES, TRAIN, VALIDATION, ProgressScales
+from volumen.runs.scales import NO_SCALES, TOTAL, TRAIN, VALIDATION, ProgressScales
 from volumen.runtime import Precision, choose_device, choose_precision
 from volumen.system.memory import peak_bytes
 from volumen.system.stopping import InterruptedBySignal, StopWanted
@@ -36,12 +37,16 @@ from volumen.training.initial import InitialWeights, Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
 from volumen.training.probe import Probe
+from volumen.training.repairs import Repairs
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict
 
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
+
+SignsOf = Callable[["Session"], Sequence[Sign]]
+"""What is seen of a run after a validation."""
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Session:
     state: TrainingState
     initial: InitialWeights | None
     """What a new run begins with, where it is another's weights."""
+    signs_of: SignsOf
     scales: ProgressScales = NO_SCALES
 
     def __post_init__(self) -> None:
@@ -71,6 +77,8 @@ class Session:
         every = None if monitoring is None else monitoring.probe_every_steps
         self.monitors: Monitors | None = None
         self.findings: tuple[dict[str, Any], ...] = ()
+        self.diagnosis: Diagnosis | None = None
+        """After the last validation."""
         self._said = ("", "")
         self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
 
@@ -88,7 +96,7 @@ class Session:
         """What the run has, by all that was seen; an event where it is another than the last time."""
         if self.monitors is None:
             return None
-        found = diagnose(Picture(self.monitors.memory, self.findings))
+        found = self.diagnosis = diagnose(Picture(self.monitors.memory, self.findings))
         now = (found.state, found.causes[0].name if found.causes else "")
         if now != self._said and found.state != UNCLEAR:
             if found.state == SICK or self._said[0] == SICK:
@@ -127,6 +135,7 @@ class Session:
         state, watch = self.state, self.state.watch
         done, planned = state.cursor.step, state.planned_steps
         best = {"metric": self.config.training.selection_metric, "value": watch.best_metric, "epoch": watch.best_epoch}
+        repairs = {} if state.repairs == Repairs() else {"repairs": state.repairs.record()}
         self.run.status(
             state=how,
             epoch=state.cursor.epoch,
@@ -136,6 +145,7 @@ class Session:
             best=best if watch.best_epoch >= 0 else None,
             seconds=state.seconds,
             seconds_left=state.seconds / done * max(planned - done, 0) if done else None,
+            **repairs,
             **details,
         )
 
@@ -196,11 +206,18 @@ class Session:
 
     def _validate(self, objective: CompositeLoss, average: Average | None, kind: str, weights_of: str) -> Validation:
         """Score an average's weights, with normalisation statistics of their own, or the plain ones; and record it."""
+        validation = self.score(objective, average)
+        progress = self._progress(VALIDATION, validation.total, validation.raw)
+        self.metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
+        return validation
+
+    def score(self, objective: CompositeLoss, average: Average | None) -> Validation:
+        """Validate an average's weights, or the plain ones, and write nothing down."""
         state = self.state
         images = (batch["image"].to(self.device) for batch in islice(self.loader.epoch(0), REFRESH_BATCHES))
         with averaged_model(state.model, average, images):
             state.model.eval()
-            validation = validate(
+            return validate(
                 self.predictor,
                 objective,
                 self.dataset,
@@ -209,14 +226,14 @@ class Session:
                 state.cursor.epoch,
                 progress=lambda done, of: self.listener.validating(state, done, of),
             )
-        progress = self._progress(VALIDATION, validation.total, validation.raw)
-        self.metric(kind, {**validation.record(), "progress": progress, "weights_of": weights_of})
-        return validation
 
     def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
         """Losses on the scale on which 1 is the best constant and 0 the best attainable."""
         phase = phase_at(self.config.loss, self.state.cursor.epoch)
-        return self.scales.read("start" if phase is None else phase.name, kind, total, terms)
+        progress = self.scales.read("start" if phase is None else phase.name, kind, total, terms)
+        if self.state.repairs.changes.weights:  # the scale of the sum is another objective's
+            progress.pop(TOTAL, None)
+        return progress
 
     def save(self, *, best: bool = False, best_loss: bool = False, waits: bool = True) -> None:
         """Write a checkpoint, of data that are known to be whole; who has been asked to stop does not wait for that."""
@@ -229,13 +246,13 @@ class Session:
             self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss
         )
 
-    def end(self, how: str, **details: Any) -> Outcome:
+    def end(self, how: str, reason: str = "", **details: Any) -> Outcome:
         """Write and tell how the run ended."""
-        watch = self.state.watch
-        self.event({"kind": how, **details})
-        self.status(how)
+        watch, why = self.state.watch, {"reason": reason} if reason else {}
+        self.event({"kind": how, **why, **details})
+        self.status(how, **why)
         self.run.release()
-        return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch)
+        return Outcome(how, self.state.cursor.epoch, watch.best_metric, watch.best_epoch, reason)
 
     def fail(self, error: BaseException) -> None:
         """Leave the run's last word, where it can still be written."""
@@ -270,7 +287,7 @@ class Session:
 
 @contextmanager
 def session_of(
-    config: Config, run: RunFolder, listener: Listener, materials: Materials, *, begins: bool
+    config: Config, run: RunFolder, listener: Listener, materials: Materials, *, begins: bool, signs_of: SignsOf
 ) -> Iterator[Session]:
     """Open all that a training needs, with initial weights where it `begins`; nothing is written yet.
 
@@ -311,6 +328,7 @@ def session_of(
         loader,
         state,
         initial,
+        signs_of=signs_of,
     )
     with closing(loader), closing(verification):
         yield session

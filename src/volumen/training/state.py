@@ -14,11 +14,14 @@ from torch.optim import Optimizer
 from volumen.config.optimisation import AdamW, Sgd
 from volumen.config.schema import Config
 from volumen.errors import UserError
+from volumen.losses import CompositeLoss
 from volumen.models import build_model
 from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_weights
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
 from volumen.training.initial import InitialWeights
+from volumen.training.objective import build_objective
+from volumen.training.repairs import BRANCH, Changes, Repairs
 from volumen.training.schedule import LearningRate
 from volumen.training.step import StepResult
 from volumen.training.totals import EpochTotals
@@ -60,6 +63,9 @@ class TrainingState:
     """Whether every file of the data was verified at the last saving."""
     ended_epoch: bool = False
     """Whether the running epoch's averages and record are done already, and only its validation is left."""
+    repairs: Repairs = field(default_factory=Repairs)
+    branch: dict[str, Any] | None = None
+    """State of a tournament's branch that was left in the middle; all the rest is the run's own."""
 
     def count(self, result: StepResult, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float) -> None:
         """Take a step's result and times into the epoch's sums."""
@@ -82,6 +88,35 @@ class TrainingState:
     def validated_weights(self) -> str:
         """Which weights validation looks at: the moving average where there is one."""
         return "plain" if self.average is None else "average"
+
+    @property
+    def gradient_clip(self) -> float | None:
+        """The configured one, or an intervention's."""
+        changed = self.repairs.changes.gradient_clip
+        return self.config.training.gradient_clip if changed is None else changed
+
+    def objective(self) -> CompositeLoss:
+        """Terms and weights of the running epoch."""
+        return build_objective(self.config.loss, self.cursor.epoch, self.repairs.changes.weights)
+
+    def adopt(self, changes: Changes, *, anew: bool = False) -> None:
+        """Let these changes hold in place of those that did; what is not changed any more is the configuration's.
+
+        An optimiser that differs, or is wanted `anew`, has no moments; so an average begins with the weights of now.
+        """
+        before, config = self.repairs.changes, self.config
+        self.repairs = self.repairs.but(changes=changes)
+        if anew or changes.optimiser != before.optimiser:
+            settings = changes.optimiser or config.optimiser
+            self.optimiser = build_optimiser(self.model, settings)
+            self.rate.own(self.optimiser, settings.learning_rate)
+        if changes.schedule != before.schedule:
+            self.rate.follow(changes.schedule or config.schedule)
+        if changes.average != before.average:
+            self.average = MovingAverage(self.model, changes.average) if changes.average else None
+        for name, parameter in self.model.named_parameters():
+            if (name in changes.unfrozen) != (name in before.unfrozen):
+                parameter.requires_grad_(name in changes.unfrozen)
 
     def state_dict(self) -> dict[str, Any]:
         """Primitives and tensors only."""
@@ -107,6 +142,8 @@ class TrainingState:
             "validated_weights": self.validated_weights,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **self.repairs.to_state(),
+            **({} if self.branch is None else {BRANCH: self.branch}),
         }
 
     def load_state_dict(self, state: dict[str, Any], origin: str) -> None:
@@ -119,6 +156,7 @@ class TrainingState:
         _refuse_other_data(saved, self.data, origin)
         self.data = replace(self.data, before=saved.before)
         self.restore(state, origin)
+        self.repairs, self.branch = Repairs.of(state, origin), state.get(BRANCH)
         self.watch = Watch(**state["watch"])
         self.cursor = Cursor(**state["cursor"])
         self.totals = EpochTotals(**state["totals"])
@@ -133,14 +171,23 @@ class TrainingState:
     def restore(self, state: dict[str, Any], origin: str) -> None:
         """What a rollback brings back: weights, optimiser, rate, averages and loss scale, together.
 
-        The data go on where they are, since the same patches with the same state would lead to the same place.
+        So do the changes of objective, schedule and optimiser that held then. The data go on where they are, since the
+        same patches with the same state would lead to the same place.
         """
+        self.adopt(Repairs.of(state, origin).changes)
         load_weights(self.model, state["model"], origin)
         self.optimiser.load_state_dict(state["optimiser"])
         self.rate.load_state_dict(state["rate"])
         for part, saved in ((self.average, state["average"]), (self.swa, state["swa"]), (self.scaler, state["scaler"])):
             if part is not None and saved is not None:
                 part.load_state_dict(saved)
+
+    def roll_back(self, state: dict[str, Any], origin: str) -> None:
+        """Restore an earlier state in the middle of a run; losses under another objective are forgotten."""
+        weights = self.repairs.changes.weights
+        self.restore(state, origin)
+        if self.repairs.changes.weights != weights:
+            self.watch.forget_totals()
 
 
 def _refuse_other_data(saved: TrainedOn, now: TrainedOn, origin: str) -> None:

@@ -101,7 +101,7 @@ class Watch:
 
     def _may_intervene(self, settings: Training, total: float) -> bool:
         policy = settings.intervention
-        if policy is None or self.degraded < settings.degradation.epochs:
+        if not isinstance(policy, PlanIntervention) or self.degraded < settings.degradation.epochs:
             return False
         improvement = (self.first_total - total) / max(abs(self.first_total), 1e-12)
         return self.interventions < policy.maximum_interventions and improvement < policy.enough_improvement

@@ -103,6 +103,9 @@ class Injector:
     def validating(self, state: TrainingState, done: int, of: int) -> None:
         """Nothing to do."""
 
+    def trying(self, state: TrainingState, branch: str, done: int, of: int) -> None:
+        """Nothing to do."""
+
     def epoch_ended(self, state: TrainingState, record: Mapping[str, Any], validation: object) -> None:
         """Nothing to do."""
 

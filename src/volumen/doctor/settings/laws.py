@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from volumen.config.optimisation import CosineWarmRestarts, CropValidation, Plateau
+from volumen.config.optimisation import CosineWarmRestarts, CropValidation, PlanIntervention, Plateau, Tournament
 from volumen.config.postprocessing import Close, FillCavities, FillHoles, Open, RemoveSmallComponents, SharpenRidges
 from volumen.config.schema import Config
 from volumen.doctor.context import Context
@@ -15,6 +15,7 @@ from volumen.runtime import Precision
 from volumen.system.output import counted
 from volumen.training.objective import CLASS_WEIGHTED
 from volumen.training.schedule import WARMUP_SHARE
+from volumen.training.tournament import trial_steps
 
 
 class Dead(NamedTuple):
@@ -65,13 +66,14 @@ def _training(config: Config) -> Iterator[Dead]:
             f"a patience below {validations}, or early_stopping: null",
             covers=("training.early_stopping.*",),
         )
-    if training.degradation.epochs >= validations and (training.intervention is not None):
+    if training.degradation.epochs >= validations and isinstance(training.intervention, PlanIntervention):
         yield Dead(
             "training.degradation.epochs",
             f"{counted(training.degradation.epochs, 'validation')} in a row; the run has {validations}",
             "fewer epochs, or more validations",
             covers=("training.intervention.*",),
         )
+    yield from _tournament(config)
     for number, phase in enumerate(config.loss.curriculum):
         if phase.start_epoch >= epochs:
             yield Dead(
@@ -80,6 +82,21 @@ def _training(config: Config) -> Iterator[Dead]:
                 "start earlier",
                 covers=(f"loss.curriculum.{number}.*",),
             )
+
+
+def _tournament(config: Config) -> Iterator[Dead]:
+    policy, per_epoch = config.training.intervention, config.data.sampling.patches_per_epoch // config.data.batch
+    if not isinstance(policy, Tournament):
+        return
+    steps, planned = trial_steps(config, per_epoch), config.training.epochs * per_epoch
+    if 2 * steps > policy.maximum_share * planned:
+        yield Dead(
+            "training.intervention.maximum_share",
+            f"a control and one remedy take {counted(2 * steps, 'step')}, {policy.maximum_share:g} of the run's "
+            f"{planned} are allowed",
+            "fewer training.intervention.steps, a larger share, or more epochs",
+            covers=("training.intervention.*",),
+        )
 
 
 def _schedule(config: Config) -> Iterator[Dead]:
@@ -187,8 +204,12 @@ def _sampling(context: Context) -> Iterator[Law]:
 def _watching(context: Context) -> Iterator[Law]:
     config, training = context.config, context.config.training
     degradation, swa, noise = "training.degradation.", training.swa, training.weight_noise
-    yield (f"{degradation}catastrophic_share",), not training.degradation.rollback, f"{degradation}rollback is off"
-    yield (f"{degradation}epochs",), training.intervention is None, "training.intervention is null"
+    policy = training.intervention
+    looks = training.degradation.rollback or isinstance(policy, Tournament)
+    yield (f"{degradation}catastrophic_share",), not looks, f"{degradation}rollback is off"
+    yield ("training.keep_going",), not isinstance(policy, Tournament), "only a tournament ends a run for a fault"
+    without_plan = f"training.intervention is {'null' if policy is None else policy.kind}"
+    yield (f"{degradation}epochs",), not isinstance(policy, PlanIntervention), without_plan
     if swa is not None and swa.learning_rate is not None and swa.start_epoch == 0:
         yield ("schedule.*", "optimiser.learning_rate"), True, "training.swa.learning_rate holds from epoch 0 on"
     if noise is not None:
