@@ -14,9 +14,9 @@ from volumen.doctor.benchmark.running import RESULT
 from volumen.monitors.history import read_history
 from volumen.monitors.seen import ProbeSeen, StepsSeen, ValidationSeen
 
-SHORT = {"training.epochs": 4}
+SHORT = {"training.epochs": 3}
 SETUP = "noisy"
-KINDS = ("half_overflow", "off_by_one_down", "frozen_but_head", "loss_sign", "healthy")
+KINDS = ("half_overflow", "off_by_one_down", "loss_sign", "healthy")
 
 
 def _chosen():
@@ -33,7 +33,7 @@ def _chosen():
 def bench(tmp_path_factory):
     """A folder with some runs, their results, and those by kind."""
     out = tmp_path_factory.mktemp("bench")
-    results, failures = run_bench(out, _chosen(), values=SHORT, jobs=2)
+    results, failures = run_bench(out, _chosen(), values=SHORT)
     assert not failures
     return out, results, {result.draw.kind: result for result in results.values()}
 
@@ -90,6 +90,6 @@ def test_the_command_examines_what_is_there(bench):
     found = json.loads(said.getvalue())
     assert found == json.loads((out / "report.json").read_text())
     assert "| monitors |" in (out / "report.md").read_text()
-    assert {one["examiner"] for one in found["scores"]} >= {"monitors", "autotrainer", "umlaut", "sagemaker"}
+    assert {one["examiner"] for one in found["scores"]} >= {"doctor", "monitors", "autotrainer", "umlaut", "sagemaker"}
     variants = {one.draw.variant for one in results.values() if one.draw.group == "fault"}
     assert {one["name"] for one in found["undecided"]} == variants  # one run each: nothing can be said yet

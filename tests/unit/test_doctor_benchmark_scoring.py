@@ -11,7 +11,7 @@ from volumen.doctor.benchmark.examining import Alarm, Verdict, verdict_of
 from volumen.doctor.benchmark.faults import FAULTS
 from volumen.doctor.benchmark.page import page_of
 from volumen.doctor.benchmark.running import Result
-from volumen.doctor.benchmark.scoring import score_of, table_of, to_json
+from volumen.doctor.benchmark.scoring import score_of, scores_of, table_of, to_json
 from volumen.files import strict_json
 
 HARMFUL, NEUTRAL = {"swapped_classes", "nan_weight", "loss_sign"}, {"odd_scales"}
@@ -121,3 +121,8 @@ def test_nothing_is_a_table_too():
     score = score_of("right", examiner(right), empty, OUT)
     assert math.isnan(score.recall)
     assert "0 harmful faults" in page_of(empty, [score])
+
+
+def test_examiners_are_scored_together_as_alone():
+    both = {"right": examiner(right), "always": examiner(always)}
+    assert scores_of(both, TABLE, OUT) == [score_of(name, examine, TABLE, OUT) for name, examine in both.items()]

@@ -9,7 +9,7 @@ from volumen.cli.progress import progress_bar
 from volumen.system.output import say
 
 Out = Annotated[Path, typer.Option(help="Folder in which everything is kept; the same command goes on in it.")]
-Seconds = Annotated[float, typer.Option(min=0, help="Begin no more runs after this; 0 only examines what is there.")]
+Seconds = Annotated[float, typer.Option(min=0, help="Begin no more runs after this; 0 examines what is there.")]
 Jobs = Annotated[int, typer.Option(min=1, max=256, help="Trainings at a time, of one thread each.")]
 HalfOption = Annotated[
     Literal["tune", "report", "both"],
@@ -45,19 +45,21 @@ def doctor_bench(
     """
     import json
 
-    from volumen.doctor.benchmark.bench import run_bench
+    from volumen.doctor.benchmark.bench import read_results, run_bench
     from volumen.doctor.benchmark.drawing import checked_kind, plan
     from volumen.doctor.benchmark.examiners import examiners
     from volumen.doctor.benchmark.page import page_of
-    from volumen.doctor.benchmark.scoring import score_of, table_of, to_json
+    from volumen.doctor.benchmark.scoring import scores_of, table_of, to_json
     from volumen.errors import EXIT_FAILURE
     from volumen.files import strict_json, write_atomically
 
     draws = [one for one in plan(seed, checked_kind(only)) if half in ("both", one.half)]
-    with progress_bar("trainings", "runs", plain=True) as show:
-        results, failures = run_bench(out, draws, source=dataset, seconds=seconds, jobs=jobs, progress=show)
+    results, failures = read_results(out), dict[str, str]()
+    if seconds > 0:
+        with progress_bar("trainings", "runs", plain=True) as show:
+            results, failures = run_bench(out, draws, source=dataset, seconds=seconds, jobs=jobs, progress=show)
     table = table_of({one.name: results[one.name] for one in draws if one.name in results}, half)
-    scores = [score_of(name, examine, table, out) for name, examine in examiners().items()]
+    scores = scores_of(examiners(), table, out)
     page, plain = page_of(table, scores), json.dumps(strict_json(to_json(table, scores)), indent=1)
     write_atomically(out / f"{half}.md", page)
     write_atomically(out / f"{half}.json", plain + "\n")

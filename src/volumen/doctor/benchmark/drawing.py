@@ -1,7 +1,7 @@
 """What is run, and in which order: every draw is a pure function of the tables and the seed.
 
-The order goes round the kinds: each stretch of it holds some runs of every kind, healthy ones and controls, so that the
-benchmark can be stopped at any time and has a balanced table.
+Healthy runs come first, since harm is measured against them. Then the order goes round the kinds, all seeds of one
+variant of each, with controls between them, so that the benchmark can be stopped at any time and has a balanced table.
 """
 
 import hashlib
@@ -88,7 +88,7 @@ def _healthy(seed: int) -> Iterator[_Placed]:
     for setup in SETUPS.values():
         for number in range(HEALTHY_SEEDS):
             draw = Draw("healthy", "healthy", 0, 0.0, setup.name, setup.half, 100 * seed + number)
-            yield _place(0 if number < MOST_SEEDS else 1, draw)
+            yield _place(-1 if number < MOST_SEEDS else 1, draw)
 
 
 def _controls(seed: int) -> Iterator[_Placed]:
@@ -108,7 +108,7 @@ def _variants(fault: Fault, number: int, seed: int) -> Iterator[_Placed]:
             setup = mine[(number + rank) % len(mine)]
             for run in range(MOST_SEEDS):
                 draw = Draw("fault", fault.kind, index, onset, setup.name, half, 100 * seed + 10 + run)
-                yield _place(rank + (0 if run < FIRST_SEEDS else 1.5), draw)
+                yield _place(rank, draw)
             rank += 1
 
 

@@ -129,6 +129,20 @@ def _is_sound(result: Result, results: Mapping[str, Result]) -> bool:
     return result.dice >= _UNSOUND * statistics.fmean(healthy)
 
 
+def scores_of(examiners: Mapping[str, Examiner], table: Table, out: Path) -> list[Score]:
+    """The figures of several examiners; each run is read by all of them before the next one."""
+    runs = [*table.controls, *(run for variant in table.harmful for run in variant.runs)]
+    said: dict[str, dict[str, Verdict]] = {name: {} for name in examiners}
+    for run in runs:
+        for name, examine in examiners.items():
+            said[name][run.draw.name] = examine(out / RUNS / run.draw.name)
+
+    def told(name: str) -> Examiner:
+        return lambda path: said[name][path.name]
+
+    return [score_of(name, told(name), table, out) for name in examiners]
+
+
 def score_of(name: str, examine: Examiner, table: Table, out: Path) -> Score:
     """The figures of an examiner on a table, from the records under `out`."""
     said: Callable[[Result], Verdict] = lambda one: examine(out / RUNS / one.draw.name)  # noqa: E731

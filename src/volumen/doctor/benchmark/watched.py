@@ -1,11 +1,14 @@
 """Our own examiners: the monitors alone, the doctor at the end of a run, and the doctor beside it."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from volumen.doctor.benchmark.examining import Alarm, Verdict, verdict_of
 from volumen.monitors.diagnosis import SICK, Diagnosis, diagnoses
 from volumen.monitors.history import read_history
+from volumen.monitors.seen import History
 from volumen.monitors.watching import replay
+from volumen.runs.folder import METRICS
 from volumen.runs.records import read_run_logs
 
 SPOKEN = ("stop", "warn")
@@ -13,7 +16,7 @@ SPOKEN = ("stop", "warn")
 
 def examine_signs(run: Path) -> Verdict:
     """What the monitors R1 to R14 say: every sign that is more than a note is an alarm; signs name no causes."""
-    _, signs = replay(read_history(run))
+    _, signs = replay(_history(run))
     spoken = [sign for sign in signs if sign.severity in SPOKEN]
     return verdict_of([Alarm(f"{sign.code} {sign.name}", sign.step, "") for sign in spoken])
 
@@ -43,9 +46,29 @@ def _later(sick: list[tuple[int, Diagnosis]]) -> tuple[Alarm, ...]:
     return tuple(Alarm(_first_cause(one) or SICK, step, _first_cause(one)) for step, one in sick)
 
 
-def _diagnoses(run: Path) -> list[tuple[int, Diagnosis]]:
+def _diagnoses(run: Path) -> tuple[tuple[int, Diagnosis], ...]:
+    return _diagnoses_at(run, _written(run))
+
+
+def _history(run: Path) -> History:
+    return _history_at(run, _written(run))
+
+
+def _written(run: Path) -> int:
+    """When a run's records were last written; 0 where there are none. Examiners share what they read of one run."""
+    path = run / METRICS
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
+@lru_cache(maxsize=1)
+def _diagnoses_at(run: Path, written: int) -> tuple[tuple[int, Diagnosis], ...]:
     audit = read_run_logs(run).findings or ()
-    return [(memory.step, found) for memory, found in diagnoses(read_history(run), tuple(audit))]
+    return tuple((memory.step, found) for memory, found in diagnoses(_history(run), tuple(audit)))
+
+
+@lru_cache(maxsize=1)
+def _history_at(run: Path, written: int) -> History:
+    return read_history(run)
 
 
 def _first_cause(diagnosis: Diagnosis) -> str:
