@@ -3,13 +3,13 @@
 from functools import lru_cache
 from pathlib import Path
 
+from volumen.doctor.benchmark.audits import audited
 from volumen.doctor.benchmark.examining import Alarm, Verdict, verdict_of
 from volumen.monitors.diagnosis import SICK, Diagnosis, diagnoses
 from volumen.monitors.history import read_history
 from volumen.monitors.seen import History
 from volumen.monitors.watching import replay
 from volumen.runs.folder import METRICS
-from volumen.runs.records import read_run_logs
 
 SPOKEN = ("stop", "warn")
 
@@ -62,8 +62,7 @@ def _written(run: Path) -> int:
 
 @lru_cache(maxsize=1)
 def _diagnoses_at(run: Path, written: int) -> tuple[tuple[int, Diagnosis], ...]:
-    audit = read_run_logs(run).findings or ()
-    return tuple((memory.step, found) for memory, found in diagnoses(_history(run), tuple(audit)))
+    return tuple((memory.step, found) for memory, found in diagnoses(_history(run), audited(run)))
 
 
 @lru_cache(maxsize=1)
