@@ -13,7 +13,7 @@ from volumen.doctor.benchmark.drawing import FIRST_SEEDS, Draw
 from volumen.doctor.benchmark.qualifying import judge
 from volumen.doctor.benchmark.running import RESULT, RUNS, VERSION, WORK, Job, Result, run_job
 from volumen.doctor.benchmark.setups import Values
-from volumen.errors import DamagedError
+from volumen.errors import DamagedError, UserError
 from volumen.system.locks import hold
 from volumen.system.output import Progress, unheard
 from volumen.system.places import writable_folder
@@ -22,6 +22,8 @@ from volumen.system.records import read_record
 
 Results = Mapping[str, Result]
 """By the name of the draw."""
+MOST_FAILURES = 10
+"""Of runs before any was made: from then on no more are begun."""
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -86,6 +88,7 @@ def run_bench(
         shutil.rmtree(out / WORK, ignore_errors=True)
         (out / WORK).mkdir(parents=True)
         results, failures = read_results(out), dict[str, str]()
+        before = len(results)
         waiting = (draw for draw in draws if draw.name not in results)
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # for the processes that are started
         with pool_of(jobs, _begin) as pool:
@@ -104,6 +107,11 @@ def run_bench(
                     results[name] = ended.result()
                 except Exception as error:  # one run that fails takes nothing from the others
                     failures[name] = f"{type(error).__name__}: {error}"
+                    if len(failures) >= MOST_FAILURES and len(results) == before:
+                        raise UserError(
+                            f"the first {MOST_FAILURES} runs failed, {name} with {failures[name]}: this machine or "
+                            "this installation cannot make them"
+                        ) from error
                 progress(name, done, len(draws))
         shutil.rmtree(out / WORK, ignore_errors=True)
     return results, failures

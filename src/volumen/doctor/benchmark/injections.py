@@ -14,12 +14,12 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from volumen.config.loss import Loss
 from volumen.data import sampling
 from volumen.doctor.benchmark.corruptions import Corruption
 from volumen.doctor.benchmark.setups import Values
 from volumen.losses import CompositeLoss, LossBreakdown
-from volumen.training import loop, validate
+from volumen.training import state as training_state
+from volumen.training import validate
 from volumen.training.objective import build_objective
 from volumen.training.state import TrainingState
 from volumen.training.step import StepResult
@@ -130,7 +130,7 @@ class _Altered(CompositeLoss):
 def injected(injector: Injector) -> Iterator[None]:
     """A context in which trainings have the fault's objective, samples and metric."""
     injection = injector.injection
-    with mock.patch.multiple(loop, build_objective=_building(injection, injector)):
+    with mock.patch.multiple(training_state, build_objective=_building(injection, injector)):
         measured = validate.mask_metrics if injection.measure is None else injection.measure(validate.mask_metrics)
         with mock.patch.object(validate, "mask_metrics", measured):
             make = sampling.PatchDataset.__getitem__
@@ -146,8 +146,8 @@ def injected(injector: Injector) -> Iterator[None]:
                 yield
 
 
-def _building(injection: Injection, injector: Injector) -> Callable[[Loss, int], CompositeLoss]:
+def _building(injection: Injection, injector: Injector) -> Callable[..., CompositeLoss]:
     alter = injection.alter
     if alter is None:
         return build_objective
-    return lambda loss, epoch: _Altered(build_objective(loss, epoch), alter, injector)
+    return lambda *arguments: _Altered(build_objective(*arguments), alter, injector)
