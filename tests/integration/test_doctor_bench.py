@@ -14,6 +14,7 @@ from volumen.doctor.benchmark.running import RESULT
 from volumen.monitors.history import read_history
 from volumen.monitors.seen import ProbeSeen, StepsSeen, ValidationSeen
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes several times as long
 SHORT = {"training.epochs": 3}
 SETUP = "noisy"
 KINDS = ("half_overflow", "off_by_one_down", "loss_sign", "healthy")
