@@ -63,7 +63,7 @@ def diagnose(picture: Picture) -> Diagnosis:
     symptoms = (*_symptoms(picture), *_early(picture, ranked))
     missing = tuple(_missing(picture, bool(symptoms), bool(ranked)))
     early = not picture.memory.epochs and not picture.memory.validations
-    state = UNCLEAR if early else SICK if symptoms else HEALTHY
+    state = SICK if symptoms else UNCLEAR if early else HEALTHY
     if state == HEALTHY and not picture.late:
         state = UNCLEAR
     remarks = () if symptoms else tuple(text for cause in ranked for text in cause.speaks_for)

@@ -19,12 +19,12 @@ SPOKEN = ("critical", "warning")
 CAUSES = {
     "non_finite": "non_finite",
     "divergence": "rate_too_high",
-    "spikes": "rate_too_high",
-    "grad_explosion": "rate_too_high",
+    "loss_spikes": "rate_too_high",
+    "grad_spikes": "rate_too_high",
     "no_learning": "constant_predictor",
     "overfitting": "overfitting",
     "val_below_train": "leak",
-    "lr_plateau": "schedule_exhausted",
+    "constant_lr_plateau": "schedule_exhausted",
 }
 """What its checks name, in the words of the faults' table."""
 
