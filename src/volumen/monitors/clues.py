@@ -19,18 +19,23 @@ from volumen.monitors.reasons import (
     NO_GRADIENT,
     accumulates,
     all_one_label,
+    cannot_learn,
     climbing,
     contradicted_metric,
     criterion,
     detached,
     drowned,
+    far_above_constant,
     moves,
     moves_said,
     never,
     never_said,
     no_better_than_surface,
     odd_scale,
+    rewarded_error,
     sacrificed,
+    sees_nothing,
+    serves_others,
     stopped_by_chance,
     worse_term,
 )
@@ -65,7 +70,7 @@ def finding(code: str, *words: str) -> Says:
 
 def when(holds: Callable[[Picture], bool], text: Callable[[Picture], str]) -> Says:
     """A condition on the picture's numbers; one on a number that is not known does not hold."""
-    return lambda picture: text(picture) if holds(picture) else None
+    return lambda picture: (text(picture) or None) if holds(picture) else None
 
 
 CLUES: tuple[Clue, ...] = (
@@ -81,10 +86,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: f"{p.true_share:.0%} of the labelled voxels are surface, which is much for something thin",
     )),
     # images that do not arrive
-    Clue("input_lost", 2.5, when(
-        lambda p: p.sign("R13", "input_ignored") is not None and p.moved < 1e-6,
-        lambda p: "shuffling the image changes nothing at all: what reaches the network is the same for every image",
-    )),
+    Clue("input_lost", 4.5, sees_nothing),
     Clue("input_lost", 0.8, sign("R13", "input_ignored")),
     Clue("input_lost", 0.8, when(
         lambda p: p.sign("R13", "input_ignored") is not None and moves(p),
@@ -95,6 +97,10 @@ CLUES: tuple[Clue, ...] = (
         lambda p: f"shuffling the image moves the probabilities by {p.moved:.3f}",
     )),
     # nothing learned although the weights move
+    Clue("labels_wrong", -3, cannot_learn),
+    Clue("pairs_wrong", -3, cannot_learn),
+    Clue("class_bias", -3, cannot_learn),
+    Clue("wrong_metric", -3, cannot_learn),
     Clue("pairs_wrong", 1.4, when(
         lambda p: never(p) and moves(p),
         lambda p: f"{never_said(p)}, although {moves_said(p)}",
@@ -122,6 +128,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("ignore_learned", 3, finding("P1", "ignore", "unlabelled")),
     Clue("leak", 4, finding("P7", "in the training part", "duplicate", "near", "both sides")),
     # learning rate
+    Clue("rate_too_high", 1.5, far_above_constant),
     Clue("rate_too_high", 2.2, sign("R9", "update_too_large")),
     Clue("rate_too_high", 1.2, when(
         lambda p: p.first_update > 0.1,
@@ -160,7 +167,7 @@ CLUES: tuple[Clue, ...] = (
     )),
     Clue("schedule_exhausted", 3, sign("R10", "rate_at_minimum")),
     Clue("schedule_exhausted", 1.5, sign("R4", "plateau", "rate_exhausted")),
-    Clue("clip_too_tight", 2, when(
+    Clue("clip_too_tight", 4, when(
         lambda p: (found := p.sign("R10", "clipped")) is not None and found.numbers.get("excess", 1) > 20,
         lambda p: sign("R10", "clipped")(p) or "",
     )),
@@ -170,7 +177,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: any(one.kind == "weight_noise" for one in p.memory.events),
         lambda p: "noise was put on the weights",
     )),
-    Clue("gradients_accumulate", 3, accumulates),
+    Clue("gradients_accumulate", 5, accumulates),
     # layers
     Clue("frozen_layers", 2, sign("R9", "frozen")),
     Clue("frozen_layers", 2.5, when(
@@ -180,6 +187,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("frozen_layers", 1.5, sign("R9", "no_gradient")),
     Clue("frozen_layers", -4, when(lambda p: p.rate_is_nothing, lambda p: "the learning rate is all but nothing")),
     Clue("dead_channels", 3.2, sign("R9", "dead")),
+    Clue("dead_channels", -3, sees_nothing),
     # objective
     Clue("detached_term", 3.2, detached),
     Clue("unreachable_term", 2.5, sign("R4", "plateau", "term_floor")),
@@ -195,6 +203,8 @@ CLUES: tuple[Clue, ...] = (
     Clue("class_bias", 1.2, sign("R7", "too_little_surface")),
     Clue("class_bias", 1.5, finding("P3")),
     Clue("class_bias", -1.5, when(never, never_said)),
+    Clue("inverted_objective", 3.4, when(lambda p: not serves_others(p), lambda p: rewarded_error(p) or "")),
+    Clue("conflicting_terms", 3.4, when(serves_others, lambda p: rewarded_error(p) or "")),
     Clue("inverted_objective", 2.5, when(
         lambda p: p.r > 1.1 and p.r > p.r_best + 0.1,
         lambda p: f"the loss rises above the constant's (r {p.r:.2f}) while the weights follow its gradient",
@@ -210,7 +220,10 @@ CLUES: tuple[Clue, ...] = (
     Clue("overfitting", 2, sign("R5", "overfitting", "gap")),
     # protocol
     Clue("wrong_metric", 2.5, sign("R12", "disagreement")),
-    Clue("wrong_metric", -2, when(lambda p: p.r > 0.95, lambda p: f"the training loss is no better (r {p.r:.2f})")),
+    Clue("wrong_metric", -2, when(
+        lambda p: p.r > 0.95 and contradicted_metric(p) is None,
+        lambda p: f"the training loss is no better (r {p.r:.2f})",
+    )),
     Clue("wrong_metric", 2, when(
         lambda p: p.r_held_out < 0.6 and p.metric < 0.1,
         lambda p: f"the loss on held-out volumes is good (r {p.r_held_out:.2f}) and the metric is {p.metric:.3f}",
@@ -225,12 +238,15 @@ CLUES: tuple[Clue, ...] = (
     Clue("objectives_mixed", 1, sign("R12", "objectives_differ")),
     Clue("dead_setting", 2.5, finding("P6")),
     Clue("starved_loader", 1.5, sign("R14", "starved")),
-    Clue("normalisation_wrong", 2.6, odd_scale),
+    Clue("normalisation_wrong", 3.6, odd_scale),
     Clue("normalisation_wrong", 2, finding("P7", "normalis", "grey", "scale")),
 )  # fmt: skip
 """Every clue; a new one is added here."""
 
 SYMPTOMS: tuple[Says, ...] = (
+    far_above_constant,
+    rewarded_error,
+    sees_nothing,
     all_one_label, worse_term, drowned, no_better_than_surface, contradicted_metric, stopped_by_chance,
 )  # fmt: skip
 """Clues that are symptoms by themselves."""

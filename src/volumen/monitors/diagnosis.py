@@ -14,12 +14,14 @@ from volumen.monitors.clues import CLUES, SYMPTOMS
 from volumen.monitors.loss_clues import loss_symptoms
 from volumen.monitors.memory import Memory
 from volumen.monitors.picture import LATE, LEAST_EPOCHS, Audit, Picture
+from volumen.monitors.reasons import FAR_IN
 from volumen.monitors.seen import History
 from volumen.monitors.watching import replayed
 
 ENOUGH = 1.5
 """Points from which on a cause is named."""
-UNMISTAKABLE, EARLIEST_EPOCHS = 3.0, 2
+WORSE = 1.03
+UNMISTAKABLE, EARLIEST_PROBES = 3.0, 2
 """Points of a cause with which a beginning is called ill."""
 HEALTHY, SICK, UNCLEAR = "healthy", "sick", "unclear"
 
@@ -71,11 +73,9 @@ def diagnose(picture: Picture) -> Diagnosis:
 
 
 def diagnoses(history: History, audit: Audit = ()) -> Iterator[tuple[Memory, Diagnosis]]:
-    """The diagnosis after each validation, and after a loss that is no number: what the doctor would have said then."""
+    """The diagnosis after each validation, probe and early stop, and after a number that is none, as a run has it."""
     for memory, new in replayed(history):
-        validated = memory.validations and memory.validations[-1].step == memory.step
-        ended = memory.events and memory.events[-1].kind == "early_stopping"
-        if validated or ended or any(sign.code == "R1" for sign in new):
+        if memory.is_telling or any(sign.code == "R1" for sign in new):
             yield memory, diagnose(Picture(memory, audit))
 
 
@@ -88,17 +88,17 @@ def _symptoms(picture: Picture) -> Iterator[str]:
         found = picture.sign(code, name)
         if found is not None:
             yield found.evidence
-    if picture.late and picture.memory.epochs and not picture.learned:
+    if picture.hopeless and picture.memory.epochs and not picture.learned:
         r = "" if math.isnan(picture.r_best) else f": training r is {picture.r_best:.2f} at best, a constant has 1"
         yield f"nothing has been learned after {picture.done:.0%} of the run{r}"
     bias = picture.sign("R7", "too_much_surface") or picture.sign("R7", "too_little_surface")
-    if bias is not None and picture.done > 0.6:
+    if bias is not None and picture.done >= FAR_IN:
         yield bias.evidence
     for says in SYMPTOMS:
         odd = says(picture)
         if odd is not None:
             yield odd
-    if picture.r > 1.0 and picture.late and picture.learned:
+    if picture.r > WORSE and picture.late and picture.learned:
         yield f"the training loss is worse than a constant's (r {picture.r:.2f}), and was {picture.r_best:.2f}"
     if picture.facts or not picture.memory.metrics:
         yield from loss_symptoms(picture)
@@ -109,10 +109,10 @@ def _symptoms(picture: Picture) -> Iterator[str]:
 
 def _early(picture: Picture, ranked: tuple[Cause, ...]) -> Iterator[str]:
     """Nothing learned yet, at a time when many have not, but with a reason that is not one of time."""
-    if picture.late or picture.learned or not ranked or len(picture.memory.epochs) < EARLIEST_EPOCHS:
+    if picture.late or picture.learned or not ranked or len(picture.memory.probes) < EARLIEST_PROBES:
         return
     if ranked[0].points >= UNMISTAKABLE:
-        yield f"nothing has been learned in {len(picture.memory.epochs)} epochs, for a reason that time does not mend"
+        yield f"nothing has been learned in {picture.memory.step} steps, for a reason that time does not mend"
 
 
 def _causes(picture: Picture) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:

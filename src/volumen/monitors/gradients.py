@@ -114,10 +114,10 @@ def _clipped(memory: Memory, record: EpochSeen) -> Iterator[Sign]:
 
 
 def _rate_at_its_end(memory: Memory, record: EpochSeen) -> Iterator[Sign]:
-    """The rate of two epochs has fallen to almost nothing of what it was, and much of the run is left."""
+    """The rate has fallen to almost nothing of what it was, and much of the run is left."""
     base, done = memory.setting.base_rate, memory.share_done
     rates = [one.rate for one in memory.epochs if one.rate is not None]
-    if not base or done is None or done >= LATEST_END or len(rates) < 2 or record.rate is None:
+    if not base or done is None or done >= LATEST_END or not rates or record.rate is None:
         return
     was = max(rates[0], _rate_before(memory))
     if max(rates[-2:]) < AT_MINIMUM * base and was >= FELL_FROM * base:

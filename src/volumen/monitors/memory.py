@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from volumen.monitors.seen import TOTAL, EpochSeen, EventSeen, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
 from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import noise_of
 
+_ROWS: dict[type, str] = {
+    EpochSeen: "epochs", StepsSeen: "steps", ProbeSeen: "probes", ValidationSeen: "validations", EventSeen: "events",
+}  # fmt: skip
 LEAST_NOISE = 0.003
 """Of a metric between 0 and 1: two validations that differ by less are alike, however quiet a run seems."""
 
@@ -21,6 +25,8 @@ class Memory:
     probes: tuple[ProbeSeen, ...] = ()
     validations: tuple[ValidationSeen, ...] = ()
     events: tuple[EventSeen, ...] = ()
+    is_telling: bool = False
+    """Whether the last record was a validation, a probe or an early stop, after which a diagnosis is made."""
     standing: Mapping[tuple[str, str, str], Sign] = field(default_factory=dict)
     """Signs that hold now, as they were first seen, by their key."""
     lasting: Mapping[tuple[str, str, str], Sign] = field(default_factory=dict)
@@ -28,15 +34,10 @@ class Memory:
 
     def after(self, record: Seen) -> "Memory":
         """The memory with one record more."""
-        if isinstance(record, EpochSeen):
-            return replace(self, epochs=(*self.epochs, record))
-        if isinstance(record, StepsSeen):
-            return replace(self, steps=(*self.steps, record))
-        if isinstance(record, ProbeSeen):
-            return replace(self, probes=(*self.probes, record))
-        if isinstance(record, ValidationSeen):
-            return replace(self, validations=(*self.validations, record))
-        return replace(self, events=(*self.events, record))
+        rows = next(name for kind, name in _ROWS.items() if isinstance(record, kind))
+        telling = isinstance(record, ValidationSeen | ProbeSeen) or getattr(record, "kind", "") == "early_stopping"
+        longer: dict[str, Any] = {rows: (*getattr(self, rows), record)}
+        return replace(self, is_telling=telling, **longer)
 
     @property
     def epoch(self) -> int:
@@ -73,6 +74,11 @@ class Memory:
         return max((event.step for event in self.events if event.kind == "restart"), default=0)
 
     @property
+    def since(self) -> int:
+        """The step from which on losses are of one training and one objective; -1 for all of them."""
+        return max((self.began - 1, *self.objective_changes), default=-1)
+
+    @property
     def metrics(self) -> tuple[float, ...]:
         """The selection metric of each validation."""
         name, began = self.metric_name, self.began
@@ -88,14 +94,14 @@ class Memory:
 
     @property
     def train_progress(self) -> tuple[float, ...]:
-        """Progress r of each epoch, where it is known."""
-        return tuple(one.progress[TOTAL] for one in self.epochs if TOTAL in one.progress and one.step >= self.began)
+        """Progress r of each epoch, where it is known, under the objective that holds now."""
+        return tuple(one.progress[TOTAL] for one in self.epochs if TOTAL in one.progress and one.step > self.since)
 
     @property
     def validation_progress(self) -> tuple[float, ...]:
         """Progress r of each validation, where it is known."""
-        began = self.began
-        return tuple(one.progress[TOTAL] for one in self.validations if TOTAL in one.progress and one.step >= began)
+        since = self.since
+        return tuple(one.progress[TOTAL] for one in self.validations if TOTAL in one.progress and one.step > since)
 
     @property
     def objective_changes(self) -> tuple[int, ...]:

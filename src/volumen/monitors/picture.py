@@ -15,8 +15,9 @@ from volumen.monitors.statistics import finite, median, slope
 LEARNED_PROGRESS, LEARNED_FALL, LEARNED_GAP, LEARNED_DICE = 0.9, 0.06, 0.1, 0.12
 """A run has learned something when its training loss is this far below the constant's, its probabilities are this much
 higher on surface than beside it, or its Dice is this much better than that of surface everywhere."""
-LATE = 0.4
-"""Share of a run after which one that has learned nothing is no slow beginner any more."""
+LATE, LATER = 0.5, 0.7
+"""Shares of a run after which one that has learned nothing is no slow beginner any more: the second, where its loss
+still comes down."""
 LEAST_EPOCHS = 4
 Audit = Sequence[Mapping[str, str]]
 """Findings: `code`, `severity`, `title`, `evidence`."""
@@ -65,8 +66,8 @@ class Picture:
 
     @cached_property
     def r_most(self) -> float:
-        """The worst of it."""
-        return max(finite(self.memory.train_progress), default=math.nan)
+        """The worst of it after the first two epochs."""
+        return max(finite(self.memory.train_progress[2:]), default=math.nan)
 
     @cached_property
     def r_best(self) -> float:
@@ -144,10 +145,9 @@ class Picture:
 
     @cached_property
     def rate_is_nothing(self) -> bool:
-        """Whether the learning rate has been all but nothing for two epochs."""
+        """Whether the learning rate is all but nothing, long before the end."""
         base, rates = self.memory.setting.base_rate or 0.0, [one.rate for one in self.memory.epochs]
-        known = [rate for rate in rates[-2:] if rate is not None]
-        return len(known) == 2 and max(known) < 1e-3 * base
+        return bool(rates) and rates[-1] is not None and rates[-1] < 1e-3 * base and not self.done > 0.8
 
     @cached_property
     def constant_dice(self) -> float:
@@ -167,6 +167,12 @@ class Picture:
         good = self.memory.metric_name == "dice" and self.metric_best > self.constant_dice + LEARNED_DICE
         came_down = self.r_first - self.r_best > LEARNED_FALL
         return bool(self.r_best < LEARNED_PROGRESS or came_down or gap > LEARNED_GAP or good)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether a run that has learned nothing so far will not: it is late, and later where its loss still falls."""
+        falls = self.r_slope[2] < 0
+        return self.late and (not falls or math.isnan(self.done) or self.done >= LATER)
 
     @property
     def late(self) -> bool:

@@ -9,16 +9,17 @@ from volumen.monitors.statistics import median, rank_correlation
 SACRIFICED, BEHIND, LEARNED = 0.9, 0.2, 0.97
 PROPER, OF_THE_TRUTH = ("cross_entropy", "focal"), ("cross_entropy", "focal", "soft_dice")
 """Terms whose best constant is the share of surface: nothing that learns is worse. A Dice may be, for a while."""
-CONTRADICTION = 0.2
+CONTRADICTION, PARTED, FAR_IN = 0.2, 0.03, 0.75
 NO_GRADIENT = 1e-8
-LEAST_SPREAD, MOST_SPREAD, FARTHEST_MEAN, REACH = 0.05, 20.0, 5.0, 60.0
+MOST_OF_IT, TIGHT, FAR_ABOVE, REWARDED = 0.7, 20.0, 1.5, 0.1
+LEAST_SPREAD, MOST_SPREAD, FARTHEST_MEAN, REACH = 0.12, 20.0, 5.0, 60.0
 """Of what reaches the network; normalised images have mean 0, deviation 1, and a range of some 10 deviations."""
 NOT_A_SHEET = 0.55
 """Share of surface among labelled voxels above which the labels mean something else."""
 
 
 def never(picture: Picture) -> bool:
-    return picture.late and not picture.learned and bool(picture.memory.epochs)
+    return picture.hopeless and not picture.learned and bool(picture.memory.epochs)
 
 
 def never_said(picture: Picture) -> str:
@@ -82,7 +83,7 @@ def drowned(picture: Picture) -> str | None:
 
 def no_better_than_surface(picture: Picture) -> str | None:
     """A Dice that surface everywhere has, too, far into the run."""
-    if picture.memory.metric_name != "dice" or not picture.done > 0.6 or not picture.memory.probes:
+    if picture.memory.metric_name != "dice" or not picture.done >= FAR_IN or not picture.memory.probes:
         return None
     limit = picture.constant_dice + min(2 * picture.memory.noise, 0.03)
     if not picture.metric_best < limit:
@@ -93,10 +94,29 @@ def no_better_than_surface(picture: Picture) -> str | None:
     )
 
 
+def parted(picture: Picture) -> str | None:
+    """A metric that has fallen far while the loss on the same volumes came down."""
+    memory = picture.memory
+    if (
+        picture.sign("R3", "catastrophic") is None and picture.sign("R3", "degraded") is None
+    ) or memory.objective_changes:
+        return None
+    metrics, losses = memory.metrics, memory.validation_progress
+    if len(metrics) != len(losses):
+        return None
+    best = metrics.index(max(metrics))
+    if not median(losses[-2:]) < losses[best] - PARTED:
+        return None
+    return (
+        f"{memory.metric_name} fell from {metrics[best]:.2f} to {metrics[-1]:.2f} on held-out volumes, and their loss "
+        f"came down (r {losses[best]:.2f} to {losses[-1]:.2f})"
+    )
+
+
 def contradicted_metric(picture: Picture) -> str | None:
     """A loss on held-out volumes, or a share of surface in training, that says the opposite of the metric."""
     if not picture.late:
-        return None
+        return parted(picture)
     rows = [one for one in picture.memory.validations[-3:] if "soft_dice" in one.terms and "dice" in one.metrics]
     if len(rows) == 3:
         promised = median([1 - one.terms["soft_dice"] for one in rows])
@@ -110,7 +130,7 @@ def contradicted_metric(picture: Picture) -> str | None:
             f"{picture.share_ratio:.1f} times the true surface is counted on held-out volumes, {trained:.1f} times in "
             f"training, and the held-out loss is no worse for it (r {picture.r_held_out:.2f})"
         )
-    return None
+    return parted(picture)
 
 
 def stopped_by_chance(picture: Picture) -> str | None:
@@ -186,3 +206,53 @@ def odd_scale(picture: Picture) -> str | None:
         f"the grey values that reach the network have mean {mean:.3g} and standard deviation {spread:.3g}, and their "
         f"range is {reach:.0f} times that"
     )
+
+
+def sees_nothing(picture: Picture) -> str | None:
+    """Images whose voxels can be shuffled without any change at all."""
+    known = [one.moved for one in picture.memory.probes[-2:] if one.moved is not None]
+    if len(known) < 2 or max(known) > 1e-6:
+        return None
+    return "shuffling the image changes nothing at all: what reaches the network is the same for every image"
+
+
+def cannot_learn(picture: Picture) -> str | None:
+    """A reason in the machinery why the weights do not learn, whatever the labels say."""
+    frozen, clipped = picture.sign("R9", "frozen"), picture.sign("R10", "clipped")
+    small = picture.sign("R9", "update_too_small")
+    if frozen is not None and frozen.numbers["share"] > MOST_OF_IT:
+        return "most weights do not change"
+    if clipped is not None and clipped.numbers.get("excess", 1.0) > TIGHT:
+        return "gradients are clipped to a small part of themselves"
+    if picture.rate_is_nothing or small is not None or picture.sign("R10", "rate_at_minimum") is not None:
+        return "the steps are too small to learn anything"
+    if picture.largest_gradient < NO_GRADIENT:
+        return "no gradient arrives at any weight"
+    return sees_nothing(picture) or detached(picture)
+
+
+def far_above_constant(picture: Picture) -> str | None:
+    """A training loss that stays far above a constant's; a start at the labels' share may be, for an epoch or two."""
+    values = picture.memory.train_progress
+    if len(values) < 4 or not min(values[-3:]) > FAR_ABOVE:
+        return None
+    return f"the training loss is far above that of one value everywhere (r {values[-1]:.1f})"
+
+
+def serves_others(picture: Picture) -> bool:
+    """Whether the objective has terms that do not follow the truth."""
+    return any(name not in OF_THE_TRUTH for name in picture.memory.setting.weights)
+
+
+def rewarded_error(picture: Picture) -> str | None:
+    """A term of the truth that gets worse than a constant's in training, while the sum gets better."""
+    epochs = [one for one in picture.memory.epochs if "total" in one.progress]
+    if len(epochs) < 3:
+        return None
+    totals = [one.progress["total"] for one in epochs]
+    for name in OF_THE_TRUTH:
+        values = [one.progress[name] for one in epochs if name in one.progress]
+        fell = totals[0] - median(totals[-3:]) > 0.05
+        if len(values) >= 3 and min(values[-2:]) > max(values[0], 1.0) + REWARDED and fell:
+            return f"{name} has risen to r {values[-1]:.2f} while the sum comes down: what should be punished is not"
+    return None

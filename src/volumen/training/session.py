@@ -129,6 +129,8 @@ class Session:
         cursor = self.state.cursor
         self.run.metric({"step": cursor.step, "epoch": cursor.epoch, "kind": kind, **record})
         self._watched({"kind": kind, **record})
+        if kind == "probe":
+            self.diagnose()
 
     def status(self, how: str, **details: Any) -> None:
         """Replace the run's status."""

@@ -35,6 +35,8 @@ class Fault:
     onsets: tuple[float, ...]
     half: Half | Literal["both"]
     make: Make
+    deceives: bool = False
+    """Whether it spoils the numbers that one trusts and not the true score, so that neither test of harm tells it."""
 
     def half_of(self, strength: float) -> Half:
         """The half that a strength belongs to."""
@@ -93,6 +95,7 @@ _DATA = (
     Fault(
         "leak", "data", ("leak", "overfitting"), (1.0, 2.0), ALWAYS, "both",
         lambda strength, late: Injection(_BARE, training_volumes=int(strength), leaks=True),
+        deceives=True,
     ),
     Fault(
         "one_volume", "data", ("overfitting",), (1.0, 0.5), ALWAYS, "both",

@@ -20,7 +20,7 @@ class Harm:
     """What a fault costs, against healthy runs of the same set-up."""
 
     verdict: Literal["harmful", "neutral", "open"]
-    """`open`: too few runs to say."""
+    """`open`: too few runs to say, or not proven either way."""
     runs: int
     mean: float
     drop: float
@@ -28,37 +28,37 @@ class Harm:
     sigma: float
     """Standard deviation of the healthy runs over their seeds."""
     p: float
-    """One-sided, of Welch's test."""
+    """One-sided, of the test of Mann and Whitney."""
 
 
 def judge(faulty: Sequence[float], healthy: Sequence[float]) -> Harm:
     """Whether faulty runs score lower: p < 0.05 over at least five seeds each, and by more than two sigma.
 
-    A drop of less than half a sigma over the first three seeds ends the matter: neutral.
+    A drop of less than half a sigma over the first three seeds ends the matter: neutral. So is one of less than a sigma
+    over all. Between that and harm lies what is not proven either way: `open`, neither a fault nor a control.
     """
     if len(faulty) < 2 or len(healthy) < 2:
         mean = statistics.fmean(faulty) if faulty else math.nan
         return Harm("open", len(faulty), mean, math.nan, math.nan, 1.0)
     mean, drop = statistics.fmean(faulty), statistics.fmean(healthy) - statistics.fmean(faulty)
-    sigma, p = statistics.stdev(healthy), welch(healthy, faulty)
+    sigma, p = statistics.stdev(healthy), mann_whitney(healthy, faulty)
+    verdict: Literal["harmful", "neutral", "open"] = "open"
     if len(faulty) >= FIRST_LOOK and drop < CLEARLY_NEUTRAL * sigma:
-        verdict: Literal["harmful", "neutral", "open"] = "neutral"
-    elif min(len(faulty), len(healthy)) < LEAST_SEEDS:
-        verdict = "open"
-    else:
-        verdict = "harmful" if p < LEVEL and drop > SIGMAS * sigma else "neutral"
+        verdict = "neutral"
+    elif min(len(faulty), len(healthy)) >= LEAST_SEEDS:
+        if p < LEVEL and drop > SIGMAS * sigma:
+            verdict = "harmful"
+        elif drop < sigma:
+            verdict = "neutral"
     return Harm(verdict, len(faulty), mean, drop, sigma, p)
 
 
-def welch(higher: Sequence[float], lower: Sequence[float]) -> float:
-    """p of Welch's one-sided test that the first mean is above the second; samples without spread are allowed."""
-    drop = statistics.fmean(higher) - statistics.fmean(lower)
-    parts = [statistics.variance(one) / len(one) for one in (higher, lower)]
-    error = sum(parts)
-    if error == 0:
-        return 0.0 if drop > 0 else 1.0
-    freedom = error**2 / sum(part**2 / (len(one) - 1) for part, one in zip(parts, (higher, lower), strict=True))
-    return float(stats.t.sf(drop / math.sqrt(error), freedom))
+def mann_whitney(higher: Sequence[float], lower: Sequence[float]) -> float:
+    """p of the exact one-sided test of Mann and Whitney (1947) that the first scores are higher.
+
+    Scores of faulty runs are no normal sample: some seeds collapse and others do not.
+    """
+    return float(stats.mannwhitneyu(higher, lower, alternative="greater", method="exact").pvalue)
 
 
 def clopper_pearson(hits: int, of: int, level: float = 0.95) -> tuple[float, float]:

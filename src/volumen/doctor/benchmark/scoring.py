@@ -101,6 +101,9 @@ def table_of(results: Mapping[str, Result], half: str = "both") -> Table:
     variants = [_variant(name, chosen) for name in sorted({one.draw.variant for one in chosen.values()})]
     faults = [one for one in variants if one is not None]
     by = {verdict: tuple(one for one in faults if one.harm.verdict == verdict) for verdict in _VERDICTS}
+    deceiving = tuple(one for one in by["neutral"] if FAULTS[one.kind].deceives)
+    by["neutral"] = tuple(one for one in by["neutral"] if one not in deceiving)
+    by["open"] += deceiving
     others = [one for one in chosen.values() if one.draw.group != "fault"]
     aside = [one.draw.name for one in others if not _is_sound(one, chosen)]
     controls = [one for one in others if one.draw.name not in aside]
