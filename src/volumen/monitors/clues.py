@@ -36,6 +36,7 @@ from volumen.monitors.reasons import (
     sacrificed,
     sees_nothing,
     serves_others,
+    starves,
     stopped_by_chance,
     worse_term,
 )
@@ -113,7 +114,9 @@ CLUES: tuple[Clue, ...] = (
         lambda p: abs(p.gap) < 0.02,
         lambda p: f"probabilities on surface and beside it differ by {p.gap:.3f} only",
     )),
-    Clue("pairs_wrong", 3, finding("P7", "shift", "moved", "another volume", "aligned", "belong")),
+    Clue("pairs_wrong", 3, finding("P7", "shifted", "moved")),
+    Clue("labels_wrong", 3, finding("P7", "next to nothing")),
+    Clue("pairs_wrong", 2.5, finding("P7", "next to nothing")),
     Clue("pairs_wrong", -2, when(
         lambda p: p.learned,
         lambda p: f"it has learned something (r {p.r_best:.2f}, gap {p.gap:.2f})",
@@ -201,7 +204,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("conflicting_terms", 2.2, sign("R8", "conflict")),
     Clue("class_bias", 1.6, sign("R7", "too_much_surface")),
     Clue("class_bias", 1.2, sign("R7", "too_little_surface")),
-    Clue("class_bias", 1.5, finding("P3")),
+    Clue("class_bias", 2.5, finding("P3")),
     Clue("class_bias", -1.5, when(never, never_said)),
     Clue("inverted_objective", 3.4, when(lambda p: not serves_others(p), lambda p: rewarded_error(p) or "")),
     Clue("conflicting_terms", 3.4, when(serves_others, lambda p: rewarded_error(p) or "")),
@@ -237,7 +240,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("threshold_in_noise", 1, finding("P9")),
     Clue("objectives_mixed", 1, sign("R12", "objectives_differ")),
     Clue("dead_setting", 2.5, finding("P6")),
-    Clue("starved_loader", 1.5, sign("R14", "starved")),
+    Clue("starved_loader", 2, sign("R14", "starved")),
     Clue("normalisation_wrong", 3.6, odd_scale),
     Clue("normalisation_wrong", 2, finding("P7", "normalis", "grey", "scale")),
 )  # fmt: skip
@@ -247,6 +250,6 @@ SYMPTOMS: tuple[Says, ...] = (
     far_above_constant,
     rewarded_error,
     sees_nothing,
-    all_one_label, worse_term, drowned, no_better_than_surface, contradicted_metric, stopped_by_chance,
+    all_one_label, worse_term, drowned, no_better_than_surface, contradicted_metric, stopped_by_chance, starves,
 )  # fmt: skip
 """Clues that are symptoms by themselves."""

@@ -6,11 +6,11 @@ from volumen.monitors.memory import Memory
 from volumen.monitors.seen import EpochSeen, Seen
 from volumen.monitors.sign import Sign
 
-WAITING, EPOCHS = 0.2, 3
+WAITING, EPOCHS = 0.2, 2
 
 
 def starved(memory: Memory, record: Seen) -> Iterator[Sign]:
-    """R14: more than a fifth of the time of three epochs is spent waiting for patches; the first epoch warms up."""
+    """R14: more than a fifth of the time of two epochs is spent waiting for patches; the first epoch warms up."""
     if not isinstance(record, EpochSeen):
         return
     last = memory.epochs[1:][-EPOCHS:]

@@ -11,7 +11,7 @@ PROPER, OF_THE_TRUTH = ("cross_entropy", "focal"), ("cross_entropy", "focal", "s
 """Terms whose best constant is the share of surface: nothing that learns is worse. A Dice may be, for a while."""
 CONTRADICTION, PARTED, FAR_IN = 0.2, 0.03, 0.75
 NO_GRADIENT = 1e-8
-MOST_OF_IT, TIGHT, FAR_ABOVE, REWARDED = 0.7, 20.0, 1.5, 0.1
+MOST_OF_IT, TIGHT, FAR_ABOVE, REWARDED, STARVING = 0.7, 20.0, 1.5, 0.1, 0.5
 LEAST_SPREAD, MOST_SPREAD, FARTHEST_MEAN, REACH = 0.12, 20.0, 5.0, 60.0
 """Of what reaches the network; normalised images have mean 0, deviation 1, and a range of some 10 deviations."""
 NOT_A_SHEET = 0.55
@@ -83,7 +83,11 @@ def drowned(picture: Picture) -> str | None:
 
 def no_better_than_surface(picture: Picture) -> str | None:
     """A Dice that surface everywhere has, too, far into the run."""
-    if picture.memory.metric_name != "dice" or not picture.done >= FAR_IN or not picture.memory.probes:
+    if (
+        picture.memory.metric_name != "dice"
+        or not (picture.late and picture.done >= FAR_IN)
+        or not picture.memory.probes
+    ):
         return None
     limit = picture.constant_dice + min(2 * picture.memory.noise, 0.03)
     if not picture.metric_best < limit:
@@ -256,3 +260,11 @@ def rewarded_error(picture: Picture) -> str | None:
         if len(values) >= 3 and min(values[-2:]) > max(values[0], 1.0) + REWARDED and fell:
             return f"{name} has risen to r {values[-1]:.2f} while the sum comes down: what should be punished is not"
     return None
+
+
+def starves(picture: Picture) -> str | None:
+    """A network that waits for patches more than it computes."""
+    found = picture.sign("R14", "starved")
+    if found is None or not found.numbers["share"] > STARVING:
+        return None
+    return f"{found.evidence}: more than half of it"
