@@ -333,4 +333,24 @@ def test_a_sign_that_is_over_is_taken_back_and_one_that_happened_is_not() -> Non
 
 
 def test_every_monitor_has_a_code_of_its_own() -> None:
-    assert [monitor.code for monitor in MONITORS] == [f"R{number}" for number in range(1, 15)]
+    assert list(dict.fromkeys(monitor.code for monitor in MONITORS)) == [f"R{number}" for number in range(1, 15)]
+    assert len({(monitor.code, monitor.title) for monitor in MONITORS}) == len(MONITORS)
+
+
+@pytest.mark.parametrize(("rise", "steps", "is_jump"), [(0.6, 15, True), (0.6, 2, False), (0.1, 15, False)])
+def test_a_loss_that_jumps_and_stays_is_a_jump_and_a_single_odd_batch_is_none(rise, steps, is_jump) -> None:
+    def lift(one):
+        totals = [value + (rise if 4 <= place < 4 + steps else 0.0) for place, value in enumerate(one.totals)]
+        return replace(one, totals=tuple(totals))
+
+    lifted = [lift(one) if isinstance(one, StepsSeen) and one.epoch == 9 else one for one in a_run()]
+    assert (("R2", "jump") in signs(lifted)) == is_jump
+
+
+def test_a_jump_at_a_change_of_the_objective_is_none() -> None:
+    records = a_run()
+    place = next(index for index, one in enumerate(records) if isinstance(one, StepsSeen) and one.epoch == 9)
+    first = records[place].step - STEPS
+    lifted = changed(records, StepsSeen, lambda one: replace(one, totals=tuple(v + 0.6 for v in one.totals)), since=9)
+    assert ("R2", "jump") in signs(lifted)
+    assert ("R2", "jump") not in signs([*lifted[:place], EventSeen(9, first, "phase"), *lifted[place:]])

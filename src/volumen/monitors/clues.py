@@ -26,6 +26,7 @@ from volumen.monitors.reasons import (
     detached,
     drowned,
     far_above_constant,
+    jumped,
     moves,
     moves_said,
     never,
@@ -176,6 +177,8 @@ CLUES: tuple[Clue, ...] = (
     )),
     Clue("clip_too_tight", 0.5, sign("R10", "clipped")),
     Clue("weight_shock", 2.5, sign("R2", "spike")),
+    Clue("weight_shock", 4, jumped),
+    Clue("overfitting", -3, jumped),
     Clue("weight_shock", 1, when(
         lambda p: any(one.kind == "weight_noise" for one in p.memory.events),
         lambda p: "noise was put on the weights",
@@ -200,6 +203,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("worse_than_constant", 4, worse_than_constant),
     Clue("dominating_term", 2, sign("R8", "domination")),
     Clue("conflicting_terms", 2, sacrificed),
+    Clue("conflicting_terms", 2, when(serves_others, lambda p: worse_term(p) or "")),
     Clue("dominating_term", 2, drowned),
     Clue("conflicting_terms", 2.2, sign("R8", "conflict")),
     Clue("class_bias", 1.6, sign("R7", "too_much_surface")),
@@ -250,6 +254,6 @@ SYMPTOMS: tuple[Says, ...] = (
     far_above_constant,
     rewarded_error,
     sees_nothing,
-    all_one_label, worse_term, drowned, no_better_than_surface, contradicted_metric, stopped_by_chance, starves,
+    all_one_label, worse_term, drowned, no_better_than_surface, contradicted_metric, stopped_by_chance, starves, jumped,
 )  # fmt: skip
 """Clues that are symptoms by themselves."""

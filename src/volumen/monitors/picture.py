@@ -138,6 +138,13 @@ class Picture:
         return median([one.moved for one in self.late_probes if one.moved is not None])
 
     @cached_property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the objective's terms, as it runs or as it is configured."""
+        return tuple(self.memory.epochs[-1].weighted if self.memory.epochs else ()) or tuple(
+            self.memory.setting.weights
+        )
+
+    @cached_property
     def true_share(self) -> float:
         """Share of surface in the labels, as trainings and validations saw them."""
         rows = [one.true_share for one in self.memory.epochs] + [one.true_share for one in self.memory.validations]

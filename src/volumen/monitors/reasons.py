@@ -63,7 +63,7 @@ def worse_term(picture: Picture) -> str | None:
 
 def sacrificed(picture: Picture) -> str | None:
     """The same, where other terms that do not follow the truth are served."""
-    others = [name for name in picture.memory.setting.weights if name not in OF_THE_TRUTH]
+    others = [name for name in picture.terms if name not in OF_THE_TRUTH]
     said = worse_term(picture) if others and picture.r_held_out < SACRIFICED else None
     return None if said is None else f"{said}: {', '.join(others)} served at its cost"
 
@@ -125,7 +125,7 @@ def contradicted_metric(picture: Picture) -> str | None:
     if len(rows) == 3:
         promised = median([1 - one.terms["soft_dice"] for one in rows])
         measured = median([one.metrics["dice"] for one in rows])
-        if promised - measured > CONTRADICTION:
+        if promised - measured > CONTRADICTION and promised > picture.constant_dice:
             return f"by the loss the Dice on held-out volumes is {promised:.2f}, by the metric {measured:.2f}"
     trained = median([one.predicted_share / one.true_share for one in picture.memory.epochs[-3:]
                       if one.predicted_share is not None and one.true_share])  # fmt: skip
@@ -245,7 +245,7 @@ def far_above_constant(picture: Picture) -> str | None:
 
 def serves_others(picture: Picture) -> bool:
     """Whether the objective has terms that do not follow the truth."""
-    return any(name not in OF_THE_TRUTH for name in picture.memory.setting.weights)
+    return any(name not in OF_THE_TRUTH for name in picture.terms)
 
 
 def rewarded_error(picture: Picture) -> str | None:
@@ -268,3 +268,9 @@ def starves(picture: Picture) -> str | None:
     if found is None or not found.numbers["share"] > STARVING:
         return None
     return f"{found.evidence}: more than half of it"
+
+
+def jumped(picture: Picture) -> str | None:
+    """A loss that rose by much from one step to the next and stayed there, under the same objective."""
+    found = picture.sign("R2", "jump")
+    return None if found is None else found.evidence

@@ -9,6 +9,7 @@ from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import finite, median, robust_scores
 
 SPIKE_SCORE, SPIKE_RISE, SPIKE_WINDOW = 6.0, 0.1, 60
+JUMP_STEPS, JUMP_WINDOW, JUMP_RISE, JUMP_SPREADS = 4, 12, 0.2, 1.5
 DEGRADED_NOISE, DEGRADED_LEAST, DEGRADED_COUNT = 3.0, 0.05, 3
 CATASTROPHIC_SHARE, CATASTROPHIC_NOISE = 0.15, 6.0
 SETTLED = 0.35  # share of a run after which being worse than a constant is no beginning any more
@@ -58,6 +59,28 @@ def spike(memory: Memory, record: Seen) -> Iterator[Sign]:
                 f"and the loss from {before:.4f} to {after:.4f}",
                 record.epoch, step, numbers={"score": scores[index], "rise": rise, "before": before, "after": after},
             )  # fmt: skip
+            return
+
+
+def jump(memory: Memory, record: Seen) -> Iterator[Sign]:
+    """R2: the loss rises by much from one step to the next and stays, whatever the gradient: the weights were hit."""
+    if not isinstance(record, StepsSeen) or len(record.totals) < JUMP_STEPS:
+        return
+    before = [value for one in memory.steps[-4:-1] for value in one.totals]
+    totals, scale = [*before, *record.totals], _range(memory)
+    for index in range(max(len(before), JUMP_WINDOW), len(totals) - JUMP_STEPS + 1):
+        step = record.step - len(totals) + index
+        if any(abs(change - step) <= 1 for change in memory.objective_changes):
+            return
+        past = finite(totals[index - JUMP_WINDOW : index])
+        least = min(totals[index : index + JUMP_STEPS], default=math.nan)
+        if len(past) < JUMP_WINDOW or not least > max(past):
+            continue
+        rise = median(totals[index : index + JUMP_STEPS]) - median(past)
+        spread = max(past) - min(past)
+        if rise > JUMP_RISE * scale and rise > JUMP_SPREADS * spread:
+            said = f"after step {step} the loss rose from {median(past):.3f} to {least:.3f} at once, and stayed there"
+            yield Sign("R2", "jump", "warn", said, record.epoch, step, numbers={"rise": rise / scale})
             return
 
 

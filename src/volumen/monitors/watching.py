@@ -10,7 +10,7 @@ from volumen.monitors.outputs import bias, ignored_input, outputs
 from volumen.monitors.progress import disagreement, overfitting, plateau
 from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
 from volumen.monitors.sign import Sign
-from volumen.monitors.stability import degraded, non_finite, spike
+from volumen.monitors.stability import degraded, jump, non_finite, spike
 
 Look = Callable[[Memory, Seen], Iterable[Sign]]
 
@@ -31,6 +31,7 @@ class Monitor:
 MONITORS: tuple[Monitor, ...] = (
     Monitor("R1", "non-finite numbers", non_finite, (StepsSeen, EpochSeen, ValidationSeen, EventSeen), lasting=True),
     Monitor("R2", "spikes", spike, (StepsSeen,), lasting=True),
+    Monitor("R2", "jumps", jump, (StepsSeen,), lasting=True),
     Monitor("R3", "degradation", degraded, (ValidationSeen,)),
     Monitor("R4", "plateau", plateau, (ValidationSeen,)),
     Monitor("R5", "overfitting", overfitting, (ValidationSeen,)),
