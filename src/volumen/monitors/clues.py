@@ -133,6 +133,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("leak", 4, finding("P7", "in the training part", "duplicate", "near", "both sides")),
     # learning rate
     Clue("rate_too_high", 1.5, far_above_constant),
+    Clue("rate_too_high", -2, finding("P3")),
     Clue("rate_too_high", 2.2, sign("R9", "update_too_large")),
     Clue("rate_too_high", 1.2, when(
         lambda p: p.first_update > 0.1,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from volumen.monitors.causes import CAUSES
 from volumen.monitors.clues import CLUES, SYMPTOMS
 from volumen.monitors.loss_clues import loss_symptoms
 from volumen.monitors.memory import Memory
@@ -21,8 +22,8 @@ from volumen.monitors.watching import replayed
 ENOUGH = 1.5
 """Points from which on a cause is named."""
 WORSE = 1.03
-UNMISTAKABLE, EARLIEST_PROBES = 3.0, 2
-"""Points of a cause with which a beginning is called ill."""
+UNMISTAKABLE, CERTAIN, EARLIEST_PROBES = 3.0, 5.0, 2
+"""Points of a cause with which a beginning is called ill, and with which any run is."""
 HEALTHY, SICK, UNCLEAR = "healthy", "sick", "unclear"
 
 
@@ -109,9 +110,11 @@ def _symptoms(picture: Picture) -> Iterator[str]:
 
 def _early(picture: Picture, ranked: tuple[Cause, ...]) -> Iterator[str]:
     """Nothing learned yet, at a time when many have not, but with a reason that is not one of time."""
-    if picture.late or picture.learned or not ranked or len(picture.memory.probes) < EARLIEST_PROBES:
+    if not ranked or len(picture.memory.probes) < EARLIEST_PROBES:
         return
-    if ranked[0].points >= UNMISTAKABLE:
+    if ranked[0].points >= CERTAIN:
+        yield f"{CAUSES[ranked[0].name].title}: {ranked[0].speaks_for[0]}"
+    elif not (picture.late or picture.learned) and ranked[0].points >= UNMISTAKABLE:
         yield f"nothing has been learned in {picture.memory.step} steps, for a reason that time does not mend"
 
 

@@ -15,6 +15,7 @@ from volumen.monitors.statistics import finite, median, slope
 LEARNED_PROGRESS, LEARNED_FALL, LEARNED_GAP, LEARNED_DICE = 0.9, 0.06, 0.1, 0.12
 """A run has learned something when its training loss is this far below the constant's, its probabilities are this much
 higher on surface than beside it, or its Dice is this much better than that of surface everywhere."""
+LEAST_GAP = 0.04
 LATE, LATER = 0.5, 0.7
 """Shares of a run after which one that has learned nothing is no slow beginner any more: the second, where its loss
 still comes down."""
@@ -173,7 +174,9 @@ class Picture:
         gap = max((one.probability.get("gap", 0.0) for one in self.memory.probes), default=0.0)
         good = self.memory.metric_name == "dice" and self.metric_best > self.constant_dice + LEARNED_DICE
         came_down = self.r_first - self.r_best > LEARNED_FALL
-        return bool(self.r_best < LEARNED_PROGRESS or came_down or gap > LEARNED_GAP or good)
+        by_loss = self.r_best < LEARNED_PROGRESS or came_down
+        seen = not self.memory.probes or gap > LEAST_GAP  # a loss may come down without telling surface from the rest
+        return bool((by_loss and seen) or gap > LEARNED_GAP or good)
 
     @property
     def hopeless(self) -> bool:
