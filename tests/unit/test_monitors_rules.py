@@ -214,6 +214,19 @@ def test_training_that_goes_on_while_the_metric_falls_is_overfitting() -> None:
     assert ("R5", "overfitting") in signs(apart)
 
 
+@pytest.mark.parametrize("with_metric", [True, False])
+def test_a_log_of_losses_shows_overfitting_too(with_metric) -> None:
+    def bare(number, train, held_out):
+        at = {"epoch": number, "step": number + 1}
+        metrics = {"dice": 1 - held_out} if with_metric else {}
+        return [EpochSeen(**at, total=train), ValidationSeen(**at, total=held_out, metrics=metrics)]
+
+    parted = [one for n in range(20) for one in bare(n, 0.7 * math.exp(-n / 6) + 0.1, 0.4 + 0.02 * n)]
+    together = [one for n in range(20) for one in bare(n, 0.7 * math.exp(-n / 6) + 0.1, 0.5 * math.exp(-n / 8) + 0.2)]
+    assert ("R5", "overfitting") in signs(parted, Setting())
+    assert ("R5", "overfitting") not in signs(together, Setting())
+
+
 @pytest.mark.parametrize("share", [0.999, 0.0])
 def test_one_class_everywhere_is_said(share) -> None:
     one_class = changed(a_run(), ValidationSeen, lambda one: replace(one, predicted_share=share), since=9)

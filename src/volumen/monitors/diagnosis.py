@@ -91,7 +91,10 @@ def _symptoms(picture: Picture) -> Iterator[str]:
             yield found.evidence
     if picture.hopeless and picture.memory.epochs and not picture.learned:
         r = "" if math.isnan(picture.r_best) else f": training r is {picture.r_best:.2f} at best, a constant has 1"
-        yield f"nothing has been learned after {picture.done:.0%} of the run{r}"
+        length = (
+            f"{len(picture.memory.epochs)} epochs" if math.isnan(picture.done) else f"{picture.done:.0%} of the run"
+        )
+        yield f"nothing has been learned after {length}{r}"
     bias = picture.sign("R7", "too_much_surface") or picture.sign("R7", "too_little_surface")
     if bias is not None and picture.done >= FAR_IN:
         yield bias.evidence

@@ -98,6 +98,20 @@ class Memory:
         return tuple(one.progress[TOTAL] for one in self.epochs if TOTAL in one.progress and one.step > self.since)
 
     @property
+    def train_course(self) -> tuple[float, ...]:
+        """The training loss of each epoch on a scale of its own: progress r, or else as a share of the first one."""
+        if self.train_progress:
+            return self.train_progress
+        totals = [one.total for one in self.epochs if one.total is not None and one.step > self.since]
+        scale = max((abs(value) for value in totals[:1]), default=1.0) or 1.0
+        return tuple(value / scale for value in totals)
+
+    @property
+    def validation_losses(self) -> tuple[float, ...]:
+        """The validation loss, under the objective that holds now."""
+        return tuple(one.total for one in self.validations if one.total is not None and one.step > self.since)
+
+    @property
     def validation_progress(self) -> tuple[float, ...]:
         """Progress r of each validation, where it is known."""
         since = self.since

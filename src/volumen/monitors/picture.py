@@ -181,6 +181,8 @@ class Picture:
     @property
     def hopeless(self) -> bool:
         """Whether a run that has learned nothing so far will not: it is late, and later where its loss still falls."""
+        if math.isnan(self.r_best) and not self.memory.probes and self.memory.metric_name != "dice":
+            return False  # nothing here says what has been learned
         falls = self.r_slope[2] < 0
         return self.late and (not falls or math.isnan(self.done) or self.done >= LATER)
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from volumen.monitors.memory import Memory
 from volumen.monitors.seen import EpochSeen, Seen, ValidationSeen
 from volumen.monitors.sign import Sign
-from volumen.monitors.statistics import median, rank_correlation, slope
+from volumen.monitors.statistics import finite, median, noise_of, rank_correlation, slope
 
 LEAST_WINDOW, WINDOW_SHARE = 6, 0.34
 NEAR_CONSTANT, NEAR_FLOOR = 0.93, 0.12
 EXHAUSTED = 0.02  # of the base rate
 TERM_SPAN = 0.02  # of a term's distance between constant and floor
-OVERFIT_COUNT, OVERFIT_NOISE, OVERFIT_FALL = 3, 2.0, 0.04
+OVERFIT_COUNT, OVERFIT_NOISE, OVERFIT_FALL, OVERFIT_RISE = 3, 2.0, 0.04, 0.03
 GENERALISATION_GAP = 0.35
 DISAGREEMENT, DISAGREEMENT_COUNT = 0.5, 10
 
@@ -78,7 +78,7 @@ def overfitting(memory: Memory, record: Seen) -> Iterator[Sign]:
     """R5: the training loss falls while the metric on held-out volumes falls, or the two have parted."""
     if not isinstance(record, ValidationSeen):
         return
-    metrics, trained, noise = memory.metrics, memory.train_progress, memory.noise
+    metrics, trained, noise = memory.metrics, memory.train_course, memory.noise
     count = OVERFIT_COUNT + 3
     if len(metrics) >= count and len(trained) >= count:
         best = max(median(metrics[index : index + 3]) for index in range(len(metrics) - 2))
@@ -88,10 +88,12 @@ def overfitting(memory: Memory, record: Seen) -> Iterator[Sign]:
             yield Sign(
                 "R5", "overfitting", "warn",
                 f"{memory.metric_name} on held-out volumes fell by {fall:.3f} from {best:.3f}, while the training loss "
-                f"still falls (r by {gained:.3f})",
+                f"still falls (by {gained:.3f})",
                 record.epoch, record.step, "falling", {"fall": fall, "gained": gained, "noise": noise},
             )  # fmt: skip
-    held_out = memory.validation_progress
+    if not metrics:
+        yield from _parting_losses(memory, record)
+    trained, held_out = memory.train_progress, memory.validation_progress
     if len(held_out) >= 3 and len(trained) >= 3:
         gap = median(held_out[-3:]) - median(trained[-3:])
         if gap > GENERALISATION_GAP and median(trained[-3:]) < 0.7:
@@ -100,6 +102,23 @@ def overfitting(memory: Memory, record: Seen) -> Iterator[Sign]:
                 f"r is {median(trained[-3:]):.2f} on training patches, {median(held_out[-3:]):.2f} on held-out volumes",
                 record.epoch, record.step, "gap", {"gap": gap},
             )  # fmt: skip
+
+
+def _parting_losses(memory: Memory, record: ValidationSeen) -> Iterator[Sign]:
+    """Where there is no metric: the loss on held-out data has risen for good, while that in training falls."""
+    losses, trained = finite(memory.validation_losses), memory.train_course
+    if len(losses) < OVERFIT_COUNT + 3 or len(trained) < OVERFIT_COUNT + 3:
+        return
+    best, last = min(losses), min(losses[-OVERFIT_COUNT:])
+    noise = noise_of(losses) or 0.0
+    gained = median(trained[-2 * OVERFIT_COUNT : -OVERFIT_COUNT]) - median(trained[-OVERFIT_COUNT:])
+    if last - best > max(3 * noise, OVERFIT_RISE * abs(best)) and gained > 0.005:
+        yield Sign(
+            "R5", "overfitting", "warn",
+            f"the loss on held-out data was {best:.4f} and is {last:.4f} and more since, while the training loss still "
+            f"falls (by {gained:.1%} of its first value)",
+            record.epoch, record.step, "falling", {"rise": last - best, "gained": gained, "noise": noise},
+        )  # fmt: skip
 
 
 def disagreement(memory: Memory, record: Seen) -> Iterator[Sign]:
