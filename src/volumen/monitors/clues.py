@@ -186,7 +186,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("unreachable_term", 1.5, finding("P5")),
     Clue("unreachable_term", 2, finding("P5", "optimum is not the truth")),
     Clue("unreachable_term", 3, unreachable),
-    Clue("worse_than_constant", 4, worse_than_constant),
+    Clue("worse_than_constant", 5.5, worse_than_constant),
     Clue("dominating_term", 2, sign("R8", "domination")),
     Clue("conflicting_terms", 2, sacrificed),
     Clue("dominating_term", 2, drowned),
