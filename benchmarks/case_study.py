@@ -5,7 +5,7 @@
 Every row's mistake is made alone in the healthy default on the data set; the row shows the gravest finding and the
 healthy run beside it. Then the plan's twelve configurations are audited as they stand, and the first one with the
 label meaning that he used. What happened during and after training is made again in short trainings on invented
-volumes; `--during` makes only these, and leaves the rest of the page as it is. Nothing in the tables is written by hand.
+volumes; `--during` makes only these anew. Nothing in the tables is written by hand.
 """
 
 import argparse

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from tests.run_folders import log, new_run
 
 from volumen.config.base import Section
 from volumen.config.compare import FACTORS, NO_FACTORS, Descent, confounded, descent_of, factor_of
 from volumen.config.inheritance import PRESETS
 from volumen.config.load import load_config, parent_of
 from volumen.config.schema import Config
+from volumen.reporting.report import write_report
+from volumen.reporting.terminal import TrainingDisplay
 
 TOGETHER = ("data.batch=8", "optimiser.learning_rate=0.15", "loss.terms.soft_dice.weight=0.4")
 
@@ -106,3 +109,24 @@ def test_the_plans_batch_of_eight_changed_more_than_the_batch():
     assert found.parent == "preset:plan"
     assert {"batch size", "learning rate", "objective"} <= set(found.factors)
     assert len(found.lines()) == 2
+
+
+def test_a_run_shows_and_reports_what_it_changes(tmp_path, capsys):
+    several = descent_of(load_config("preset:default", TOGETHER))
+    alone = descent_of(load_config("preset:default", TOGETHER[:1]))
+    for name, found in (("several", several), ("alone", alone)):
+        assert found is not None
+        with TrainingDisplay() as display:
+            display.event(found.event())
+        shown = capsys.readouterr().out
+        run = new_run(tmp_path / name)
+        log(run, "events.jsonl", {"step": 0, "epoch": 0, "time": 0.0, **found.event()})
+        page = write_report(run)[0].read_text()
+        for text in (shown, page):
+            assert (
+                "differs from preset:default in batch size (data.batch 2 -&gt; 8)".replace(
+                    "&gt;", "&gt;" if text is page else ">"
+                )
+                in text
+            )
+            assert ("cannot be credited to one of them" in text) == (name == "several")
