@@ -45,6 +45,9 @@ volumen config schema --key training
 
 Where a section has a `kind`, its other keys depend on it; another `kind` starts from that kind's own defaults.
 
+`volumen train` says what a run changes in its parent: what its file is based on, or the file without `-o`. Names and
+places do not count; where more than one factor differs, what comes of it cannot be credited to one of them.
+
 Every number has bounds. A file may have a megabyte, 64 levels and 20,000 values (what an alias stands for counts each
 time), and be based on 50 files; whole numbers stay below 2^64, and a number too large or too small for 64 bits is
 refused, not rounded to infinity or to 0.

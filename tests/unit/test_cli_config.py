@@ -70,6 +70,13 @@ def test_diff_shows_both_sides() -> None:
     assert betas.split() == ["optimiser.betas", "[0.9,", "0.999]", "(absent)", "default"]
 
 
+def test_diff_calls_out_more_than_one_factor() -> None:
+    together = run("diff", "preset:default", "preset:default", "-o", "data.batch=8", "-o", "optimiser.learning_rate=1")
+    assert together.splitlines()[-1].startswith("2 factors differ (batch size, learning rate): ")
+    alone = run("diff", "preset:default", "preset:default", "-o", "data.batch=8", "-o", "name=other")
+    assert "credited" not in alone
+
+
 def test_diff_of_equal_ones_says_so() -> None:
     assert run("diff", "preset:default", "preset:default") == "no differences\n"
     assert json.loads(run("diff", "preset:default", "preset:default", "--json")) == []

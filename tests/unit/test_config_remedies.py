@@ -4,7 +4,7 @@ import pytest
 
 from volumen.config.load import load_config
 from volumen.config.problems import ConfigError
-from volumen.config.remedies import FIXED, factor_of, load_remedies, remedies_of
+from volumen.config.remedies import FIXED, load_remedies, remedies_of
 from volumen.config.schema import Config
 
 CONTROL = load_config("preset:default", ["data.dataset=somewhere"]).config
@@ -100,10 +100,3 @@ def test_what_stays_as_it_is_exists(key):
     for part in key.split("."):
         assert part in place, section
         place = place[part]
-
-
-def test_factors_are_named_by_the_narrowest_key():
-    assert factor_of("optimiser.learning_rate") == "learning rate"
-    assert factor_of("optimiser.momentum") == "optimiser"
-    assert factor_of("loss.terms.focal.weight") == factor_of("loss.curriculum.0.name") == "objective"
-    assert factor_of("training.average.decay") == "training.average"

@@ -166,6 +166,7 @@ def train(
         UserError: Wrong configuration, data set or folder, or a finding that stops the run.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
+    from volumen.config.compare import descent_of
     from volumen.config.load import load_config
     from volumen.doctor.preflight import audit_first
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
@@ -198,6 +199,7 @@ def train(
             time_budget_seconds=budget,
             audited=audited,
             materials=materials,
+            descent=None if resume else descent_of(loaded),
             meant=tuple(settings or ()),
         )
 

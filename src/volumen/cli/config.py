@@ -66,7 +66,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Print every key on which two configurations differ, and where each value comes from."""
-    from volumen.config.compare import ABSENT, diff_configs
+    from volumen.config.compare import ABSENT, confounded, diff_configs, factors_of
     from volumen.config.describe import value_text
     from volumen.config.load import load_config
     from volumen.files import strict_json
@@ -84,6 +84,9 @@ def diff(
 
     rows = [(d.key, cell(d.left), cell(d.right), d.left_origin or "", d.right_origin or "") for d in differences]
     _print_table(("key", "left", "right", "left from", "right from"), rows)
+    said = confounded(factors_of(differences))
+    if said:
+        say(said)
 
 
 @app.command()

@@ -49,6 +49,7 @@ def train(
 
     tune_allocator()  # before torch allocates anything
 
+    from volumen.config.compare import descent_of
     from volumen.config.load import load_config
     from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
@@ -77,6 +78,7 @@ def train(
             time_budget_seconds=budget,
             audited=audited,
             materials=materials,
+            descent=None if resume else descent_of(loaded),
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
     metric, value = settings.training.selection_metric, number(outcome.best_metric, ".4f")

@@ -89,6 +89,16 @@ def read_layer(path: Path, problems: list[Problem]) -> Located | None:
     return Located(parsed.value or {}, label)
 
 
+def bases_of(source: str) -> tuple[str, ...]:
+    """What a file names under `base:`, as messages call it; a source that cannot be read names none."""
+    path, _ = _find(source, Path())
+    layer = None if path is None else read_layer(path, [])
+    if path is None or layer is None:
+        return ()
+    found = [_find(reference, path.parent)[0] for reference, _ in _bases(layer.child(BASE), [])]
+    return tuple(_label(base) for base in found if base is not None)
+
+
 def _bases(written: Located | None, problems: list[Problem]) -> Iterator[tuple[str, str]]:
     """Each reference under `base:` with its origin."""
     if written is None:

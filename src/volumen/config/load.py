@@ -7,7 +7,7 @@ stands on (`explain`).
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
-from volumen.config.inheritance import read_layer, read_layers
+from volumen.config.inheritance import bases_of, read_layer, read_layers
 from volumen.config.layers import merge, override_layer, with_defaults
 from volumen.config.places import place_of
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
@@ -50,6 +50,23 @@ def load_config(source: Path | str, overrides: Sequence[str] = ()) -> LoadedConf
         ConfigError: with every problem found.
     """
     return load_model(Config, source, overrides)
+
+
+def parent_of(loaded: LoadedConfig[Config]) -> LoadedConfig[Config] | None:
+    """What a configuration's file is based on; of a file that is based on nothing, the file without overrides.
+
+    Its sources are what the file names as its bases. Where the parent leaves the data set open, it is the child's.
+    None where it is no whole configuration by itself.
+    """
+    problems: list[Problem] = []
+    source = loaded.sources[-1]
+    try:
+        layers = read_layers(source, problems)
+        open_data = located({"data": {"dataset": str(loaded.config.data.dataset)}}, DEFAULT)
+        parent = _join(Config, source, [open_data, *(layers[:-1] or layers)], (), problems)
+    except ConfigError:
+        return None
+    return replace(parent, sources=bases_of(source) or (source,))
 
 
 def load_model(model: type[ModelT], source: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig[ModelT]:

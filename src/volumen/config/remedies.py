@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from volumen.config.compare import Difference, diff_configs
+from volumen.config.compare import Difference, diff_configs, factors_of
 from volumen.config.describe import got_text, short_text
 from volumen.config.layers import merge
 from volumen.config.load import lay_over
@@ -51,19 +51,6 @@ FIXED: dict[str, str] = {
 }
 """What no remedy may change, keys or sections, and what to do in place of it."""
 
-_FACTORS = {
-    "loss": "objective",
-    "model": "network",
-    "schedule": "schedule",
-    "optimiser.learning_rate": "learning rate",
-    "optimiser": "optimiser",
-    "data.batch": "batch size",
-    "data.patch": "patch",
-    "data.normalisation": "normalisation",
-    "data.sampling": "sampling",
-    "data.augmentation": "augmentation",
-}
-
 
 @dataclass(frozen=True)
 class Remedy:
@@ -81,15 +68,7 @@ class Remedy:
     @property
     def factors(self) -> tuple[str, ...]:
         """What is changed, in the words of an experiment: objective, learning rate, schedule and so on."""
-        return tuple(dict.fromkeys(factor_of(each.key) for each in self.changes))
-
-
-def factor_of(key: str) -> str:
-    """The factor of an experiment that a dotted key belongs to."""
-    for known, factor in _FACTORS.items():
-        if key == known or key.startswith(f"{known}."):
-            return factor
-    return ".".join(key.split(".")[:2])
+        return tuple(factors_of(self.changes))
 
 
 def load_remedies(path: Path, config: Config) -> tuple[Remedy, ...]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volumen.config.load import LoadedConfig, load_config
+from volumen.config.load import LoadedConfig, parent_of
 from volumen.config.loss import ClassWeights, Loss, Phase
-from volumen.config.problems import DEFAULT, ConfigError
+from volumen.config.problems import DEFAULT
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset, surface_share
 from volumen.data.emptiness import fill_in
@@ -235,15 +235,6 @@ def open_context(
         fold = make_folds(dataset)[0].fold(config.data.fold)
     else:
         fold = materials.fold
-    parent = _parent(loaded)
+    based = parent_of(loaded) if len(loaded.sources) > 1 else None
+    parent = None if based is None else based.config
     return Context(config, dataset, fold.train, fold.validation, loaded.origins, parent=parent, materials=materials)
-
-
-def _parent(loaded: LoadedConfig[Config]) -> Config | None:
-    """What the configuration is based on, where that is a whole configuration by itself."""
-    if len(loaded.sources) < 2:
-        return None
-    try:
-        return load_config(loaded.sources[-2]).config
-    except ConfigError:
-        return None

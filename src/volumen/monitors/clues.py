@@ -201,7 +201,7 @@ CLUES: tuple[Clue, ...] = (
     Clue("unreachable_term", 1.5, finding("P5")),
     Clue("unreachable_term", 2, finding("P5", "optimum is not the truth")),
     Clue("unreachable_term", 3, unreachable),
-    Clue("worse_than_constant", 4, worse_than_constant),
+    Clue("worse_than_constant", 5.5, worse_than_constant),
     Clue("dominating_term", 2, sign("R8", "domination")),
     Clue("conflicting_terms", 2, sacrificed),
     Clue("conflicting_terms", 2, when(serves_others, lambda p: worse_term(p) or "")),

@@ -16,7 +16,7 @@ ALL_CLIPPED, TIGHT = 0.95, 20.0
 AT_MINIMUM, FELL_FROM, LATEST_END = 0.01, 0.1, 0.8
 """Of the base rate, and of the run."""
 BATCH_NOISE = 50.0
-WRITERS = {"rate_scaled", "rate_reduced", "rollback", "weight_noise"}
+WRITERS = {"intervention", "rate_scaled", "rate_reduced", "rollback", "weight_noise"}
 PROBES = 3
 
 

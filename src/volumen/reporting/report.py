@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from volumen import __version__
+from volumen.config.compare import PARENT, Descent
 from volumen.config.dump import dump_config
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
@@ -164,6 +165,7 @@ def _tiles(run: RunRecords) -> list[tuple[str, str]]:
 def _facts(run: RunRecords) -> list[tuple[str, str]]:
     config = run.config
     return [
+        *(("parent", line) for line in _descent(run)),
         ("objective", _objective(config)),
         ("model", _model(config)),
         ("optimiser", f"{words(config.optimiser.kind)}, learning rate {config.optimiser.learning_rate:g}, "
@@ -179,6 +181,12 @@ def _facts(run: RunRecords) -> list[tuple[str, str]]:
         ("seed", str(config.seed)),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items()) or "not recorded"),
     ]  # fmt: skip
+
+
+def _descent(run: RunRecords) -> tuple[str, ...]:
+    """What the run changes in the configuration that it comes from."""
+    found = [Descent.of_event(event) for event in run.events if event["kind"] == PARENT]
+    return found[-1].lines() if found and found[-1] is not None else ()
 
 
 def _objective(config: Config) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from volumen.config.compare import PARENT, Descent
 from volumen.config.schema import Config
 from volumen.monitors.causes import CAUSES
 from volumen.reporting.console import PlainConsole
@@ -146,6 +147,11 @@ class TrainingDisplay:
             return
         if event["kind"] == "sign":
             self._print(f"  {event['code']} {event['severity']}: {event['evidence']}")
+            return
+        descent = Descent.of_event(event) if event["kind"] == PARENT else None
+        if descent is not None:
+            for line in descent.lines():
+                self._print(f"{PARENT:11}{line}")
             return
         if event["kind"] == "diagnosis":
             self._print(f"  diagnosis: {event['state']}" + _named(event["causes"]))

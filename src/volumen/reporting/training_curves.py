@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from volumen.config.compare import PARENT
 from volumen.reporting.charts import Curves, Mark, Point, Series, line_chart
 from volumen.reporting.drawing import short
 from volumen.reporting.records import RunRecords
@@ -18,7 +19,14 @@ from volumen.training.schedule import fitted_warmup
 
 MISSING = object()
 REPLANNED = "planned_steps"
-ROUTINE = {"finished", "out_of_time", "early_stopping", "swa_update", REPLANNED}  # in the list, not on the charts
+ROUTINE = {
+    "finished",
+    "out_of_time",
+    "early_stopping",
+    "swa_update",
+    REPLANNED,
+    PARENT,
+}  # in the list, not on the charts
 MOST_MARKS = 40
 MOST_EVENTS = 200
 SCORES = ("leaderboard", "leaderboard_quick", "topo", "surface_dice", "voi", "dice")

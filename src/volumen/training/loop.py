@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from volumen.config.compare import Descent
 from volumen.config.optimisation import PlanIntervention
 from volumen.config.schema import Config
 from volumen.errors import UserError
@@ -37,6 +38,7 @@ def run_training(
     time_budget_seconds: float | None = None,
     audited: Audited | None = None,
     meant: Sequence[str] = (),
+    descent: Descent | None = None,
     materials: Materials | None = None,
     signs_of: SignsOf = standing_signs,
 ) -> Outcome:
@@ -51,6 +53,7 @@ def run_training(
             that is gone on with keeps the budget it had, unless it gets another one or other epochs.
         audited: What an audit of a new run said, for its folder.
         meant: Keys that the user set by name.
+        descent: What a new run changes in the configuration that it comes from.
         materials: Data set, fold and initial weights, where the audit has opened them already.
         signs_of: Asked after each validation what is seen; the run's own monitors are.
 
@@ -70,6 +73,8 @@ def run_training(
                 session.watch(resumed=True)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
+                if descent is not None:
+                    session.event(descent.event())
                 if session.initial is not None:
                     session.event({"kind": "initial_weights", **session.initial.record})
                 if audited is not None:
