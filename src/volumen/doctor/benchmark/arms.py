@@ -61,6 +61,7 @@ def plan_repair(seed: int = 0, only: str | None = None, half: str = "both") -> l
     """
     draws = [one for one in plan(seed) if half in ("both", one.half)]
     faults = [one for one in draws if one.kind in REPAIRABLE and only in (None, one.kind)]
+    faults.sort(key=lambda one: list(REPAIRABLE).index(one.kind))
     setups = {one.setup for one in faults}
     ranks = _ranks(faults)
     pairs = _pairs([one for one in draws if one.setup in setups])
