@@ -1,8 +1,9 @@
-"""A few runs of the proof of repair, small: every arm has its steps, the fault comes once, what is done is kept."""
+"""A few runs of the proof of repair, small: an arm has its steps, the fault comes once, what is done is kept."""
 
 import contextlib
 import io
 import json
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -16,16 +17,18 @@ pytestmark = pytest.mark.timeout(900)  # a busy machine takes several times as l
 EPOCHS, STEPS = 4, 6
 SHORT = {"training.epochs": EPOCHS, "steps_per_epoch": STEPS, "training.monitoring": {"probe_every_steps": STEPS}}
 BUDGET = round(EPOCHS * (1 + MAXIMUM_SHARE)) * STEPS
-DRAW = next(one.draw for one in plan_repair(only="rate_too_low") if one.draw.group == "fault")
+DRAW = replace(  # on a set-up that is learned soon
+    next(one.draw for one in plan_repair(only="rate_too_low") if one.draw.group == "fault"), setup="noisy"
+)
 ARMS = [
     ArmDraw("healthy", healthy_beside(DRAW)),
-    *(ArmDraw(arm, DRAW) for arm in ("nothing", "tournament", "random", "restart", "reduce_on_plateau")),
+    *(ArmDraw(arm, DRAW) for arm in ("nothing", "tournament", "random", "restart")),
 ]
 
 
 @pytest.fixture(scope="module")
 def repair(tmp_path_factory):
-    """A folder with every arm of one draw, and their results by arm."""
+    """A folder with the arms of one draw, and their results by arm."""
     out = tmp_path_factory.mktemp("repair")
     results, failures = run_repair(out, ARMS, values=SHORT)
     assert not failures
@@ -34,7 +37,7 @@ def repair(tmp_path_factory):
 
 def test_every_arm_keeps_to_the_budget(repair):
     _, by_arm = repair
-    for arm in ("healthy", "nothing", "random", "reduce_on_plateau", "restart"):
+    for arm in ("healthy", "nothing", "random", "restart"):
         assert by_arm[arm].steps == BUDGET, arm
     tournament = by_arm["tournament"]
     assert tournament.steps == EPOCHS * STEPS + tournament.trial_steps <= BUDGET
@@ -74,7 +77,9 @@ def test_what_is_done_is_not_done_again_and_the_command_reports_it(repair):
         assert run(["doctor-bench", "--repair", "--out", str(out), "--seconds", "0", "--json"]) == 0
     found = json.loads(said.getvalue())
     assert found == json.loads((out / "repair.json").read_text())
-    assert found["rows"][0]["nothing"] == by_arm["nothing"].dice
+    planned = {one.name for one in plan_repair()} & set(again)  # the faulty ones are on another set-up than there
+    assert found["runs"] == len(planned) > 0
+    assert [one["dice"] for one in found["results"]] == [by_arm["healthy"].dice]
     assert "| tournament |" in (out / "repair.md").read_text()
 
 
