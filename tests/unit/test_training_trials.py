@@ -96,6 +96,14 @@ def test_the_table():
     assert offered(sign("domination", where="focal")) == []
 
 
+@pytest.mark.parametrize("one", [("schedule_exhausted", ""), ("rate_at_minimum", ""), ("plateau", "rate_exhausted")])
+def test_a_rate_that_has_come_to_zero_is_not_only_multiplied(one):
+    name, where = one
+    first = offered(Sign("", name, "warn", "", 0, 0, where=where))[0]
+    assert first.startswith("schedule to")
+    assert "constant" in first
+
+
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_a_fault_is_never_answered(name):
     assert name not in REMEDIES

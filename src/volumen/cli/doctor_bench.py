@@ -1,7 +1,7 @@
 """`volumen doctor-bench`: trainings with known faults and healthy ones, and what examiners say to their records."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ Only = Annotated[str | None, typer.Option(help="One kind of fault or control, an
 Source = Annotated[
     Path | None, typer.Option("--dataset", help="Data set in the competition's layout, for crops of real geometry.")
 ]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Measure repair instead: the tournament against other arms at equal steps.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")]
 
 
@@ -36,34 +39,69 @@ def doctor_bench(
     seed: Seed = 0,
     only: Only = None,
     dataset: Source = None,
+    repair: Repair = False,
     as_json: Json = False,
 ) -> int:
-    """Measure examiners of training runs on faults that are known.
+    """Measure examiners of training runs on faults that are known, or with --repair what is done against faults.
 
     Each run is stored once; a bench that was stopped goes on. Tables of what is there are printed and written as
-    HALF.md and HALF.json. Exit code 1 if a run could not be made.
+    HALF.md and HALF.json, of repair as repair.md and repair.json. Exit code 1 if a run could not be made.
     """
-    import json
+    from volumen.errors import EXIT_FAILURE
 
+    make = _repaired if repair else _examined
+    page, plain, failures = make(out, half, seed, only, seconds=seconds, jobs=jobs, source=dataset)
+    say(plain if as_json else page)
+    for name, reason in failures.items():
+        say(f"error: {name}: {reason}", aside=True)
+    return EXIT_FAILURE if failures else 0
+
+
+Made = tuple[str, str, dict[str, str]]
+"""A page, the same as JSON, and why runs could not be made."""
+
+
+def _examined(out: Path, half: str, seed: int, only: str | None, **how: Any) -> Made:
+    """What examiners say to the runs."""
     from volumen.doctor.benchmark.bench import read_results, run_bench
     from volumen.doctor.benchmark.drawing import checked_kind, plan
     from volumen.doctor.benchmark.examiners import examiners
     from volumen.doctor.benchmark.page import page_of
     from volumen.doctor.benchmark.scoring import scores_of, table_of, to_json
-    from volumen.errors import EXIT_FAILURE
-    from volumen.files import strict_json, write_atomically
 
     draws = [one for one in plan(seed, checked_kind(only)) if half in ("both", one.half)]
     results, failures = read_results(out), dict[str, str]()
-    if seconds > 0:
+    if how["seconds"] > 0:
         with progress_bar("trainings", "runs", plain=True) as show:
-            results, failures = run_bench(out, draws, source=dataset, seconds=seconds, jobs=jobs, progress=show)
+            results, failures = run_bench(out, draws, **how, progress=show)
     table = table_of({one.name: results[one.name] for one in draws if one.name in results}, half)
     scores = scores_of(examiners(), table, out)
-    page, plain = page_of(table, scores), json.dumps(strict_json(to_json(table, scores)), indent=1)
-    write_atomically(out / f"{half}.md", page)
-    write_atomically(out / f"{half}.json", plain + "\n")
-    say(plain if as_json else page)
-    for name, reason in failures.items():
-        say(f"error: {name}: {reason}", aside=True)
-    return EXIT_FAILURE if failures else 0
+    return *_written(out, half, page_of(table, scores), to_json(table, scores)), failures
+
+
+def _repaired(out: Path, half: str, seed: int, only: str | None, **how: Any) -> Made:
+    """What arms do against faults."""
+    from volumen.doctor.benchmark.arm_page import repair_page
+    from volumen.doctor.benchmark.arm_running import read_arms, run_repair
+    from volumen.doctor.benchmark.arm_scoring import repair_json, repair_table
+    from volumen.doctor.benchmark.arms import checked_repairable, plan_repair
+
+    draws = plan_repair(seed, checked_repairable(only), half)
+    results, failures = read_arms(out), dict[str, str]()
+    if how["seconds"] > 0:
+        with progress_bar("trainings", "runs", plain=True) as show:
+            results, failures = run_repair(out, draws, **how, progress=show)
+    mine = {one.name: results[one.name] for one in draws if one.name in results}
+    table = repair_table(mine)
+    return *_written(out, "repair", repair_page(table), repair_json(table, mine)), failures
+
+
+def _written(out: Path, name: str, page: str, values: dict[str, Any]) -> tuple[str, str]:
+    import json
+
+    from volumen.files import strict_json, write_atomically
+
+    plain = json.dumps(strict_json(values), indent=1)
+    write_atomically(out / f"{name}.md", page)
+    write_atomically(out / f"{name}.json", plain + "\n")
+    return page, plain

@@ -8,7 +8,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from volumen.config.intervention import ClipGradient, DropTerm, RateScale, ReloadBest, Unfreeze, WeightTerm
+from volumen.config.intervention import (
+    ClipGradient,
+    DropTerm,
+    RateScale,
+    ReloadBest,
+    SwitchSchedule,
+    Unfreeze,
+    WeightTerm,
+)
+from volumen.config.optimisation import Constant
 from volumen.monitors.causes import CAUSES
 from volumen.monitors.sign import Sign
 from volumen.training.repairs import Interventions
@@ -52,6 +61,12 @@ def _back(sign: Sign, now: Situation) -> Iterator[Interventions]:
     yield (ReloadBest(), RateScale(factor=0.3))
 
 
+def _revive(sign: Sign, now: Situation) -> Iterator[Interventions]:
+    """A schedule at its end may have come to 0, which no factor changes."""
+    yield (SwitchSchedule(to=Constant()),)
+    yield from _rates(10.0, 3.0)(sign, now)
+
+
 def _loosen_clip(sign: Sign, now: Situation) -> Iterator[Interventions]:
     if now.gradient_clip is not None:
         yield (ClipGradient(value=min(10.0 * now.gradient_clip, 1e12)),)
@@ -80,7 +95,9 @@ def _plateau(sign: Sign, now: Situation) -> Iterator[Interventions]:
     """By its kind, which is where it is."""
     if sign.where == "term_floor":
         yield from _drop(sign, now)
-    elif sign.where in ("rate_exhausted", "constant"):
+    elif sign.where == "rate_exhausted":
+        yield from _revive(sign, now)
+    elif sign.where == "constant":
         yield from _rates(10.0, 3.0)(sign, now)
     elif sign.where != "converged":
         yield from _rates(0.3, 3.0)(sign, now)
@@ -97,8 +114,8 @@ REMEDIES: dict[str, Remedies] = {
     "rate_too_high": _rates(0.1, 0.3, reload=True),
     "update_too_small": _rates(10.0, 30.0),
     "rate_too_low": _rates(10.0, 30.0),
-    "schedule_exhausted": _rates(10.0, 3.0),
-    "rate_at_minimum": _rates(10.0, 3.0),
+    "schedule_exhausted": _revive,
+    "rate_at_minimum": _revive,
     "clipped": _loosen_clip,
     "clip_too_tight": _loosen_clip,
     "frozen": _unfreeze,

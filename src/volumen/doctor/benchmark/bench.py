@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -20,6 +21,20 @@ from volumen.system.places import writable_folder
 from volumen.system.processes import pool_of
 from volumen.system.records import read_record
 
+R = TypeVar("R")
+Started = tuple[Callable[..., R], tuple[Any, ...]]
+"""A function and its arguments, for a process."""
+
+
+class Named(Protocol):
+    """What is run."""
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+
+
+D = TypeVar("D", bound=Named)
 Results = Mapping[str, Result]
 """By the name of the draw."""
 MOST_FAILURES = 10
@@ -83,26 +98,61 @@ def run_bench(
     Raises:
         UserError: The folder cannot be written to, or another process works in it.
     """
-    until = time.monotonic() + seconds
+    results = read_results(out)
+
+    def begin(draw: Draw) -> Started[Result] | None:
+        return None if is_settled(draw, results) else (run_job, (Job(draw, source, values or {}), out))
+
+    failures = run_missing(out, draws, results, begin, seconds=seconds, jobs=jobs, progress=progress)
+    return results, failures
+
+
+def run_missing(
+    out: Path,
+    draws: Sequence[D],
+    results: dict[str, R],
+    start: Callable[[D], "Started[R] | None"],
+    *,
+    seconds: float,
+    jobs: int,
+    progress: Progress,
+) -> dict[str, str]:
+    """Run what has no result yet, in its order, and put its results beside the others.
+
+    Args:
+        out: Folder of the benchmark.
+        draws: With names.
+        results: By name; those of the new runs are added.
+        start: What runs a draw, with its arguments; None where it needs no run any more.
+        seconds: After which nothing new is begun.
+        jobs: Trainings at a time.
+        progress: Told the name of a run that is done.
+
+    Returns:
+        Why draws could not be run, by name.
+
+    Raises:
+        UserError: The folder cannot be written to, another process works in it, or the first runs all failed.
+    """
+    until, before, failures = time.monotonic() + seconds, len(results), dict[str, str]()
     with hold(writable_folder(out), "doctor-bench"):
         shutil.rmtree(out / WORK, ignore_errors=True)
         (out / WORK).mkdir(parents=True)
-        results, failures = read_results(out), dict[str, str]()
-        before = len(results)
         waiting = (draw for draw in draws if draw.name not in results)
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # for the processes that are started
         with pool_of(jobs, _begin) as pool:
-            running: dict[Future[Result], Draw] = {}
+            running: dict[Future[R], str] = {}
 
             def begin() -> bool:
-                draw = next((one for one in waiting if not is_settled(one, results)), None)
-                if draw is None or time.monotonic() > until:
+                found = next(((one, task) for one in waiting if (task := start(one)) is not None), None)
+                if found is None or time.monotonic() > until:
                     return False
-                running[pool.schedule(run_job, args=(Job(draw, source, values or {}), out))] = draw
+                draw, (function, arguments) = found
+                running[pool.schedule(function, args=arguments)] = draw.name
                 return True
 
             for done, ended in _rounds(jobs, begin, running):
-                name = running.pop(ended).name
+                name = running.pop(ended)
                 try:
                     results[name] = ended.result()
                 except Exception as error:  # one run that fails takes nothing from the others
@@ -114,12 +164,12 @@ def run_bench(
                         ) from error
                 progress(name, done, len(draws))
         shutil.rmtree(out / WORK, ignore_errors=True)
-    return results, failures
+    return failures
 
 
 def _rounds(
-    jobs: int, begin: Callable[[], bool], running: Mapping["Future[Result]", Draw]
-) -> Iterator[tuple[int, "Future[Result]"]]:
+    jobs: int, begin: Callable[[], bool], running: Mapping["Future[R]", str]
+) -> Iterator[tuple[int, "Future[R]"]]:
     """Runs as they end, while new ones are begun in their place."""
     done = 0
     goes_on = True

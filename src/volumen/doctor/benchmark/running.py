@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,35 +105,44 @@ class Job:
 def run_job(job: Job, out: Path) -> Result:
     """Train, score, and keep the records under `out/runs`; a draw that is there already must not be asked for."""
     draw = job.draw
-    clean = _clean_volumes(job, out)
-    dataset = _dataset(job, clean, out)
+    clean = clean_volumes(job, out)
+    dataset = dataset_of(job, clean, out)
     values = SETUPS[draw.setup].values
     config = config_of(draw.name, dataset, draw.seed, job.look.side, values, job.injection.values, job.values)
     folder = out / WORK / f"{draw.name}-{secrets.token_hex(3)}"
     injector = Injector(job.injection, draw.onset, draw.seed)
-    materials = Materials(config)
-    context = Context(config, materials.dataset, materials.fold.train, materials.fold.validation)
-    audited = Audited((), (), measure_scales(context))
     began = os.times()
-    try:
-        with injected(injector):
-            outcome = run_training(config, folder, injector, materials=materials, audited=audited).state
-    except NonFiniteError:
-        outcome = NON_FINITE
-    except UserError:  # a validation whose logits are not finite; before the first step it is a mistake of the bench
-        if not injector.planned:
-            raise
-        outcome = FAILED
+    outcome = train_faulty(config, folder, injector)
     ended = os.times()
-    dice, score = _true_score(folder, job, clean[-UNSEEN:])
+    dice, score = true_score(folder, job, clean[-UNSEEN:])
     onset = injector.began[0] if injector.began is not None and draw.group == "fault" else None
     planned = injector.planned or config.training.epochs * config.data.sampling.patches_per_epoch // config.data.batch
     result = Result(draw, dice, score, outcome, planned, onset, ended.user - began.user + ended.system - began.system)
-    _keep(folder, out / RUNS / draw.name, result)
+    keep(folder, out / RUNS / draw.name, RESULT, asdict(result))
     return result
 
 
-def _clean_volumes(job: Job, out: Path) -> Volumes:
+def train_faulty(config: Config, folder: Path, injector: Injector) -> str:
+    """Train with a fault in place; how it ended, `non_finite` and `failed` among the ways.
+
+    Raises:
+        UserError: It did not come to its first step.
+    """
+    materials = Materials(config)
+    context = Context(config, materials.dataset, materials.fold.train, materials.fold.validation)
+    audited = Audited((), (), measure_scales(context))
+    try:
+        with injected(injector):
+            return run_training(config, folder, injector, materials=materials, audited=audited).state
+    except NonFiniteError:
+        return NON_FINITE
+    except UserError:  # a validation whose logits are not finite; before the first step it is a mistake of the bench
+        if not injector.planned:
+            raise
+        return FAILED
+
+
+def clean_volumes(job: Job, out: Path) -> Volumes:
     """The volumes of the run's look, drawn once."""
     name = job.draw.kind + "-" + job.draw.half if job.has_own_look else job.draw.setup
     path = out / DATA / f"{name}.npz"
@@ -146,7 +156,7 @@ def _clean_volumes(job: Job, out: Path) -> Volumes:
         return tuple(Volume(image, label) for image, label in zip(arrays["images"], arrays["labels"], strict=True))
 
 
-def _dataset(job: Job, clean: Volumes, out: Path) -> Path:
+def dataset_of(job: Job, clean: Volumes, out: Path) -> Path:
     """The prepared data set of a run, broken where its fault breaks it; made once for all of its seeds."""
     draw, injection = job.draw, job.injection
     seen = clean[:-UNSEEN]
@@ -169,7 +179,7 @@ def _dataset(job: Job, clean: Volumes, out: Path) -> Path:
     return folder / "prepared"
 
 
-def _true_score(folder: Path, job: Job, unseen: Volumes) -> tuple[float, float]:
+def true_score(folder: Path, job: Job, unseen: Volumes) -> tuple[float, float]:
     """Dice and score of the best checkpoint on clean volumes, with what the fault made a part of the network."""
     try:
         trained = Run(folder).trained("best")
@@ -196,12 +206,12 @@ def _plain_torch(config: Config) -> object:
     return config.inference.model_copy(update={"engine": "torch"})
 
 
-def _keep(folder: Path, place: Path, result: Result) -> None:
+def keep(folder: Path, place: Path, name: str, result: dict[str, Any]) -> None:
     """Move a run's records to where they stay; the result comes last but one, the folder's name last."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     for lock in folder.glob(".*"):
         lock.unlink(missing_ok=True)
-    write_record(folder / RESULT, asdict(result))
+    write_record(folder / name, result)
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(place, ignore_errors=True)
     folder.rename(place)
