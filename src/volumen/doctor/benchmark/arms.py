@@ -60,7 +60,7 @@ def plan_repair(seed: int = 0, only: str | None = None, half: str = "both") -> l
         half: `tune`, `report` or `both`.
     """
     draws = [one for one in plan(seed) if half in ("both", one.half)]
-    faults = [one for one in draws if one.kind in REPAIRABLE and only in (None, one.kind)]
+    faults = [one for one in draws if can_be_undone(one) and only in (None, one.kind)]
     faults.sort(key=lambda one: list(REPAIRABLE).index(one.kind))
     setups = {one.setup for one in faults}
     ranks = _ranks(faults)
@@ -76,6 +76,11 @@ def plan_repair(seed: int = 0, only: str | None = None, half: str = "both") -> l
             ordered += [ArmDraw(arm, one) for one in now for arm in LATER]
     ordered += [ArmDraw(arm, one) for one in pairs for arm in PAIR]
     return list(dict.fromkeys(ordered))
+
+
+def can_be_undone(draw: Draw) -> bool:
+    """Whether a draw's fault can; a weight that is broken from the start has no checkpoint before it to go back to."""
+    return draw.kind in REPAIRABLE and (draw.kind != "nan_weight" or draw.onset > 0)
 
 
 def _ranks(faults: Sequence[Draw]) -> list[set[str]]:
