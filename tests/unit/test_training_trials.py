@@ -60,6 +60,20 @@ def test_the_difference_is_paired_over_volumes():
     assert judge([control, lacking], 0.01).winner == 0
 
 
+@given(st.floats(0, 1), st.lists(st.floats(0.2, 2), min_size=2, max_size=4), st.floats(0.001, 0.2))
+def test_where_the_metric_is_one_for_all_the_loss_decides_beyond_its_noise(metric, losses, sigma):
+    trials = [
+        Trial(interventions=() if number == 0 else (RateScale(factor=2.0),), metric=metric, loss=loss)
+        for number, loss in enumerate(losses)
+    ]
+    winner = judge(trials, 0.01, sigma).winner
+    least = min(range(len(losses)), key=losses.__getitem__)
+    assert winner == (least if losses[0] - losses[least] > 2 * sigma else 0)
+    assert judge(trials, 0.01).winner == 0
+    other = [trials[0].model_copy(update={"metric": metric + 0.5}), *trials[1:]]
+    assert judge(other, 0.01, sigma).winner == 0
+
+
 def test_what_broke_down_does_not_win_and_loses_to_what_did_not():
     control, broken = trial(0.5, factor=None), trial(None, failed="the loss is not finite")
     assert judge([control, broken], 0.01).winner == 0

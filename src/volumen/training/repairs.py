@@ -41,6 +41,8 @@ class Trial(Section):
     """Selection metric; None where it has no value, or the branch failed."""
     cases: dict[str, float] = Field(default_factory=dict)
     """The same by held-out volume, where it has a value."""
+    loss: float | None = None
+    """Validation loss under the run's objective; None where the interventions changed it."""
     steps: Number = 0
     failed: str = ""
     """Why it did not come to its end."""
@@ -58,6 +60,8 @@ class Progress(Section):
     steps: Number
     """Of each branch."""
     sigma: float
+    loss_sigma: float = 0.0
+    """Noise of the validation loss."""
     """Noise of the selection metric."""
     before: float | None = None
     """The last validation's metric."""

@@ -79,7 +79,7 @@ def begin_tournament(
         count = min(count, _affordable(session, policy, steps) - 1)
     if count < 1:
         return f"{policy.maximum_share:.0%} of the run is all that tournaments may cost, and too little of it is left"
-    history = _metrics(session)
+    history, losses = _validations(session)
     state.repairs = state.repairs.but(
         tournament=Progress(
             cause=cause,
@@ -87,6 +87,7 @@ def begin_tournament(
             branches=((), *possible[:count]),
             steps=steps,
             sigma=scatter(history, policy.minimum_sigma),
+            loss_sigma=scatter(losses, policy.minimum_sigma),
             before=history[-1] if history and math.isfinite(history[-1]) else None,
             request=request,
         )
@@ -105,12 +106,17 @@ def _affordable(session: Session, policy: Tournament, steps: int) -> int:
     return math.floor(branches)
 
 
-def _metrics(session: Session) -> list[float]:
-    """The selection metric at each validation so far, NaN where it had no value."""
+def _validations(session: Session) -> tuple[list[float], list[float]]:
+    """Selection metric and loss at each validation so far, NaN where there was no value."""
     metric, step = session.config.training.selection_metric, session.state.cursor.step
     records = [one for one in read_metrics(session.run.path) if one.get("kind") == "validation" and one["step"] <= step]
-    values = [one.get("metrics", {}).get(metric) for one in records]
-    return [float(value) if isinstance(value, int | float) else math.nan for value in values]
+    found = [(one.get("metrics", {}).get(metric), one.get("total")) for one in records]
+    metrics, losses = zip(*found, strict=True) if found else ((), ())
+    return [_number(value) for value in metrics], [_number(value) for value in losses]
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def hold_tournament(session: Session) -> None:
@@ -181,6 +187,7 @@ def _run_branch(session: Session, progress: Progress, branch: dict[str, Any] | N
         interventions=interventions,
         metric=metric if math.isfinite(metric) else None,
         cases={case: value for case, value in values.items() if math.isfinite(value)},
+        loss=None if any(isinstance(one, DropTerm | WeightTerm) for one in interventions) else validation.total,
         steps=progress.steps,
     )
 
@@ -210,7 +217,7 @@ def _conclude(session: Session, progress: Progress) -> None:
     """Judge; do to the run what won; write down what was tried, what it cost and who won."""
     state, policy, repairs = session.state, policy_of(session.config), session.state.repairs
     session.listener.trying(state, "judging", progress.steps, progress.steps)
-    judged = judge(progress.trials, progress.sigma)
+    judged = judge(progress.trials, progress.sigma, progress.loss_sigma)
     winner, cost = progress.branches[judged.winner], sum(trial.steps for trial in progress.trials)
     tried = () if judged.winner != CONTROL else (*repairs.tried, *progress.branches[1:])
     state.repairs = repairs.but(

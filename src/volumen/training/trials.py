@@ -41,14 +41,20 @@ def scatter(history: Sequence[float], floor: float) -> float:
     return max(floor, 1.4826 * median_low(steps) / math.sqrt(2.0)) if steps else floor
 
 
-def judge(trials: Sequence[Trial], sigma: float) -> Judged:
+def judge(trials: Sequence[Trial], sigma: float, loss_sigma: float = math.inf) -> Judged:
     """The best remedy where it beats the control by more than twice the noise, else the control.
+
+    Where every branch has the same metric, as all have 0 before anything is found, it cannot tell: then the validation
+    loss decides in the same way, among remedies that leave the objective as it is.
 
     Args:
         trials: The control first.
         sigma: Noise of the metric, from `scatter`.
+        loss_sigma: Noise of the validation loss, likewise.
     """
     control = trials[CONTROL]
+    if len({trial.metric for trial in trials}) == 1 and control.metric is not None:
+        return _by_loss(trials, loss_sigma)
     best = max(
         (number for number, one in enumerate(trials) if number != CONTROL and one.metric is not None),
         key=lambda number: trials[number].metric or 0.0,
@@ -61,6 +67,13 @@ def judge(trials: Sequence[Trial], sigma: float) -> Judged:
     gain, noise = _difference(trials[best], control)
     noise = max(sigma, noise)
     return Judged(best if gain > NOISE_ERRORS * noise else CONTROL, gain, noise)
+
+
+def _by_loss(trials: Sequence[Trial], sigma: float) -> Judged:
+    losses = [math.inf if one.loss is None or not math.isfinite(one.loss) else one.loss for one in trials]
+    best = min(range(len(trials)), key=losses.__getitem__)
+    is_better = math.isfinite(losses[CONTROL]) and losses[CONTROL] - losses[best] > NOISE_ERRORS * sigma
+    return Judged(best if is_better else CONTROL, 0.0, sigma)
 
 
 def _difference(one: Trial, control: Trial) -> tuple[float, float]:
