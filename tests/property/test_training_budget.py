@@ -35,7 +35,8 @@ def a_state(epochs: int, per_epoch: int, budget: float | None, every: int = 1) -
         planned_epochs = TrainingState.planned_epochs
 
     return State(config=config, cursor=cursor, totals=EpochTotals(), seconds=0.0, budget_seconds=budget,
-                 planned_steps=epochs * per_epoch, steps_per_epoch=per_epoch, ended_epoch=False)  # fmt: skip
+                 planned_steps=epochs * per_epoch, steps_per_epoch=per_epoch, ended_epoch=False,
+                 repairs=SimpleNamespace(seconds=0.0))  # fmt: skip
 
 
 def go_on(
