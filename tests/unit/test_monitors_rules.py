@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
+from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, RunFacts, Seen, StepsSeen, ValidationSeen
 from volumen.monitors.watching import MONITORS, Monitors, replay, replayed
 
 EPOCHS, STEPS = 20, 15
-SETTING = Setting(
+SETTING = RunFacts(
     selection_metric="dice", planned_epochs=EPOCHS, batch=2, weights={"soft_dice": 1.0, "cross_entropy": 1.0},
     base_rate=0.01, gradient_clip=12.0, scale=(0.0, 1.2),
 )  # fmt: skip
@@ -223,8 +223,8 @@ def test_a_log_of_losses_shows_overfitting_too(with_metric) -> None:
 
     parted = [one for n in range(20) for one in bare(n, 0.7 * math.exp(-n / 6) + 0.1, 0.4 + 0.02 * n)]
     together = [one for n in range(20) for one in bare(n, 0.7 * math.exp(-n / 6) + 0.1, 0.5 * math.exp(-n / 8) + 0.2)]
-    assert ("R5", "overfitting") in signs(parted, Setting())
-    assert ("R5", "overfitting") not in signs(together, Setting())
+    assert ("R5", "overfitting") in signs(parted, RunFacts())
+    assert ("R5", "overfitting") not in signs(together, RunFacts())
 
 
 @pytest.mark.parametrize("share", [0.999, 0.0])

@@ -8,7 +8,7 @@ from volumen.logs.gather import Epoch, Gathering, Key, say_costs
 from volumen.logs.names import AMBIGUOUS, TEST, TOTAL, TRAIN, VALIDATION
 from volumen.logs.numerals import mean_of
 from volumen.logs.rows import Series
-from volumen.monitors.seen import EpochSeen, EventSeen, History, Seen, Setting, StepsSeen, ValidationSeen
+from volumen.monitors.seen import EpochSeen, EventSeen, History, RunFacts, Seen, StepsSeen, ValidationSeen
 
 MOST_ROWS_AS_EPOCHS = 200
 """Of a log that counts steps only and validates nothing; more are taken together."""
@@ -41,7 +41,7 @@ def history_of(
     records = tuple(_records(epochs, owners, first))
     metric = next((name for name in _metrics(records)), None)
     stated = found.settings
-    setting = Setting(
+    setting = RunFacts(
         selection_metric=metric,
         planned_epochs=_whole(stated.get("planned_epochs")),
         batch=_whole(stated.get("batch")),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from volumen.config.schema import Config
-from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
+from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, RunFacts, Seen, StepsSeen, ValidationSeen
 from volumen.runs.folder import run_config, run_owner
 from volumen.runs.kinds import Details, EventRecord, MetricRecord, Record, typed_lines
 from volumen.runs.records import read_run_logs
@@ -39,11 +39,11 @@ def read_history(run: Path, until: int | None = None) -> History:
     return History(setting, records, str(run), (*logs.faults, *faults))
 
 
-def setting_of(config: Config, scales: ProgressScales) -> Setting:
+def setting_of(config: Config, scales: ProgressScales) -> RunFacts:
     """What a configuration and the scale of progress say about a training."""
     stopping = config.training.early_stopping
     total = scales.scales.get("start", {}).get(TRAIN, {}).get(TOTAL)
-    return Setting(
+    return RunFacts(
         selection_metric=config.training.selection_metric,
         planned_epochs=config.training.epochs,
         batch=config.data.batch,

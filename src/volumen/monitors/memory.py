@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from volumen.monitors.seen import TOTAL, EpochSeen, EventSeen, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
+from volumen.monitors.seen import TOTAL, EpochSeen, EventSeen, ProbeSeen, RunFacts, Seen, StepsSeen, ValidationSeen
 from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import noise_of
 
@@ -19,7 +19,7 @@ LEAST_NOISE = 0.003
 class Memory:
     """A training as far as it was seen."""
 
-    setting: Setting
+    setting: RunFacts
     epochs: tuple[EpochSeen, ...] = ()
     steps: tuple[StepsSeen, ...] = ()
     probes: tuple[ProbeSeen, ...] = ()

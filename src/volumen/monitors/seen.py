@@ -116,7 +116,7 @@ Seen = EpochSeen | StepsSeen | ProbeSeen | ValidationSeen | EventSeen
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunFacts:
     """What is known of a training beside its records."""
 
     selection_metric: str | None = None
@@ -140,7 +140,7 @@ class Setting:
 class History:
     """A training, read to its end or as far as it is."""
 
-    setting: Setting
+    setting: RunFacts
     records: tuple[Seen, ...]
     """In the order in which they happened."""
     source: str = ""

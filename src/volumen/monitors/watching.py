@@ -8,7 +8,7 @@ from volumen.monitors.loading import starved
 from volumen.monitors.memory import Memory
 from volumen.monitors.outputs import bias, ignored_input, outputs
 from volumen.monitors.progress import disagreement, overfitting, plateau
-from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, Seen, Setting, StepsSeen, ValidationSeen
+from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, RunFacts, Seen, StepsSeen, ValidationSeen
 from volumen.monitors.sign import Sign
 from volumen.monitors.stability import degraded, jump, non_finite, spike
 
@@ -80,7 +80,7 @@ def _judges(monitor: Monitor, key: tuple[str, str, str], record: Seen) -> bool:
 class Monitors:
     """All monitors over one training."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: RunFacts) -> None:
         self.memory = Memory(setting)
 
     def see(self, record: Seen) -> tuple[Sign, ...]:
