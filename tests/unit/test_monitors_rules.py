@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, RunFacts, Seen, StepsSeen, ValidationSeen
-from volumen.monitors.watching import MONITORS, Monitors, replay, replayed
+from volumen.monitors.watching import MONITORS, MOST_ROWS, Monitors, replay, replayed, thinned
 
 EPOCHS, STEPS = 20, 15
 SETTING = RunFacts(
@@ -87,7 +87,7 @@ def changed(records, kind, change, since=0):
 
 def a_good_run(seed, *, best, true, **more) -> list[Seen]:
     """A run that ends clearly better than surface everywhere, whose Dice is 2 true / (1 + true)."""
-    return a_run(seed, best=min(1.0, max(best, 2 * true / (1 + true) + 0.12)), true=true, **more)
+    return a_run(seed, best=min(1.0, max(best, 2 * true / (1 + true) + 0.25)), true=true, **more)
 
 
 runs = st.builds(
@@ -312,6 +312,13 @@ def test_clipping_and_a_rate_at_its_end_are_said() -> None:
     assert ("R10", "rate_writers") in signs([*a_run(), *writers])
 
 
+def test_an_event_takes_back_nothing_that_an_epoch_showed() -> None:
+    clipped = changed(a_run(), EpochSeen, lambda one: replace(one, clipped_share=0.9))
+    eventful = [part for one in clipped for part in (one, EventSeen(one.epoch, one.step, "planned_steps"))]
+    told = [sign for sign in replay(History(SETTING, tuple(eventful)))[1] if sign.name == "clipped"]
+    assert [sign.severity for sign in told] == ["note"]
+
+
 def test_noise_of_gradients_input_and_loader() -> None:
     noisy = changed(a_run(), ProbeSeen, lambda one: replace(one, noise_scale=500.0))
     assert ("R11", "batch_noise") in signs(noisy)
@@ -343,6 +350,18 @@ def test_a_sign_that_is_over_is_taken_back_and_one_that_happened_is_not() -> Non
     bad = changed(a_run(), ValidationSeen, lambda one: replace(one, total=math.nan) if one.epoch == 5 else one)
     memory, _ = replay(History(SETTING, tuple(bad)))
     assert [key[:2] for key in memory.lasting] == [("R1", "non_finite")]
+
+
+def test_a_long_history_is_thinned_evenly_to_its_end_and_a_short_one_is_left() -> None:
+    short = History(SETTING, tuple(a_run()))
+    assert thinned(short) == short
+    rows = tuple(ValidationSeen(number, number + 1, total=1.0) for number in range(10 * MOST_ROWS))
+    event = EventSeen(0, 0, "best")
+    long = thinned(History(SETTING, (event, *rows)))
+    assert len(long.records) == MOST_ROWS + 1
+    assert long.records[0] == event
+    assert long.records[-1] == rows[-1]
+    assert long.faults
 
 
 def test_every_monitor_has_a_code_of_its_own() -> None:

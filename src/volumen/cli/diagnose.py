@@ -49,7 +49,7 @@ def diagnose(
     from volumen.files import strict_json
     from volumen.monitors.diagnosis import diagnose as diagnosis_of
     from volumen.monitors.picture import Picture
-    from volumen.monitors.watching import replay
+    from volumen.monitors.watching import replay, thinned
     from volumen.reporting.console import console_for
     from volumen.reporting.letter import letter_of, print_letter
 
@@ -58,6 +58,7 @@ def diagnose(
         history, findings, facts = _of_a_run(run)
     else:
         history, findings, facts = _of_a_log(run, data, surface, loss, meanings or [])
+    history = thinned(history)
     memory, signs = replay(history)
     picture = Picture(memory, findings, facts)
     found = diagnosis_of(picture)

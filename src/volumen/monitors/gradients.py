@@ -110,7 +110,8 @@ def _clipped(memory: Memory, record: EpochSeen) -> Iterator[Sign]:
         sizes = "" if norm is None or limit is None else f", mean norm {norm:.3g} at a limit of {limit:g}"
         said = f"{shares[-1]:.0%} of an epoch's steps were clipped, and no fewer before{sizes}"
         numbers = {"share": min(shares[-2:]), "excess": excess}
-        yield Sign("R10", "clipped", "warn", said, record.epoch, record.step, numbers=numbers)
+        grave = "warn" if excess > TIGHT else "note"  # a limit at about the usual norm is an ordinary choice
+        yield Sign("R10", "clipped", grave, said, record.epoch, record.step, numbers=numbers)
 
 
 def _rate_at_its_end(memory: Memory, record: EpochSeen) -> Iterator[Sign]:

@@ -12,6 +12,8 @@ from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, RunF
 from volumen.monitors.sign import Sign
 from volumen.monitors.stability import degraded, jump, non_finite, spike
 
+MOST_ROWS = 600
+_ROWS: tuple[type, ...] = (EpochSeen, StepsSeen, ProbeSeen, ValidationSeen)
 Look = Callable[[Memory, Seen], Iterable[Sign]]
 
 
@@ -70,11 +72,13 @@ def observe(memory: Memory, record: Seen) -> tuple[Memory, tuple[Sign, ...]]:
 
 
 def _judges(monitor: Monitor, key: tuple[str, str, str], record: Seen) -> bool:
-    """Whether a record without a sign takes it back: a validation says nothing about what a probe saw."""
-    if monitor.code != "R6":
-        return True
-    by_probe = key[1] in ("half_range", "uniform")
-    return isinstance(record, ProbeSeen) == by_probe
+    """Whether a record without a sign takes it back: a validation says nothing about what a probe saw, or an
+    event about an epoch."""
+    if monitor.code == "R6":
+        return isinstance(record, ProbeSeen) == (key[1] in ("half_range", "uniform"))
+    if monitor.code == "R10":
+        return isinstance(record, EventSeen) == (key[1] == "rate_writers")
+    return True
 
 
 class Monitors:
@@ -87,6 +91,27 @@ class Monitors:
         """Take in a record; the signs that are new with it."""
         self.memory, new = observe(self.memory, record)
         return new
+
+
+def thinned(history: History) -> History:
+    """A history of which no more than `MOST_ROWS` epochs and validations each are left, evenly, and all else is.
+
+    A rule looks back over all that was seen, so that its cost grows with the square of a log's length.
+    """
+    counts = {kind: sum(isinstance(one, kind) for one in history.records) for kind in _ROWS}
+    every = {kind: -(-count // MOST_ROWS) for kind, count in counts.items()}
+    if max(every.values()) <= 1:
+        return history
+    seen, kept = dict.fromkeys(_ROWS, 0), list[Seen]()
+    for record in history.records:
+        kind = type(record)
+        if kind in seen:
+            seen[kind] += 1
+            if seen[kind] % every[kind]:
+                continue
+        kept.append(record)
+    said = f"only every {max(every.values())}th of {max(counts.values())} records is looked at"
+    return replace(history, records=tuple(kept), faults=(*history.faults, said))
 
 
 def replayed(history: History) -> Iterator[tuple[Memory, tuple[Sign, ...]]]:

@@ -18,7 +18,7 @@ from volumen.files import write_atomically
 from volumen.monitors.diagnosis import diagnose
 from volumen.monitors.history import read_history
 from volumen.monitors.picture import Picture
-from volumen.monitors.watching import replay
+from volumen.monitors.watching import replay, thinned
 from volumen.postprocess import describe
 from volumen.reporting.evaluation_charts import evaluation_values
 from volumen.reporting.letter import Letter, letter_of
@@ -86,7 +86,7 @@ def letter_about(run: Path) -> Letter:
     Raises:
         UserError: No run there.
     """
-    memory, _ = replay(read_history(run))
+    memory, _ = replay(thinned(read_history(run)))
     picture = Picture(memory, read_run_logs(run).findings or ())
     return letter_of(diagnose(picture), picture, str(run))
 

@@ -146,6 +146,8 @@ class TrainingDisplay:
         if event["kind"] in QUIET_EVENTS:
             return
         if event["kind"] == "sign":
+            if event["severity"] == "note":  # the report has it
+                return
             self._print(f"  {event['code']} {event['severity']}: {event['evidence']}")
             return
         descent = Descent.of_event(event) if event["kind"] == PARENT else None
