@@ -10,7 +10,7 @@ from volumen.monitors.causes import CAUSES
 from volumen.monitors.clues import CLUES
 from volumen.monitors.diagnosis import HEALTHY, SICK, UNCLEAR, diagnose, diagnoses
 from volumen.monitors.picture import Picture
-from volumen.monitors.seen import EpochSeen, History, ProbeSeen, ValidationSeen
+from volumen.monitors.seen import EpochSeen, EventSeen, History, ProbeSeen, ValidationSeen
 from volumen.monitors.watching import replay
 
 
@@ -92,3 +92,17 @@ def test_every_cause_that_a_clue_names_can_be_told() -> None:
     assert {clue.cause for clue in CLUES} <= set(CAUSES)
     for cause in CAUSES.values():
         assert cause.command.startswith("volumen ")
+
+
+def test_a_time_budget_is_the_plan_and_a_run_that_has_ended_is_judged() -> None:
+    records, long = a_run(), replace(SETTING, planned_epochs=1000)
+    last = records[-1]
+
+    def state(*events):
+        return diagnose(Picture(replay(History(long, (*records, *events)))[0])).state
+
+    assert state() == UNCLEAR
+    assert (
+        state(EventSeen(last.epoch, last.step, "planned_steps", {"before": 9e4, "planned": 1.2 * last.step})) == HEALTHY
+    )
+    assert state(EventSeen(last.epoch, last.step, "out_of_time")) == HEALTHY

@@ -8,6 +8,7 @@ from volumen.monitors.seen import TOTAL, EpochSeen, EventSeen, ProbeSeen, RunFac
 from volumen.monitors.sign import Sign
 from volumen.monitors.statistics import noise_of
 
+ENDED, PLANNED = ("finished", "out_of_time"), "planned_steps"
 _ROWS: dict[type, str] = {
     EpochSeen: "epochs", StepsSeen: "steps", ProbeSeen: "probes", ValidationSeen: "validations", EventSeen: "events",
 }  # fmt: skip
@@ -53,7 +54,12 @@ class Memory:
 
     @property
     def share_done(self) -> float | None:
-        """Of the planned epochs; None where the plan is not known."""
+        """Of the plan, which a time budget may have made another one; None where it is not known."""
+        if self.events and self.events[-1].kind in ENDED:
+            return 1.0
+        plans = [one.numbers["planned"] for one in self.events if one.kind == PLANNED and "planned" in one.numbers]
+        if plans:
+            return min(1.0, self.step / max(plans[-1], 1.0))
         planned = self.setting.planned_epochs
         return min(1.0, (self.epoch + 1) / planned) if planned else None
 
