@@ -83,12 +83,16 @@ def objects(epochs: Epochs, chance: random.Random, first: int) -> str:
 
 
 EPOCHS = ("Epoch {}", "epoch: {}", "[Epoch {}/900]", "Epoch {:03d}", "epoch={}", "Epoch #{}", "ep {}")
+COUNTS = ("[{}/900]", "({}/900)", "{}/900")
+"""Epochs that nothing calls so."""
 PREFIXES = (
     "",
     "2026-01-25 22:07:18,123 - INFO - ",
     "[2026-01-25 22:07:18] ",
     "2026-01-25T22:07:18.5Z INFO: ",
     "INFO:root:",
+    "2026-01-25 22:07:18,123 INFO trainer: ",
+    "INFO [train.fold_0] ",
 )
 
 
@@ -107,6 +111,7 @@ def one_line(epochs: Epochs, chance: random.Random, first: int) -> str:
     equals = chance.choice((" = ", ": ", "=", " "))
     gap = chance.choice((", ", " | ", " - ", "; "))
     lines = []
+    names = EPOCHS if chance.random() < 0.7 else COUNTS
     for number, each in enumerate(epochs, start=first):
         dice = chance.choice((f"{each.dice * 100:.2f}%", repr(each.dice)))
         parts = [
@@ -117,7 +122,7 @@ def one_line(epochs: Epochs, chance: random.Random, first: int) -> str:
             f"time{equals}12.3s",
         ]
         chance.shuffle(parts)
-        line = f"{chance.choice(PREFIXES)}{chance.choice(EPOCHS).format(number)}{gap}{gap.join(parts)}"
+        line = f"{chance.choice(PREFIXES)}{chance.choice(names).format(number)}{gap}{gap.join(parts)}"
         lines += [chance.choice(NOISE), f"{GREY}{line}{RESET}" if chance.random() < 0.5 else line]
     return chance.choice(("\n", "\r\n")).join([*lines, ""])
 
@@ -165,6 +170,22 @@ def several_lines(epochs: Epochs, chance: random.Random, first: int) -> str:
             found = [before + line.removeprefix(before).replace(".", ",") for line in found]
             bar = bar.replace("7.7", "7,7").replace("9.6", "9,6")
         lines += [chance.choice(NOISE), *([bar] if chance.random() < 0.4 else []), *found]
+    return "\n".join([*lines, ""])
+
+
+def loss_tree(epochs: Epochs, chance: random.Random) -> str:
+    """Validation losses with their parts below: a Dice term of the validation's Dice, a focal term of its rate."""
+    before = chance.choice(PREFIXES)
+    branch, last = chance.choice((("├── ", "└── "), ("|-- ", "`-- "), ("├─ ", "└─ "), ("   ", "   "), ("  - ", "  - ")))
+    inside = chance.choice(("", "  ", "    "))
+    name = chance.choice(("Epoch {} Val Loss: {!r}", "Epoch {}: val_loss={!r}", "[Epoch {}] Validation loss {!r}"))
+    lines = []
+    for number, each in enumerate(epochs):
+        lines += [
+            before + name.format(number, each.val),
+            f"{before}{inside}{branch}Dice: {each.dice!r}",
+            f"{before}{inside}{last}Focal: {each.rate!r}",
+        ]
     return "\n".join([*lines, ""])
 
 

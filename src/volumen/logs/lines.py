@@ -30,13 +30,16 @@ _WRAPPED = re.compile(
     r"\b(?:np\.|numpy\.)?(?:float|int)(?:16|32|64)?\(([^()\s]{1,40})\)|\btensor\(([^()\s,]{1,40})[^()]{0,60}\)"
 )
 _TREE = re.compile(r"^\s*(?:[│|]\s{1,4}){0,8}(?:├|└|╰|\|--|`--|\+--|\|__)[─━\-_ ]*|^\s{2,}(?:[-*•·>]\s+)?(?=[A-Za-z])")
-_BETWEEN = r"[\s\]:,]{0,8}(?:[-–|]\s)?[\s\]]{0,8}"
-_LEVEL = rf"\W{{0,3}}{_LEVEL_WORD}{_BETWEEN}"
+_BETWEEN = r"[\s\]:,]{0,8}(?:(?<!\s\s)[-–|]\s)?[\s\]]{0,8}"
+_PLACE = r"(?:\[[\w/-]{1,60}[.:][\w.:/-]{0,60}\]\s)?"  # `[train.py:88]`
+_LEVEL = rf"\W{{0,3}}{_LEVEL_WORD}{_BETWEEN}{_PLACE}"
 _PREFIX = re.compile(rf"^\W{{0,3}}(?:{TIME.pattern}){_BETWEEN}(?:{_LEVEL})?|^{_LEVEL}", re.I)
+_LOGGER = re.compile(r"^\s{0,4}[\w.-]{1,60}\s?[:|-]")
+_BRANCH = re.compile(r"^\s*(?:[│|]\s{1,4}){0,8}(?:├|└|╰)")
 _FRACTION = re.compile(r"\s{0,2}(?:/|of)\s{0,2}(\d{1,12})(?![\w.])")
 _PHASED = re.compile(r"\b(epoch)\s?\((train|val|test)\)", re.I)
 _KERAS_BAR = re.compile(r"\[[=>.]{3,200}\]|━{3}")
-_BAR = re.compile(r"\d%\s?\|")
+_BAR = re.compile(r"(?<![\d.])\d{1,3}%\s?\|")
 _WEIGHTS = re.compile(r"\bweights?\b\W{0,4}[:=({\[]", re.I)
 _LIST_GAP = re.compile(r"^\s*,\s*$")
 _STORING = re.compile(
@@ -66,6 +69,8 @@ class _Loss:
     column: int
     prefixed: bool
     """Its line begins with a time or a level."""
+    logger: str
+    """What may be a logger's name before it."""
 
 
 class TextReader:
@@ -81,6 +86,9 @@ class TextReader:
         self._known, self._tally = known, tally
         self._numbers = NUMBER_WITH_COMMA if comma else NUMBER
         self._epoch: float | None = None
+        self._counts_epochs = False
+        """Nothing but fractions without a name said which epoch it is."""
+        self._fractions: list[tuple[float, int]] = []
         self._loss: _Loss | None = None
         self._table = MarkdownTable(known, tally, comma)
         self.lines = 0
@@ -152,7 +160,12 @@ class TextReader:
 
     def _text(self, line: str) -> Row | None:
         prefix = _PREFIX.match(line)
-        line = line[prefix.end() :] if prefix else line
+        line = line[len(prefix[0].rstrip(" ")) + 1 :] if prefix else line  # what more stands before it is its indent
+        logger, parent = _LOGGER.match(line), self._loss
+        below = line[logger.end() :] if logger else ""
+        is_same = parent is not None and logger is not None and logger[0] == parent.logger
+        if _BRANCH.match(below) or (is_same and _TREE.match(below)):
+            line = below
         tree = _TREE.match(line)
         column = tree.end() if tree else 0
         line = TIME.sub(" ", line[column:])
@@ -160,7 +173,6 @@ class TextReader:
             line = _WRAPPED.sub(lambda found: found[1] or found[2], line)
         line = _PHASED.sub(r"\2 \1", line)
         context = _Context()
-        parent = self._loss
         in_tree = parent is not None and tree is not None and (column > parent.column or bool(prefix) < parent.prefixed)
         if in_tree and parent is not None:
             context.split, context.in_loss, context.loss_depth = parent.split, True, 0
@@ -171,14 +183,29 @@ class TextReader:
             row.epoch = None
         if not in_tree:
             totals = [reading.meaning for reading in row.readings if reading.meaning.kind == "loss"]
-            self._loss = _Loss(totals[-1].split, column, bool(prefix)) if totals else None
+            self._loss = _Loss(totals[-1].split, column, bool(prefix), logger[0] if logger else "") if totals else None
         if row.fine and self._is_whole and _KERAS_BAR.search(line):
             row.fine = False
+        self._count(row)
         return row
+
+    def _count(self, row: Row) -> None:
+        """`[3/30] loss 0.8 val_loss 0.9` is an epoch where nothing else says so: no batch has both losses."""
+        if row.epoch is not None:
+            self._counts_epochs = False
+        elif len(self._fractions) == 1 and not row.bar and (self._epoch is None or self._counts_epochs):
+            validated = [reading.meaning.split == "val" for reading in row.readings]
+            if any(validated) and any(
+                reading.meaning.kind == "loss" and not of_val
+                for reading, of_val in zip(row.readings, validated, strict=True)
+            ):
+                row.epoch, planned = self._fractions[0]
+                row.readings.append(Reading(Meaning("planned_epochs"), float(planned)))
+                row.fine, self._counts_epochs = False, True
 
     def _scan(self, line: str, context: _Context) -> None:
         """Put into the context's row what the numbers of a line say, each by the words before it."""
-        self._is_whole = False
+        self._is_whole, self._fractions = False, []
         context.row.fine = context.row.bar = "%" in line and _BAR.search(line) is not None
         lowered = line.lower()
         weights = "weight" in lowered and "loss" in lowered and _WEIGHTS.search(line) is not None
@@ -227,6 +254,7 @@ class TextReader:
             self._put(self._meaning(words, context, None), value / whole, context)
             return
         self._is_whole = value == whole
+        self._fractions.append((value, whole))
         context.row.fine = True
 
     def _meaning(self, words: Gap, context: _Context, unit: str | None) -> Meaning:
