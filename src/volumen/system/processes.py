@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import sys
@@ -40,7 +41,8 @@ def pool_of(
     """
     # A context of its own: pebble starts processes from threads, and the default context's state is shared.
     context: BaseContext = multiprocessing.get_context("spawn")
-    pool = ProcessPool(count, initializer=_begin, initargs=(begin, arguments), context=context)
+    first = pickle.dumps((begin, arguments))  # what reading it imports may take seconds
+    pool = ProcessPool(count, initializer=_begin, initargs=(first,), context=context)
     try:
         with deaf_children():
             pool.schedule(_nothing)  # starts the pool's threads, which start the processes
@@ -58,8 +60,10 @@ def _nothing() -> None:
     pass
 
 
-def _begin(begin: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _begin(first: bytes) -> None:
+    """Watch the parent, and only then import what the first work needs."""
     end_with_parent()
+    begin, arguments = pickle.loads(first)
     if begin is not None:
         begin(*arguments)
 
