@@ -67,6 +67,8 @@ class Pace:
     median_seconds: float
     """Of all steps that were measured."""
     measured_steps: int
+    start: float = 0.0
+    """What the very first batch keeps waiting: worker processes come up."""
     epoch_start: float = 0.0
     """What the first batch of an epoch keeps waiting beyond any other."""
     probe: float = 0.0
@@ -165,6 +167,7 @@ class Course:
         """From the end of one step to the end of another, with all that follows each."""
         before, after = self.counts(since), self.counts(until)
         total = exactly(pace.epoch_start * (after.begun - before.begun) + pace.probe * (after.probes - before.probes))
+        total += exactly(pace.start if since == 0 < until else 0.0)
         for name, count in after.steps.items():
             total += pace.steps[name].times(count - before.steps[name])
         total += pace.validation.times(after.validations - before.validations)

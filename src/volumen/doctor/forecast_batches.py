@@ -12,7 +12,7 @@ from volumen.doctor.cost.bench import with_size
 from volumen.doctor.cost.memory import RESERVE, MemoryTrial, available_bytes, try_batch
 from volumen.doctor.cost.whole_run import scaled_rate
 from volumen.doctor.forecast import Course, Forecast, disk_of, forecast
-from volumen.doctor.forecast_steps import Measured, measure_pace, validation_span, with_validation
+from volumen.doctor.forecast_steps import Measured, measure_pace
 from volumen.errors import UserError
 from volumen.system.output import Progress, counted, unheard
 from volumen.training.budget import affordable_steps
@@ -40,6 +40,7 @@ class BatchPlan:
     learning_rate: float
     """By the rule of the optimiser: a hint."""
     cpu_step: float = math.nan
+    cpu_validation: float = math.nan
     scaled: bool = False
 
 
@@ -124,12 +125,12 @@ def plan_run(
         if not trial.fits and not trial.timed_out:
             plans[batch] = BatchPlan(batch, None, None, False, "does not fit", rate)
             continue
-        validation = validation or validation_span(context)
         expected = None if trial.timed_out else trial.seconds
-        found = with_validation(measure_pace(context, batch, step_seconds, expected), validation)
+        found = measure_pace(context, batch, step_seconds, expected, validation)
+        validation = found.pace.validation
         run = _forecast(with_size(config, batch, config.data.patch), found, budget_seconds)
         memory = (trial.peak_bytes, False) if trial.fits else (predicted, True)
-        plans[batch] = BatchPlan(batch, run, *memory, "", rate, found.cpu_step, found.scaled)
+        plans[batch] = BatchPlan(batch, run, *memory, "", rate, found.cpu_step, found.cpu_validation, found.scaled)
     progress("done", len(sizes), len(sizes))
     own = plans[config.data.batch]
     others = tuple(plans[batch] for batch in sizes if batch != config.data.batch)
@@ -185,7 +186,7 @@ def conclusion(before: Forecast, after: Forecast) -> str:
         said = "as much time per patch (within 5 %)"
     else:
         said = f"{time:.2f} of the time per patch"
-    verdict = f"batch {after.batch} takes {said} and makes {updates:.2g} of the updates"
+    verdict = f"batch {after.batch} takes {said} and makes {updates:.3g} x the updates"
     if after.batch > before.batch:
         factor = before.steps / after.steps
         equal = after.total.middle * factor / before.total.middle
@@ -229,8 +230,8 @@ def _schedule(config: Config, before: Forecast, after: Forecast) -> Iterator[str
     warmup = 0.0 if isinstance(schedule, OneCycle) else fitted_warmup(schedule, before.epochs)
     if warmup:
         yield (
-            f"warm-up is told in epochs: {warmup:g} of them are {round(warmup * before.steps_per_epoch)} updates "
-            f"before and {round(warmup * after.steps_per_epoch)} after"
+            f"warm-up ends after {warmup:.3g} epochs: {round(warmup * before.steps_per_epoch)} updates before, "
+            f"{round(warmup * after.steps_per_epoch)} after"
         )
     if isinstance(schedule, Plateau):
         each = config.training.validate_every_epochs * schedule.patience

@@ -17,6 +17,7 @@ from volumen.doctor.cost.bench import voxels, with_size
 from volumen.doctor.cost.profile import profile_step
 from volumen.doctor.cost.validation import measure_validation
 from volumen.doctor.forecast import Course, Disk, Pace, Span, disk_of, exactly, span_of
+from volumen.doctor.forecast_validation import time_validation
 from volumen.runs.folder import METRICS, RunFolder
 from volumen.training.advance import advance
 from volumen.training.initial import Materials
@@ -28,7 +29,7 @@ LEAST_STEPS, MOST_STEPS = 4, 30
 WARM_STEPS = 3
 """The first steps fill the allocator and choose kernels."""
 GUESSED = 1.5
-"""Factor within which a validation is known that was put together from a tile and a block."""
+"""Factor within which a validation is known: a mask with more pieces is scored more slowly."""
 RECORD_BYTES_OF_A_CASE = 700  # of a validation's record
 
 
@@ -39,6 +40,8 @@ class Measured:
     pace: Pace
     cpu_step: float
     """Processor seconds of a step in the training process; NaN where it was not measured."""
+    cpu_validation: float
+    """The same of a validation."""
     disk: Disk | None
     scaled: bool = False
     """The step was too large to be done here: a smaller one was measured and scaled."""
@@ -65,27 +68,32 @@ def _session(config: Config) -> Iterator[Session]:
             yield session
 
 
-def measure_pace(context: Context, batch: int, limit_seconds: float, expected_step: float | None) -> Measured:
+def measure_pace(
+    context: Context, batch: int, limit_seconds: float, expected_step: float | None, validation: Span | None
+) -> Measured:
     """Do real steps of the run with this batch.
 
     Args:
-        context: The run; its validation is measured as the audit does.
+        context: The run.
         batch: Patches a step.
         limit_seconds: About how long the steps may take in all.
         expected_step: Seconds of a step, as a trial found; None where the trial did not end: the audit's smaller
             step is scaled then.
+        validation: Of one that was measured with another batch; None measures it.
     """
     config = with_size(context.config, batch, context.config.data.patch)
     course = Course.configured(config)
     if expected_step is None or LEAST_STEPS * len(course.phases) * expected_step > 2 * limit_seconds:
-        return _scaled(context, course, limit_seconds)
-    with _session(config) as session:
-        return _timed(session, course, limit_seconds)
-
-
-def validation_span(context: Context) -> Span:
-    """One validation, as the audit puts it together."""
-    return exactly(measure_validation(context).seconds).within(GUESSED)
+        found = _scaled(context, course, limit_seconds)
+        timed = None
+    else:
+        with _session(config) as session:
+            found = _timed(session, course, limit_seconds)
+            timed = None if validation else time_validation(session, found.pace.median_seconds)
+    if validation is None:
+        wall, cpu = (measure_validation(context).seconds, math.nan) if timed is None else timed
+        validation, found = exactly(wall).within(GUESSED), replace(found, cpu_validation=cpu)
+    return replace(found, pace=replace(found.pace, validation=validation))
 
 
 def _scaled(context: Context, course: Course, limit_seconds: float) -> Measured:
@@ -94,17 +102,15 @@ def _scaled(context: Context, course: Course, limit_seconds: float) -> Measured:
         context, batch=course.config.data.batch, most_voxels=room, limit_seconds=limit_seconds / 4
     )  # fmt: skip
     step = exactly(found.paced_seconds).within(GUESSED)
-    pace = Pace({name: step for name, _ in course.phases}, step.middle, 0, probe=2 * step.middle)
-    return Measured(pace, math.nan, None, scaled=True)
+    pace = Pace({name: step for name, _ in course.phases}, step.middle, 0, probe=step.middle)
+    return Measured(pace, math.nan, math.nan, None, scaled=True)
 
 
 def _timed(session: Session, course: Course, limit_seconds: float) -> Measured:
     """Steps of every phase in turn; whole epochs where they are short, so that what each begins with is in them."""
     per_epoch, phases = course.per_epoch, course.phases
     steps: dict[str, Span] = {}
-    walls: list[float] = []
-    cpus: list[float] = []
-    starts: list[float] = []
+    walls, cpus, starts, waits = list[float](), list[float](), list[float](), list[float]()
     size = session.run.path / METRICS
     for number, (name, first) in enumerate(phases):
         session.state.cursor.epoch = first // per_epoch
@@ -113,6 +119,7 @@ def _timed(session: Session, course: Course, limit_seconds: float) -> Measured:
         found.run(warm, whole=2 * per_epoch <= found.most)
         steps[name] = span_of(found.walls)
         walls, cpus, starts = walls + found.walls, cpus + found.cpus, starts + found.starts
+        waits.append(found.first_wait)
     start = statistics.median(starts) if starts else _first_batch(session)
     probe, probe_bytes = _probe(session, statistics.median(walls), size)
     save, checkpoint = _save(session)
@@ -124,10 +131,11 @@ def _timed(session: Session, course: Course, limit_seconds: float) -> Measured:
     session.metric("train", session.epoch_record())
     per_epoch_bytes = size.stat().st_size - before - per_step * totals.steps
     end = course.counts(course.steps)
-    records = per_step * course.steps + per_epoch_bytes * end.ended + probe_bytes * (end.probes if watched else 0)
+    records: float = per_step * course.steps + per_epoch_bytes * end.ended + probe_bytes * (end.probes if watched else 0)
     records += end.validations * (per_epoch_bytes + RECORD_BYTES_OF_A_CASE * len(session.held_out))
-    pace = Pace(steps, statistics.median(walls), len(walls), start, probe, save=save)
-    return Measured(pace, statistics.fmean(cpus), disk_of(checkpoint, records))
+    first = max(waits[0] - start, 0.0) if course.config.data.workers else 0.0
+    pace = Pace(steps, statistics.median(walls), len(walls), first, start, probe, save=save)
+    return Measured(pace, statistics.fmean(cpus), math.nan, disk_of(checkpoint, records))
 
 
 @dataclass
@@ -142,6 +150,7 @@ class _Steps:
         self.walls: list[float] = []
         self.cpus: list[float] = []
         self.starts: list[float] = []
+        self.first_wait = -1.0
 
     def run(self, warm: int, *, whole: bool) -> None:
         """Do `warm` steps that do not count, then as many as there is time for; of `whole` epochs only."""
@@ -176,6 +185,8 @@ class _Steps:
         if batch is None:
             return None
         loaded = time.perf_counter()
+        if self.first_wait < 0:
+            self.first_wait = loaded - began
         session.state.model.train()
         result = advance(session, objective, batch)
         ended = time.perf_counter()
@@ -219,8 +230,3 @@ def _save(session: Session) -> tuple[Span, int]:
         seconds.append(time.perf_counter() - began)
     plain, both = min(seconds), max(seconds)
     return Span(plain, (plain + both) / 2, both), path.stat().st_size
-
-
-def with_validation(measured: Measured, validation: Span) -> Measured:
-    """The same with the time of a validation, which does not depend on the batch."""
-    return replace(measured, pace=replace(measured.pace, validation=validation))

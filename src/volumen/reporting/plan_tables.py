@@ -33,7 +33,9 @@ def span_text(span: Span) -> str:
 
 def size_text(count: float) -> str:
     """Bytes for people."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    if count >= 1e8:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.0f} kB"
 
 
 def print_plan(plan: Plan, console: Console, now: float | None = None) -> None:
@@ -57,10 +59,11 @@ def print_plan(plan: Plan, console: Console, now: float | None = None) -> None:
                 soft_wrap=True,
             )
         measured = f"{counted(run.pace.measured_steps, 'step')} of the training itself, done here and now"
+        scaled = "a smaller step, scaled, right within a factor 1.5"
         console.print(
-            f" measured: {'a smaller step, scaled (known within a factor 1.5)' if own.scaled else measured}; ranges: "
-            f"{LOW} to {HIGH} % of the steps; the validation is put together from a tile and a block (within a factor "
-            "1.5); counted from the first step: opening the data and the audit come before",
+            f" measured: {scaled if own.scaled else measured}; ranges: {LOW} to {HIGH} % of the steps, and a "
+            "validation taken to be right within a factor 1.5; counted from the first step, after data are opened and "
+            "audited",
             soft_wrap=True,
         )
         console.print(f" memory of a step: {_memory(own)} of {size_text(plan.available_bytes)} available")
