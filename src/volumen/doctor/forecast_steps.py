@@ -131,7 +131,9 @@ def _timed(session: Session, course: Course, limit_seconds: float) -> Measured:
     session.metric("train", session.epoch_record())
     per_epoch_bytes = size.stat().st_size - before - per_step * totals.steps
     end = course.counts(course.steps)
-    records: float = per_step * course.steps + per_epoch_bytes * end.ended + probe_bytes * (end.probes if watched else 0)
+    records: float = (
+        per_step * course.steps + per_epoch_bytes * end.ended + probe_bytes * (end.probes if watched else 0)
+    )
     records += end.validations * (per_epoch_bytes + RECORD_BYTES_OF_A_CASE * len(session.held_out))
     first = max(waits[0] - start, 0.0) if course.config.data.workers else 0.0
     pace = Pace(steps, statistics.median(walls), len(walls), first, start, probe, save=save)
