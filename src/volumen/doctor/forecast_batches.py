@@ -20,6 +20,8 @@ from volumen.training.schedule import fitted_warmup
 
 STEP_SECONDS = 20.0
 """That the timed steps of one batch size may take."""
+TRIAL_SECONDS = 90.0
+"""Until a trial of memory is stopped, starting its process included: a busy machine is slow at that."""
 NOISE_SOURCE = "McCandlish et al. 2018: independent patches"
 DECAY_SOURCE = "Busbridge et al. 2023"
 EQUAL_SHARE = 0.05
@@ -120,7 +122,7 @@ def plan_run(
         if failed or (predicted is not None and predicted > (1 - RESERVE) * available):
             plans[batch] = BatchPlan(batch, None, predicted, True, "would not fit", rate)
             continue
-        trial = try_batch(config, batch, context.prior, available)
+        trial = try_batch(config, batch, context.prior, available, seconds=TRIAL_SECONDS)
         trials.append(trial)
         if not trial.fits and not trial.timed_out:
             plans[batch] = BatchPlan(batch, None, None, False, "does not fit", rate)
