@@ -135,8 +135,8 @@ def _timed(session: Session, course: Course, limit_seconds: float) -> Measured:
         per_step * course.steps + per_epoch_bytes * end.ended + probe_bytes * (end.probes if watched else 0)
     )
     records += end.validations * (per_epoch_bytes + RECORD_BYTES_OF_A_CASE * len(session.held_out))
-    first = max(waits[0] - start, 0.0) if course.config.data.workers else 0.0
-    pace = Pace(steps, statistics.median(walls), len(walls), first, start, probe, save=save)
+    workers_up = max(waits[0] - start, 0.0) if course.config.data.workers else 0.0
+    pace = Pace(steps, statistics.median(walls), len(walls), workers_up, start, probe, save=save)
     return Measured(pace, statistics.fmean(cpus), math.nan, disk_of(checkpoint, records))
 
 
