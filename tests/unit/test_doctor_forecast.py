@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from volumen.config.load import load_config
 from volumen.doctor.cost.memory import MemoryTrial
-from volumen.doctor.forecast import Course, Pace, Span, exactly, forecast, full_decay_step, span_of
+from volumen.doctor.forecast import Course, Pace, forecast, full_decay_step
 from volumen.doctor.forecast_batches import changes_of, conclusion, predicted_bytes, sizes_of, within
 from volumen.doctor.forecast_run import pace_of
+from volumen.doctor.forecast_spans import Span, exactly, span_of
 from volumen.doctor.forecast_steps import Measured
 from volumen.errors import UserError
 from volumen.training.probe import is_due

@@ -5,7 +5,7 @@ by its own seconds. So times add up, and what is left of a run is forecast as it
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,48 +14,13 @@ import numpy as np
 
 from volumen.config.optimisation import Tournament
 from volumen.config.schema import Config
+from volumen.doctor.forecast_spans import NOTHING, Span, exactly
 from volumen.runs.checkpoints import KEEP_LATEST
 from volumen.training.probe import FIRST_STEP
 from volumen.training.schedule import fitted_warmup
 
 START = "start"
 """The objective before the first phase of a curriculum."""
-LOW, HIGH = 10, 90  # percentiles
-
-
-@dataclass(frozen=True)
-class Span:
-    """Seconds: what is expected, and from where to where it may lie."""
-
-    low: float
-    middle: float
-    high: float
-
-    def __add__(self, other: "Span") -> "Span":
-        return Span(self.low + other.low, self.middle + other.middle, self.high + other.high)
-
-    def times(self, factor: float) -> "Span":
-        """Of `factor` (at least 0) such."""
-        return Span(self.low * factor, self.middle * factor, self.high * factor)
-
-    def within(self, factor: float) -> "Span":
-        """The middle, uncertain by a factor."""
-        return Span(self.middle / factor, self.middle, self.middle * factor)
-
-
-NOTHING = Span(0.0, 0.0, 0.0)
-
-
-def exactly(seconds: float) -> Span:
-    """A span without uncertainty."""
-    return Span(seconds, seconds, seconds)
-
-
-def span_of(seconds: Sequence[float]) -> Span:
-    """The mean, of which a sum of many consists, between the 10 % and the 90 % quantile."""
-    low, high = np.percentile(seconds, (LOW, HIGH))
-    middle = float(np.mean(seconds))
-    return Span(min(float(low), middle), middle, max(float(high), middle))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 from volumen.config.compare import diff_configs
 from volumen.config.load import override_config
 from volumen.config.schema import Config
-from volumen.doctor.forecast import NOTHING, Course, Disk, Forecast, Pace, Span, exactly, forecast, span_of
+from volumen.doctor.forecast import Course, Disk, Forecast, Pace, forecast
+from volumen.doctor.forecast_spans import NOTHING, Span, exactly, span_of
 from volumen.errors import UserError
 from volumen.runs.folder import EVENTS, METRICS, STATUS, run_config
 from volumen.runs.records import read_run_logs, read_status

@@ -16,7 +16,8 @@ from volumen.doctor.context import Context
 from volumen.doctor.cost.bench import voxels, with_size
 from volumen.doctor.cost.profile import profile_step
 from volumen.doctor.cost.validation import measure_validation
-from volumen.doctor.forecast import Course, Disk, Pace, Span, disk_of, exactly, span_of
+from volumen.doctor.forecast import Course, Disk, Pace, disk_of
+from volumen.doctor.forecast_spans import Span, exactly, span_of
 from volumen.doctor.forecast_validation import time_validation
 from volumen.runs.folder import METRICS, RunFolder
 from volumen.training.advance import advance

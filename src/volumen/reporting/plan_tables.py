@@ -5,9 +5,10 @@ from datetime import datetime
 
 from rich.console import Console
 
-from volumen.doctor.forecast import HIGH, LOW, Forecast, Milestone, Span
+from volumen.doctor.forecast import Forecast, Milestone
 from volumen.doctor.forecast_batches import BatchPlan, Plan, conclusion
 from volumen.doctor.forecast_run import RunPlan
+from volumen.doctor.forecast_spans import HIGH, LOW, Span
 from volumen.reporting.console import plain_table, print_remarks
 from volumen.system.output import counted, duration
 
