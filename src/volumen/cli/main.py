@@ -22,6 +22,7 @@ from volumen.cli import (
     diagnose,
     doctor_bench,
     intervene,
+    plan,
     predict,
     results,
     score,
@@ -63,6 +64,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 for group in (
     data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench,
+    plan,
 ):  # fmt: skip
     group.register(app)
 
