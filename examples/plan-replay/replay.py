@@ -22,7 +22,7 @@ from volumen.ledger.entry import read_ledger
 from volumen.errors import EXIT_INTERRUPTED
 
 HERE = Path(__file__).resolve().parent
-ACCEPTED = ("P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11")
+ACCEPTED = ("P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11")
 """Findings that would stop a run: he started all the same."""
 ENDED = ('"finished"', '"early_stopping"', '"sick"')
 
