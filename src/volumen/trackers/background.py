@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from volumen.trackers.tracker import Tracker
@@ -38,7 +39,7 @@ class Background:
         self._try_again = 0.0
         self._offered = self._sent = 0  # each is written by one thread only
         self._failure = ""
-        self._given_up = threading.Event()
+        self._ending, self._given_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"tracker-{name}", daemon=True)
         self._thread.start()
 
@@ -62,20 +63,28 @@ class Background:
                 f"it takes longer than the run: {MOST_WAITING} records are waiting, and further ones are dropped"
             )
 
-    def close(self, deadline: float) -> int:
-        """Wait for what is still to be sent, until a time on `time.monotonic`; how many records were not."""
-        try:
-            self._queue.put(None, timeout=max(deadline - time.monotonic(), 0.0))
-            self._thread.join(max(deadline - time.monotonic(), 0.0))
-        except queue.Full:
-            pass
+    def end(self) -> None:
+        """Have it close when all that waits is sent; returns at once."""
+        self._ending.set()
+        with suppress(queue.Full):  # it is looked at after every record, too
+            self._queue.put_nowait(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait some seconds for that; whether it has closed."""
+        self._thread.join(max(seconds, 0.0))
+        return not self._thread.is_alive()
+
+    def give_up(self) -> None:
+        """Send nothing any more."""
         self._given_up.set()
         if self._thread.is_alive():
             self._fail("it did not come to an end in time")
-        return self.unsent
 
     def _work(self) -> None:
-        while (record := self._queue.get()) is not None and not self._given_up.is_set():
+        while not self._given_up.is_set() and not (self._ending.is_set() and self._queue.empty()):
+            record = self._queue.get()
+            if record is None:
+                continue
             tracker = self._opened()
             if tracker is not None and self._tried(partial(record, tracker)):
                 self._sent += 1

@@ -11,6 +11,7 @@ from volumen.config.schema import Config
 from volumen.data.pictures import slice_panel
 from volumen.runs.folder import run_owner
 from volumen.runs.records import read_run_logs
+from volumen.system.output import counted
 from volumen.trackers.background import Background, Record
 from volumen.trackers.tracker import TrackedRun, Tracker
 from volumen.trackers.words import event_text, finding_text, yaml_text
@@ -23,8 +24,10 @@ MOST_POINTS = 2000
 """Of a curve: of longer runs each point is the mean of some steps."""
 MOST_VALIDATIONS_SHOWN = 40
 MOST_TEXTS = 500
-CLOSING_SECONDS = 10.0
-"""That a run waits at its end for what is still to be sent."""
+CLOSING_SECONDS = 20.0
+"""That a run waits at its end for what is still to be sent, and no longer."""
+PATIENCE_SECONDS = 1.0
+"""After which it says so."""
 Opener = Callable[[TrackedRun], Tracker]
 Tell = Callable[[str], None]
 
@@ -98,16 +101,27 @@ class TrackingListener(BaseListener):
 
     def close(self) -> None:
         """Wait a few seconds for what is still to be sent, and tell what was not."""
-        self._warn = self._tell
-        deadline = time.monotonic() + CLOSING_SECONDS
+        began = time.monotonic()
         for each in self._trackers:
-            unsent = each.close(deadline)
-            self._tell_failures()
-            if unsent:
-                self._tell(f"{each.name}: {unsent} records were not sent; all of them are in the run folder")
-            if each.hint:
-                self._tell(f"{each.name}: {each.hint}")
-        self._trackers.clear()
+            each.end()
+        late = [each for each in self._trackers if not each.wait(began + PATIENCE_SECONDS - time.monotonic())]
+        if late:
+            names = ", ".join(each.name for each in late)
+            self._tell(f"waiting for {names}, {CLOSING_SECONDS:.0f} s at most (Ctrl-C does not wait)")
+        try:
+            for each in late:
+                each.wait(began + CLOSING_SECONDS - time.monotonic())
+        finally:
+            for each in self._trackers:
+                each.give_up()
+                if each.unsent:
+                    lost = f"{counted(each.unsent, 'record')} not sent ({each.failure})"
+                    self._tell(f"{each.name}: {lost}; the run folder holds all of them")
+                elif each.failure and each.name not in self._warned:
+                    self._tell(f"{each.name}: not closed ({each.failure})")
+                if each.hint:
+                    self._tell(f"{each.name}: {each.hint}")
+            self._trackers.clear()
 
     def _end_window(self, state: TrainingState) -> None:
         if self._window.steps:
@@ -132,7 +146,7 @@ class TrackingListener(BaseListener):
         for each in self._trackers:
             if each.failure and each.name not in self._warned:
                 self._warned.add(each.name)
-                self._warn(f"{each.name} does not get all of this run ({each.failure}); the run goes on without it")
+                self._warn(f"{each.name} does not get all of this run: {each.failure}")
 
 
 class _Window:

@@ -58,10 +58,10 @@ def open_mlflow(run: TrackedRun) -> Tracker:
     """The run in its experiment, or, resumed, the run that it was."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     entities: Any = importlib.import_module("mlflow.entities")
     tracking: Any = importlib.import_module("mlflow.tracking")
+    for name in ("mlflow", "mlflow.store.db.utils", "alembic"):  # only now: the import sets them
+        logging.getLogger(name).setLevel(logging.WARNING)
     place = (run.folder / MLFLOW).resolve()
     own = f"sqlite:///{place / 'mlflow.db'}"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or own

@@ -44,7 +44,7 @@ def open_trackio(run: TrackedRun) -> Tracker:
     trackio: Any = importlib.import_module("trackio")
 
     faults: list[str] = []
-    for name in ("trackio", "trackio.run"):
+    for name in ("trackio", "trackio.run", "trackio.utils"):
         _silence(sys.modules[name], faults)
     project = os.environ.get("TRACKIO_PROJECT", run.project)
     begun = trackio.init(
