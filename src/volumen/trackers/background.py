@@ -19,6 +19,8 @@ MOST_WAITING = 256
 RETRY_SECONDS = 60.0
 """Between two tries to open a tracker."""
 LONGEST_REASON = 300
+GIVEN_UP: list[str] = []
+"""Trackers that still hang in this process; what their libraries do at its end may hang, too."""
 Record = Callable[[Tracker], None]
 
 
@@ -78,6 +80,7 @@ class Background:
         """Send nothing any more."""
         self._given_up.set()
         if self._thread.is_alive():
+            GIVEN_UP.append(self.name)
             self._fail("it did not come to an end in time")
 
     def _work(self) -> None:

@@ -80,7 +80,7 @@ class TrackingListener(BaseListener):
     def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
         """What is known once an epoch, and of a validation its numbers and slices."""
         self._end_window(state)
-        values = _of_epoch(record, self._epoch_steps, state.cursor.epoch)
+        values = _of_epoch(record, self._epoch_steps, state.cursor.epoch - 1)
         self._epoch_steps = 0
         if validation is not None:
             values |= _of_validation(validation)

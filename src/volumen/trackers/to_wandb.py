@@ -36,6 +36,7 @@ class _Wandb:
 def open_wandb(run: TrackedRun) -> Tracker:
     """The run in its project, or, resumed, the run that it was."""
     mode = os.environ.get("WANDB_MODE", "offline")
+    os.environ.setdefault("WANDB_SILENT", "true")
     if mode == "offline":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nor do its errors go anywhere
     is_ours = "wandb" not in sys.modules
