@@ -1,9 +1,10 @@
 """What trackers cost a training: the same steps with each tracker and with none, in turns.
 
-    ./run bench tracking [--trackers tensorboard,wandb,mlflow,trackio] [--steps 300] [--rounds 3] [--patch 64]
+    ./run bench tracking [--trackers tensorboard,wandb,mlflow,trackio] [--steps 300] [--rounds 3]
 
 Processor seconds of whole trainings in one process, all threads, and wall seconds; the first round is left out because
-it compiles and imports. Opening, closing and creating databases are in it. Exit code 1 where the weights at the end are not the same bits.
+it compiles and imports. Opening, closing and making databases are in it. Exit code 1 where the weights at the end are
+not the same bits.
 """
 
 import argparse
@@ -79,7 +80,9 @@ def main() -> int:
             plain = found["none"]
             for name in names:
                 processor, wall, closing, weights = found[name]
-                differs |= any(not torch.equal(value, plain[3][key]) for key, value in weights.items())
+                if any(not torch.equal(value, plain[3][key]) for key, value in weights.items()):
+                    differs = True
+                    print(f"{name}: other weights in round {number}")
                 if number:
                     ratios[name].append((processor - plain[0], processor / plain[0], wall / plain[1], closing))
                     print(f"{name}: {processor:.2f} s of {plain[0]:.2f} s without, {wall:.2f} s of {plain[1]:.2f} s by "

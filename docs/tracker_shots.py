@@ -2,7 +2,7 @@
 
     python docs/tracker_shots.py RUN [--only tensorboard] [--mlflow PROGRAM] [--trackio PROGRAM] [--chromium PROGRAM]
 
-RUN was trained with `--track tensorboard,mlflow,trackio`. A viewer that is not installed is left out, and said.
+RUN was trained with `--track tensorboard,mlflow,trackio`. A viewer that is not installed is left out, and said so.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import numpy as np
 IMAGES = Path(__file__).parent / "images"
 STARTING_SECONDS = 180
 PAGES = {
-    "tensorboard": "/?darkMode=false&smoothing=0&tagFilter=loss/total%7Cslices%7Cval/dice#timeseries",
+    "tensorboard": "/?darkMode=false&smoothing=0&tagFilter=loss%7Cslices%7Cval/dice#timeseries",
     "mlflow": "/#/experiments/{experiment}/runs/{run}",
     "trackio": "/?metrics=term_raw/soft_dice,term_raw/cross_entropy,val/dice,val/surface_dice",
 }
@@ -63,9 +63,8 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     """Whether somebody serves pages there."""
-    with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-        with urllib.request.urlopen(url, timeout=5):
-            return True
+    with suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(url, timeout=5):
+        return True
     return False
 
 
