@@ -39,8 +39,8 @@ def serve(name: str, program: str, run: Path, port: int) -> list[str]:
     """The command that shows a run at a port."""
     return {
         "tensorboard": [program, "--logdir", str(run), "--host", "127.0.0.1", "--port", str(port), "--load_fast=false"],
-        "mlflow": [program, "ui", "--backend-store-uri", f"sqlite:///{run / 'mlflow' / 'mlflow.db'}", "--port", str(port),
-                   "--workers", "1"],
+        "mlflow": [program, "ui", "--backend-store-uri", f"sqlite:///{run / 'mlflow' / 'mlflow.db'}",
+                   "--port", str(port), "--workers", "1"],
         "trackio": [program, "show", "--host", "127.0.0.1"],
     }[name]  # fmt: skip
 
