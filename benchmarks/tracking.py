@@ -45,9 +45,11 @@ def trained(prepared: Path, out: Path, options: argparse.Namespace, name: str) -
     config = load_config("preset:default", overrides).config
     processor, wall = time.process_time(), time.monotonic()
     with tracked(chosen_trackers([name]), SilentDisplay(), unheard) as listener:
-        run_training(config, out, listener)
+        outcome = run_training(config, out, listener)
         trained_at = time.monotonic()
     ended, processor = time.monotonic(), time.process_time() - processor
+    if outcome.state != "finished":
+        raise SystemExit(f"a training was {outcome.state}: nothing is measured")
     weights = dict(Run(out).trained("plain").model.state_dict())
     return processor, trained_at - wall, ended - trained_at, weights
 
