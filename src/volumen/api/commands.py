@@ -147,6 +147,7 @@ def train(
     resume: bool = False,
     time_budget: str | None = None,
     accept: Sequence[str] = (),
+    track: Sequence[str] = ("tensorboard",),
     show: bool = False,
 ) -> Outcome:
     """Train into a run folder, after a quick audit: `volumen train`.
@@ -160,10 +161,11 @@ def train(
         resume: Go on with a stopped run.
         time_budget: Plan as many epochs as fit, such as `90s`, `20m` or `2h`.
         accept: Codes of the audit's findings that would stop the run and shall not.
+        track: Follow the run in some of `tensorboard`, `wandb`, `mlflow` and `trackio`, or in none.
         show: Print progress, as the command does.
 
     Raises:
-        UserError: Wrong configuration, data set or folder, or a finding that stops the run.
+        UserError: Wrong configuration, data set, folder or tracker, or a finding that stops the run.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
     from volumen.config.compare import descent_of
@@ -172,6 +174,8 @@ def train(
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.runs.folder import WORK, RunFolder
     from volumen.system.locks import refuse_held
+    from volumen.system.output import say, unheard
+    from volumen.trackers.choice import chosen_trackers, tracked
     from volumen.training.budget import parse_duration
     from volumen.training.initial import Materials
     from volumen.training.loop import run_training
@@ -182,6 +186,7 @@ def train(
         def event(self, event: dict[str, Any]) -> None:
             """Nothing to show."""
 
+    trackers = chosen_trackers(track or ["none"])
     folder, overrides = Path(out), overrides_of(settings)
     loaded = load_config(config, overrides)
     budget = None if time_budget is None else parse_duration(time_budget)
@@ -190,11 +195,12 @@ def train(
         refuse_held(folder, WORK)
         RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
         audited = audit_first(loaded, accept, budget_seconds=budget, materials=materials)
-    with TrainingDisplay() if show else Mute() as display:
+    tell = say if show else unheard
+    with TrainingDisplay() if show else Mute() as display, tracked(trackers, display, tell) as listener:
         return run_training(
             loaded.config,
             folder,
-            display,
+            listener,
             resume=resume,
             time_budget_seconds=budget,
             audited=audited,

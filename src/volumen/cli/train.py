@@ -39,6 +39,9 @@ def train(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Train on where a fault of data, labels or configuration is seen.")
     ] = False,
+    track: Annotated[
+        str, typer.Option(help="Follow the run in tensorboard, wandb, mlflow, trackio (commas between), or none.")
+    ] = "tensorboard",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only.")] = False,
 ) -> int:
     """Train a configuration on a prepared data set, after a quick audit of it.
@@ -54,11 +57,12 @@ def train(
     from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, UserError
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
     from volumen.reporting.words import number
+    from volumen.trackers.choice import chosen_trackers, tracked
     from volumen.training.budget import parse_duration
     from volumen.training.initial import Materials
     from volumen.training.loop import run_training
 
-    source = Path(config)
+    trackers, source = chosen_trackers(track.split(",")), Path(config)
     in_place = source.is_dir()
     if in_place and not resume:
         raise UserError(f"{config} is a folder: give a YAML file or preset:NAME, or --resume to go on with that run")
@@ -69,11 +73,11 @@ def train(
     budget = None if time_budget is None else parse_duration(time_budget)
     materials = Materials(settings)
     audited = None if resume else _audit(loaded, folder, accept or [], budget, materials, quiet=quiet)
-    with SilentDisplay() if quiet else TrainingDisplay() as display:
+    with SilentDisplay() if quiet else TrainingDisplay() as display, tracked(trackers, display, say) as listener:
         outcome = run_training(
             settings,
             folder,
-            display,
+            listener,
             resume=resume,
             time_budget_seconds=budget,
             audited=audited,

@@ -8,6 +8,7 @@ and never believed. After a crash a resumed run writes some steps again; `read_m
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +38,8 @@ CONFIG, METRICS, EVENTS, FINDINGS, STATUS = (
     "status.json",
 )
 CHECKPOINTS, REQUESTS = "checkpoints", "requests"
+TENSORBOARD, WANDB, MLFLOW = "tensorboard", "wandb", "mlflow"
+"""Folders of trackers."""
 WORK = "train"
 """The work by which a training holds its folder (`system.locks`)."""
 RESERVE = ".reserve"
@@ -84,6 +87,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         for name in _FALSE_START:
             (self.path / name).unlink(missing_ok=True)
+        for name in (TENSORBOARD, WANDB, MLFLOW):
+            shutil.rmtree(self.path / name, ignore_errors=True)
         for asked in (self.path / REQUESTS).glob("request-*.json"):  # of the run that was here before
             asked.unlink(missing_ok=True)
         self._lines = {METRICS: 0, EVENTS: 0}
@@ -186,7 +191,7 @@ class RunFolder:
 
 def _is_false_start(path: Path, there: Sequence[Path]) -> bool:
     """Whether a folder holds nothing but what a run wrote that never came to a checkpoint."""
-    known = _FALSE_START | {CHECKPOINTS, REQUESTS}
+    known = _FALSE_START | {CHECKPOINTS, REQUESTS, TENSORBOARD, WANDB, MLFLOW}
     if not (path / CONFIG).is_file() or any(entry.name not in known for entry in there):
         return False
     return not any((path / CHECKPOINTS).glob("*.pt"))

@@ -1,5 +1,6 @@
 """Whoever shows a run while it goes on, and what is told about how it ended."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,8 @@ class Listener(Protocol):
     """Whoever shows a run while it goes on."""
 
     def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
-        """The run is about to begin; `facts` are device, precision, parameters, cases, steps an epoch."""
+        """The run is about to begin; `facts` are device, precision, parameters, cases, steps an epoch, the `step` that
+        it begins after, and `warn`, by which a listener writes a warning into the run's events."""
 
     def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
         """A step is done."""
@@ -30,6 +32,65 @@ class Listener(Protocol):
 
     def event(self, event: dict[str, Any]) -> None:
         """Something out of the ordinary was done or seen."""
+
+
+class BaseListener:
+    """Hears everything and does nothing about it."""
+
+    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        """As `Listener` has it, like all below."""
+
+    def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
+        """Nothing to do."""
+
+    def validating(self, state: TrainingState, done: int, of: int) -> None:
+        """Nothing to do."""
+
+    def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
+        """Nothing to do."""
+
+    def trying(self, state: TrainingState, branch: str, done: int, of: int) -> None:
+        """Nothing to do."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+class Listeners:
+    """Several listeners as one; each hears everything, in their order."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        """Tell each, as all below do."""
+        for each in self._listeners:
+            each.started(run, config, facts)
+
+    def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
+        """Tell each."""
+        for each in self._listeners:
+            each.stepped(state, result, steps_per_epoch)
+
+    def validating(self, state: TrainingState, done: int, of: int) -> None:
+        """Tell each."""
+        for each in self._listeners:
+            each.validating(state, done, of)
+
+    def epoch_ended(self, state: TrainingState, record: dict[str, Any], validation: Validation | None) -> None:
+        """Tell each."""
+        for each in self._listeners:
+            each.epoch_ended(state, record, validation)
+
+    def trying(self, state: TrainingState, branch: str, done: int, of: int) -> None:
+        """Tell each."""
+        for each in self._listeners:
+            each.trying(state, branch, done, of)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Tell each."""
+        for each in self._listeners:
+            each.event(event)
 
 
 @dataclass(frozen=True)

@@ -283,6 +283,8 @@ class Session:
             "training_cases": len(self.patches.case_ids),
             "validation_cases": len(self.held_out),
             "steps_per_epoch": self.loader.batches_per_epoch,
+            "step": self.state.cursor.step,
+            "warn": self.warning,
             "notes": [*self.patches.notes, *not_cubes({name: self.dataset.spacing(name) for name in cases})],
         }
 

@@ -7,7 +7,7 @@ of whole volumes are a function of the seed, and of the epoch only where the con
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any
 
@@ -31,6 +31,20 @@ from volumen.training.regions import validation_regions
 BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however large the volume is
 
 
+SHOWN_CASES = 2
+SHOWN_SIDE = 384  # voxels: of larger slices every n-th one is kept
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The middle slice of a case, to look at: image (normalised), truth (label codes) and mask, each [Y, X]."""
+
+    case: str
+    image: NDArray[np.float16]
+    truth: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+
+
 @dataclass(frozen=True)
 class Validation:
     """The record of one validation; means over the cases that have a value, and each case's own numbers."""
@@ -41,6 +55,8 @@ class Validation:
     metrics: dict[str, float]
     cases: dict[str, dict[str, float]]
     seconds: float
+    shown: tuple[Shown, ...] = field(default=(), compare=False, repr=False)
+    """Of the first cases; not in the record."""
 
     def record(self) -> dict[str, Any]:
         """As it stands in `metrics.jsonl`."""
@@ -80,6 +96,7 @@ def validate(
     recipe = Recipe(predictor, config.data.normalisation, config.postprocessing)
     losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
     cases: dict[str, dict[str, float]] = {}
+    shown: list[Shown] = []
     for number, case_id in enumerate(case_ids):
         progress(number, len(case_ids))
         raise_if_wanted()
@@ -91,6 +108,8 @@ def validate(
             logits = predictor.logits(image[region], there)
             losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region])))
             mask = recipe.mask(probabilities_from_logits(logits), there)
+            if len(shown) == number < SHOWN_CASES:
+                shown.append(_middle(case_id, image[region], label[region], mask))
             found.append(
                 mask_metrics(mask, label[region], full=config.training.selection_metric in ("leaderboard", "topo"))
             )
@@ -102,6 +121,7 @@ def validate(
         metrics=_mean(list(cases.values())),
         cases=cases,
         seconds=time.perf_counter() - started,
+        shown=tuple(shown),
     )
 
 
@@ -150,6 +170,13 @@ def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     cuts = [np.linspace(0, side, -(-side // BLOCK) + 1).astype(int) for side in shape]
     spans = [[slice(int(a), int(b)) for a, b in pairwise(cut)] for cut in cuts]
     return [(z, y, x) for z in spans[0] for y in spans[1] for x in spans[2]]
+
+
+def _middle(case: str, image: NDArray[np.float32], label: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Shown:
+    """A copy of the slice in the middle of a volume [Z, Y, X]."""
+    middle, step = image.shape[0] // 2, -(-max(image.shape[1:]) // SHOWN_SIDE)
+    plane = (middle, slice(None, None, step), slice(None, None, step))
+    return Shown(case, np.clip(image[plane], -6e4, 6e4).astype(np.float16), label[plane].copy(), mask[plane].copy())
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
