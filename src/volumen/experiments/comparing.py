@@ -324,8 +324,8 @@ def _remarks(found: Comparison) -> list[str]:
     singles = [one.label for one in found.scored if len(one.scores) == 1]
     if singles and len(found.scored) > 1:
         said.append(
-            f"one run each of {', '.join(singles)}: what is said holds for these weights, and not for the configuration "
-            "trained with another seed"
+            f"one run each of {', '.join(singles)}: what is said holds for these weights, and not for the "
+            "configuration trained with another seed"
         )
     repeats = [one for one in found.entries if 0 < len(one.scores) < len(one.row.runs)]
     said += [

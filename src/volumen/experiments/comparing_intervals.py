@@ -129,7 +129,7 @@ def _case_means(runs: Sequence[Scores], cases: Sequence[str]) -> "np.ndarray[tup
 
 
 def _spread(runs: Sequence[Scores], cases: Sequence[str]) -> tuple[float, int, float]:
-    """Squared distances of runs from each other, their degrees of freedom, and how much of that variance the mean has."""
+    """Squared distances of runs from each other, their degrees of freedom, and the mean's share of that variance."""
     means = dict(zip(cases, _case_means(runs, cases), strict=True))
     counts = {case: sum(case in run for run in runs) for case in cases}
     away = [math.fsum(run[case] - means[case] for case in run) / len(run) for run in runs]
