@@ -6,17 +6,16 @@ totals of different objectives are shown and never ranked.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from volumen.config.compare import diff_configs
 from volumen.config.load import load_config
-from volumen.config.postprocessing import Threshold
-from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
-from volumen.experiments.comparing_intervals import Interval, Scores, interval
-from volumen.experiments.comparing_rankings import AT_MATCHED, OWN, Ranking, orders, rank, unranked
+from volumen.experiments.comparing_rankings import AT_MATCHED, OWN, orders, rank, unranked
+from volumen.experiments.comparing_remarks import remarks, saying_nothing, trusted, why_unranked
+from volumen.experiments.comparing_results import Comparison, Entry
 from volumen.experiments.comparing_runs import Row, Told, read_told, rows_of
 from volumen.experiments.comparing_scores import (
     NetworkScores,
@@ -29,86 +28,10 @@ from volumen.metrics.table import METRICS
 from volumen.runs.folder import CONFIG
 from volumen.runs.run import DataSets, Run
 from volumen.runs.saved import TrainedOn
-from volumen.system.output import Progress, Warn, counted, unheard
+from volumen.system.output import Progress, Warn, unheard
 
 QUICK_METRICS = ("leaderboard", "leaderboard_quick", "surface_dice", "dice")
 """By which recorded validations are ranked: the first that all of them have."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row, with what its networks reach."""
-
-    row: Row
-    scores: Mapping[str, NetworkScores]
-    """By name of the run; runs with the very weights of another one are left out."""
-    own_totals: Mapping[str, float]
-    """Each run's validation total under its own objective, as recorded; by name."""
-
-    @property
-    def label(self) -> str:
-        """Name of the row."""
-        return self.row.label
-
-    @property
-    def cases(self) -> frozenset[str]:
-        """Volumes that any of its runs was scored on."""
-        return frozenset(case for one in self.scores.values() for case in one.own)
-
-    def by_case(self, metric: str, point: str = OWN) -> list[Scores]:
-        """A metric by case, a mapping for each network."""
-        found = (one.own if point == OWN else one.at_matched for one in self.scores.values())
-        return [{case: values.get(metric, math.nan) for case, values in one.items()} for one in found]
-
-    def terms(self, term: str) -> list[Scores]:
-        """A raw term of the reference objective by case; the total where it is empty."""
-        if not term:
-            return [one.totals for one in self.scores.values()]
-        return [
-            {case: values.get(term, math.nan) for case, values in one.terms.items()} for one in self.scores.values()
-        ]
-
-    @property
-    def thresholds(self) -> tuple[float | None, float | None]:
-        """The row's own threshold, None where its masks are not made by one, and the mean of the matched ones."""
-        first = self.row.config.postprocessing.steps[0]
-        points = [one.point.threshold for one in self.scores.values() if one.point is not None]
-        known = [one for one in points if one is not None]
-        matched = sum(known) / len(known) if known and len(known) == len(points) else None
-        return (first.level if isinstance(first, Threshold) else None), matched
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What was compared, and what came of it."""
-
-    told: tuple[Told, ...]
-    problems: Mapping[str, str]
-    """By run, why it was not scored."""
-    entries: tuple[Entry, ...]
-    shared: tuple[str, ...]
-    """Cases that every scored row has."""
-    true_shares: Scores
-    """Of the shared cases."""
-    metric: str
-    rankings: tuple[Ranking, ...]
-    reference: str
-    """Whose objective measures all of them; empty where none does."""
-    terms: tuple[str, ...]
-    objectives_differ: tuple[str, ...]
-    """Keys of the objective in which rows differ."""
-    quick: bool
-    which: str
-    notes: tuple[str, ...]
-
-    @property
-    def scored(self) -> tuple[Entry, ...]:
-        """Rows that have scores."""
-        return tuple(one for one in self.entries if one.cases)
-
-    def mean(self, entry: Entry, metric: str, point: str = OWN) -> Interval | None:
-        """A metric's mean over the shared cases."""
-        return interval(entry.by_case(metric, point), self.shared)
 
 
 def compare_runs(
@@ -272,9 +195,11 @@ def _concluded(found: Comparison, data: PreparedDataset | None) -> Comparison:
             point, found.metric, {name: one.by_case(found.metric, point) for name, one in scored.items()}, found.shared
         )
         if len(scored) > 1 and found.shared
-        else unranked(point, found.metric, _why_unranked(found))
+        else unranked(point, found.metric, why_unranked(found))
         for point in points
     ]
+    nothing = saying_nothing(found)
+    rankings = [trusted(one, nothing) for one in rankings]
     names = dict.fromkeys(term for one in scored.values() for part in one.scores.values()
                           for terms in part.terms.values() for term in terms)  # fmt: skip
     if data is not None:
@@ -286,54 +211,10 @@ def _concluded(found: Comparison, data: PreparedDataset | None) -> Comparison:
         rankings=tuple(rankings),
         terms=tuple(names),
         true_shares=shares,
-        notes=(*found.notes, *_remarks(found), *orders(rankings)),
+        notes=(*found.notes, *remarks(found), *orders(rankings)),
     )
 
 
 def _recorded_share(entries: Sequence[Entry], case: str) -> float:
     values = [run.get(case, math.nan) for one in entries for run in one.by_case("true_share")]
     return next((value for value in values if not math.isnan(value)), math.nan)
-
-
-def _why_unranked(found: Comparison) -> str:
-    if not found.scored:
-        return "no run has a score"
-    if len(found.scored) == 1:
-        return f"there is one row only, {found.scored[0].label}: nothing to rank (--each makes a row of every run)"
-    listed = "; ".join(f"{one.label}: {', '.join(sorted(one.cases))}" for one in found.scored)
-    return (
-        f"the runs held out different volumes ({listed}), and no volume is held out by all: a difference could be the "
-        "volumes'; compare runs of one fold, or all folds of each configuration"
-    )
-
-
-def _remarks(found: Comparison) -> list[str]:
-    said = []
-    for one in found.scored:
-        more = sorted(one.cases - set(found.shared))
-        if more and found.shared:
-            said.append(f"{one.label} held out {', '.join(more)} as well, and not all rows did: they are in no mean")
-    if found.quick:
-        said.append(
-            "--quick: the numbers are those of the recorded validations, by the protocol of each run's own training; "
-            "there is no matched share and no reference objective"
-        )
-        protocols = {_validation_of(one.row.config) for one in found.scored}
-        if len(protocols) > 1:
-            said.append("the runs were validated in different ways (training.validation): compare without --quick")
-    singles = [one.label for one in found.scored if len(one.scores) == 1]
-    if singles and len(found.scored) > 1:
-        said.append(
-            f"one run each of {', '.join(singles)}: what is said holds for these weights, and not for the "
-            "configuration trained with another seed"
-        )
-    repeats = [one for one in found.entries if 0 < len(one.scores) < len(one.row.runs)]
-    said += [
-        f"{one.label}: {counted(len(one.scores), 'run is', 'runs are')} scored of {len(one.row.runs)}"
-        for one in repeats
-    ]
-    return said
-
-
-def _validation_of(config: Config) -> str:
-    return config.training.validation.model_dump_json()

@@ -25,6 +25,9 @@ POWER = 0.8
 """Chance by which a difference should be told, where it is said how many cases that takes."""
 MOST_GROWTH = 1000.0
 
+ROUNDING = 1e-12
+"""Differences up to which are what arithmetic leaves of 0."""
+
 Scores = Mapping[str, float]
 """A run's value by case; NaN where a case has none."""
 
@@ -99,11 +102,13 @@ def interval(runs: Sequence[Scores], cases: Sequence[str], less: Sequence[Scores
     sides = [_known(side, shared) for side in sides]
     means = [_case_means(side, shared) for side in sides]
     values = means[0] - (means[1] if less is not None else 0.0)
+    if less is not None:
+        values[np.abs(values) <= ROUNDING] = 0.0
     mean, count = float(values.mean()), len(shared)
     if count < 2:
         return Interval(mean, math.nan, math.nan, count, CASES)
     squares, freedom, weight = (sum(parts) for parts in zip(*(_spread(one, shared) for one in sides), strict=True))
-    of_cases = 0.0 if np.ptp(values) == 0 else float(values.var(ddof=1)) / count
+    of_cases = 0.0 if np.ptp(values) <= ROUNDING else float(values.var(ddof=1)) / count
     if freedom:
         of_runs = squares / freedom * weight
         total = of_cases + of_runs
@@ -134,7 +139,7 @@ def _spread(runs: Sequence[Scores], cases: Sequence[str]) -> tuple[float, int, f
     counts = {case: sum(case in run for run in runs) for case in cases}
     away = [math.fsum(run[case] - means[case] for case in run) / len(run) for run in runs]
     weights = [math.fsum(1 / counts[case] for case in run) / len(cases) for run in runs]
-    squares = math.fsum(one**2 for one in away)
+    squares = math.fsum(one**2 for one in away if abs(one) > ROUNDING)
     return squares, len(runs) - len(_clusters(runs, cases)), math.fsum(one**2 for one in weights)
 
 

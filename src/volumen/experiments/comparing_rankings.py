@@ -174,14 +174,12 @@ def orders(rankings: Sequence[Ranking]) -> list[str]:
     """What is to be said where the order at the own threshold is not the one at a matched share."""
     if len(rankings) < 2 or not all(one.pairs for one in rankings):
         return []
-    own, matched = rankings[:2]
-    ranked = [[one.label for one in each.standings if one.ranks is not None] for each in (own, matched)]
-    common = [label for label in ranked[0] if label in ranked[1]]
-    if common == [label for label in ranked[1] if label in common]:
+    own, matched = ({(one.left, one.right): one for one in each.pairs} for each in rankings[:2])
+    both = [(own[key], matched[key]) for key in own if key in matched]
+    if not any(one.difference.mean * other.difference.mean < 0 for one, other in both):
         return []
-    signs = [{(one.left, one.right): one.sign for one in each.pairs} for each in (own, matched)]
-    changed = [key for key in signs[0] if key in signs[1] and signs[0][key] != signs[1][key]]
-    first, other = common[0], next(label for label in ranked[1] if label in common)
+    changed = [one for one, other in both if one.sign != other.sign]
+    first, other = (each.standings[0].label for each in rankings[:2])
     head = f"the two orders differ: {first} leads at the own thresholds, {other} at a matched share of surface"
     if first == other:
         head = "the two orders differ below the first place"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from volumen.experiments.comparing import Comparison, Entry
+from volumen.experiments.comparing_results import Comparison, Entry
 from volumen.reporting.comparison_model import NOTHING, Line, Table, number_cell, text_cell
 
 

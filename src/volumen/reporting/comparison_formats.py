@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from volumen.experiments.comparing import Comparison
+from volumen.experiments.comparing_intervals import LEVEL
+from volumen.experiments.comparing_results import Comparison
 from volumen.files import strict_json
 from volumen.reporting.comparison_model import Line, Table
 from volumen.reporting.comparison_tables import tables_of
@@ -18,8 +19,9 @@ MOST_NAME = 30
 """Letters of a line's name in a terminal; longer ones are folded."""
 LEGEND = (
     "± is half of the 95 % interval (Student's t) of the mean over the shared cases, and over seeds where a row has "
-    "several runs. Ranks: rows that cannot be told apart share them (2-4: the second, third or fourth). p: after Holm "
-    "over all pairs."
+    "several runs. Differences are paired by case. Ranks: rows that cannot be told apart share them (2-4: the second, "
+    "third or fourth). p: after Holm over all pairs; a verdict needs one below "
+    f"{LEVEL:g} and a difference of more than twice its standard error over three cases or more."
 )
 _GAP = 3
 
@@ -141,12 +143,15 @@ def comparison_latex(found: Comparison) -> str:
             "\\end{table}",
             "",
         ]
-    return "\n".join(parts)
+    said = [f"{one.point}: {one.verdict}" for one in found.rankings]
+    parts += [f"\\par {latex_text(one)}" for one in (*said, *found.notes, LEGEND)]
+    return "\n".join([*parts, ""])
 
 
 _LATEX = {
     "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
-    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}",
+    "|": "\\textbar{}",
     '"': "\\textquotedbl{}", "±": "$\\pm$", "[": "{[}", "]": "{]}", "-": "{-}", "`": "\\textasciigrave{}",
     "'": "\\textquotesingle{}", "*": "{*}",
 }  # fmt: skip

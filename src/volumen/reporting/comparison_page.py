@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from volumen.experiments.comparing import Comparison
 from volumen.experiments.comparing_intervals import Interval
 from volumen.experiments.comparing_rankings import AT_MATCHED, OWN, Ranking
+from volumen.experiments.comparing_results import Comparison
 from volumen.metrics import mean_of_known
 from volumen.reporting.charts import Chart, Key
 from volumen.reporting.comparison_formats import LEGEND

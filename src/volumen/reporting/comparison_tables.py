@@ -11,9 +11,9 @@ from volumen.config.compare import confounded, factors_of
 from volumen.config.compare import diff_configs as differences
 from volumen.config.describe import value_text
 from volumen.config.dump import flat_values
-from volumen.experiments.comparing import Comparison, Entry
-from volumen.experiments.comparing_intervals import LEVEL, Interval, Pair, interval
+from volumen.experiments.comparing_intervals import Interval, Pair, interval
 from volumen.experiments.comparing_rankings import AT_MATCHED, OWN, Ranking
+from volumen.experiments.comparing_results import Comparison, Entry
 from volumen.experiments.comparing_runs import differing
 from volumen.metrics.table import LEADERBOARD_METRICS, OVERLAP_METRICS
 from volumen.reporting.comparison_costs import cost_table
@@ -95,7 +95,7 @@ def _short(text: str) -> str:
 
 def ranking_table(found: Comparison, ranking: Ranking) -> Table:
     """Rows in order, with their rank groups."""
-    lines, notes = [], [ranking.verdict]
+    lines, notes = list[Line](), list[str]()
     for one in ranking.standings:
         behind = of_interval(one.behind, sign=True)
         lines.append(Line(one.label, (text_cell(one.rank), of_interval(one.mean), behind, _p_cell(one.adjusted))))
@@ -209,7 +209,7 @@ def distribution_table(found: Comparison) -> Table:
         "matched %",
     )
     notes = (
-        "least and most less true: of single cases, in percentage points; matched at: the threshold that gives the true share",
+        "least and most less true: single cases, percentage points; matched at: the threshold that gives the true share",
     )
     return Table("distribution", "Class distribution", headings, tuple(lines) if found.shared else (), notes)
 
@@ -231,11 +231,7 @@ def pairs_table(ranking: Ranking) -> Table:
     ]  # fmt: skip
     title = f"Pairs by {heading(ranking.metric)} at {_where(ranking.point)}"
     headings = ("pair", "difference", "p", "p by Holm", "verdict", "interval over")
-    note = (
-        f"differences are paired by case; ± is half of the 95 % interval of one pair (Student's t); a verdict needs p "
-        f"by Holm below {LEVEL:g} and a difference of more than twice its standard error on three cases or more"
-    )
-    return Table(f"pairs {ranking.point}", title, headings, tuple(lines), (note,), long=len(lines) > MOST_PAIRS)
+    return Table(f"pairs {ranking.point}", title, headings, tuple(lines), long=len(lines) > MOST_PAIRS)
 
 
 def _verdict(pair: Pair) -> str:
