@@ -47,7 +47,7 @@ def compare(
     """
     tune_process()
     from volumen.cli.parse import prediction_overrides
-    from volumen.experiments.comparing_results import compare_runs
+    from volumen.experiments.comparing import compare_runs
     from volumen.system.places import writable_file
 
     for path in filter(None, (html, csv, latex)):

@@ -208,9 +208,7 @@ def distribution_table(found: Comparison) -> Table:
         "matched at",
         "matched %",
     )
-    notes = (
-        "least and most less true: single cases, percentage points; matched at: the threshold that gives the true share",
-    )
+    notes = ("least and most less true: single cases, percentage points; matched at: where it gives the true share",)
     return Table("distribution", "Class distribution", headings, tuple(lines) if found.shared else (), notes)
 
 
