@@ -11,9 +11,8 @@ from pathlib import Path
 
 from volumen.config.compare import diff_configs
 from volumen.config.load import load_config
-from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
-from volumen.experiments.comparing_rankings import AT_MATCHED, OWN, orders, rank, unranked
+from volumen.experiments.comparing_rankings import AT_MATCHED, OWN, Ranking, orders, rank, unranked
 from volumen.experiments.comparing_remarks import remarks, saying_nothing, trusted, why_unranked
 from volumen.experiments.comparing_results import Comparison, Entry
 from volumen.experiments.comparing_runs import Row, Told, read_told, rows_of
@@ -22,7 +21,6 @@ from volumen.experiments.comparing_scores import (
     Objective,
     recorded_scores,
     score_network,
-    true_shares,
 )
 from volumen.metrics.table import METRICS
 from volumen.runs.folder import CONFIG
@@ -32,6 +30,9 @@ from volumen.system.output import Progress, Warn, unheard
 
 QUICK_METRICS = ("leaderboard", "leaderboard_quick", "surface_dice", "dice")
 """By which recorded validations are ranked: the first that all of them have."""
+MOST_APART = 1e-5
+"""Of true shares of the same voxels, rounded in records."""
+NO_PROBLEMS: Mapping[str, str] = {}
 
 
 def compare_runs(
@@ -72,24 +73,71 @@ def compare_runs(
     told = read_told(runs)
     rows = rows_of(told, each=each)
     problems = {run.name: run.problem for run in told if run.config is None}
-    objective = _objective(reference, rows)
-    names = {run.path: run for row in rows for run in row.runs}
+    objective, named = _objective(reference, rows), [run for row in rows for run in row.runs]
     scores: dict[str, NetworkScores] = {}
-    data: PreparedDataset | None = None
     if quick:
-        scores = _recorded(list(names.values()), which, problems)
-        found = next((name for name in QUICK_METRICS if _all_have(scores, name)), "dice")
-        metric = metric if _all_have(scores, metric) else found
+        scores = _recorded(named, which, problems)
+        metric = next((name for name in (metric, *QUICK_METRICS) if _all_have(scores, name)), metric)
     elif objective is not None:
-        scores, data = _scored(list(names.values()), which, objective, dataset, overrides, problems, progress, warn)
+        scores = _scored(named, which, objective, dataset, overrides, problems, progress, warn)
+    measured = objective.name if objective is not None and not quick else ""
+    return compare_scores(
+        told, rows, scores, which=which, metric=metric, reference=measured, quick=quick, problems=problems
+    )
+
+
+def compare_scores(
+    told: Sequence[Told],
+    rows: Sequence[Row],
+    scores: Mapping[str, NetworkScores],
+    *,
+    which: str = "best",
+    metric: str = "leaderboard",
+    reference: str = "",
+    quick: bool = False,
+    problems: Mapping[str, str] = NO_PROBLEMS,
+) -> Comparison:
+    """Compare what is known of runs; pure.
+
+    Args:
+        told: All runs.
+        rows: Those with a configuration, as `rows_of` groups them.
+        scores: What their networks reach, by name of the run; none for a run that was not scored.
+        which: Which weights that were.
+        metric: By which rows are ranked.
+        reference: Whose objective gave the terms.
+        quick: The scores are recorded validations, without a matched share.
+        problems: By run, why it has no score.
+    """
     entries, notes = _entries(rows, scores, which)
-    return _concluded(
-        Comparison(
-            told, problems, entries, _shared(entries), {}, metric, (), objective.name if objective else "",
-            (), _objectives(rows), quick, which, tuple(notes),
-        ),
-        data,
-    )  # fmt: skip
+    found = Comparison(
+        told=tuple(told),
+        problems=problems,
+        entries=entries,
+        shared=_shared(entries),
+        metric=metric,
+        rankings=(),
+        reference=reference,
+        terms=_terms(scores),
+        objectives_differ=_objectives(rows),
+        quick=quick,
+        which=which,
+        notes=(),
+    )
+    nothing = saying_nothing(found)
+    rankings = [trusted(_ranking(found, point), nothing) for point in ((OWN,) if quick else (OWN, AT_MATCHED))]
+    return replace(found, rankings=tuple(rankings), notes=(*notes, *remarks(found), *orders(rankings)))
+
+
+def _ranking(found: Comparison, point: str) -> Ranking:
+    if len(found.scored) < 2 or not found.shared:
+        return unranked(point, found.metric, why_unranked(found))
+    rows = {one.label: one.by_case(found.metric, point) for one in found.scored}
+    return rank(point, found.metric, rows, found.shared)
+
+
+def _terms(scores: Mapping[str, NetworkScores]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for one in scores.values() for values in one.terms.values() for name in values))
 
 
 def _objective(reference: str, rows: Sequence[Row]) -> Objective | None:
@@ -107,7 +155,21 @@ def _recorded(runs: Sequence[Told], which: str, problems: dict[str, str]) -> dic
             problems[run.name] = "no validation of single cases was recorded"
         else:
             found[run.name] = recorded_scores(validation)
+    _refuse_other_voxels(found)
     return found
+
+
+def _refuse_other_voxels(scores: Mapping[str, NetworkScores]) -> None:
+    """Refuse validations of one case that saw other voxels, or another label."""
+    seen: dict[str, tuple[str, float]] = {}
+    for name, one in scores.items():
+        for case, values in one.own.items():
+            first, share = seen.setdefault(case, (name, values.get("true_share", math.nan)))
+            if abs(values.get("true_share", math.nan) - share) > MOST_APART:
+                raise UserError(
+                    f"{first} and {name} were validated on other voxels or labels of {case} (true shares {share:.4f} "
+                    f"and {values['true_share']:.4f}): compare without --quick"
+                )
 
 
 def _all_have(scores: Mapping[str, NetworkScores], metric: str) -> bool:
@@ -123,7 +185,7 @@ def _scored(
     problems: dict[str, str],
     progress: Progress,
     warn: Warn,
-) -> tuple[dict[str, NetworkScores], PreparedDataset | None]:
+) -> dict[str, NetworkScores]:
     """Scores by run; who has no network, or no data set, is in `problems` with the reason."""
     shared, learned = DataSets(), dict[str, TrainedOn]()
     for run in runs:
@@ -132,13 +194,17 @@ def _scored(
         except UserError as error:
             problems[run.name] = str(error)
     _refuse_different({name: one.dataset for name, one in learned.items()})
-    found, data = dict[str, NetworkScores](), None
+    found = dict[str, NetworkScores]()
     for run in (one for one in runs if one.name in learned):
         opened = Run(run.path, dataset, shared)
         trained = opened.trained(which).overridden(overrides, run.path)
-        data = opened.dataset(trained)
+        try:
+            opened.dataset(trained)
+        except UserError as error:
+            problems[run.name] = str(error)
+            continue
         found[run.name] = score_network(opened, trained, objective, name=run.name, progress=progress, warn=warn)
-    return found, data
+    return found
 
 
 def _refuse_different(identities: Mapping[str, str]) -> None:
@@ -184,37 +250,3 @@ def _objectives(rows: Sequence[Row]) -> tuple[str, ...]:
     curriculum = any(row.config.loss.curriculum for row in rows)
     return tuple(dict.fromkeys(key for key in keys if key.startswith("loss.")
                                or (curriculum and key == "training.epochs")))  # fmt: skip
-
-
-def _concluded(found: Comparison, data: PreparedDataset | None) -> Comparison:
-    """With rankings, shares and what is to be said."""
-    scored = {one.label: one for one in found.scored}
-    points = (OWN,) if found.quick else (OWN, AT_MATCHED)
-    rankings = [
-        rank(
-            point, found.metric, {name: one.by_case(found.metric, point) for name, one in scored.items()}, found.shared
-        )
-        if len(scored) > 1 and found.shared
-        else unranked(point, found.metric, why_unranked(found))
-        for point in points
-    ]
-    nothing = saying_nothing(found)
-    rankings = [trusted(one, nothing) for one in rankings]
-    names = dict.fromkeys(term for one in scored.values() for part in one.scores.values()
-                          for terms in part.terms.values() for term in terms)  # fmt: skip
-    if data is not None:
-        shares = true_shares(data, found.shared)
-    else:
-        shares = {case: _recorded_share(found.scored, case) for case in found.shared}
-    return replace(
-        found,
-        rankings=tuple(rankings),
-        terms=tuple(names),
-        true_shares=shares,
-        notes=(*found.notes, *remarks(found), *orders(rankings)),
-    )
-
-
-def _recorded_share(entries: Sequence[Entry], case: str) -> float:
-    values = [run.get(case, math.nan) for one in entries for run in one.by_case("true_share")]
-    return next((value for value in values if not math.isnan(value)), math.nan)

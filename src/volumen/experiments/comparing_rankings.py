@@ -21,6 +21,7 @@ from volumen.metrics.comparison import FEWEST_VOLUMES
 from volumen.system.output import counted
 
 OWN, AT_MATCHED = "own threshold", "matched share"
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,9 @@ def towards(pair: Pair, label: str) -> Interval:
     found = pair.difference
     if label == pair.left:
         return found
-    return Interval(-found.mean, found.noise, found.freedom, found.cases, found.over, found.of_cases, found.of_runs)
+    return Interval(
+        0.0 - found.mean, found.noise, found.freedom, found.cases, found.over, found.of_cases, found.of_runs
+    )
 
 
 def _won(standings: Sequence[Standing], metric: str, comparisons: int) -> str:
@@ -134,7 +137,7 @@ def _won(standings: Sequence[Standing], metric: str, comparisons: int) -> str:
 
 def said(one: Interval, *, negated: bool = False) -> str:
     """A difference with half of its interval."""
-    mean = -one.mean if negated else one.mean
+    mean = 0.0 - one.mean if negated else one.mean
     return f"{mean:+.4f}" + ("" if math.isnan(one.half) else f" ± {one.half:.4f}")
 
 
@@ -147,7 +150,7 @@ def _open(standings: Sequence[Standing], metric: str, comparisons: int) -> str:
     best = standings[0]
     tied = [one for one in standings[1:] if one.ranks is not None and one.ranks[0] == 1]
     nearest = tied[0] if tied else standings[1]
-    names = " and ".join([best.label, *(one.label for one in tied[:4])]) + (" and others" if len(tied) > 4 else "")
+    names = _listed([best.label, *(one.label for one in tied)] if tied else [best.label, nearest.label])
     found = nearest.behind
     if found is None:
         return f"cannot tell {names} apart"
@@ -158,6 +161,13 @@ def _open(standings: Sequence[Standing], metric: str, comparisons: int) -> str:
     if found.cases < FEWEST_VOLUMES:
         return f"{head}; fewer than {FEWEST_VOLUMES} cases never tell a difference from noise: hold out more volumes"
     return f"{head}; {_needed(found, comparisons)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence, of many the first ones."""
+    more = len(names) - MOST_NAMED
+    shown = [*names[: MOST_NAMED - 1], f"{more + 1} others"] if more > 0 else list(names)
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _needed(found: Interval, comparisons: int) -> str:

@@ -64,8 +64,6 @@ class Comparison:
     entries: tuple[Entry, ...]
     shared: tuple[str, ...]
     """Cases that every scored row has."""
-    true_shares: Scores
-    """Of the shared cases."""
     metric: str
     rankings: tuple[Ranking, ...]
     reference: str
@@ -81,6 +79,12 @@ class Comparison:
     def scored(self) -> tuple[Entry, ...]:
         """Rows that have scores."""
         return tuple(one for one in self.entries if one.cases)
+
+    @property
+    def true_share(self) -> float:
+        """Mean of the shared cases."""
+        found = [interval(one.by_case("true_share"), self.shared) for one in self.scored]
+        return next((one.mean for one in found if one is not None), math.nan)
 
     def mean(self, entry: Entry, metric: str, point: str = OWN) -> Interval | None:
         """A metric's mean over the shared cases."""

@@ -21,14 +21,13 @@ from typing_extensions import TypedDict
 
 from volumen.config.dump import canonical, config_values
 from volumen.config.schema import Config
-from volumen.data.dataset import PreparedDataset
 from volumen.experiments.evaluate import RECORDED
 from volumen.experiments.matched_share import BINS, REACH, LogitCounts, Matched, matched
 from volumen.files import PARTIAL
 from volumen.inference.predictor import weights_identity
 from volumen.inference.recipe import Recipe
 from volumen.losses import CompositeLoss
-from volumen.metrics import leaderboard, overlap, ratio
+from volumen.metrics import leaderboard, overlap
 from volumen.metrics.table import evaluated_values
 from volumen.postprocess import probabilities_from_logits
 from volumen.runs.folder import run_owner
@@ -329,9 +328,3 @@ def recorded_scores(validation: Mapping[str, Any]) -> NetworkScores:
     """What a run's own validation recorded: its metrics by case, at its own threshold; nothing is predicted."""
     cases = {case: _numbers(values) for case, values in (validation.get("cases") or {}).items()}
     return NetworkScores("", cases)
-
-
-def true_shares(dataset: PreparedDataset, cases: Sequence[str]) -> Values:
-    """True share of surface of each of these cases."""
-    found = {case: dataset.case(case) for case in cases}
-    return {case: ratio(one.surface_voxels, one.valid_voxels) for case, one in found.items()}

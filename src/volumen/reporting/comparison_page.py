@@ -1,12 +1,11 @@
 """A comparison of runs as a page: verdicts, intervals as dots with whiskers, share against score, and every table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from volumen.experiments.comparing_intervals import Interval
 from volumen.experiments.comparing_rankings import AT_MATCHED, OWN, Ranking
 from volumen.experiments.comparing_results import Comparison
-from volumen.metrics import mean_of_known
 from volumen.reporting.charts import Chart, Key
 from volumen.reporting.comparison_formats import LEGEND
 from volumen.reporting.comparison_model import of_interval
@@ -27,42 +26,47 @@ def comparison_page(found: Comparison) -> str:
         {"table": table, "rows": [Row((line.name, *(cell.text for cell in line.cells))) for line in table.lines]}
         for table in tables_of(found)
     ]
-    charts = [chart for ranking in found.rankings for chart in (means_chart(ranking), behind_chart(ranking)) if chart]
+    colours = {one.label: 1 + number % COLOURS for number, one in enumerate(found.entries)}
+    makers = (means_chart, behind_chart)
+    charts = [chart for ranking in found.rankings for make in makers if (chart := make(ranking, colours)) is not None]
     return render(
         "comparison.html",
         found=found,
         tables=tables,
         charts=charts,
-        share=share_chart(found),
+        share=share_chart(found, colours),
         legend_text=LEGEND,
         metric=heading(found.metric),
     )
 
 
-def means_chart(ranking: Ranking) -> Chart | None:
+def means_chart(ranking: Ranking, colours: Mapping[str, int]) -> Chart | None:
     """Means with their intervals, a row a line."""
-    shown = [(one.label, one.mean, one.rank) for one in ranking.standings if one.mean is not None]
+    shown = [(one.label, one.mean) for one in ranking.standings if one.mean is not None]
     if len(shown) < 2:
         return None
     note = "Dots: means over the shared cases. Whiskers: 95 % intervals; differences are judged by pairs, not by these."
     title = f"{heading(ranking.metric)} at {_the(ranking.point)}"
-    return Chart(title, note, (), _forest(title, [(name, one) for name, one, _ in shown]).markup())
+    return Chart(title, note, (), _forest(title, shown, colours).markup())
 
 
-def behind_chart(ranking: Ranking) -> Chart | None:
+def behind_chart(ranking: Ranking, colours: Mapping[str, int]) -> Chart | None:
     """Differences from the row with the best mean, paired by case."""
     shown = [(one.label, one.behind) for one in ranking.standings if one.behind is not None]
     if not shown:
         return None
     title = f"{heading(ranking.metric)} less that of {ranking.standings[0].label}, at {_the(ranking.point)}"
-    return Chart(title, "Paired by case, over seeds where there are several.", (), _forest(title, shown, 0.0).markup())
+    drawing = _forest(title, shown, colours, 0.0)
+    return Chart(title, "Paired by case, over seeds where there are several.", (), drawing.markup())
 
 
 def _the(point: str) -> str:
     return {OWN: "the own thresholds", AT_MATCHED: "a matched share"}[point]
 
 
-def _forest(label: str, rows: Sequence[tuple[str, Interval]], zero: float | None = None) -> Drawing:
+def _forest(
+    label: str, rows: Sequence[tuple[str, Interval]], colours: Mapping[str, int], zero: float | None = None
+) -> Drawing:
     """Dots with whiskers; one that leaves the drawing is wider than it."""
     means = [one.mean for _, one in rows] + ([] if zero is None else [zero])
     reach = 3 * ((max(means) - min(means)) or abs(means[0]) / 10 or 1e-3)
@@ -79,7 +83,7 @@ def _forest(label: str, rows: Sequence[tuple[str, Interval]], zero: float | None
         drawing.add("line", class_="zero" if at_zero else "grid", x1=x, x2=x, y1=0, y2=floor)
         drawing.add("text", x=x, y=floor + 17, text_anchor="middle", text=short(tick))
     for number, (name, one) in enumerate(rows):
-        y, colour = number * ROW + ROW / 2, 1 + number % COLOURS
+        y, colour = number * ROW + ROW / 2, colours[name]
         title = f"{name}: {of_interval(one, sign=zero is not None).text}"
         drawing.add("text", x=LEFT - 12, y=y + 4, text_anchor="end", text=_cut(name), title=name)
         if not math.isnan(one.half):
@@ -96,17 +100,17 @@ def _cut(name: str) -> str:
     return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
 
 
-def share_chart(found: Comparison) -> Chart | None:
+def share_chart(found: Comparison, colours: Mapping[str, int]) -> Chart | None:
     """Score against predicted share: a dot at the own threshold, a ring at the matched share."""
     points = []
-    for number, one in enumerate(found.scored):
+    for one in found.scored:
         for point in (OWN, AT_MATCHED):
             share, score = found.mean(one, "predicted_share", point), found.mean(one, found.metric, point)
             if share is not None and score is not None:
-                points.append((one.label, 1 + number % COLOURS, point, 100 * share.mean, score.mean))
+                points.append((one.label, colours[one.label], point, 100 * share.mean, score.mean))
     if len(found.scored) < 2 or not points:
         return None
-    true = 100 * mean_of_known(found.true_shares.values())
+    true = 100 * found.true_share
     shares = [point[3] for point in points] + ([] if math.isnan(true) else [true])
     spans = value_range(shares, False), value_range([point[4] for point in points], False)
     plot = Plot(f"{heading(found.metric)} by predicted share", *spans, "predicted share, %", heading(found.metric))
@@ -120,6 +124,6 @@ def share_chart(found: Comparison) -> Chart | None:
         else:
             stroke = f"var(--series-{colour})"
             plot.add("circle", class_="ring", cx=plot.x(at), cy=plot.y(reached), r=6, stroke=stroke, title=title)
-    keys = tuple(Key(1 + number % COLOURS, one.label) for number, one in enumerate(found.scored))
+    keys = tuple(Key(colours[one.label], one.label) for one in found.scored)
     note = "Dots: at each run's own threshold. Rings: at the matched share. The dashed line is the true share."
     return Chart("Share and score", note, keys, plot.markup())
