@@ -1,4 +1,4 @@
-"""`volumen compare` on runs that were really trained: scored once, kept, gone on with, and said when nothing can be told."""
+"""`volumen compare` on runs that were really trained: scored once, kept, gone on with, and silent where none wins."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from volumen.cli.main import run as volumen
+from volumen.config.load import load_config
 from volumen.experiments import comparing_scores
 from volumen.experiments.comparing import compare_runs
 from volumen.experiments.comparing_rankings import AT_MATCHED, OWN
@@ -15,23 +16,35 @@ from volumen.experiments.comparing_scores import KEPT
 from volumen.experiments.evaluate import evaluate_run
 from volumen.files import PARTIAL
 from volumen.phantoms.scrolls import write_phantom_dataset
+from volumen.reporting.terminal import SilentDisplay
+from volumen.training.loop import run_training
+
+
+def train(folder: Path, prepared: Path, *overrides: str) -> None:
+    """A run of one epoch, without an audit."""
+    settings = {
+        "data.dataset": prepared, "data.patch": "[16, 16, 16]", "data.sampling.patches_per_epoch": 4,
+        "data.workers": 0, "model.filters": 2, "model.depth": 2, "training.epochs": 1,
+    }  # fmt: skip
+    given = [*(f"{key}={value}" for key, value in settings.items()), *overrides]
+    run_training(load_config("preset:default", given).config, folder, SilentDisplay())
+
+
+def prepare(folder: Path, volumes: int, seed: int) -> Path:
+    """Phantoms, prepared, in two folds."""
+    write_phantom_dataset(folder / "raw", volumes=volumes, shape=(32, 32, 32), scrolls=1, seed=seed)
+    assert volumen(["prepare", str(folder / "raw"), "--out", str(folder / "prepared")]) == 0
+    assert volumen(["folds", str(folder / "prepared"), "--folds", "2"]) == 0
+    return folder / "prepared"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("compared")
-    write_phantom_dataset(folder / "raw", volumes=4, shape=(24, 24, 24), scrolls=1, seed=3)
-    assert volumen(["prepare", str(folder / "raw"), "--out", str(folder / "prepared")]) == 0
-    assert volumen(["folds", str(folder / "prepared"), "--folds", "2"]) == 0
-    settings = {
-        "data.dataset": folder / "prepared", "data.patch": "[16, 16, 16]", "data.sampling.patches_per_epoch": 4,
-        "data.workers": 0, "model.filters": 2, "model.depth": 2, "training.epochs": 1,
-    }  # fmt: skip
-    shared = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
-    for name, own in (("a", []), ("b", ["loss.terms.soft_dice.weight=3"]), ("other-fold", ["data.fold=1"])):
-        overrides = [part for value in own for part in ("-o", value)]
-        command = ["train", "preset:default", "--out", str(folder / name), "--quiet", *shared, *overrides]
-        assert volumen(command) == 0
+    prepared = prepare(folder, 4, 3)
+    train(folder / "a", prepared)
+    train(folder / "b", prepared, "loss.terms.soft_dice.weight=3")
+    train(folder / "other-fold", prepared, "data.fold=1")
     return folder
 
 
@@ -123,12 +136,8 @@ def test_the_command_writes_every_format_and_says_what_it_cannot_tell(trained, r
     assert "different volumes" in capsys.readouterr().out
 
 
-def test_runs_of_other_data_are_refused(trained, runs, tmp_path, capsys):
-    write_phantom_dataset(tmp_path / "raw", volumes=2, shape=(24, 24, 24), scrolls=1, seed=9)
-    assert volumen(["prepare", str(tmp_path / "raw"), "--out", str(tmp_path / "prepared")]) == 0
-    assert volumen(["folds", str(tmp_path / "prepared"), "--folds", "2"]) == 0
-    command = f"train {trained}/a/config.yaml --out {tmp_path}/c --quiet -o data.dataset={tmp_path}/prepared"
-    assert volumen([*command.split(), "-o", "data.folds=null"]) == 0
+def test_runs_of_other_data_are_refused(runs, tmp_path, capsys):
+    train(tmp_path / "c", prepare(tmp_path, 2, 9))
     assert volumen(["compare", str(runs[0]), str(tmp_path / "c")]) == 2
     assert "different data sets" in capsys.readouterr().err
     assert not (runs[0] / KEPT).exists()
