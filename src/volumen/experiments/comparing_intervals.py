@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import chdtri, ndtri, stdtr, stdtrit
 
 from volumen.experiments.differences import CONFIDENCE
 from volumen.metrics import beats_noise
 
 CASES, CASES_AND_SEEDS, CASES_AND_FOLDS = "cases", "cases and seeds", "cases and folds"
 LEVEL = 0.03
-"""Below which an adjusted p-value tells rows apart: with two seeds p-values are a little too small, and a false winner
-should be named in less than 5 % of all comparisons."""
+"""Below which an adjusted p-value tells rows apart: scores are not normal, few seeds give rough p-values, and a false
+winner should be named in less than 5 % of all comparisons."""
 POWER = 0.8
 """Chance by which a difference should be told, where it is said how many cases that takes."""
 MOST_GROWTH = 1000.0
@@ -111,15 +111,25 @@ def interval(runs: Sequence[Scores], cases: Sequence[str], less: Sequence[Scores
     of_cases = 0.0 if np.ptp(values) <= ROUNDING else float(values.var(ddof=1)) / count
     if freedom:
         of_runs = squares / freedom * weight
-        total = of_cases + of_runs
-        degrees = total**2 / (of_cases**2 / (count - 1) + of_runs**2 / freedom) if total > 0 else math.inf
-        return Interval(mean, math.sqrt(total), degrees, count, CASES_AND_SEEDS, of_cases, of_runs)
+        degrees = _degrees(of_cases, count - 1, of_runs, freedom)
+        return Interval(mean, math.sqrt(of_cases + of_runs), degrees, count, CASES_AND_SEEDS, of_cases, of_runs)
     clusters = _clusters([run for side in sides for run in side], shared)
     if len(clusters) == 1:
         return Interval(mean, math.sqrt(of_cases), count - 1, count, CASES, of_cases)
     sums = np.array([sum(values[shared.index(case)] - mean for case in cluster) for cluster in clusters])
     folds = float((sums**2).sum()) / count**2 * len(clusters) / (len(clusters) - 1)
     return Interval(mean, math.sqrt(max(folds, of_cases)), len(clusters) - 1, count, CASES_AND_FOLDS, of_cases)
+
+
+def _degrees(of_cases: float, cases: int, of_runs: float, runs: int) -> float:
+    """Satterthwaite's degrees of freedom of the sum of two variances.
+
+    Few runs often find too small a variance of theirs, and the sum would seem as well known as the cases' part is: so
+    theirs is weighed as the largest that they allow in four of five draws.
+    """
+    larger = of_runs * runs / float(chdtri(runs, POWER))
+    total = of_cases + larger
+    return total**2 / (of_cases**2 / cases + larger**2 / runs) if total > 0 else math.inf
 
 
 def _known(runs: Sequence[Scores], cases: Iterable[str]) -> list[dict[str, float]]:
