@@ -2,9 +2,9 @@
 
 A score varies over cases and, trained again, over seeds. The mean's variance is the sum of both: over the cases, of
 each case's mean over the runs; over the runs, of their mean distance from the means of the same cases, pooled over what
-is compared. Degrees of freedom by Satterthwaite (1946). With one seed of several folds the folds are the clusters; with
-one run each the interval is over the cases alone, which says nothing of another seed. Where both sides know the same
-cases, their difference is paired by case.
+is compared, or each side's own where that is more. Degrees of freedom by Satterthwaite (1946). With one seed of several
+folds the folds are the clusters; with one run each the interval is over the cases alone, which says nothing of another
+seed. Where both sides know the same cases, their difference is paired by case.
 """
 
 import math
@@ -107,10 +107,9 @@ def interval(runs: Sequence[Scores], cases: Sequence[str], less: Sequence[Scores
     mean, count = float(values.mean()), len(shared)
     if count < 2:
         return Interval(mean, math.nan, math.nan, count, CASES)
-    squares, freedom, weight = (sum(parts) for parts in zip(*(_spread(one, shared) for one in sides), strict=True))
+    of_runs, freedom = _of_runs([_spread(one, shared) for one in sides])
     of_cases = 0.0 if np.ptp(values) <= ROUNDING else float(values.var(ddof=1)) / count
     if freedom:
-        of_runs = squares / freedom * weight
         degrees = _degrees(of_cases, count - 1, of_runs, freedom)
         return Interval(mean, math.sqrt(of_cases + of_runs), degrees, count, CASES_AND_SEEDS, of_cases, of_runs)
     clusters = _clusters([run for side in sides for run in side], shared)
@@ -121,7 +120,20 @@ def interval(runs: Sequence[Scores], cases: Sequence[str], less: Sequence[Scores
     return Interval(mean, math.sqrt(max(folds, of_cases)), len(clusters) - 1, count, CASES_AND_FOLDS, of_cases)
 
 
-def _degrees(of_cases: float, cases: int, of_runs: float, runs: int) -> float:
+def _of_runs(spreads: Sequence[tuple[float, int, float]]) -> tuple[float, float]:
+    """The runs' part of the variance, with its degrees of freedom: pooled, or each side's own where that is more."""
+    freedom = sum(one for _, one, _ in spreads)
+    if not freedom:
+        return 0.0, 0.0
+    pooled = math.fsum(squares for squares, _, _ in spreads) / freedom * math.fsum(weight for _, _, weight in spreads)
+    parts = [(squares / one * weight, one) for squares, one, weight in spreads if one]
+    apart = math.fsum(part for part, _ in parts)
+    if apart <= pooled * (1 + ROUNDING):
+        return pooled, freedom
+    return apart, apart**2 / math.fsum(part**2 / one for part, one in parts)
+
+
+def _degrees(of_cases: float, cases: int, of_runs: float, runs: float) -> float:
     """Satterthwaite's degrees of freedom of the sum of two variances.
 
     Few runs often find too small a variance of theirs, and the sum would seem as well known as the cases' part is: so

@@ -45,7 +45,10 @@ def means_chart(ranking: Ranking, colours: Mapping[str, int]) -> Chart | None:
     shown = [(one.label, one.mean) for one in ranking.standings if one.mean is not None]
     if len(shown) < 2:
         return None
-    note = "Dots: means over the shared cases. Whiskers: 95 % intervals; differences are judged by pairs, not by these."
+    note = (
+        "Dots: means over the shared cases. Whiskers: 95 % intervals, open where they go on; differences are judged by "
+        "pairs, not by these."
+    )
     title = f"{heading(ranking.metric)} at {_the(ranking.point)}"
     return Chart(title, note, (), _forest(title, shown, colours).markup())
 
@@ -90,8 +93,9 @@ def _forest(
             left, right = pixel(one.mean - one.half, span, across), pixel(one.mean + one.half, span, across)
             stroke = f"var(--series-{colour})"
             drawing.add("line", x1=left, x2=right, y1=y, y2=y, stroke=stroke, stroke_width=2)
-            for end in (left, right):
-                drawing.add("line", x1=end, x2=end, y1=y - 5, y2=y + 5, stroke=stroke, stroke_width=2)
+            for value, end in ((one.mean - one.half, left), (one.mean + one.half, right)):
+                if span[0] <= value <= span[1]:
+                    drawing.add("line", x1=end, x2=end, y1=y - 5, y2=y + 5, stroke=stroke, stroke_width=2)
         drawing.dot(pixel(one.mean, span, across), y, colour, 5, title)
     return drawing
 
