@@ -13,7 +13,8 @@ def why_unranked(found: Comparison) -> str:
     if not found.scored:
         return "no run has a score"
     if len(found.scored) == 1:
-        return f"there is one row only, {found.scored[0].label}: nothing to rank (--each makes a row of every run)"
+        several = " (--each makes a row of every run)" if len(found.scored[0].row.runs) > 1 else ""
+        return f"there is one row only, {found.scored[0].label}: nothing to rank{several}"
     listed = "; ".join(f"{one.label}: {', '.join(sorted(one.cases))}" for one in found.scored)
     return (
         f"the runs held out different volumes ({listed}), and no volume is held out by all: a difference could be the "
