@@ -6,16 +6,18 @@ from dataclasses import replace
 from volumen.config.schema import Config
 from volumen.experiments.comparing_rankings import OWN, Ranking
 from volumen.experiments.comparing_results import Comparison
+from volumen.system.names import some
 from volumen.system.output import counted
 
 
 def why_unranked(found: Comparison) -> str:
+    """Why its rows are in no order."""
     if not found.scored:
         return "no run has a score"
     if len(found.scored) == 1:
         several = " (--each makes a row of every run)" if len(found.scored[0].row.runs) > 1 else ""
         return f"there is one row only, {found.scored[0].label}: nothing to rank{several}"
-    listed = "; ".join(f"{one.label}: {', '.join(sorted(one.cases))}" for one in found.scored)
+    listed = "; ".join(f"{one.label}: {some(sorted(one.cases))}" for one in found.scored)
     return (
         f"the runs held out different volumes ({listed}), and no volume is held out by all: a difference could be the "
         "volumes'; compare runs of one fold, or all folds of each configuration"
@@ -23,11 +25,12 @@ def why_unranked(found: Comparison) -> str:
 
 
 def remarks(found: Comparison) -> list[str]:
+    """What a reader has to know: cases that do not count, how numbers were made, and what single runs tell."""
     said = []
     for one in found.scored:
         more = sorted(one.cases - set(found.shared))
         if more and found.shared:
-            said.append(f"{one.label} held out {', '.join(more)} as well, and not all rows did: they are in no mean")
+            said.append(f"{one.label} held out {some(more)} as well, and not all rows did: they are in no mean")
     if found.quick:
         said.append(
             "--quick: the numbers are those of the recorded validations, by the protocol of each run's own training; "
