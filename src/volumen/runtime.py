@@ -7,6 +7,7 @@ device.
 import ctypes
 import functools
 import os
+import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -109,6 +110,24 @@ def cpu_description() -> str:
         f"{counted(physical_cores(), 'physical core')}, {counted(torch.get_num_threads(), 'thread')}, PyTorch uses "
         f"{torch.backends.cpu.get_cpu_capability()}; {amx}, {wide}"
     )
+
+
+@functools.cache
+def machine_description(device: torch.device) -> str:
+    """What computes, for records of times: the card's name, or the processor's with its cores and threads."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device):.200}"
+    cores = f"{counted(physical_cores(), 'core')}, {counted(torch.get_num_threads(), 'thread')}"
+    return f"{_processor_name():.200}, {cores}"
+
+
+def _processor_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine() or "processor"
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(filter(None, names), platform.machine() or "processor")
 
 
 def physical_cores() -> int:

@@ -17,6 +17,7 @@ from volumen.cli import (
     ablate,
     audit,
     bundles,
+    compare,
     config,
     data,
     diagnose,
@@ -63,8 +64,8 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 for group in (
-    data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench,
-    plan,
+    data, train, intervene, diagnose, results, compare, predict, bundles, submission, score, tune, plan, ablate,
+    wheels, doctor_bench,
 ):  # fmt: skip
     group.register(app)
 

@@ -28,7 +28,7 @@ from volumen.runs.folder import RunFolder
 from volumen.runs.records import read_run_logs
 from volumen.runs.saved import TrainedOn, checked_state
 from volumen.runs.scales import NO_SCALES, TOTAL, TRAIN, VALIDATION, ProgressScales
-from volumen.runtime import Precision, choose_device, choose_precision
+from volumen.runtime import Precision, choose_device, choose_precision, machine_description
 from volumen.system.memory import peak_bytes
 from volumen.system.stopping import InterruptedBySignal, StopWanted
 from volumen.training.averaging import Average, averaged_model
@@ -147,6 +147,7 @@ class Session:
             best=best if watch.best_epoch >= 0 else None,
             seconds=state.seconds,
             seconds_left=state.seconds / done * max(planned - done, 0) if done else None,
+            machine=machine_description(self.device),
             **repairs,
             **details,
         )
