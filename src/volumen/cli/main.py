@@ -21,6 +21,7 @@ from volumen.cli import (
     data,
     diagnose,
     doctor_bench,
+    folds,
     intervene,
     predict,
     results,
@@ -62,7 +63,8 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 for group in (
-    data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench,
+    data, folds, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate,
+    doctor_bench,
 ):  # fmt: skip
     group.register(app)
 
