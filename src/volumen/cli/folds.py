@@ -210,11 +210,11 @@ def _summarise(folder: Path, as_json: bool) -> int:
 @app.command(hidden=True)
 def score(
     run: Annotated[Path, typer.Argument(help="Run folder of a fold.")],
-    into: Annotated[Path, typer.Option(help="Folder for the predictions.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the folds.")],
 ) -> None:
     """Predict and score what a fold held out; `volumen folds train` calls it."""
     tune_process()
     from volumen.experiments.fold_scoring import score_held_out
 
     with progress_bar("scoring", "tiles") as progress:
-        score_held_out(run, into, progress=progress, warn=lambda sentence: say(f"warning: {sentence}", aside=True))
+        score_held_out(run, folder, progress=progress, warn=lambda sentence: say(f"warning: {sentence}", aside=True))

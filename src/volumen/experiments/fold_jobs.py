@@ -15,7 +15,6 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.distribution import judge
 from volumen.experiments.fold_records import (
-    HELD_OUT,
     LOGS,
     TRAINED,
     WORK,
@@ -154,8 +153,7 @@ class FoldJob:
         if status.get("state") in TRAINED:
             if is_scored(self.plan.folder, self.run):
                 return None
-            into = str(self.plan.folder / HELD_OUT)
-            return Step(SCORE, ("volumen", "folds", "score", str(self.run), "--into", into))
+            return Step(SCORE, ("volumen", "folds", "score", str(self.run), "--folder", str(self.plan.folder)))
         if status.get("state") == "sick" and not self.plan.keep_going:
             raise UserError(_sick(status))
         own = load_config(self.plan.source, [*self.plan.overrides, f"data.fold={self.fold}"]).config

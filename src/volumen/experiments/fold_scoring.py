@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from volumen.data.dataset import PreparedDataset
 from volumen.experiments.evaluate import evaluate_cases, kept_evaluation
-from volumen.experiments.fold_records import note_scored
+from volumen.experiments.fold_records import HELD_OUT, note_scored
 from volumen.experiments.held_out import PredictionFolder
 from volumen.experiments.out_of_fold import prediction_settings
 from volumen.experiments.scoring import Evaluation
@@ -36,13 +36,13 @@ class KeepingRecipe(Recipe):
 
 
 def score_held_out(
-    path: Path, into: Path, *, which: str = "best", progress: Progress = unheard, warn: Warn = unheard
+    path: Path, folder: Path, *, which: str = "best", progress: Progress = unheard, warn: Warn = unheard
 ) -> Evaluation:
     """Predict and score what a run held out; `evaluation.json` goes into the run as `volumen evaluate` leaves it.
 
     Args:
         path: Run folder.
-        into: Folder for predictions; those that lie there from the same weights and settings are kept.
+        folder: Of the folds; predictions that lie in its `held_out` from the same weights and settings are kept.
         which: Which weights.
         progress: Told the case and how many of how many tiles are done.
         warn: Told which predictions are damaged and are made again.
@@ -57,10 +57,10 @@ def score_held_out(
     recipe = Recipe.of(trained.model, trained.config)
     shapes = {case_id: dataset.case(case_id).shape for case_id in cases}
     settings = prediction_settings(recipe, dataset, trained.config)
-    predictions = PredictionFolder(into / path.name, settings, shapes, warn)
+    predictions = PredictionFolder(folder / HELD_OUT / path.name, settings, shapes, warn)
     keeping = KeepingRecipe(**vars(recipe), predictions=predictions)
     said = {"which": which, "fold": trained.config.data.fold}
     with kept_evaluation(path) as pictures:
         evaluation = evaluate_cases(run, trained, keeping, cases, said, pictures=pictures, progress=progress)
-    note_scored(into.parent, path)
+    note_scored(folder, path)
     return evaluation

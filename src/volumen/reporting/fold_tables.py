@@ -11,6 +11,7 @@ from volumen.system.output import counted, duration
 
 FOLD_HEADINGS = ("fold", "state", "epochs", "best", "validation", "time", "restarts", "held out", "score")
 SPREAD_HEADINGS = ("metric", "mean of volumes", "deviation", "mean of folds", "deviation")
+BY_SCROLL = tuple(one for one in SUMMARY if one.name not in ("accuracy", "precision", "recall", "iou"))
 SPREAD_LEGEND = "deviation: of one volume or one fold about the mean (n - 1)"
 
 
@@ -46,13 +47,13 @@ def spread_rows(summary: FoldsSummary) -> list[Row]:
 
 def scroll_headings() -> tuple[str, ...]:
     """Of the table by scroll."""
-    return ("scroll", "volumes", *(metric.heading for metric in SUMMARY))
+    return ("scroll", "volumes", *(metric.heading for metric in BY_SCROLL))
 
 
 def scroll_rows(summary: FoldsSummary) -> list[Row]:
     """A row a scroll."""
     return [
-        Row((scroll, f"{values['cases']:.0f}", *(METRICS[one.name].text(values[one.name]) for one in SUMMARY)))
+        Row((scroll, f"{values['cases']:.0f}", *(METRICS[one.name].text(values[one.name]) for one in BY_SCROLL)))
         for scroll, values in summary.scrolls.items()
     ]
 

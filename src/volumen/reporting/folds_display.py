@@ -87,7 +87,7 @@ class FoldsDisplay:
         self._readers = {fold_name(fold): RunReader(folder / fold_name(fold)) for fold in folds}
         self._situations: dict[str, Situation] = {}
         self._devices: dict[str, str] = {}
-        self._read = self._printed = 0.0
+        self._read, self._printed = 0.0, time.monotonic()
         self._epochs: dict[str, int] = {}
         self._is_live = self._console.is_terminal and not quiet
         self._live = Live(console=self._console, get_renderable=self.table, auto_refresh=False, transient=True)
@@ -139,7 +139,10 @@ class FoldsDisplay:
         for name, reader in self._readers.items():
             if reader.now.epoch != self._epochs.get(name, 0):
                 self._epochs[name] = reader.now.epoch
-                self.note("  ".join(filter(None, self.cells(name)[:8])))
+                _, _, _, epoch, validation, loss, seconds, left, _ = self.cells(name)
+                parts = (f"epoch {epoch}", validation, loss and f"loss {loss}", seconds and f"{seconds} s an epoch",
+                         left and f"{left} left")  # fmt: skip
+                self.note(f"{name}: {', '.join(filter(None, parts))}")
 
     def cells(self, name: str) -> tuple[str, ...]:
         """The row of a fold."""

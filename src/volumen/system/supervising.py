@@ -209,11 +209,19 @@ class Supervisor:
         for one in self._running.values():
             _send(one.process, signal.SIGTERM)
 
+    def stop_now(self, seconds: float) -> None:
+        """Let every process save, wait for that, and end by force what has not ended by then."""
+        self.ask_to_stop()
+        self._wait(seconds)
+
     def end_at_once(self, seconds: float = AT_ONCE_SECONDS) -> None:
         """End every process, by force after some seconds."""
         self.ask_to_stop()
         for one in self._running.values():
             _send(one.process, signal.SIGINT)  # the second request
+        self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         for one in self._running.values():
             with suppress(subprocess.TimeoutExpired):
