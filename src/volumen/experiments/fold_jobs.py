@@ -182,13 +182,17 @@ def _sick(status: Mapping[str, object]) -> str:
     return f"sick: {reason}; --keep-going trains on all the same"
 
 
-def criteria_met(run: Path) -> tuple[bool, str]:
+def criteria_met(run: Path, config: Config | None = None) -> tuple[bool, str]:
     """Whether a run meets the criteria of its experiment in its best validation, and a sentence on each.
 
+    Args:
+        run: Run folder.
+        config: Holds the criteria; the run's own by default.
+
     Raises:
-        UserError: It has none, or was never validated.
+        UserError: There are none, or it was never validated.
     """
-    criteria = run_config(run).experiment.criteria
+    criteria = (config or run_config(run)).experiment.criteria
     _need_criteria(len(criteria), str(run))
     best = (status_of(run).get("best") or {}).get("epoch")
     records = [one for one in read_run_logs(run).metrics if one.get("kind") == "validation"]
@@ -294,7 +298,9 @@ def train_folds(
         _need_criteria(len(plan.config.experiment.criteria), plan.source)
     writable_folder(plan.folder, "choose another folder with --out, or make it writable")
     with hold(plan.folder, WORK):
-        plan.record.write(plan.folder)
+        here = {fold: job for fold, job in plan.record.jobs.items() if int(fold) not in plan.folds}
+        record = replace(plan.record, jobs=here)
+        record.write(plan.folder)
         first, later = plan.folds[:1], plan.folds[1:]
         held_back = ""
         for folds in (first, later) if first_must_meet else (plan.folds,):
@@ -310,7 +316,7 @@ def train_folds(
                 held_back = _held_back(plan, first[0], warn)
                 if held_back:
                     break
-        replace(plan.record, held_back=held_back).write(plan.folder)
+        replace(record, held_back=held_back).write(plan.folder)
     return ""
 
 
@@ -319,6 +325,6 @@ def _held_back(plan: FoldsPlan, fold: int, warn: Warn) -> str:
     name = fold_name(fold)
     if status_of(plan.run(fold)).get("state") not in TRAINED:
         return f"{name} was not trained to its end"
-    met, said = criteria_met(plan.run(fold))
+    met, said = criteria_met(plan.run(fold), plan.config)
     warn(f"{name} {'meets' if met else 'misses'} its criteria: {said}")
     return "" if met else f"{name} misses its criteria: {said}"

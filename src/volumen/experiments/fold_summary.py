@@ -27,13 +27,16 @@ from volumen.experiments.scoring import CaseResult, Evaluation
 from volumen.files import strict_json
 from volumen.metrics import mean_of_known
 from volumen.metrics.table import METRICS
+from volumen.runs.folder import WORK
+from volumen.system.locks import is_held
 from volumen.system.output import counted, duration
 from volumen.system.records import write_record
 from volumen.system.supervising import Attempt
 
-SCORED, UNSCORED, FAILED, STOPPED, NOT_BEGUN, HELD_BACK, QUEUED = (
+SCORED, UNSCORED, RUNNING, FAILED, STOPPED, NOT_BEGUN, HELD_BACK, QUEUED = (
     "scored",
     "trained",
+    "running",
     "failed",
     "stopped",
     "not begun",
@@ -48,7 +51,8 @@ class FoldReport:
 
     fold: int
     state: str
-    """`scored`, `trained` (not scored), `failed`, `stopped`, `held back`, `queued` (on a cluster) or `not begun`."""
+    """`scored`, `trained` (not scored), `running`, `failed`, `stopped`, `held back`, `queued` (on a
+    cluster) or `not begun`."""
     how: str = ""
     """How the training ended, as its run says it."""
     epochs: int = 0
@@ -234,9 +238,12 @@ def _state(
         return FAILED
     if attempts and attempts[-1].ending in ("failed", "refused", "died"):
         return FAILED
+    run = folder / fold_name(fold)
+    if attempts and attempts[-1].ending is None and (str(fold) in record.jobs or is_held(run, WORK)):
+        return RUNNING
     if status.get("state") in TRAINED:
         return UNSCORED
-    if attempts or is_begun(folder / fold_name(fold)):
+    if attempts or is_begun(run):
         return STOPPED
     if str(fold) in record.jobs:
         return QUEUED
@@ -249,7 +256,7 @@ def story_of(attempts: Sequence[Attempt], given_up: str = "") -> str:
     for number, one in enumerate(attempts):
         if one.ending is None:
             after = number + 1 < len(attempts)
-            said.append(f"{one.step} ended with its supervisor" if after else f"{one.step} without a recorded end")
+            said.append(f"{one.step} ended with its supervisor" if after else f"{one.step} begun")
             continue
         lasted = duration(one.seconds or 0.0)
         if one.ending == "done":

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -274,7 +274,7 @@ class Supervisor:
         except BaseException:
             self._free.insert(0, slot)
             raise
-        attempt = _with(attempt, pid=process.pid)
+        attempt = replace(attempt, pid=process.pid)
         self._running[name] = _Process(job, attempt, process, slot, step.words, log_from, time.monotonic())
         self._set(name, "running", step=step.name, slot=slot.name, why=self.situations[name].why)
         self._watcher.began(attempt)
@@ -291,7 +291,7 @@ class Supervisor:
         if one.process.stdin is not None:
             one.process.stdin.close()
         said = last_words(one.job.log, one.log_from)
-        ended = _with(one.attempt, seconds=time.monotonic() - one.began, code=code, said=said)
+        ended = replace(one.attempt, seconds=time.monotonic() - one.began, code=code, said=said)
         self._words[name] = one.words
         self._watcher.ended(ended, self._what_follows(name, one, ended))
 
@@ -330,10 +330,6 @@ def last_words(log: Path, start: int) -> str:
         return ""
     first, *rest = (line.strip() for line in lines[at : at + 6])
     return one_line(" ".join([first.partition(": ")[2] or first, *rest]).strip(), 600)
-
-
-def _with(attempt: Attempt, **values: object) -> Attempt:
-    return Attempt(**{**vars(attempt), **values})  # type: ignore[arg-type]
 
 
 def _send(process: "subprocess.Popen[bytes]", number: int) -> None:
