@@ -6,7 +6,7 @@ A fold that was not scored is in no mean, and the means say over how many folds 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,8 @@ class FoldReport:
     """Held-out volumes."""
     means: dict[str, float] | None = None
     """Over its held-out volumes, by metric; None where it was not scored."""
+    volumes: dict[str, float] = field(default_factory=dict)
+    """Leaderboard score of each held-out volume, by its id."""
     story: str = ""
     """What happened, in one sentence."""
 
@@ -219,6 +221,7 @@ def _report(
         len(lost),
         record.held_out[fold],
         None if evaluation is None else evaluation.mean,
+        {} if evaluation is None else {case.id: case.values["leaderboard"] for case in evaluation.cases},
         story_of(attempts, given_up or (record.held_back if state == HELD_BACK else "")),
     )
 

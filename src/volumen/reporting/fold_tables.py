@@ -40,8 +40,8 @@ def spread_rows(summary: FoldsSummary) -> list[Row]:
     rows = []
     for metric in SUMMARY:
         cases, folds = summary.over_cases[metric.name], summary.over_folds[metric.name]
-        values = (cases.mean, cases.deviation, folds.mean, folds.deviation)
-        rows.append(Row((metric.heading, *(metric.text(value) for value in values))))
+        cells = [metric.text(value) for value in (cases.mean, cases.deviation, folds.mean, folds.deviation)]
+        rows.append(Row((metric.heading, cells[0], cells[1].lstrip("+"), cells[2], cells[3].lstrip("+"))))
     return rows
 
 
