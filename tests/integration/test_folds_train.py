@@ -19,6 +19,8 @@ import volumen as package
 from volumen.cli.main import run as volumen
 from volumen.config.load import load_config
 from volumen.data.dataset import PreparedDataset
+from volumen.errors import UserError
+from volumen.experiments.fold_cluster import parse_options, refuse_submitted, submit_folds
 from volumen.experiments.fold_jobs import FoldJob, plan_folds
 from volumen.experiments.fold_records import HELD_OUT, is_scored, read_attempts
 from volumen.experiments.fold_records import WORK as FOLDS_WORK
@@ -192,11 +194,14 @@ def test_later_folds_wait_for_a_first_that_meets_its_criteria(place: Path, tmp_p
     assert all("misses its criteria: dice >= 0.99" in one.story for one in found.folds[1:])
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_a_job_that_makes_way_is_queued_again_and_ends_its_work(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     out = tmp_path / "out"
     shutil.copytree(place / "out" / "fold0", out / "fold0", ignore=shutil.ignore_patterns("evaluation*"))
-    plan_folds(str(place / "config.yaml"), [], folds="0", folder=place / "out").record.write(out)
+    plan = plan_folds(str(place / "config.yaml"), [], folds="0", folder=place / "out")
+    replace(plan.record, wanted=(0,)).write(out)
     command = ["folds", "train", str(place / "config.yaml"), "--out", str(out), "--folds", "0", "--cluster", "local"]
     assert volumen(command) == 75
     first = wait_for(lambda: read_attempts(out)[0]["fold0"][0].pid)
@@ -221,3 +226,52 @@ def wait_for(found: Callable[[], Any]) -> Any:
                 return value
         time.sleep(0.02)
     raise AssertionError("it did not come to that")
+
+
+SBATCH = """#!/bin/sh
+for last; do :; done
+cp "$last" "$FAKE_SLURM/submitted.sh"
+echo Submitted batch job 42
+"""
+SACCT = """#!/bin/sh
+echo "JobID|State|NodeList"
+echo "42|$(cat "$FAKE_SLURM/state")|"
+"""
+
+
+def test_slurm_is_asked_for_what_was_asked_for_and_never_twice(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitit = pytest.importorskip("submitit")
+    for name, text in (("sbatch", SBATCH), ("sacct", SACCT), ("srun", "#!/bin/sh\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path))
+    options = parse_options(["partition=gpu", "reservation=mine", "--gpus-per-node=1"])
+
+    def submit() -> list[str]:
+        plan, said = plan_folds(str(place / "config.yaml"), [], folds="2", folder=tmp_path / "out"), list[str]()
+        submit_folds(plan, "slurm", minutes=720, options=options, warn=said.append)
+        return said
+
+    assert submit()[0] == "fold2: submitted as job 42"
+    asked = (tmp_path / "submitted.sh").read_text()
+    for flag in ("partition=gpu", "reservation=mine", "gpus-per-node=1", "time=720", "signal=USR2@120"):
+        assert f"#SBATCH --{flag}\n" in asked
+    for state in ("PENDING", "RUNNING"):
+        (tmp_path / "state").write_text(state)
+        submitit.SlurmJob.watcher.clear()
+        assert submit() == [f"fold2: job 42 is {state.lower()}"]
+        with pytest.raises(UserError, match="fold2 is job 42"):
+            refuse_submitted(plan_folds(str(place / "config.yaml"), [], folder=tmp_path / "out"))
+    (tmp_path / "state").write_text("NODE_FAIL")
+    submitit.SlurmJob.watcher.clear()
+    assert submit()[0] == "fold2: submitted as job 42"
+
+
+def test_options_that_do_not_go_together_are_refused(place: Path, tmp_path: Path) -> None:
+    command = ["folds", "train", str(place / "config.yaml"), "--out", str(tmp_path / "out")]
+    assert volumen([*command, "--cluster", "local", "--jobs", "2"]) == 2
+    assert volumen([*command, "--slurm-option", "partition=gpu"]) == 2
+    assert not (tmp_path / "out").exists()

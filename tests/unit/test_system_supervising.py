@@ -45,6 +45,7 @@ if what == "wait":
         time.sleep(0.05)
 if what == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     child = os.fork()
     Path(folder, f"{name}-{os.getpid()}.deaf").touch()
     while True:
@@ -195,10 +196,34 @@ def test_a_request_to_stop_lets_everybody_save_and_starts_nobody(tmp_path: Path)
     assert jobs[2].starts == 0
 
 
+def test_a_second_interrupt_ends_even_the_deaf_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervising, "AT_ONCE_SECONDS", 0.3)
+    jobs = [Work(tmp_path, "saves", ["wait"]), Work(tmp_path, "deaf", ["deaf"])]
+
+    def ask() -> None:
+        while not ((tmp_path / "saves.ready").exists() and len(list(tmp_path.glob("deaf-*.deaf"))) == 2):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not (tmp_path / "saves.saved").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with pytest.raises(KeyboardInterrupt):
+        Supervisor(jobs, [Slot(str(n), {"PLACE": str(n)}) for n in range(2)], Seen()).run()
+    asking.join()
+    pids = [int(path.stem.partition("-")[2]) for path in tmp_path.glob("deaf-*.deaf")]
+    until = time.monotonic() + 5
+    while any(alive(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(alive(pid) for pid in pids)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -144,13 +144,27 @@ def train(
         accept=accept or (),
         keep_going=keep_going,
     )
+    _refuse_together(cluster, (jobs, gpus, first_must_meet or None), slurm_option)
     if cluster is not None:
-        _submit(plan, cluster, slurm_time, slurm_option or [], restarts, first_must_meet)
+        _submit(plan, cluster, slurm_time, slurm_option or [], restarts)
     else:
         stopped_by = _train_here(plan, jobs, gpus, restarts, first_must_meet, quiet=quiet or as_json)
         if stopped_by:
             say(f"stopped by {stopped_by}; go on with the same command", aside=as_json)
     return _summarise(plan.folder, as_json)
+
+
+def _refuse_together(cluster: Cluster | None, of_this_machine: tuple[object, ...], options: list[str] | None) -> None:
+    """Options that do not go together are refused: none is ignored."""
+    from volumen.errors import UserError
+
+    if cluster is not None and any(one is not None for one in of_this_machine):
+        raise UserError(
+            "--jobs, --gpus and --first-must-meet do not go with --cluster: there each fold is a job; submit --folds "
+            "0 first, then the others"
+        )
+    if cluster is None and options:
+        raise UserError("--slurm-option goes with --cluster slurm")
 
 
 def _train_here(
@@ -159,9 +173,11 @@ def _train_here(
     """Supervise the folds; the signal that asked to stop."""
     import torch
 
+    from volumen.experiments.fold_cluster import refuse_submitted
     from volumen.experiments.fold_jobs import slots_of, train_folds
     from volumen.reporting.folds_display import FoldsDisplay
 
+    refuse_submitted(plan)
     named = [] if gpus is None else [one.strip() for one in gpus.split(",")]
     slots, said = slots_of(plan.config, jobs, named, torch.cuda.device_count())
     with FoldsDisplay(plan.folder, plan.folds, quiet=quiet) as display:
@@ -169,15 +185,10 @@ def _train_here(
         return train_folds(plan, slots, display, restarts=restarts, first_must_meet=first_must_meet, warn=display.note)
 
 
-def _submit(
-    plan: "FoldsPlan", cluster: Cluster, time: str, options: list[str], restarts: int, first_must_meet: bool
-) -> None:
-    from volumen.errors import UserError
+def _submit(plan: "FoldsPlan", cluster: Cluster, time: str, options: list[str], restarts: int) -> None:
     from volumen.experiments.fold_cluster import parse_options, submit_folds
     from volumen.training.budget import parse_duration
 
-    if first_must_meet:
-        raise UserError("--first-must-meet does not go with --cluster: submit --folds 0, then the others")
     submit_folds(
         plan,
         cluster.value,

@@ -17,6 +17,7 @@ from volumen.errors import UserError
 from volumen.experiments.fold_jobs import FoldJob, FoldsPlan, Recorder
 from volumen.experiments.fold_records import LOGS, WORK, ClusterJob, fold_name, note_attempt
 from volumen.system.locks import hold
+from volumen.system.names import one_line
 from volumen.system.output import Warn, counted, unheard
 from volumen.system.places import writable_folder
 from volumen.system.supervising import Attempt, Situation, Slot, Supervisor
@@ -147,12 +148,31 @@ def submit_folds(
         if left:
             executor = _executor(submitit, cluster, here, minutes, options, plan.config.name)
             for fold in left:
-                job = executor.submit(FoldTask(plan, fold, restarts))
+                try:
+                    job = executor.submit(FoldTask(plan, fold, restarts))
+                except submitit.core.utils.FailedJobError as error:
+                    raise UserError(f"{cluster} refuses the job: {one_line(str(error), 400)}") from error
                 jobs[str(fold)] = ClusterJob(cluster, str(job.job_id))
                 replace(plan.record, jobs=jobs).write(plan.folder)
                 warn(f"{fold_name(fold)}: submitted as job {job.job_id}")
             warn(f"{counted(len(left), 'job')} submitted; the same command again says how they stand")
         replace(plan.record, jobs=jobs).write(plan.folder)
+
+
+def refuse_submitted(plan: FoldsPlan) -> None:
+    """Refuse to train here what a cluster still has to train.
+
+    Raises:
+        UserError: A job of one of the folds waits or runs.
+    """
+    folder = plan.folder.resolve() / LOGS / "jobs"
+    for fold in plan.folds:
+        known = plan.record.jobs.get(str(fold))
+        if known is not None and _is_there(known, folder):
+            raise UserError(
+                f"{fold_name(fold)} is job {known.id} of the cluster ({_state(known, folder)}): wait for it, cancel "
+                "it, or leave the fold out with --folds"
+            )
 
 
 def _has_work(plan: FoldsPlan, fold: int, warn: Warn) -> bool:
@@ -182,13 +202,19 @@ def _executor(
             executor.update_parameters(timeout_min=minutes, signal_delay_s=30, **gpus)
         else:
             executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=MOST_REQUEUES)
+            known = submitit.SlurmExecutor._valid_parameters()  # handed to srun as well, where that is due
+            native = {key: value for key, value in options.items() if key in known}
+            others = {key.replace("_", "-"): value for key, value in options.items() if key not in known}
             executor.update_parameters(
-                time=minutes, job_name=f"volumen-{name}", signal_delay_s=SIGNAL_SECONDS, nodes=1, **options
+                time=minutes,
+                job_name=f"volumen-{name}",
+                signal_delay_s=SIGNAL_SECONDS,
+                nodes=1,
+                additional_parameters=others,
+                **native,
             )
     except RuntimeError as error:  # no sbatch
         raise UserError(f"--cluster {cluster}: {error}: run this where sbatch is to be had, or leave it out") from error
-    except (ValueError, AssertionError) as error:
-        raise UserError(f"--slurm-option: {str(error).splitlines()[0]}: see `man sbatch`") from error
     return executor
 
 

@@ -19,7 +19,7 @@ from volumen.experiments.evaluation_file import load_evaluation
 from volumen.runs.folder import CHECKPOINTS, CONFIG, run_config, run_owner
 from volumen.runs.records import read_status
 from volumen.system.names import some
-from volumen.system.records import append_record, read_log, read_record, write_record
+from volumen.system.records import append_record, read_log, read_record, typed, write_record
 from volumen.system.supervising import Attempt
 
 RECORD, ATTEMPTS, SUMMARY = "folds_training.json", "attempts.jsonl", "summary.json"
@@ -195,7 +195,8 @@ def read_attempts(folder: Path) -> tuple[dict[str, list[Attempt]], dict[str, str
             continue
         given_up.pop(fold, None)
         names = ("step", "began", "slot", "pid", "seconds", "code", "said")
-        attempt = Attempt(fold, **{name: record[name] for name in names})
+        values = {name: record.get(name) for name in names}
+        attempt: Attempt = typed({"job": fold, **values}, Attempt, folder / ATTEMPTS, _FIX)
         attempts = found.setdefault(fold, [])
         if record["kind"] == "ended" and attempts and attempts[-1].began == attempt.began:
             attempts.pop()

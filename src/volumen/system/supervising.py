@@ -214,20 +214,21 @@ class Supervisor:
         self.ask_to_stop()
         self._wait(seconds)
 
-    def end_at_once(self, seconds: float = AT_ONCE_SECONDS) -> None:
+    def end_at_once(self) -> None:
         """End every process, by force after some seconds."""
         self.ask_to_stop()
         for one in self._running.values():
             _send(one.process, signal.SIGINT)  # the second request
-        self._wait(seconds)
+        self._wait(AT_ONCE_SECONDS)
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         for one in self._running.values():
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 one.process.wait(max(0.0, until - time.monotonic()))
-            _kill_group(one.process)
-            one.process.wait()
+            except subprocess.TimeoutExpired:
+                _kill_group(one.process)
+                one.process.wait()
 
     def _begin_due(self) -> None:
         for name, moment in list(self._due.items()):
@@ -287,7 +288,6 @@ class Supervisor:
             return
         del self._running[name]
         self._free.append(one.slot)
-        _kill_group(one.process)  # of a process that died, what worked for it
         if one.process.stdin is not None:
             one.process.stdin.close()
         said = last_words(one.job.log, one.log_from)
