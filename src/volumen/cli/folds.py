@@ -30,7 +30,7 @@ class FoldSubjects(Subjects):
 
 app = typer.Typer(
     cls=FoldSubjects,
-    help="Divide a data set (volumen folds PREPARED), or train all of its folds (volumen folds train CONFIG).",
+    help="Divide a data set (volumen folds [split] PREPARED), or train all of its folds (volumen folds train CONFIG).",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

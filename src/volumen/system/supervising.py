@@ -229,6 +229,7 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 _kill_group(one.process)
                 one.process.wait()
+            _let_go(one.process)
 
     def _begin_due(self) -> None:
         for name, moment in list(self._due.items()):
@@ -288,8 +289,7 @@ class Supervisor:
             return
         del self._running[name]
         self._free.append(one.slot)
-        if one.process.stdin is not None:
-            one.process.stdin.close()
+        _let_go(one.process)
         said = last_words(one.job.log, one.log_from)
         ended = replace(one.attempt, seconds=time.monotonic() - one.began, code=code, said=said)
         self._words[name] = one.words
@@ -335,6 +335,12 @@ def last_words(log: Path, start: int) -> str:
 def _send(process: "subprocess.Popen[bytes]", number: int) -> None:
     with suppress(OSError):
         process.send_signal(number)  # to the process alone: it ends those that work for it
+
+
+def _let_go(process: "subprocess.Popen[bytes]") -> None:
+    """Close the pipe by which it saw that its supervisor is alive."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:
