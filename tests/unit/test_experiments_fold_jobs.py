@@ -28,8 +28,9 @@ from volumen.experiments.fold_records import (
 from volumen.experiments.fold_summary import Spread, story_of, summarise_folds
 from volumen.reporting.fold_page import fold_page
 from volumen.reporting.folds_display import FoldsDisplay
+from volumen.system.attempts import Attempt
 from volumen.system.processes import processors
-from volumen.system.supervising import Attempt, Situation
+from volumen.system.supervising import Situation
 
 ids = st.text("abcxyz0123", min_size=1, max_size=4)
 

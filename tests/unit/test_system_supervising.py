@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import volumen
 from volumen.errors import UserError
 from volumen.system import supervising
-from volumen.system.supervising import Attempt, Situation, Slot, Step, Supervisor, last_words
+from volumen.system.attempts import Attempt, last_words
+from volumen.system.supervising import Situation, Slot, Step, Supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are ended by signals on POSIX only")
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from volumen.errors import UserError
 from volumen.experiments.fold_jobs import FoldJob, FoldsPlan, Recorder
 from volumen.experiments.fold_records import LOGS, WORK, ClusterJob, fold_name, note_attempt
+from volumen.system.attempts import Attempt
 from volumen.system.locks import hold
 from volumen.system.names import one_line
 from volumen.system.output import Warn, counted, unheard
 from volumen.system.places import writable_folder
-from volumen.system.supervising import Attempt, Situation, Slot, Supervisor
+from volumen.system.supervising import Situation, Slot, Supervisor
 
 if TYPE_CHECKING:
     import submitit

@@ -28,11 +28,12 @@ from volumen.experiments.fold_records import (
 )
 from volumen.runs.folder import run_config
 from volumen.runs.records import read_run_logs
+from volumen.system.attempts import Attempt
 from volumen.system.locks import hold
 from volumen.system.output import Warn, counted, unheard
 from volumen.system.places import writable_folder
 from volumen.system.processes import processors
-from volumen.system.supervising import Attempt, Situation, Slot, Step, Supervisor, Watcher
+from volumen.system.supervising import Situation, Slot, Step, Supervisor, Watcher
 from volumen.training.initial import Materials
 
 TRAIN, RESUME, SCORE = "train", "resume", "score"

@@ -18,9 +18,9 @@ from volumen.errors import DamagedError, UserError
 from volumen.experiments.evaluation_file import load_evaluation
 from volumen.runs.folder import CHECKPOINTS, CONFIG, run_config, run_owner
 from volumen.runs.records import read_status
+from volumen.system.attempts import Attempt
 from volumen.system.names import some
 from volumen.system.records import append_record, read_log, read_record, typed, write_record
-from volumen.system.supervising import Attempt
 
 RECORD, ATTEMPTS, SUMMARY = "folds_training.json", "attempts.jsonl", "summary.json"
 LOGS, HELD_OUT, SCORED = "logs", "held_out", "scored.json"

@@ -28,10 +28,10 @@ from volumen.files import strict_json
 from volumen.metrics import mean_of_known
 from volumen.metrics.table import METRICS
 from volumen.runs.folder import WORK
+from volumen.system.attempts import Attempt
 from volumen.system.locks import is_held
 from volumen.system.output import counted, duration
 from volumen.system.records import write_record
-from volumen.system.supervising import Attempt
 
 SCORED, UNSCORED, RUNNING, FAILED, STOPPED, NOT_BEGUN, HELD_BACK, QUEUED = (
     "scored",

@@ -16,9 +16,10 @@ from volumen.experiments.fold_records import fold_name, status_of
 from volumen.reporting.console import PlainConsole, plain_table
 from volumen.reporting.words import number, words
 from volumen.runs.folder import METRICS, run_owner
+from volumen.system.attempts import Attempt
 from volumen.system.output import duration
 from volumen.system.records import read_log_from
-from volumen.system.supervising import Attempt, Situation
+from volumen.system.supervising import Situation
 
 READ_EVERY_SECONDS = 1.0
 PLAIN_EVERY_SECONDS = 30.0
