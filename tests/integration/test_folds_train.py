@@ -34,6 +34,8 @@ from volumen.system.locks import is_held
 from volumen.system.supervising import Step
 from volumen.training.loop import run_training
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes several times as long
+
 FOLDS = 5
 CONFIG = """
 base: preset:default

@@ -134,6 +134,7 @@ def train(
     Exit code 0 where every fold is scored, 75 where some are not yet (stopped, queued), 1 where one failed.
     """
     tune_process()
+    from volumen.errors import EXIT_INTERRUPTED
     from volumen.experiments.fold_jobs import plan_folds
 
     plan = plan_folds(
@@ -150,7 +151,9 @@ def train(
     else:
         stopped_by = _train_here(plan, jobs, gpus, restarts, first_must_meet, quiet=quiet or as_json)
         if stopped_by:
+            _summarise(plan.folder, as_json)
             say(f"stopped by {stopped_by}; go on with the same command", aside=as_json)
+            return EXIT_INTERRUPTED
     return _summarise(plan.folder, as_json)
 
 
