@@ -111,7 +111,9 @@ def refuse_others(folder: Path, before: FoldsRecord | None, now: FoldsRecord, co
     if before is None:
         there = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
         if there:
-            raise UserError(f"{folder} holds {some(sorted(there))} and no folds: choose another folder with --out")
+            raise UserError(
+                f"{folder} holds {some(sorted(there))} and is no folder of trained folds: choose another one with --out"
+            )
         return
     if before.dataset != now.dataset:
         raise UserError(
