@@ -12,6 +12,7 @@ import typer
 from numpy.typing import NDArray
 
 from volumen.cli import data as data_commands
+from volumen.cli import folds as fold_commands
 from volumen.data.dataset import PreparedDataset
 from volumen.data.prepare import prepare
 from volumen.errors import EXIT_USER_ERROR, UserError
@@ -33,6 +34,7 @@ def command(*arguments: object) -> Outcome:
     """Run `prepare`, `folds` or `phantom`; a mistake of the user's ends with exit code 2, as in `volumen`."""
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     data_commands.register(app)
+    fold_commands.register(app)
     out, error, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         try:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from volumen.cli.options import ConfigSource, Fold, Json, Setting, overrides_of
 from volumen.cli.progress import progress_bar
+from volumen.cli.subjects import Subjects
 from volumen.system.output import say
 
 if TYPE_CHECKING:
@@ -22,29 +22,14 @@ EVERYTHING = "everything"
 """The subject where none is named."""
 
 
-class Subjects(TyperGroup):
-    """Commands of the form [SUBJECT] CONFIG, where options may stand anywhere, before the subject as well."""
+class AuditSubjects(Subjects):
+    """What can be audited."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the subject first, the one that looks at everything where none is named."""
-        if args and args != ["--help"]:
-            options = [
-                one for command in self.commands.values() for one in command.params if one.param_type_name == "option"
-            ]
-            valued = {name for one in options if not getattr(one, "is_flag", False) for name in one.opts}
-            words = (
-                at for at, word in enumerate(args) if not word.startswith("-") and args[max(at - 1, 0)] not in valued
-            )
-            at = next(words, None)
-            subject = EVERYTHING
-            if at is not None and args[at] in self.commands:
-                subject, args = args[at], args[:at] + args[at + 1 :]
-            args = [subject, *args]
-        return super().parse_args(ctx, args)
+    usual = EVERYTHING
 
 
 app = typer.Typer(
-    cls=Subjects,
+    cls=AuditSubjects,
     help="Look for what will make a run useless, before it starts: volumen audit [SUBJECT] CONFIG.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -1,7 +1,6 @@
-"""Data sets: `volumen prepare`, `folds`, `phantom`, `import` and `export`."""
+"""Data sets: `volumen prepare`, `phantom`, `import` and `export`."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,21 +11,11 @@ from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
     from volumen.data.dataset import PreparedDataset
-    from volumen.data.folds import Folds
-
-
-class By(StrEnum):
-    """What a fold is made of."""
-
-    auto = "auto"
-    scroll = "scroll"
-    volume = "volume"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(prepare)
-    app.command()(folds)
     app.command()(phantom)
     app.command(name="import")(import_)
     app.command()(export)
@@ -82,33 +71,6 @@ def prepare(
     _print_summary(prepared)
 
 
-def folds(
-    prepared: Annotated[Path, typer.Argument(help="Folder written by `volumen prepare`.")],
-    count: Annotated[
-        int | None, typer.Option("--folds", min=2, help="Number of folds; 5, or as many as there are scrolls.")
-    ] = None,
-    by: Annotated[By, typer.Option(help="auto: by scroll where there are several, else by volume.")] = By.auto,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the split.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="File to write; otherwise folds.json in PREPARED.")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file with another split, though runs may depend on it.")
-    ] = False,
-) -> None:
-    """Split the labelled cases of a prepared data set into folds for cross-validation."""
-    from volumen.data.dataset import PreparedDataset
-    from volumen.data.folds import FILE, make_folds, save_folds
-    from volumen.system.places import writable_file
-
-    dataset = PreparedDataset.open(prepared)
-    made, statements = make_folds(dataset, count, by.value, seed)
-    target = out or prepared / FILE
-    save_folds(made, writable_file(target), overwrite=overwrite)
-    for statement in statements:
-        say(statement)
-    _print_folds(dataset, made)
-    say(f"written to {target}")
-
-
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write, in the layout that `volumen prepare` reads.")],
     volumes: Annotated[int, typer.Option(min=1, max=100_000, help="Number of labelled volumes.")] = 6,
@@ -136,7 +98,7 @@ def phantom(
     )
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Text left, numbers right."""
     from rich.box import SIMPLE
     from rich.table import Table
@@ -164,21 +126,11 @@ def _print_summary(prepared: "PreparedDataset") -> None:
         surface = sum(case.surface_voxels for case in cases)
         shares = [f"{surface / valid:.1%}", f"{1 - valid / voxels:.1%}"] if labelled and valid else ["-", "-"]
         rows.append([scroll, "labelled" if labelled else "test", str(len(ids)), shown, *shares])
-    _print_table(["scroll", "part", "cases", "shapes", "surface (of labelled)", "ignored (of all)"], rows)
+    print_table(["scroll", "part", "cases", "shapes", "surface (of labelled)", "ignored (of all)"], rows)
     say(f"labels: {prepared.meanings.written}")
     for note in prepared.notes:
         say(f"note: {note}")
     say(f"{counted(len(prepared.cases), 'case')} in {prepared.root} (identity {prepared.identity[:12]})")
-
-
-def _print_folds(dataset: "PreparedDataset", made: "Folds") -> None:
-    rows = []
-    for number, fold in enumerate(made.folds):
-        cases = [dataset.case(case_id) for case_id in fold.validation]
-        surface = sum(case.surface_voxels for case in cases) / max(sum(case.valid_voxels for case in cases), 1)
-        scrolls = " ".join(sorted({case.scroll_id for case in cases}))
-        rows.append([str(number), str(len(fold.train)), str(len(fold.validation)), f"{surface:.1%}", scrolls])
-    _print_table(["fold", "train", "validation", "surface (of labelled)", "scrolls held out"], rows)
 
 
 def import_(

@@ -22,6 +22,7 @@ from volumen.cli import (
     data,
     diagnose,
     doctor_bench,
+    folds,
     intervene,
     plan,
     predict,
@@ -64,8 +65,8 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 for group in (
-    data, train, intervene, diagnose, results, compare, predict, bundles, submission, score, tune, plan, ablate,
-    wheels, doctor_bench,
+    data, folds, train, intervene, diagnose, results, compare, predict, bundles, submission, score, tune, plan,
+    ablate, wheels, doctor_bench,
 ):  # fmt: skip
     group.register(app)
 

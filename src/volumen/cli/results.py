@@ -68,7 +68,17 @@ def report(
     ] = False,
     every: Annotated[float, typer.Option(min=1.0, help="Seconds from one page to the next with --live.")] = 20.0,
 ) -> None:
-    """Write one self-contained HTML page about a run."""
+    """Write one self-contained HTML page about a run, or about the folds of `volumen folds train`."""
+    from volumen.experiments.fold_records import RECORD
+
+    if (run / RECORD).is_file():
+        from volumen.errors import UserError
+        from volumen.reporting.fold_page import write_fold_page
+
+        if live:
+            raise UserError(f"{run} holds folds: --live goes with a run, such as {run / 'fold0'}")
+        say(f"report: {write_fold_page(run, out)}")
+        return
     from volumen.reporting.console import console_for
     from volumen.reporting.report import follow_run, write_report
 

@@ -72,7 +72,7 @@ def evaluate_run(
     trained = replace(trained, config=trained.config.model_copy(update={"postprocessing": post}))
     chosen = choose_cases(opened, trained, fold, cases)
     recipe = Recipe.of(trained.model, trained.config)
-    with _kept(run) if keep else nullcontext() as pictures:
+    with kept_evaluation(run) if keep else nullcontext() as pictures:
         number = None if cases is not None else (trained.config.data.fold if fold is None else fold)
         said = {"which": which, "fold": number}
         return evaluate_cases(opened, trained, recipe, chosen, said, pictures=pictures, steps=steps, progress=progress)
@@ -125,7 +125,7 @@ def evaluate_cases(
 
 
 @contextmanager
-def _kept(run: Path) -> Iterator[Pictures]:
+def kept_evaluation(run: Path) -> Iterator[Pictures]:
     """The run, held against a second evaluation, and known to be one that the result can be written to."""
     run_owner(run)
     fix = f"make the run folder {run} writable, or evaluate a copy of it"

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
 from volumen.errors import UserError
 from volumen.experiments.held_out import HeldOut, Kept, PredictionFolder
@@ -133,6 +135,13 @@ def predict_out_of_fold(
     return tuple(HeldOut(name, dataset.case(name).scroll_id, dataset, files) for name, files in sorted(found.items()))
 
 
+def prediction_settings(recipe: Recipe, dataset: PreparedDataset, config: Config) -> dict[str, Any]:
+    """All that kept predictions depend on."""
+    made = recipe.record("weights_sha256", "normalisation", "tile", "engine", "precision")
+    inference = config.inference.model_dump(mode="json")
+    return {**made, "dataset": dataset.identity, "inference": inference}
+
+
 def _predict_run(
     name: str,
     opened: Opened,
@@ -145,9 +154,7 @@ def _predict_run(
     """Predictions of a run's held-out cases."""
     trained = opened.trained.overridden(overrides, opened.run.path)
     recipe = Recipe.of(trained.model, trained.config)
-    made = recipe.record("weights_sha256", "normalisation", "tile", "engine", "precision")
-    inference = trained.config.inference.model_dump(mode="json")
-    settings = {**made, "dataset": dataset.identity, "inference": inference}
+    settings = prediction_settings(recipe, dataset, trained.config)
     shapes = {case_id: dataset.case(case_id).shape for case_id in trained.data.validation}
     predictions = PredictionFolder(folder / opened.source.folder, settings, shapes, warn)
     for case_id in [case_id for case_id in shapes if case_id not in predictions.kept]:

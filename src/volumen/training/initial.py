@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from volumen.config.model import Model
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset
-from volumen.data.folds import Fold, load_folds
+from volumen.data.folds import Fold, Folds, load_folds
 from volumen.errors import UserError
 from volumen.inference.bundle import read_bundle
 from volumen.inference.predictor import weights_identity
@@ -94,9 +94,14 @@ class Materials:
         return PreparedDataset.open(Path(self.config.data.dataset))
 
     @cached_property
+    def division(self) -> Folds:
+        """All folds of the data set."""
+        return load_folds(self.config.data.folds, self.dataset)
+
+    @cached_property
     def fold(self) -> Fold:
         """Case ids that the run learns from, and that it holds out."""
-        return load_folds(self.config.data.folds, self.dataset).fold(self.config.data.fold)
+        return self.division.fold(self.config.data.fold)
 
     @cached_property
     def initial(self) -> InitialWeights | None:
