@@ -1,0 +1,307 @@
+"""What a sweep may choose: a file of configuration keys, each with a range or with choices.
+
+    optimiser.learning_rate: {from: 1e-5, to: 1e-2, log: true}
+    model.depth: {from: 2, to: 4}
+    model.norm: [instance, batch]
+    loss.terms:
+      choices:
+        dice: {soft_dice: {weight: 1}, cross_entropy: {weight: 0}}
+        both: {soft_dice: {weight: 1}, cross_entropy: {weight: 1}}
+    optimiser.momentum: {from: 0.8, to: 0.99, when: {optimiser.kind: sgd}}
+
+A range holds whole numbers where its ends are whole and the key takes no fraction, or where it has a whole `step`.
+Every mistake is told at its line, as in a configuration.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from volumen.config.dump import canonical, config_hash
+from volumen.config.layers import merge
+from volumen.config.load import lay_over
+from volumen.config.problems import ConfigError, Problem
+from volumen.config.remedies import FIXED
+from volumen.config.schema import Config
+from volumen.config.source import Located, located, read_tree
+from volumen.experiments.sweep_halving import Value
+
+FROM, TO, STEP, LOG, CHOICES, WHEN = "from", "to", "step", "log", "choices", "when"
+_RANGE = {FROM, TO, STEP, LOG, WHEN}
+MOST_FACTORS, MOST_CHOICES = 50, 100
+STAYS: dict[str, str] = {
+    **FIXED,
+    "name": "every trial has a name of its own",
+    "experiment": "it changes nothing that is trained",
+    "seed": "every trial has the same seed, and --confirm repeats the best with others",
+    "data.sampling.patches_per_epoch": "every trial has the length that --epochs or --steps says",
+    "training.epochs": "every trial has the length that --epochs or --steps says",
+    "training.early_stopping": "every trial has the length that --epochs or --steps says",
+    "training.selection_metric": "every trial is judged by the same metric: give --metric",
+    "training.keep_going": "it changes nothing that is trained",
+    "training.monitoring": "it changes nothing that is trained",
+    "model.initial_weights": "every trial begins with the same weights: set it in the configuration",
+}
+"""What no sweep chooses, keys or sections, and what to do in place of it."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A key and what it may be."""
+
+    key: str
+    origin: str
+    """`file:line`."""
+    low: float | None = None
+    """Of a range; None for choices."""
+    high: float = 0.0
+    step: float | None = None
+    log: bool = False
+    whole: bool = False
+    """Only whole numbers."""
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    """Values by their names."""
+    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of choices of other factors, above this one, with which this one counts."""
+
+    @property
+    def corners(self) -> tuple[Value, ...]:
+        """The ends of a range, or all choices."""
+        if self.low is None:
+            return tuple(self.choices)
+        return (self._number(self.low), self._number(self.last))
+
+    @property
+    def last(self) -> float:
+        """The largest value that a range's steps reach."""
+        assert self.low is not None
+        step = 1.0 if self.whole and self.step is None else self.step
+        if step is None or self.log:
+            return self.high
+        return self.low + math.floor((self.high - self.low) / step + 1e-9) * step
+
+    @property
+    def grid(self) -> tuple[Value, ...] | None:
+        """Every value; None for a range of fractions without a step."""
+        if self.low is None:
+            return tuple(self.choices)
+        step = 1.0 if self.whole and self.step is None else self.step
+        if step is None:
+            return None
+        count = math.floor((self.high - self.low) / step + 1e-9) + 1
+        return tuple(self._number(self.low + number * step) for number in range(count))
+
+    def _number(self, value: float) -> Value:
+        return int(value) if self.whole else float(f"{value:.12g}")
+
+    def counts(self, parameters: Mapping[str, Value]) -> bool:
+        """Whether it counts beside these values of the factors above it."""
+        return all(parameters.get(key) in names for key, names in self.when.items())
+
+    def written(self, value: Value) -> Any:
+        """A value as a configuration has it."""
+        return self.choices[str(value)] if self.low is None else value
+
+
+@dataclass(frozen=True)
+class Space:
+    """All that a sweep may choose."""
+
+    factors: tuple[Factor, ...]
+
+    def layer(self, parameters: Mapping[str, Value]) -> dict[str, Any]:
+        """Values by factor as a configuration's nested values."""
+        tree = Located({}, "")
+        for factor in self.factors:
+            if factor.key in parameters:
+                inside = factor.written(parameters[factor.key])
+                for part in reversed(factor.key.split(".")):
+                    inside = {part: inside}
+                tree = merge(tree, located(inside, ""), [])
+        plain: dict[str, Any] = tree.plain()
+        return plain
+
+    def config(self, base: Config, parameters: Mapping[str, Value]) -> Config:
+        """A configuration with these values.
+
+        Raises:
+            ConfigError: The schema refuses them.
+        """
+        return lay_over(base, located(self.layer(parameters), "the sweep"), "the trial").config
+
+    def own(self, base: Config) -> dict[str, Value]:
+        """The configuration's own values: of a range where they lie in it, the name of a choice that changes nothing."""
+        found: dict[str, Value] = {}
+        for factor in self.factors:
+            if not factor.counts(found):
+                continue
+            if factor.low is None:
+                found |= {factor.key: name for name in reversed(factor.choices) if _same(self, base, factor.key, name)}
+            else:
+                value = value_at(base, factor.key)
+                if type(value) in (int, float) and factor.low <= value <= factor.high:
+                    found[factor.key] = factor._number(value)
+        return found
+
+
+def _same(space: Space, base: Config, key: str, name: str) -> bool:
+    try:
+        return config_hash(space.config(base, {key: name})) == config_hash(base)
+    except ConfigError:
+        return False
+
+
+def value_at(config: Config, key: str) -> Any:
+    """A configuration's value at a dotted key; None where it has none."""
+    node: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def load_space(path: Path, config: Config) -> Space:
+    """Read a space and check its keys, its ranges' ends and its choices against a configuration.
+
+    Raises:
+        ConfigError: With every problem found, each at its line.
+    """
+    problems: list[Problem] = []
+    tree = read_tree(path, str(path), problems)
+    factors: dict[str, Factor] = {}
+    if tree is not None:
+        if not isinstance(tree.value, dict) or not tree.value:
+            problems.append(Problem(tree.origin, "", "expected keys of the configuration, `KEY: {from: 1, to: 9}`"))
+        elif len(tree.value) > MOST_FACTORS:
+            problems.append(Problem(tree.origin, "", f"more than {MOST_FACTORS} keys; search in fewer at a time"))
+        else:
+            for key, item in tree.value.items():
+                factor = _factor(key, item, factors, problems)
+                if factor is not None:
+                    factors[key] = factor
+    if not problems:
+        from volumen.experiments.sweep_corners import checked
+
+        factors = {one.key: one for one in checked(tuple(factors.values()), config, problems)}
+    if problems:
+        raise ConfigError(str(path), problems)
+    return Space(tuple(factors.values()))
+
+
+def _factor(key: str, item: Located, above: Mapping[str, Factor], problems: list[Problem]) -> Factor | None:
+    told = len(problems)
+    reason = next((why for at, why in STAYS.items() if _within(key, at) or _within(at, key)), "")
+    if reason:
+        problems.append(Problem(item.origin, key, f"this stays as it is: {reason}"))
+    other = next((one for one in above if _within(key, one) or _within(one, key)), "")
+    if other and not (other.endswith(".kind") or key.endswith(".kind")):
+        problems.append(Problem(item.origin, key, f"{other} is searched already and is a part of it: keep one of them"))
+    if len(problems) > told:
+        return None
+    if isinstance(item.value, list):
+        return _with_choices(key, item, item, {}, problems)
+    if not isinstance(item.value, dict):
+        text = "expected a range `{from: 1, to: 9}` or a list of choices, got a single value: put it into brackets"
+        problems.append(Problem(item.origin, key, text))
+        return None
+    when = _conditions(key, item.value.get(WHEN), above, problems)
+    if CHOICES in item.value:
+        _refuse_unknown(key, item, {CHOICES, WHEN}, problems)
+        made = _with_choices(key, item, item.value[CHOICES], when, problems)
+    else:
+        _refuse_unknown(key, item, _RANGE, problems)
+        made = _with_range(key, item, when, problems)
+    return made if len(problems) == told else None
+
+
+def _within(key: str, section: str) -> bool:
+    return key == section or key.startswith(f"{section}.")
+
+
+def _refuse_unknown(key: str, item: Located, known: set[str], problems: list[Problem]) -> None:
+    assert isinstance(item.value, dict)
+    for name, inside in item.value.items():
+        if name not in known:
+            text = f"{name} is not known here, only {', '.join(sorted(known))}; values that are mappings go below `{CHOICES}`"
+            problems.append(Problem(inside.origin, key, text))
+
+
+def _with_choices(
+    key: str, item: Located, listed: Located, when: Mapping[str, tuple[str, ...]], problems: list[Problem]
+) -> Factor | None:
+    if isinstance(listed.value, dict):
+        named = {name: inside.plain() for name, inside in listed.value.items()}
+    else:
+        items = listed.value if isinstance(listed.value, list) else []
+        named = {_name(one.plain()): one.plain() for one in items}
+        if len(named) < len(items):
+            problems.append(Problem(listed.origin, key, "a choice stands there twice; keep one of them"))
+        if any(isinstance(one.value, dict) for one in items):
+            text = f"choices that are mappings need names: write `{CHOICES}: {{NAME: {{...}}}}`"
+            problems.append(Problem(listed.origin, key, text))
+    if not 2 <= len(named) <= MOST_CHOICES:
+        text = f"expected 2 to {MOST_CHOICES} choices, got {len(named)}; set a single one in the configuration"
+        problems.append(Problem(listed.origin, key, text))
+        return None
+    if any(len(name) > 60 or not name.isprintable() for name in named):
+        text = f"a choice that is said in more than 60 letters needs a name: write `{CHOICES}: {{NAME: VALUE}}`"
+        problems.append(Problem(listed.origin, key, text))
+    return Factor(key, item.origin, choices=named, when=when)
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)
+
+
+def _with_range(
+    key: str, item: Located, when: Mapping[str, tuple[str, ...]], problems: list[Problem]
+) -> Factor | None:
+    assert isinstance(item.value, dict)
+    plain = {name: inside.plain() for name, inside in item.value.items()}
+    low, high, step, log = plain.get(FROM), plain.get(TO), plain.get(STEP), plain.get(LOG, False)
+    wrong = ""
+    if not _is_number(low) or not _is_number(high):
+        wrong = "a range needs numbers `from` and `to`"
+    elif not low < high:
+        wrong = f"`from` ({low}) is not below `to` ({high}): exchange them, or set a single value in the configuration"
+    elif type(log) is not bool:
+        wrong = f"`log` is true or false, got {log}"
+    elif log and low <= 0:
+        wrong = f"a logarithmic range is above 0, got from {low}: raise it, or leave out `log`"
+    elif step is not None and (not _is_number(step) or not 0 < step <= high - low):
+        wrong = f"`step` is a number above 0 and at most {high - low}, got {step}"
+    elif log and step is not None:
+        wrong = "a logarithmic range has no `step`: leave one of the two out, or list the values"
+    if wrong:
+        problems.append(Problem(item.origin, key, wrong))
+        return None
+    whole = all(type(one) is int for one in (low, high, *([] if step is None else [step])))
+    return Factor(key, item.origin, low, high, step, log, whole, when=when)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _conditions(
+    key: str, item: Located | None, above: Mapping[str, Factor], problems: list[Problem]
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    if item is None:
+        return found
+    if not isinstance(item.value, dict) or not item.value:
+        problems.append(Problem(item.origin, key, f"write `{WHEN}: {{OTHER.KEY: CHOICE}}`"))
+        return found
+    for other, inside in item.value.items():
+        values: Sequence[Any] = inside.plain() if isinstance(inside.value, list) else [inside.plain()]
+        names = tuple(map(_name, values))
+        known = above[other].choices if other in above else {}
+        if not known:
+            text = f"`{WHEN}` names {other}, which has no choices above this line: list them there first"
+            problems.append(Problem(inside.origin, key, text))
+        elif any(name not in known for name in names):
+            wrong = ", ".join(name for name in names if name not in known)
+            problems.append(Problem(inside.origin, key, f"{other} has no choice {wrong}: it has {', '.join(known)}"))
+        found[other] = names
+    return found
