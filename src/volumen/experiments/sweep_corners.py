@@ -38,9 +38,10 @@ def checked(factors: Sequence[Factor], config: Config, problems: list[Problem]) 
             for pair in wanted:
                 refused.pop(pair, None)
     by_key = {one.key: one for one in found}
-    problems += [
-        Problem(by_key[key].origin, key, f"{value}: {text}") for (key, value), text in refused.items()
-    ]
+    for (key, value), text in refused.items():
+        said = text.removeprefix(f"{key}: ")
+        unknown = "unknown key" in said  # whatever its value is
+        problems.append(Problem(by_key[key].origin, key, said if unknown else f"with {value}: {said}"))
     return found
 
 

@@ -86,6 +86,20 @@ class Desk:
         with self.journal.held():
             self.storage: JournalStorage = JournalStorage(self.journal)  # type: ignore[arg-type]
         self._seen: dict[Path, tuple[bytes, float]] = {}  # beats, and since when they are what they are
+        self._hashes: dict[str, str] = {}
+
+    @property
+    def trials(self) -> int:
+        """How many there are to be: the most that any command has asked for."""
+        with self.journal.held():
+            return int(self.storage.get_study_user_attrs(self._id(TRIALS)).get("trials", self.plan.trials))
+
+    def want(self, trials: int) -> None:
+        """Let there be so many trials at least."""
+        with self.journal.held():
+            known = self.storage.get_study_user_attrs(self._id(TRIALS)).get("trials", 0)
+            if trials > known:
+                self.storage.set_study_user_attr(self._id(TRIALS), "trials", trials)
 
     def entries(self, study: str = TRIALS) -> tuple[Entry, ...]:
         """The trials of a study as the journal has them now."""
@@ -115,7 +129,8 @@ class Desk:
         """Write down what a trial came to; False where it is somebody else's by now, and nothing is written."""
         with self.journal.held():
             entry = self.entries(job.study)[job.entry.number]
-            if entry.claim is None or entry.claim.token != job.claim.token or len(entry.values) > job.claim.rung:
+            mine = entry.claim is not None and entry.claim.token == job.claim.token
+            if not mine or entry.reason or len(entry.values) > job.claim.rung:
                 return False
             trial = self._trial_id(job.study, entry.number)
             if isinstance(result, Refused):
@@ -150,7 +165,7 @@ class Desk:
     def _next(self, entries: Sequence[Entry]) -> Job | str:
         plan = self.plan
         while True:
-            wanted = next_job(entries, plan.rungs, plan.reduction, plan.trials)
+            wanted = next_job(entries, plan.rungs, plan.reduction, self.trials)
             if isinstance(wanted, Promote):
                 job = self._taken(TRIALS, entries[wanted.number], Claim(wanted.rung))
                 return WAIT if job is None else job
@@ -186,10 +201,13 @@ class Desk:
         return parameters, reason
 
     def _hash(self, parameters: Any) -> str:
-        try:
-            return config_hash(self.plan.trial_config(BASELINE, parameters))
-        except ConfigError:
-            return json.dumps(dict(parameters), sort_keys=True)
+        text = json.dumps(dict(parameters), sort_keys=True)
+        if text not in self._hashes:
+            try:
+                self._hashes[text] = config_hash(self.plan.trial_config(BASELINE, parameters))
+            except ConfigError:
+                self._hashes[text] = text
+        return self._hashes[text]
 
     def _create(self, study: str, parameters: dict[str, Value], facts: dict[str, Any], claim: Claim) -> None:
         """A new trial in the journal: one line."""
@@ -281,8 +299,8 @@ class Desk:
 
     def _list_repeats(self) -> None:
         """The repeats of the best trials with other seeds, as trials of their own; those that are not listed yet."""
-        wanted = repeats(self.entries(), self.plan)
-        for number, seed in wanted[len(self.entries(CONFIRM)) :]:
+        listed = {(one.of, one.seed) for one in self.entries(CONFIRM)}
+        for number, seed in [one for one in repeats(self.entries(), self.plan) if one not in listed]:
             parameters = dict(self.entries()[number].parameters)
             self._create(CONFIRM, {}, {"parameters": parameters, "of": number, "seed": seed}, Claim(0))
 
