@@ -8,8 +8,8 @@ import sys
 import time
 
 import pytest
-from sweep_stubs import Quick, plan_of, right
 
+from sweep_stubs import Quick, plan_of, right
 from volumen.experiments.sweep_desk import CONFIRM, TRIALS, Desk
 from volumen.experiments.sweep_halving import BASELINE
 from volumen.experiments.sweep_report import report_of
@@ -40,7 +40,7 @@ def finish(out, plan, workers):
 @pytest.mark.timeout(900)  # on a machine with other work
 def test_two_workers_one_killed_twenty_times(tmp_path):
     seed = random.SystemRandom().randrange(2**32)  # another one each time
-    print(f"seed {seed}")  # noqa: T201 - shown where it fails
+    print(f"seed {seed}")
     chance, plan = random.Random(seed), plan_of(trials=60, confirm=2, seed=seed)
     workers, killed = [start(tmp_path, plan) for _ in range(2)], 0
     while killed < KILLS:

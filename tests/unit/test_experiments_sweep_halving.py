@@ -40,7 +40,9 @@ def run(trials, reduction, epochs, workers, random):
             if number != BASELINE and random.random() < 0.1:
                 entries[number] = Entry(number, values=one.values, reason="diverged")
             else:
-                entries[number] = Entry(number, values=(*one.values, random.choice([0.0, random.random()])), claim=one.claim)
+                entries[number] = Entry(
+                    number, values=(*one.values, random.choice([0.0, random.random()])), claim=one.claim
+                )
             continue
         if wanted == NEW:
             wanted = Promote(len(entries), 0)

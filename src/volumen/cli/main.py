@@ -63,7 +63,8 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 for group in (
-    data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench, sweep,
+    data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench,
+    sweep,
 ):  # fmt: skip
     group.register(app)
 

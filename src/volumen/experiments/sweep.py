@@ -69,9 +69,7 @@ def run_sweep(
         _check_settings(plan, out)
         desk.want(plan.trials)
     planned = desk.trials
-    run_workers(
-        out, plan, objective, workers=workers, look=_Shown(desk, planned, progress).look, warn=warn
-    )
+    run_workers(out, plan, objective, workers=workers, look=_Shown(desk, planned, progress).look, warn=warn)
     report = read_report(plan, out, desk)
     if not plan.keep:
         _tidy(out, report)

@@ -50,9 +50,7 @@ def refusal(space: Space, config: Config, parameters: Mapping[str, Value]) -> st
     try:
         space.config(config, parameters)
     except ConfigError as error:
-        return "; ".join(
-            dict.fromkeys(": ".join(filter(None, (one.key, one.text))) for one in error.problems)
-        )
+        return "; ".join(dict.fromkeys(": ".join(filter(None, (one.key, one.text))) for one in error.problems))
     return ""
 
 

@@ -27,7 +27,6 @@ from volumen.experiments.sweep_sampling import GRID, distributions, draw
 from volumen.system.locks import HeldError, hold
 
 if TYPE_CHECKING:
-    from optuna.storages import JournalStorage
     from optuna.trial import FrozenTrial
 
 TRIALS, CONFIRM, CLAIMS, BEAT, WORK = "trials", "confirm", "claims", "beat", "sweep"
@@ -115,12 +114,12 @@ class Desk:
                     self._list_repeats()
                 entries = self.entries(study)
                 self._tell(study, entries)
-                job = self._orphan(study, entries)
+                job: Job | str | None = self._orphan(study, entries)
                 if job is None and study == TRIALS:
-                    job = self._next(entries)
+                    job = self._next(self.entries())
                 elif job is None:
-                    job = WAIT if any(one.is_wanted(self._rungs(study)) for one in entries) else DONE
-                if job != DONE:
+                    job = WAIT if any(one.is_wanted(self._rungs(study)) for one in self.entries(study)) else DONE
+                if isinstance(job, Job) or job == WAIT:
                     return job
             self._tell(TRIALS, self.entries(), over=True)
             return DONE
@@ -194,7 +193,9 @@ class Desk:
                 same = before.get(self._hash(parameters))
                 plan.trial_config(number, parameters)
             except ConfigError as error:
-                return parameters, "; ".join(f"{one.key}: {one.text}" if one.key else one.text for one in error.problems)
+                return parameters, "; ".join(
+                    f"{one.key}: {one.text}" if one.key else one.text for one in error.problems
+                )
             reason = "" if same is None else f"the same configuration as trial {same}"
             if not reason:
                 break

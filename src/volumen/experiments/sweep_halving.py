@@ -122,9 +122,7 @@ def next_job(entries: Sequence[Entry], rungs: Sequence[int], reduction: int, tri
     return WAIT if running else DONE
 
 
-def promotable(
-    entries: Sequence[Entry], rungs: Sequence[int], rung: int, reduction: int, least: int = 0
-) -> int | None:
+def promotable(entries: Sequence[Entry], rungs: Sequence[int], rung: int, reduction: int, least: int = 0) -> int | None:
     """The best trial that has earned the rung after this one and was not sent there; None where there is none."""
     reached = [one for one in entries if one.number != BASELINE and len(one.values) > rung and not one.reason]
     share = max(len(reached) // reduction, least)

@@ -1,7 +1,7 @@
 """Which factors matter: how much of what trials differ by goes with each factor alone, and whether chance would do it.
 
-The measure is the share of the variance of the values' ranks that lies between groups of a factor's values (its choices,
-or quarters of its range by rank), less what that many groups take by chance (omega squared). Ranks, since one diverged
+The measure is the share of the variance of the values' ranks that lies between groups of a factor's values (its
+choices, or quarters of its range by rank), less what that many groups take by chance (omega squared). Ranks, since one diverged
 trial would otherwise be all that is seen. All trials count, with their values at the first rung, since only there all
 were trained equally long. What two factors do only together does not show.
 """
@@ -44,8 +44,10 @@ class Importance:
     @property
     def verdict(self) -> str:
         """Whether it can be told."""
-        if self.share is None:
+        if self.trials < FEWEST_TRIALS:
             return f"cannot tell: {self.trials} trials, {FEWEST_TRIALS} are needed"
+        if self.share is None:
+            return "cannot tell: all trials had the same value"
         return "matters" if self.chance is not None and self.chance <= CHANCE else "cannot tell from chance"
 
 
@@ -69,7 +71,7 @@ def _importance(
     factor: Factor, pairs: Sequence[tuple[Value, float]], factors: int, random: np.random.Generator
 ) -> Importance:
     groups = groups_of(factor, [value for value, _ in pairs])
-    if len(pairs) < FEWEST_TRIALS or len(np.unique(groups)) < 2:
+    if len(pairs) < FEWEST_TRIALS or len(np.unique(groups)) < 2 or len({value for _, value in pairs}) < 2:
         return Importance(factor.key, len(pairs), None)
     ranks = rankdata([value for _, value in pairs])
     share = explained(ranks, groups)
@@ -88,9 +90,9 @@ def groups_of(factor: Factor, values: Sequence[Value]) -> Groups:
         return np.array([names.index(str(value)) for value in values], np.int64)
     numbers = np.array(values, np.float64)
     if len(np.unique(numbers)) <= QUARTERS:
-        return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+        return np.searchsorted(np.unique(numbers), numbers).astype(np.int64)
     share = (rankdata(numbers) - 0.5) / len(numbers)
-    return np.minimum((share * QUARTERS).astype(np.int64), QUARTERS - 1)
+    return np.minimum(np.floor(share * QUARTERS), QUARTERS - 1).astype(np.int64)
 
 
 def explained(values: Numbers, groups: Groups) -> float:

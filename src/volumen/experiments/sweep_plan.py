@@ -211,7 +211,9 @@ def _trials(trials: int | None, sampler: str, space: Space, warn: Warn) -> int:
             raise UserError("say by --trials how many configurations to try, the file's own among them")
         return whole
     if not 2 <= trials <= MOST_TRIALS:
-        raise UserError(f"--trials must be a number from 2 to {MOST_TRIALS}, the configuration itself is one, got {trials}")
+        raise UserError(
+            f"--trials must be a number from 2 to {MOST_TRIALS}, the configuration itself is one, got {trials}"
+        )
     if whole is not None and trials > whole:
         warn(f"the grid has {whole - 1} points: {whole} trials are done, the configuration itself among them")
         return whole

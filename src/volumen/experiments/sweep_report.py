@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from volumen.experiments.differences import Paired, paired
-from volumen.experiments.sweep_halving import BASELINE, Entry, Value, ranked
+from volumen.experiments.sweep_halving import BASELINE, Entry, ranked
 from volumen.experiments.sweep_importance import Importance, importances
 from volumen.experiments.sweep_plan import SweepPlan
 from volumen.files import strict_json
@@ -113,9 +113,7 @@ def report_of(plan: SweepPlan, entries: Sequence[Entry], repeats: Sequence[Entry
         planned: How many trials there are to be.
     """
     own = plan.space.own(plan.config)
-    whole = tuple(
-        Entry(**{**vars(one), "parameters": own}) if one.number == BASELINE else one for one in entries
-    )
+    whole = tuple(Entry(**{**vars(one), "parameters": own}) if one.number == BASELINE else one for one in entries)
     repeated = _repeated(plan, whole, repeats)
     recommended, advice = _advice(plan, whole, repeated)
     return SweepReport(
@@ -164,7 +162,7 @@ def _advice(plan: SweepPlan, entries: Sequence[Entry], repeated: Sequence[Repeat
             f"± {one.difference.half:.4f} over {counted(one.difference.pairs, 'other seed')}"
         )
     few = plan.seeds < FEWEST_VOLUMES
-    why = f"{counted(plan.seeds, 'seed')} cannot tell: give --seeds 3 or more" if few else "none of them beats the noise"
+    why = (
+        f"{counted(plan.seeds, 'seed')} cannot tell: give --seeds 3 or more" if few else "none of them beats the noise"
+    )
     return BASELINE, f"keep the configuration: the best were repeated with other seeds, and {why}"
-
-

@@ -132,13 +132,14 @@ class Space:
         return lay_over(base, located(self.layer(parameters), "the sweep"), "the trial").config
 
     def own(self, base: Config) -> dict[str, Value]:
-        """The configuration's own values: of a range where they lie in it, the name of a choice that changes nothing."""
+        """The configuration's own values: of a range if they lie in it; of choices, the one that changes nothing."""
         found: dict[str, Value] = {}
         for factor in self.factors:
             if not factor.counts(found):
                 continue
             if factor.low is None:
-                found |= {factor.key: name for name in reversed(factor.choices) if _same(self, base, factor.key, name)}
+                name = next((one for one in factor.choices if _same(self, base, factor.key, one)), None)
+                found |= {} if name is None else {factor.key: name}
             else:
                 value = value_at(base, factor.key)
                 if type(value) in (int, float) and factor.low <= value <= factor.high:
@@ -223,7 +224,8 @@ def _refuse_unknown(key: str, item: Located, known: set[str], problems: list[Pro
     assert isinstance(item.value, dict)
     for name, inside in item.value.items():
         if name not in known:
-            text = f"{name} is not known here, only {', '.join(sorted(known))}; values that are mappings go below `{CHOICES}`"
+            expected = ", ".join(sorted(known))
+            text = f"{name} is not known here, only {expected}; values that are mappings go below `{CHOICES}`"
             problems.append(Problem(inside.origin, key, text))
 
 
@@ -254,30 +256,33 @@ def _name(value: Any) -> str:
     return value if isinstance(value, str) else canonical(value)
 
 
-def _with_range(
-    key: str, item: Located, when: Mapping[str, tuple[str, ...]], problems: list[Problem]
-) -> Factor | None:
+def _with_range(key: str, item: Located, when: Mapping[str, tuple[str, ...]], problems: list[Problem]) -> Factor | None:
     assert isinstance(item.value, dict)
-    plain = {name: inside.plain() for name, inside in item.value.items()}
-    low, high, step, log = plain.get(FROM), plain.get(TO), plain.get(STEP), plain.get(LOG, False)
-    wrong = ""
-    if not _is_number(low) or not _is_number(high):
-        wrong = "a range needs numbers `from` and `to`"
-    elif not low < high:
-        wrong = f"`from` ({low}) is not below `to` ({high}): exchange them, or set a single value in the configuration"
-    elif type(log) is not bool:
-        wrong = f"`log` is true or false, got {log}"
-    elif log and low <= 0:
-        wrong = f"a logarithmic range is above 0, got from {low}: raise it, or leave out `log`"
-    elif step is not None and (not _is_number(step) or not 0 < step <= high - low):
-        wrong = f"`step` is a number above 0 and at most {high - low}, got {step}"
-    elif log and step is not None:
-        wrong = "a logarithmic range has no `step`: leave one of the two out, or list the values"
+    plain: dict[str, Any] = {name: inside.plain() for name, inside in item.value.items()}
+    wrong = _wrong_range(plain)
     if wrong:
         problems.append(Problem(item.origin, key, wrong))
         return None
+    low, high, step = plain[FROM], plain[TO], plain.get(STEP)
     whole = all(type(one) is int for one in (low, high, *([] if step is None else [step])))
-    return Factor(key, item.origin, low, high, step, log, whole, when=when)
+    return Factor(key, item.origin, low, high, step, plain.get(LOG, False), whole, when=when)
+
+
+def _wrong_range(plain: Mapping[str, Any]) -> str:
+    low, high, step, log = plain.get(FROM), plain.get(TO), plain.get(STEP), plain.get(LOG, False)
+    if low is None or high is None or not _is_number(low) or not _is_number(high):
+        return "a range needs numbers `from` and `to`"
+    if not low < high:
+        return f"`from` ({low}) is not below `to` ({high}): exchange them, or set a single value in the configuration"
+    if type(log) is not bool:
+        return f"`log` is true or false, got {log}"
+    if log and low <= 0:
+        return f"a logarithmic range is above 0, got from {low}: raise it, or leave out `log`"
+    if step is not None and (not _is_number(step) or not 0 < step <= high - low):
+        return f"`step` is a number above 0 and at most {high - low}, got {step}"
+    if log and step is not None:
+        return "a logarithmic range has no `step`: leave one of the two out, or list the values"
+    return ""
 
 
 def _is_number(value: Any) -> bool:

@@ -181,5 +181,3 @@ def _beat(job: Job, over: threading.Event, lost: threading.Event) -> None:
                 ask_to_stop("lost")
                 return
             beat(job.claims, job.claim.token)
-
-

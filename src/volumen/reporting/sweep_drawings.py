@@ -10,12 +10,13 @@ from volumen.reporting.charts import Chart, Curves, Key, Series, line_chart
 from volumen.reporting.drawing import Drawing, Plot, Span, nice_ticks, pixel, short, value_range
 from volumen.reporting.sweep_tables import share_text, value_text
 from volumen.reporting.words import words
+from volumen.system.output import counted
 
 WIDTH, TOP, FLOOR, MARGIN = 960, 44, 330, 90  # pixels
 ABSENT = 26  # pixels below an axis for what a trial does not have
 BEST, OWN, WHOLE, STOPPED = 3, 2, 1, 8
 """Colours of the best third of the whole trials, of the configuration itself, of whole trials and of the others."""
-MOST_LETTERS, MOST_LINES = 18, 400
+MOST_LETTERS, MOST_LINES, MOST_PLACES = 20, 400, 8
 ROW = 26
 
 
@@ -47,8 +48,8 @@ def parallel(report: SweepReport, space: Space) -> Chart | None:
     marks = [((tick - span[0]) / (span[1] - span[0]), short(tick)) for tick in nice_ticks(*span)]
     _axis(drawing, across[-1], words(report.metric), marks)
     keys = (
-        Key(BEST, "best third of the whole trials"), Key(OWN, "the configuration itself"), Key(WHOLE, "other whole trials"),
-        Key(STOPPED, "stopped at a rung; value there"),
+        Key(BEST, "best third of the whole trials"), Key(OWN, "the configuration itself"),
+        Key(WHOLE, "other whole trials"), Key(STOPPED, "stopped at a rung; value there"),
     )  # fmt: skip
     more = f" The best {MOST_LINES} of {len(report.entries)}." if len(known) < len(ranked(report.entries)) else ""
     note = f"A line is a trial; hover over it for its values.{more} Values of stopped trials are of shorter trainings."
@@ -57,13 +58,16 @@ def parallel(report: SweepReport, space: Space) -> Chart | None:
 
 def _axis(drawing: Drawing, x: float, name: str, marks: Sequence[tuple[float, str]]) -> None:
     drawing.add("line", class_="tick", x1=x, x2=x, y1=TOP, y2=FLOOR)
-    short_name = name if len(name) <= MOST_LETTERS else f"…{name[1 - MOST_LETTERS :]}"
+    short_name = name if len(name) <= MOST_LETTERS else f"…{name.rpartition('.')[2][:MOST_LETTERS]}"
     drawing.add("text", class_="axis", x=x, y=TOP - 20, text_anchor="middle", text=short_name, title=name)
     for share, text in marks:
         y = pixel(share, (0.0, 1.0), (FLOOR, TOP))
         drawing.add("line", class_="tick", x1=x - 4, x2=x, y1=y, y2=y)
         said = text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
-        drawing.add("text", x=x - 7, y=y + 4, text_anchor="end", text=said, title=text)
+        drawing.add(
+            "text", x=x - 7, y=y + 4, text_anchor="end", text=said, title=text, paint_order="stroke",
+            stroke="var(--card)", stroke_width=4,
+        )  # fmt: skip
 
 
 def _ticks(factor: Factor) -> list[Value]:
@@ -120,9 +124,11 @@ def slices(report: SweepReport, space: Space) -> list[Chart]:
 def _slice(report: SweepReport, factor: Factor, found: Sequence[Entry]) -> Chart:
     up = value_range([one.values[0] for one in found], logarithmic=False)
     label = f"{words(report.metric)} by {factor.key}"
-    if factor.low is None:
-        plot: Plot = _Choices(label, list(factor.choices), up)
-        places = [float(list(factor.choices).index(str(one.parameters[factor.key]))) for one in found]
+    grid = factor.grid or ()
+    if 0 < len(grid) <= MOST_PLACES:
+        plot: Plot = _Choices(label, [value_text(one) for one in grid], up)
+        places = [float(grid.index(one.parameters[factor.key])) for one in found if one.parameters[factor.key] in grid]
+        found = [one for one in found if one.parameters[factor.key] in grid]
     else:
         numbers = [float(one.parameters[factor.key]) for one in found]
         places = [math.log10(one) for one in numbers] if factor.log else numbers
@@ -130,7 +136,7 @@ def _slice(report: SweepReport, factor: Factor, found: Sequence[Entry]) -> Chart
         plot = Plot(label, ends, up, "log10" if factor.log else "")
     for place, one in zip(places, found, strict=True):
         plot.dot(plot.x(place), plot.y(one.values[0]), _colour(report, one), 3.5, _said(report, one))
-    return Chart(factor.key, f"{words(report.metric)} after {report.rungs[0]} epochs", drawing=plot.markup())
+    return Chart(factor.key, f"{words(report.metric)} after {counted(report.rungs[0], 'epoch')}", drawing=plot.markup())
 
 
 class _Choices(Plot):
@@ -169,7 +175,9 @@ def importance_bars(report: SweepReport) -> Chart | None:
         ends = [pixel(value or 0.0, (0.0, 1.0), across) for value in (low, high)]
         drawing.add("line", class_="tick", x1=ends[0], x2=ends[1], y1=y + ROW / 2 - 1, y2=y + ROW / 2 - 1)
     keys = (Key(BEST, "matters"), Key(STOPPED, "cannot be told from chance"))
-    return Chart("Importance", "Bars: share of the variance of ranks; lines: its 95 % interval.", keys, drawing.markup())
+    return Chart(
+        "Importance", "Bars: share of the variance of ranks; lines: its 95 % interval.", keys, drawing.markup()
+    )
 
 
 def history(report: SweepReport) -> Chart | None:

@@ -1,4 +1,4 @@
-"""A sweep as a page: what was best, which factors matter, every trial as a line through its values, each factor alone."""
+"""A sweep as a page: what was best, which factors matter, every trial as a line through its values."""
 
 from volumen.experiments.sweep_halving import BASELINE, Entry, ranked
 from volumen.experiments.sweep_report import SweepReport
@@ -25,12 +25,11 @@ PAGE = "report.html"
 
 def sweep_page(report: SweepReport, space: Space) -> str:
     """The page of a sweep."""
-    rows = [
-        Row((name_of(one), *cells(report, one), state(report, one))) for one in ranked(report.entries)
-    ] + [Row((name_of(one), *cells(report, one), state(report, one))) for one in report.refused]
+    rows = [Row((name_of(one), *cells(report, one), state(report, one))) for one in ranked(report.entries)] + [
+        Row((name_of(one), *cells(report, one), state(report, one))) for one in report.refused
+    ]
     factors = [
-        Row((one.factor, share_text(one), chance_text(one), str(one.trials), one.verdict))
-        for one in report.importances
+        Row((one.factor, share_text(one), chance_text(one), str(one.trials), one.verdict)) for one in report.importances
     ]
     best = next(iter(report.complete), None)
     return render(

@@ -17,9 +17,9 @@ WINNERS_CURSE = (
     "The value in the search is what a trial was chosen by, so it is too high on average; its repeats are not."
 )
 IMPORTANCE = (
-    "share: of the variance of the trials' ranks after the first rung, what goes with a factor alone, with its 95 % "
-    f"interval; chance: how often shuffled values give as much, times the number of factors. Fewer than {FEWEST_TRIALS} "
-    "trials tell nothing, and what two factors do only together does not show."
+    "share: of the variance of the trials' ranks after the first rung, what goes with a factor alone, with its "
+    f"95 % interval; chance: how often shuffled values give as much, times the number of factors. Fewer than "
+    f"{FEWEST_TRIALS} trials tell nothing, and what two factors do only together does not show."
 )
 
 
@@ -47,7 +47,8 @@ def print_sweep(report: SweepReport, console: Console) -> None:
 
 def heading(report: SweepReport) -> str:
     """What was done."""
-    return f"Sweep of {report.name}: {counted(len(report.entries), 'trial')} of up to {report.rungs[-1]} epochs, {report.sampler}"
+    trials = counted(len(report.entries), "trial")
+    return f"Sweep of {report.name}: {trials} of up to {counted(report.rungs[-1], 'epoch')}, {report.sampler}"
 
 
 def shown(report: SweepReport) -> list[Entry]:
@@ -90,6 +91,13 @@ def counts(report: SweepReport) -> tuple[str, ...]:
         said.append(
             f"{done} epochs were trained in {duration(report.seconds)}, {done / whole:.0%} of what all trials would "
             "take to the end"
+        )
+    first = [one.values[0] for one in report.entries if one.values]
+    alike = max((first.count(value) for value in first), default=0)
+    if len(report.rungs) > 1 and alike > max(2, len(first) / 2):
+        said.append(
+            f"{alike} of {len(first)} trials had the same value after {counted(report.rungs[0], 'epoch')}: which of them "
+            "went on was chance: give a longer --first-rung in another folder"
         )
     reasons: dict[str, list[int]] = {}
     for one in report.refused:
