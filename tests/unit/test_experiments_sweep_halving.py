@@ -1,5 +1,8 @@
 """Successive halving: any order of events ends, each trial at most once at a rung, the best share goes on."""
 
+import itertools
+import random as chance
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +25,7 @@ def test_rungs_rise_to_the_whole_length(epochs, reduction, first):
     assert rungs[-1] == epochs
     assert list(rungs) == sorted(set(rungs))
     assert reduction > 1 or rungs == (epochs,)
-    assert all(later <= reduction * one for one, later in zip(rungs, rungs[1:], strict=False))
+    assert all(later <= reduction * one for one, later in itertools.pairwise(rungs))
 
 
 def run(trials, reduction, epochs, workers, random):
@@ -81,6 +84,6 @@ def test_one_worker_does_the_same_whenever_it_is_asked(drawn):
 
 
 def test_without_halving_nobody_is_stopped():
-    rungs, entries, _ = run(7, 1, 9, 3, __import__("random").Random(0))
+    rungs, entries, _ = run(7, 1, 9, 3, chance.Random(0))
     assert rungs == (9,)
     assert all(len(one.values) == 1 or one.reason for one in entries)

@@ -1,9 +1,9 @@
 """Which factors matter: how much of what trials differ by goes with each factor alone, and whether chance would do it.
 
 The measure is the share of the variance of the values' ranks that lies between groups of a factor's values (its
-choices, or quarters of its range by rank), less what that many groups take by chance (omega squared). Ranks, since one diverged
-trial would otherwise be all that is seen. All trials count, with their values at the first rung, since only there all
-were trained equally long. What two factors do only together does not show.
+choices, or quarters of its range by rank), less what that many groups take by chance (omega squared).
+Ranks, since one diverged trial would otherwise be all that is seen. All trials count, with their values at the first
+rung, since only there all were trained equally long. What two factors do only together does not show.
 """
 
 import math
@@ -75,7 +75,7 @@ def _importance(
         return Importance(factor.key, len(pairs), None)
     ranks = rankdata([value for _, value in pairs])
     share = explained(ranks, groups)
-    shuffled = np.array([explained(random.permutation(ranks), groups) for _ in range(SHUFFLES)])
+    shuffled = _explained(random.permuted(np.tile(ranks, (SHUFFLES, 1)), axis=1), groups)
     chance = (1 + np.count_nonzero(shuffled >= share - 1e-12)) / (1 + SHUFFLES)
     drawn = [random.integers(0, len(ranks), len(ranks)) for _ in range(RESAMPLES)]
     spread = [explained(ranks[each], groups[each]) for each in drawn]
@@ -90,19 +90,27 @@ def groups_of(factor: Factor, values: Sequence[Value]) -> Groups:
         return np.array([names.index(str(value)) for value in values], np.int64)
     numbers = np.array(values, np.float64)
     if len(np.unique(numbers)) <= QUARTERS:
-        return np.searchsorted(np.unique(numbers), numbers).astype(np.int64)
+        return np.array(np.searchsorted(np.unique(numbers), numbers), np.int64)
     share = (rankdata(numbers) - 0.5) / len(numbers)
     return np.minimum(np.floor(share * QUARTERS), QUARTERS - 1).astype(np.int64)
 
 
 def explained(values: Numbers, groups: Groups) -> float:
     """Share of the variance between groups, less what chance gives to so many of them; never below 0."""
-    total = float(((values - values.mean()) ** 2).sum())
+    return float(_explained(values[None], groups)[0])
+
+
+def _explained(rows: Numbers, groups: Groups) -> Numbers:
+    """The same for every row of values."""
     kinds = np.unique(groups)
-    left = len(values) - len(kinds)
-    if total <= 0 or left <= 0:
-        return 0.0
-    between = sum(float((groups == one).sum()) * float((values[groups == one].mean() - values.mean()) ** 2) for one in
-                  kinds)  # fmt: skip
-    within = (total - between) / left
-    return max(0.0, (between - (len(kinds) - 1) * within) / (total + within))
+    left = rows.shape[1] - len(kinds)
+    if left <= 0:
+        return np.zeros(len(rows))
+    belongs = (groups[:, None] == kinds).astype(np.float64)
+    centred = rows - rows.mean(1, keepdims=True)
+    total = (centred**2).sum(1)
+    between = ((centred @ belongs) ** 2 / belongs.sum(0)).sum(1)
+    within = np.maximum(total - between, 0.0) / left
+    known = total > 0
+    share = np.divide(between - (len(kinds) - 1) * within, total + within, out=np.zeros(len(rows)), where=known)
+    return np.clip(share, 0.0, 1.0)

@@ -192,9 +192,7 @@ def load_space(path: Path, config: Config) -> Space:
 
 def _factor(key: str, item: Located, above: Mapping[str, Factor], problems: list[Problem]) -> Factor | None:
     told = len(problems)
-    reason = next((why for at, why in STAYS.items() if _within(key, at) or _within(at, key)), "")
-    if reason:
-        problems.append(Problem(item.origin, key, f"this stays as it is: {reason}"))
+    _refuse_fixed(key, item, problems)
     other = next((one for one in above if _within(key, one) or _within(one, key)), "")
     if other and not (other.endswith(".kind") or key.endswith(".kind")):
         problems.append(Problem(item.origin, key, f"{other} is searched already and is a part of it: keep one of them"))
@@ -214,6 +212,26 @@ def _factor(key: str, item: Located, above: Mapping[str, Factor], problems: list
         _refuse_unknown(key, item, _RANGE, problems)
         made = _with_range(key, item, when, problems)
     return made if len(problems) == told else None
+
+
+def _refuse_fixed(key: str, item: Located, problems: list[Problem]) -> None:
+    """Tell of a key, or of keys within choices of a section, that no sweep chooses."""
+    listed = item.value.get(CHOICES, item) if isinstance(item.value, dict) else item
+    choices = list(listed.value.values()) if isinstance(listed.value, dict) else listed.value
+    choices = choices if isinstance(choices, list) else []
+    keys = {key: item.origin} | {f"{key}.{part}": origin for one in choices for part, origin in _inside(one)}
+    for inside, origin in keys.items():
+        reason = next((why for at, why in STAYS.items() if _within(inside, at)), "")
+        if reason:
+            problems.append(Problem(origin, inside, f"this stays as it is: {reason}"))
+
+
+def _inside(item: Located) -> list[tuple[str, str]]:
+    """Every key below a value, dotted, and its line."""
+    found = []
+    for key, one in item.value.items() if isinstance(item.value, dict) else ():
+        found += [(key, one.origin), *((f"{key}.{rest}", origin) for rest, origin in _inside(one))]
+    return found
 
 
 def _within(key: str, section: str) -> bool:

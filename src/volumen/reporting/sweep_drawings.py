@@ -130,6 +130,7 @@ def _slice(report: SweepReport, factor: Factor, found: Sequence[Entry]) -> Chart
         places = [float(grid.index(one.parameters[factor.key])) for one in found if one.parameters[factor.key] in grid]
         found = [one for one in found if one.parameters[factor.key] in grid]
     else:
+        assert factor.low is not None
         numbers = [float(one.parameters[factor.key]) for one in found]
         places = [math.log10(one) for one in numbers] if factor.log else numbers
         ends = (math.log10(factor.low), math.log10(factor.last)) if factor.log else (factor.low, factor.last)
