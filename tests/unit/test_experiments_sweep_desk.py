@@ -112,7 +112,7 @@ def test_more_trials_go_on_behind_the_first_and_what_cannot_be_trained_counts(tm
 
 
 def test_no_configuration_is_trained_twice(tmp_path):
-    desk = Desk(tmp_path, plan_of(trials=14, rungs=(1,), space=sweep_space()))
+    desk = Desk(tmp_path, plan_of(trials=9, rungs=(1,), space=sweep_space()))
     while isinstance(job := desk.take(), Job):
         desk.report(job, done(job))
         job.close()

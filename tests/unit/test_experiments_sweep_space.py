@@ -111,7 +111,7 @@ WRONG = {
     "model: [1, 2]": "with 1",
     "training.epochs: [1, 2]": "--epochs",
     "optimiser.momentum: {from: 0.1, to: 0.9, when: {optimiser.kind: sgd}}": "no choices above",
-    "loss.terms: {choices: {a: {}, b: {soft_dice: {weight: 2}}}}\nloss.terms.soft_dice.weight: [1, 2]": "keep one of them",
+    "loss.terms: {choices: {a: {}, b: {voi: {}}}}\nloss.terms.soft_dice.weight: [1, 2]": "keep one of them",
 }
 
 

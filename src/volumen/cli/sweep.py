@@ -100,5 +100,7 @@ def _report(report: "SweepReport", folder: Path, found: bool, as_json: bool) -> 
     print_sweep(report, console_for())
     written = (RESULT, PAGE, *([BEST] if found else []))
     say(f"written: {', '.join(str(folder / name) for name in written)}")
-    if found:
+    if report.recommended:
         say(f"next: volumen train {folder / BEST}")
+    elif found:
+        say("next: the same command with --confirm 1, for what one seed shows may be chance")

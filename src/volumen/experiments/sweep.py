@@ -133,12 +133,15 @@ def _tidy(out: Path, report: SweepReport) -> None:
 
 
 def write_best(out: Path, source: str, overrides: list[str], plan: SweepPlan, report: SweepReport) -> Entry | None:
-    """Write `best.yaml`: the best trial, or the recommended one, as a change of the configuration; None without one.
+    """Write `best.yaml`: the recommended trial as a change of the configuration; without repeats, the best one.
 
-    It has the configuration's own length and seed, not those of the trials.
+    It has the configuration's own length and seed, not those of the trials. None, and no file, where no trial is better
+    than the configuration.
     """
-    best = next((one for one in report.entries if one.number == report.recommended != BASELINE), None)
-    best = best or next((one for one in report.complete if one.number != BASELINE), None)
+    wanted_number = report.recommended
+    if not report.repeated and report.complete:
+        wanted_number = report.complete[0].number
+    best = next((one for one in report.entries if one.number == wanted_number != BASELINE), None)
     if best is None:
         with suppress(OSError):
             (out / BEST).unlink(missing_ok=True)
