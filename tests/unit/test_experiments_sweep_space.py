@@ -11,10 +11,11 @@ from volumen.config.load import load_config
 from volumen.config.problems import ConfigError
 from volumen.errors import UserError
 from volumen.experiments.sweep_corners import refusal
+from volumen.experiments.sweep_file import load_space
 from volumen.experiments.sweep_halving import Entry
 from volumen.experiments.sweep_plan import _metric
 from volumen.experiments.sweep_sampling import draw, grid_of
-from volumen.experiments.sweep_space import Factor, Space, load_space, value_at
+from volumen.experiments.sweep_space import Factor, Space, value_at
 
 CONFIG = load_config("preset:default", ["data.dataset=nowhere"]).config
 WHOLE = """

@@ -92,7 +92,7 @@ def groups_of(factor: Factor, values: Sequence[Value]) -> Groups:
     if len(np.unique(numbers)) <= QUARTERS:
         return np.array(np.searchsorted(np.unique(numbers), numbers), np.int64)
     share = (rankdata(numbers) - 0.5) / len(numbers)
-    return np.minimum(np.floor(share * QUARTERS), QUARTERS - 1).astype(np.int64)
+    return np.array(np.minimum(np.floor(share * QUARTERS), QUARTERS - 1), np.int64)
 
 
 def explained(values: Numbers, groups: Groups) -> float:
@@ -113,4 +113,4 @@ def _explained(rows: Numbers, groups: Groups) -> Numbers:
     within = np.maximum(total - between, 0.0) / left
     known = total > 0
     share = np.divide(between - (len(kinds) - 1) * within, total + within, out=np.zeros(len(rows)), where=known)
-    return np.clip(share, 0.0, 1.0)
+    return np.array(np.clip(share, 0.0, 1.0), np.float64)

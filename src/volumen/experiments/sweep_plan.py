@@ -15,9 +15,10 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.experiments.ablation_plan import layout_of, reacts_to_validations, steps_per_epoch
 from volumen.experiments.sweep_corners import refused_share
+from volumen.experiments.sweep_file import load_space
 from volumen.experiments.sweep_halving import BASELINE, Value, rungs_of
 from volumen.experiments.sweep_sampling import GRID, SAMPLERS, grid_of
-from volumen.experiments.sweep_space import Space, load_space
+from volumen.experiments.sweep_space import Space
 from volumen.system.output import Warn, counted, unheard
 from volumen.training.initial import Materials
 
@@ -127,7 +128,7 @@ def plan_sweep(
 
     Args:
         loaded: The configuration.
-        space: File of what may be chosen, see `sweep_space`.
+        space: File of what may be chosen, see `sweep_file`.
         trials: How many, trial 0 among them; None is the whole grid.
         epochs: Of a whole trial; None with `steps`, or for the configuration's.
         steps: Of a whole trial, in place of epochs.
