@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Any
 from volumen.config.dump import config_hash
 from volumen.config.problems import ConfigError
 from volumen.config.schema import Config
-from volumen.experiments.sweep_halving import BASELINE, DONE, NEW, WAIT, Claim, Entry, Promote, Value, next_job, ranked
+from volumen.experiments.sweep_halving import (
+    BASELINE,
+    DONE,
+    NEW,
+    STOPPED,
+    WAIT,
+    Claim,
+    Entry,
+    Promote,
+    Value,
+    next_job,
+    ranked,
+)
 from volumen.experiments.sweep_journal import SweepJournal
 from volumen.experiments.sweep_plan import SweepPlan
 from volumen.experiments.sweep_sampling import GRID, distributions, draw
@@ -78,8 +90,10 @@ class Desk:
     """The journal of a sweep and what is decided by it."""
 
     def __init__(self, out: Path, plan: SweepPlan, progress_of: Callable[[Path], int] = lambda folder: 0) -> None:
+        import optuna
         from optuna.storages import JournalStorage
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.out, self.plan, self._progress_of = out, plan, progress_of
         self.journal = SweepJournal(out)
         with self.journal.held():
@@ -290,7 +304,7 @@ class Desk:
                 continue
             if over and not entry.is_ended(rungs):
                 reached = rungs[len(entry.values) - 1]
-                text = f"stopped at {reached} of {rungs[-1]} epochs: others were better there"
+                text = f"{STOPPED} {reached} of {rungs[-1]} epochs: others were better there"
                 self.storage.set_trial_user_attr(trial._trial_id, "reason", text)
                 entry = replace(entry, reason=text)
             if len(entry.values) >= len(rungs):

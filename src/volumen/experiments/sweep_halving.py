@@ -14,6 +14,8 @@ from volumen.errors import UserError
 
 Value = bool | int | float | str
 BASELINE = 0
+STOPPED = "stopped at"
+"""Begins the reason of a trial that others were better than at a rung; every other reason is a failure."""
 
 
 @dataclass(frozen=True)

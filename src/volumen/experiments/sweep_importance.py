@@ -6,7 +6,6 @@ Ranks, since one diverged trial would otherwise be all that is seen. All trials 
 rung, since only there all were trained equally long. What two factors do only together does not show.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ FEWEST_TRIALS = 8
 SHUFFLES, RESAMPLES = 2000, 500
 QUARTERS = 4
 CHANCE = 0.05
+MATTERS = "matters"
 
 Numbers = NDArray[np.float64]
 Groups = NDArray[np.int64]
@@ -48,11 +48,11 @@ class Importance:
             return f"cannot tell: {self.trials} trials, {FEWEST_TRIALS} are needed"
         if self.share is None:
             return "cannot tell: all trials had the same value"
-        return "matters" if self.chance is not None and self.chance <= CHANCE else "cannot tell from chance"
+        return MATTERS if self.chance is not None and self.chance <= CHANCE else "cannot tell from chance"
 
 
 def importances(space: Space, entries: Sequence[Entry], seed: int = 0) -> tuple[Importance, ...]:
-    """Every factor's importance, largest first.
+    """Every factor's importance: those that matter first, the largest of them on top.
 
     Args:
         space: The factors.
@@ -64,7 +64,7 @@ def importances(space: Space, entries: Sequence[Entry], seed: int = 0) -> tuple[
         pairs = [(one.parameters[factor.key], one.values[0]) for one in entries if one.values and
                  factor.key in one.parameters]  # fmt: skip
         found.append(_importance(factor, pairs, len(space.factors), np.random.default_rng([seed, number])))
-    return tuple(sorted(found, key=lambda one: -math.inf if one.share is None else one.share, reverse=True))
+    return tuple(sorted(found, key=lambda one: (one.verdict != MATTERS, -1.0 if one.share is None else -one.share)))
 
 
 def _importance(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from volumen.experiments.differences import Paired, paired
-from volumen.experiments.sweep_halving import BASELINE, Entry, ranked
+from volumen.experiments.sweep_halving import BASELINE, STOPPED, Entry, ranked
 from volumen.experiments.sweep_importance import Importance, importances
 from volumen.experiments.sweep_plan import SweepPlan
 from volumen.files import strict_json
@@ -68,12 +68,12 @@ class SweepReport:
     @property
     def stopped(self) -> tuple[Entry, ...]:
         """Trials that were left at a rung."""
-        return tuple(one for one in self.entries if one.reason and one.values)
+        return tuple(one for one in self.entries if one.reason.startswith(STOPPED))
 
     @property
     def refused(self) -> tuple[Entry, ...]:
-        """Trials that came to no value."""
-        return tuple(one for one in self.entries if one.reason and not one.values)
+        """Trials that ended with a failure, or could not be begun."""
+        return tuple(one for one in self.entries if one.reason and not one.reason.startswith(STOPPED))
 
     @property
     def epochs(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from volumen.reporting.words import words
 from volumen.system.output import counted
 
 WIDTH, TOP, FLOOR, MARGIN = 960, 44, 330, 90  # pixels
-ABSENT = 26  # pixels below an axis for what a trial does not have
+ABSENT = 34  # pixels below an axis for what a trial does not have
 BEST, OWN, WHOLE, STOPPED = 3, 2, 1, 8
 """Colours of the best third of the whole trials, of the configuration itself, of whole trials and of the others."""
 MOST_LETTERS, MOST_LINES, MOST_PLACES = 20, 400, 8

@@ -1,6 +1,6 @@
 """A sweep as a page: what was best, which factors matter, every trial as a line through its values."""
 
-from volumen.experiments.sweep_halving import BASELINE, Entry, ranked
+from volumen.experiments.sweep_halving import BASELINE, STOPPED, Entry, ranked
 from volumen.experiments.sweep_report import SweepReport
 from volumen.experiments.sweep_space import Space
 from volumen.reporting.page import render
@@ -25,9 +25,10 @@ PAGE = "report.html"
 
 def sweep_page(report: SweepReport, space: Space) -> str:
     """The page of a sweep."""
-    rows = [Row((name_of(one), *cells(report, one), state(report, one))) for one in ranked(report.entries)] + [
-        Row((name_of(one), *cells(report, one), state(report, one))) for one in report.refused
-    ]
+    rows = []
+    for one in [*ranked(report.entries), *(one for one in report.refused if not one.values)]:
+        value, epochs, parameters = cells(report, one)
+        rows.append(Row((name_of(one), value, epochs, state(report, one), parameters)))
     factors = [
         Row((one.factor, share_text(one), chance_text(one), str(one.trials), one.verdict)) for one in report.importances
     ]
@@ -45,7 +46,7 @@ def sweep_page(report: SweepReport, space: Space) -> str:
         bars=importance_bars(report),
         slices=slices(report, space),
         history=history(report),
-        trial_headings=("trial", words(report.metric), "epochs", "parameters", ""),
+        trial_headings=("trial", words(report.metric), "epochs", "", "parameters"),
         trials=rows,
         factor_headings=("factor", "share", "chance", "trials", ""),
         factors=factors,
@@ -60,4 +61,6 @@ def state(report: SweepReport, entry: Entry) -> str:
     """How a trial stands."""
     if len(entry.values) >= len(report.rungs):
         return "whole"
+    if entry.reason.startswith(STOPPED):
+        return "stopped"
     return entry.reason or "under way"

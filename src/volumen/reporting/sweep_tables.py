@@ -85,7 +85,7 @@ def counts(report: SweepReport) -> tuple[str, ...]:
     done, whole = report.epochs
     said = [
         f"{counted(len(report.complete), 'trial')} reached the end, {len(report.stopped)} were stopped at a rung, "
-        f"{len(report.refused)} came to no value"
+        f"{len(report.refused)} failed or could not be begun"
     ]
     if whole:
         said.append(
@@ -102,7 +102,7 @@ def counts(report: SweepReport) -> tuple[str, ...]:
     reasons: dict[str, list[int]] = {}
     for one in report.refused:
         reasons.setdefault(one.reason, []).append(one.number)
-    said += [f"no value: trial {', '.join(map(str, numbers))}: {reason}" for reason, numbers in reasons.items()]
+    said += [f"failed: trial {', '.join(map(str, numbers))}: {reason}" for reason, numbers in reasons.items()]
     return tuple(said)
 
 
