@@ -1,12 +1,11 @@
 """Who has a trial: one living worker at a time; what a dead one had goes on, what a lost one reports does not count."""
 
-import platform
-
 import pytest
 
 from sweep_stubs import Quick, plan_of, worth
-from volumen.experiments import sweep_desk
-from volumen.experiments.sweep_desk import MOST_DEATHS, Desk, Job, Reached, Refused, beat, owner_of
+from volumen.experiments import sweep_beats, sweep_desk
+from volumen.experiments.sweep_beats import beat, owner_of
+from volumen.experiments.sweep_desk import MOST_DEATHS, Desk, Job, Reached, Refused
 from volumen.experiments.sweep_halving import DONE, WAIT
 
 
@@ -21,7 +20,8 @@ def done(job):
 
 
 def from_elsewhere(monkeypatch):
-    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    monkeypatch.setattr(sweep_desk, "machine", lambda: "elsewhere")
+    monkeypatch.setattr(sweep_beats, "machine", lambda: "elsewhere")
 
 
 def test_two_desks_never_give_the_same_trial(desks):
@@ -54,19 +54,19 @@ def test_a_result_counts_once_and_only_from_who_has_the_trial(desks):
 def test_a_silent_worker_of_another_machine_is_dead_after_a_while_by_the_clock_of_who_looks(desks, monkeypatch):
     one, other = desks
     clock = [0.0]
-    monkeypatch.setattr(sweep_desk.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sweep_beats.time, "monotonic", lambda: clock[0])
     job = one.take()
     job.close()  # its lock is not seen here
     from_elsewhere(monkeypatch)
     kept = [other.take()]
     assert kept[-1].entry.number == 1
-    clock[0] = sweep_desk.SILENT_SECONDS - 1
+    clock[0] = sweep_beats.SILENT_SECONDS - 1
     beat(job.claims, job.claim.token)  # it lives
     kept.append(other.take())
     assert kept[-1].entry.number == 2
-    clock[0] = 2 * sweep_desk.SILENT_SECONDS - 2
+    clock[0] = 2 * sweep_beats.SILENT_SECONDS - 2
     assert other.take() == WAIT
-    clock[0] = 2 * sweep_desk.SILENT_SECONDS
+    clock[0] = 2 * sweep_beats.SILENT_SECONDS
     kept.append(other.take())
     assert kept[-1].entry.number == 0
     assert owner_of(job.claims) != job.claim.token, "the lost one sees that it is lost"

@@ -8,9 +8,7 @@ one's. A worker whose trial was given to another reports nothing: its claim's to
 
 import json
 import os
-import platform
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from volumen.config.dump import config_hash
 from volumen.config.problems import ConfigError
 from volumen.config.schema import Config
+from volumen.experiments.sweep_beats import Pulse, beat, machine
 from volumen.experiments.sweep_halving import (
     BASELINE,
     DONE,
@@ -41,9 +40,7 @@ from volumen.system.locks import HeldError, hold
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-TRIALS, CONFIRM, CLAIMS, BEAT, WORK = "trials", "confirm", "claims", "beat", "sweep"
-SILENT_SECONDS = 120.0
-"""A worker on another machine whose beat has not changed for so long is dead."""
+TRIALS, CONFIRM, CLAIMS, WORK = "trials", "confirm", "claims", "sweep"
 MOST_DEATHS = 5
 """Workers that end one after the other without having saved anything new of a trial; then it is given up."""
 MOST_DRAWS = 20
@@ -98,7 +95,7 @@ class Desk:
         self.journal = SweepJournal(out)
         with self.journal.held():
             self.storage: JournalStorage = JournalStorage(self.journal)  # type: ignore[arg-type]
-        self._seen: dict[Path, tuple[bytes, float]] = {}  # beats, and since when they are what they are
+        self._pulse = Pulse()
         self._hashes: dict[str, str] = {}
 
     @property
@@ -260,7 +257,7 @@ class Desk:
         except HeldError:
             return None
         try:
-            if before.token and self._beats(before, claims / BEAT):
+            if before.token and self._pulse.beats(before.machine, claims):
                 held.close()
                 return None
             at = self._progress_of(folder)
@@ -271,7 +268,7 @@ class Desk:
                 held.close()
                 return None
             token = secrets.token_hex(8)
-            claim = Claim(before.rung, token, platform.node(), os.getpid(), deaths, at)
+            claim = Claim(before.rung, token, machine(), os.getpid(), deaths, at)
             beat(claims, token)
             config = self.plan.trial_config(entry.number, entry.parameters, entry.seed if study == CONFIRM else None)
             self._claim(study, entry.number, claim)
@@ -279,19 +276,6 @@ class Desk:
         except BaseException:
             held.close()
             raise
-
-    def _beats(self, claim: Claim, path: Path) -> bool:
-        """Whether a worker of another machine may be alive, whose lock is not seen here."""
-        if claim.machine == platform.node():
-            return False
-        try:
-            now = path.read_bytes()
-        except OSError:
-            return False
-        seen = self._seen.get(path)
-        if seen is None or seen[0] != now:
-            seen = self._seen[path] = (now, time.monotonic())
-        return time.monotonic() - seen[1] < SILENT_SECONDS
 
     def _tell(self, study: str, entries: Sequence[Entry], *, over: bool = False) -> None:
         """Let Optuna's own states say what the facts say; `over` ends what nobody goes on with."""
@@ -339,18 +323,3 @@ def _entry(trial: "FrozenTrial", rungs: Sequence[int]) -> Entry:
         trial.number, facts.get("parameters", {}), tuple(values), claim, str(facts.get("reason", "")),
         float(facts.get("seconds", 0.0)), int(facts.get("of", 0)), int(facts.get("seed", 0)),
     )  # fmt: skip
-
-
-def beat(folder: Path, token: str) -> None:
-    """Leave a sign of life; who has the token is read back by `owner_of`."""
-    from volumen.files import write_atomically
-
-    write_atomically(folder / BEAT, f"{token} {secrets.token_hex(4)}")
-
-
-def owner_of(folder: Path) -> str:
-    """The token of whoever left the last sign of life; empty where that cannot be told."""
-    try:
-        return (folder / BEAT).read_text(encoding="ascii").partition(" ")[0]
-    except (OSError, ValueError):
-        return ""

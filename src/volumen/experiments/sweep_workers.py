@@ -15,7 +15,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from volumen.errors import UserError
-from volumen.experiments.sweep_desk import Desk, Job, beat, owner_of
+from volumen.experiments.sweep_beats import beat, owner_of
+from volumen.experiments.sweep_desk import Desk, Job
 from volumen.experiments.sweep_halving import DONE
 from volumen.experiments.sweep_plan import SweepPlan
 from volumen.experiments.sweep_training import Objective

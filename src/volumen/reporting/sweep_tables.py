@@ -96,8 +96,8 @@ def counts(report: SweepReport) -> tuple[str, ...]:
     alike = max((first.count(value) for value in first), default=0)
     if len(report.rungs) > 1 and alike > max(2, len(first) / 2):
         said.append(
-            f"{alike} of {len(first)} trials had the same value after {counted(report.rungs[0], 'epoch')}: which of "
-            "them went on was chance: give a longer --first-rung in another folder"
+            f"{alike} of {len(first)} trials had the same value after {counted(report.rungs[0], 'epoch')}: so "
+            "early a rung tells little: give a longer --first-rung in another folder"
         )
     reasons: dict[str, list[int]] = {}
     for one in report.refused:
