@@ -29,6 +29,7 @@ from volumen.cli import (
     results,
     score,
     submission,
+    sweep,
     train,
     tune,
     wheels,
@@ -65,8 +66,8 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 for group in (
-    data, folds, train, intervene, diagnose, results, compare, predict, bundles, submission, score, tune, plan,
-    ablate, wheels, doctor_bench,
+    data, folds, train, intervene, diagnose, results, compare, predict, bundles, submission, score, tune, sweep,
+    plan, ablate, wheels, doctor_bench,
 ):  # fmt: skip
     group.register(app)
 

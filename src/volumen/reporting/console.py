@@ -11,7 +11,7 @@ from rich.text import Text
 from volumen.system.names import printable
 
 PIPE_WIDTH = 120  # characters; tables here are narrower, so nothing is ever cut off in a file
-TEXT_COLUMNS = ("scroll", "shape z y x", "what", "effect", "curve")
+TEXT_COLUMNS = ("scroll", "shape z y x", "what", "effect", "curve", "parameters")
 
 
 class PlainConsole(Console):

@@ -63,6 +63,13 @@ class StopRequest:
         self.requested, self.name = True, signal.Signals(number).name
 
 
+def ask_to_stop(name: str) -> None:
+    """As a signal would, for a program's own reasons; from any thread. Nothing where nobody takes requests."""
+    current = StopRequest._current
+    if current is not None:
+        current.requested, current.name = True, current.name or name
+
+
 def raise_if_wanted() -> None:
     """Leave long work that changes nothing, with StopWanted, where somebody asked to stop."""
     if StopRequest._current is not None and StopRequest._current.requested:
