@@ -50,6 +50,13 @@ CHORES = {
     "train --resume": Chore("train stopped --resume --quiet", ("weights:stopped",), training="stopped"),
     "evaluate": Chore("evaluate run0 --json", ("out",)),
     "select": Chore("select run0 --out new/selection.json", ("text:new/selection.json",)),
+    "compare": Chore("compare run0 run1 --json --csv new/table.csv", ("text:new/table.csv",)),
+    "experiment": Chore("experiment new e --config config.yaml --ledger new/ledger", ("tree:new/ledger",)),
+    "folds train": Chore(
+        f"folds train config.yaml --folds 0,1 --jobs 2 --out new/f --quiet {SHORT} -o data.workers=0",
+        ("weights:new/f/fold0", "weights:new/f/fold1"),
+        processes=True,
+    ),
     "report": Chore("report run0 --out new/report.html", ("text:new/report.html",)),
     "tune, 1 worker": Chore("tune run0 run1 --out new/tuned --trials 4 --json", ("out",)),
     "tune, 2 workers": Chore("tune run0 run1 --out new/tuned --trials 4 --json --workers 2", ("out",), processes=True),
