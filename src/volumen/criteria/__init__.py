@@ -8,7 +8,7 @@
 `grammar` has the grammar, `quantities` what can be spoken of, `judging` how verdicts come about.
 """
 
-from volumen.criteria.grammar import Criterion, ceiling_of, demands, statements
+from volumen.criteria.grammar import Criterion, ceiling_of, demands, known_quantity, statements
 from volumen.criteria.judging import judge, judge_all
 from volumen.criteria.parse import parse_criterion
 from volumen.criteria.printing import print_criterion
@@ -19,5 +19,5 @@ from volumen.criteria.verdicts import SETTLED, State, Verdict
 
 __all__ = [
     "QUANTITIES", "SETTLED", "Criterion", "CriterionError", "Records", "State", "Verdict", "ceiling_of", "demands",
-    "judge", "judge_all", "parse_criterion", "print_criterion", "quantity_of", "statements",
+    "judge", "judge_all", "known_quantity", "parse_criterion", "print_criterion", "quantity_of", "statements",
 ]  # fmt: skip
