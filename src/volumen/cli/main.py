@@ -21,6 +21,7 @@ from volumen.cli import (
     data,
     diagnose,
     doctor_bench,
+    experiment,
     intervene,
     predict,
     results,
@@ -61,6 +62,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
+app.add_typer(experiment.app, name="experiment")
 for group in (
     data, train, intervene, diagnose, results, predict, bundles, submission, score, tune, wheels, ablate, doctor_bench,
 ):  # fmt: skip

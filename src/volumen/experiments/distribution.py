@@ -154,7 +154,7 @@ class Judgement:
 def judge(means: Mapping[str, float], criteria: Sequence[str]) -> tuple[Judgement, ...]:
     """The configured criteria against means over the cases: those that an evaluation can tell, by value alone.
 
-    Told are criteria on metrics that name no epoch, `val.dice > 0.8` or `score > 0.6`; of all others it is said that the
+    Told are criteria on metrics that name no epoch, `val.dice > 0.8` or `score > 0.6`; of others it is said that the
     run's records tell them.
     """
     known = {f"val.{name}": {1: value} for name, value in means.items()}
