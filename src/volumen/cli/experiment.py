@@ -156,9 +156,7 @@ def close(
         listed = "; ".join(f"{place} {one.what}" for place, one in enumerate(entry.outcomes, 1))
         raise UserError(f"{name} has outcomes ({listed}): say with --outcome which came true, 0 for none of them")
     if outcome is not None and not 0 <= outcome <= len(entry.outcomes):
-        raise UserError(
-            f"--outcome {outcome}: {name} has {len(entry.outcomes)} outcomes, give 0 to {len(entry.outcomes)}"
-        )
+        raise UserError(f"{name} has no outcome {outcome}: give --outcome 0 to {len(entry.outcomes)}")
 
     def change(document: Any) -> None:
         values = {"status": "closed", "closed": _today(), "came_true": outcome, "conclusion": conclusion}

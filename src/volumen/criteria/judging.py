@@ -130,9 +130,9 @@ def _at(series: Series, records: Records, when: When, noise: float | None) -> Va
 def _by_time(statement: Comparison | Within, records: Records, when: When | None, target: Target) -> Verdict:
     series, noise = records.of(statement.quantity), records.noise_of(statement.quantity)
     if when is None and known_quantity(statement).usual == "median":
-        return _of_one(target, median_of(series, noise), records.ended, records, "the median of the epochs")
+        return _of_one(target, median_of(series, noise), records.ended, records, ", the median of the epochs")
     if when is None:  # the evaluation of whole volumes, which is there or not
-        return _of_one(target, Value(next(iter(series.values())), None, 0.0), True, records, "in the evaluation")
+        return _of_one(target, Value(next(iter(series.values())), None, 0.0), True, records, " in the evaluation")
     if when.moment == "by":
         return _of_any(target, series, noise, records, when)
     if when.moment in ("in", "from"):

@@ -75,14 +75,15 @@ class Target:
 
     def sentence(self, value: Value, side: bool | None, where: str, ended: bool) -> str:
         """The value, where it stands, what was asked for, and the noise where it matters."""
-        place = where or f"in epoch {value.epoch}"
+        place = where or f" in epoch {value.epoch}"
         if math.isnan(value.number):
-            return f"{self.quantity} had no value {place}"
+            return f"{self.quantity} had no value{place}"
         number = self.said(value.number)
-        text = f"{self.quantity} {number} {place}"
+        text = f"{self.quantity} {number}{place}"
         deviation = self.deviation(value)
         if deviation is None:
-            return f"{text}; its noise is known after five values" + (", and there were fewer" if ended else "")
+            few = "fewer than five values do not tell its noise" if ended else "its noise is known after five values"
+            return f"{text}; {few}"
         if side is None:
             return f"{text}; a margin up to {self.said(NOISE_DEVIATIONS * deviation)} is noise (two deviations)"
         return text

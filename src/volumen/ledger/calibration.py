@@ -54,7 +54,7 @@ class Calibration:
         if self.experiments == 0:
             return "no closed experiment had probabilities"
         if self.experiments < FEW:
-            return f"{self.experiments} experiments are few: these scores can be luck"
+            return f"fewer than {FEW} experiments: these scores can be luck"
         if self.brier < self.base_brier:
             return "better than always saying the base rate"
         return "no better than always saying the base rate"

@@ -1,12 +1,13 @@
 """How an experiment stands: its runs, the difference from its parent, the verdicts on its criteria, what to do next."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from volumen.config.compare import confounded, diff_configs, factors_of
+from volumen.config.compare import ABSENT, Difference, confounded, diff_configs, factors_of
 from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.criteria import Records, State, Verdict
@@ -89,7 +90,7 @@ class Picture:
         if self.state is State.met:
             return f"volumen experiment close {name} --outcome N"
         if not self.runs:
-            return f"volumen train {self.entry.config}" if self.entry.config else "add runs: to its file"
+            return _training(self.entry) if self.entry.config else "add runs: to its file"
         if not self.criteria:
             return "add criteria: to its file"
         if self.state is State.undecidable:
@@ -139,7 +140,9 @@ def picture_of(name: str, ledger: Mapping[str, Entry], runs: Path = RUNS) -> Pic
         why = f"{lacking} has no config: in its file" if lacking else "it has no parent"
     else:
         found = factors_of(diff_configs(parent_config, config))
-        factors = {factor: tuple(each.in_words() for each in changes) for factor, changes in found.items()}
+        factors = {
+            factor: tuple(each.in_words() for each in changes if _tells(each)) for factor, changes in found.items()
+        }
     experiment = None if config is None else config.experiment
     criteria = entry.criteria or (() if experiment is None else experiment.criteria)
     reference = None if parent is None else _parent_records(parent, runs)
@@ -179,6 +182,17 @@ def places_of(entry: Entry, config: Config | None, runs: Path = RUNS) -> tuple[s
         if all(each.key in MANY_TIMES for each in differ):
             found.append(str(path.parent))
     return tuple(found)
+
+
+def _tells(one: Difference) -> bool:
+    """Whether a difference is told: a section that is there or not shows by its keys."""
+    sides = (one.left, one.right)
+    return not (any(side is ABSENT for side in sides) and any(side is None for side in sides))
+
+
+def _training(entry: Entry) -> str:
+    overrides = [part for each in entry.overrides for part in ("-o", each)]
+    return shlex.join(["volumen", "train", str(entry.config), *overrides])
 
 
 def _parent_records(parent: Entry, runs: Path) -> Records | None:

@@ -45,6 +45,7 @@ def edit(path: Path, change: Callable[[CommentedMap], None]) -> Entry:
     with hold(path.parent, WORK):
         read_entry(path)  # its mistakes have lines
         yaml = YAML()
+        yaml.preserve_quotes = True
         yaml.width = 2**20
         yaml.indent(mapping=2, sequence=4, offset=2)
         document = yaml.load(path.read_text(encoding="utf-8-sig"))
@@ -80,4 +81,5 @@ def _told(entry: Entry) -> dict[str, Any]:
     for outcome in values["outcomes"]:
         for key in [key for key, value in outcome.items() if value is None]:
             del outcome[key]
-    return {key: value for key, value in values.items() if key in _ALWAYS or value not in (None, [], "")}
+    told = {key: value for key, value in values.items() if key in _ALWAYS or value not in (None, [], "")}
+    return {key: CommentedSeq(value) if isinstance(value, list) else value for key, value in told.items()}

@@ -104,8 +104,8 @@ def reach_of(scales: ProgressScales) -> dict[str, tuple[float, float]]:
 class CriteriaWatch:
     """A running training's criteria, and what was last said of each."""
 
-    criteria: tuple[str, ...]
-    facts: RunFacts
+    criteria: tuple[str, ...] = ()
+    facts: RunFacts = field(default_factory=RunFacts)
     reach: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     parent: Records | None = None
     _seen: list[Seen] = field(default_factory=list)
@@ -138,6 +138,20 @@ class CriteriaWatch:
     def last_word(self) -> list[dict[str, Any]]:
         """Events of all verdicts of a run that ends."""
         return [event_of(text, verdict) | {"final": True} for text, verdict in self.verdicts(ended=True).items()]
+
+
+def watch_criteria(
+    experiment: Experiment, facts: RunFacts, scales: ProgressScales, before: Sequence[Seen]
+) -> CriteriaWatch:
+    """The watch of a run that begins, or goes on after `before`, whose verdicts were told then."""
+    if not experiment.criteria:
+        return CriteriaWatch()
+    watch = CriteriaWatch(experiment.criteria, facts, reach_of(scales), parent_records(experiment))
+    for record in before:
+        watch.see(record)
+        if isinstance(record, ValidationSeen):
+            watch.changes()
+    return watch
 
 
 def event_of(text: str, verdict: Verdict) -> dict[str, Any]:

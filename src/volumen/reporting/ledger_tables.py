@@ -8,6 +8,7 @@ from rich.console import Console
 from volumen.criteria import State
 from volumen.ledger.calibration import Calibration
 from volumen.ledger.picture import JudgedRun, Picture
+from volumen.system.output import counted
 
 STYLES = {State.met: "green", State.failed: "red", State.unreachable: "red", State.undecidable: "yellow"}
 MARKS = {State.met: "+", State.failed: "-", State.unreachable: "x", State.not_yet: ".", State.undecidable: "?"}
@@ -137,8 +138,9 @@ def _style(one: Picture) -> str | None:
 
 def _calibration(found: Calibration) -> Iterator[str]:
     yield (
-        f"probabilities of {found.experiments} closed experiments: Brier score {_said(found.brier)} (base rate alone "
-        f"{_said(found.base_brier)}), log score {_said(found.log_score)} ({_said(found.base_log_score)}); less is better"
+        f"probabilities of {counted(found.experiments, 'closed experiment')}: Brier score {_said(found.brier)} (base "
+        f"rate alone {_said(found.base_brier)}), log score {_said(found.log_score)} ({_said(found.base_log_score)}); "
+        "less is better"
     )
     yield found.remark
     for one in found.bins:

@@ -19,7 +19,7 @@ from volumen.data.spacing import not_cubes
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
-from volumen.monitors.criteria import CriteriaWatch, parent_records, reach_of
+from volumen.monitors.criteria import CriteriaWatch, watch_criteria
 from volumen.monitors.diagnosis import SICK, UNCLEAR, Diagnosis, diagnose
 from volumen.monitors.history import OURS, read_history, seen_of, setting_of
 from volumen.monitors.picture import Picture
@@ -81,8 +81,7 @@ class Session:
         self.diagnosis: Diagnosis | None = None
         """After the last validation."""
         self._said = ("", "")
-        self.criteria: CriteriaWatch | None = None
-        """From `watch` on, where the configuration has criteria."""
+        self.criteria = CriteriaWatch()
         self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
 
     def watch(self, *, resumed: bool = False) -> None:
@@ -90,12 +89,7 @@ class Session:
         experiment, facts = self.config.experiment, setting_of(self.config, self.scales)
         watches = bool(experiment.criteria) or self.config.training.monitoring is not None
         before = read_history(self.run.path, self.state.cursor.step).records if resumed and watches else ()
-        if experiment.criteria:
-            reach, parent = reach_of(self.scales), parent_records(experiment)
-            self.criteria = CriteriaWatch(experiment.criteria, facts, reach, parent)
-            for record in before:
-                self.criteria.see(record)
-                self.criteria.changes()  # were told then
+        self.criteria = watch_criteria(experiment, facts, self.scales, before)
         if self.config.training.monitoring is None:
             return
         self.monitors = Monitors(facts)
@@ -121,8 +115,7 @@ class Session:
         """Let the monitors see a record, and tell what they say."""
         cursor = self.state.cursor
         seen = seen_of({"step": cursor.step, "epoch": cursor.epoch, **record})
-        if self.criteria is not None:
-            self.criteria.see(seen)
+        self.criteria.see(seen)
         if self.monitors is not None and seen is not None:
             for sign in self.monitors.see(seen):
                 self.event(sign.event())
@@ -215,7 +208,7 @@ class Session:
                 state.watch = before
                 raise
         self.diagnose()
-        for event in () if self.criteria is None else self.criteria.changes():
+        for event in self.criteria.changes():
             self.event(event)
         reduced = state.rate.after_validation(validation.total)
         if reduced is not None:
@@ -267,9 +260,8 @@ class Session:
     def end(self, how: str, reason: str = "", **details: Any) -> Outcome:
         """Write and tell how the run ended."""
         watch, why = self.state.watch, {"reason": reason} if reason else {}
-        if self.criteria is not None and how != "stopped":
-            for event in self.criteria.last_word():
-                self.event(event)
+        for event in () if how == "stopped" else self.criteria.last_word():
+            self.event(event)
         self.event({"kind": how, **why, **details})
         self.status(how, **why)
         self.run.release()
