@@ -42,8 +42,8 @@ def edit(path: Path, change: Callable[[CommentedMap], None]) -> Entry:
     Raises:
         UserError: No such file, a mistake in it, or a change that makes one; the file is then as before.
     """
+    read_entry(path)  # its mistakes have lines
     with hold(path.parent, WORK):
-        read_entry(path)  # its mistakes have lines
         yaml = YAML()
         yaml.preserve_quotes = True
         yaml.width = 2**20
