@@ -32,8 +32,8 @@ def configuration(prepared: Path, *overrides: str) -> Config:
         "preset:default",
         [
             f"data.dataset={prepared}", "data.patch=[16, 16, 16]", "data.sampling.patches_per_epoch=4",
-            "data.workers=0", "model.filters=2", "model.depth=2", "training.epochs=3", "training.validate_every_epochs=1",
-            "postprocessing.steps=[{kind: threshold}]", "device=cpu", *overrides,
+            "data.workers=0", "model.filters=2", "model.depth=2", "training.epochs=3",
+            "training.validate_every_epochs=1", "postprocessing.steps=[{kind: threshold}]", "device=cpu", *overrides,
         ],
     ).config  # fmt: skip
 
