@@ -80,6 +80,16 @@ def test_the_difference_is_computed_and_more_than_one_factor_is_called_out(work,
     assert "cannot be credited to one of them" in said
 
 
+def test_a_hypothesis_that_a_base_hands_down_is_not_the_childs(work, capsys):
+    made("first", "--config", "one.yaml")
+    Path("child.yaml").write_text("base: one.yaml\nname: child\ndata: {batch: 4}\n")
+    made("child", "--config", "child.yaml", "--parent", "first")
+    Path("other.yaml").write_text("base: one.yaml\nexperiment: {hypothesis: It is faster.}\n")
+    made("other", "--config", "other.yaml", "--parent", "first")
+    found = {name: shown(capsys, "show", name)["hypothesis"] for name in ("first", "child", "other")}
+    assert found == {"first": "It learns.", "child": "", "other": "It is faster."}
+
+
 def test_a_child_is_held_against_its_parents_run(work, capsys):
     trained("two-fold0", 0.15, "data.batch=4")
     made("first", "--config", "one.yaml")

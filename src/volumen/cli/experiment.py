@@ -78,9 +78,10 @@ def new(
     )
     settings = config_of(entry)
     if settings is not None:
-        experiment = settings.experiment
-        given = {"hypothesis": hypothesis or experiment.hypothesis, "outcomes": entry.outcomes or experiment.outcomes}
-        entry = entry.model_copy(update=given)
+        own, above = settings.experiment, None if parent is None else config_of(known[parent])
+        if above is None or above.experiment.hypothesis != own.hypothesis:  # not what a base handed down
+            given = {"hypothesis": hypothesis or own.hypothesis, "outcomes": entry.outcomes or own.outcomes}
+            entry = entry.model_copy(update=given)
     path = write_new(ledger, entry)
     say(f"written: {path}")
     _print(_pictures(ledger, RUNS, name)[0])
