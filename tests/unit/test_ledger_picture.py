@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,24 @@ from volumen.ledger.picture import picture_of
 CONFIG = "base: preset:default\nname: one\ndata: {dataset: somewhere}\nexperiment:\n  hypothesis: It learns.\n"
 
 
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory) -> Path:
+    """A working folder with a configuration, runs of it, and one of another configuration of that name."""
+    folder = tmp_path_factory.mktemp("pattern")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("one.yaml").write_text(CONFIG)
+        trained("one-fold0", 0.1)
+        trained("one-fold1", 0.1, "data.fold=1", "seed=5", "training.epochs=7")
+        trained("one-faster", 0.1, "optimiser.learning_rate=0.02")
+    return folder
+
+
 @pytest.fixture
-def work(tmp_path, monkeypatch) -> Path:
-    """A working folder with a configuration, one run of it and one of another configuration of that name."""
-    monkeypatch.chdir(tmp_path)
-    Path("one.yaml").write_text(CONFIG)
-    trained("one-fold0", 0.1)
-    trained("one-fold1", 0.1, "data.fold=1", "seed=5", "training.epochs=7")
-    trained("one-faster", 0.1, "optimiser.learning_rate=0.02")
-    return tmp_path
+def work(pattern, tmp_path, monkeypatch) -> Path:
+    """A copy to work in."""
+    monkeypatch.chdir(shutil.copytree(pattern, tmp_path / "work"))
+    return Path()
 
 
 def trained(name: str, slope: float, *overrides: str, how: str = "finished") -> Path:
