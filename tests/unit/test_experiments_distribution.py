@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volumen.config.experiment import Criterion
 from volumen.experiments.distribution import (
     ProbabilityCounts,
     judge,
@@ -78,13 +77,16 @@ def test_criteria_are_judged_and_unknown_ones_said() -> None:
     found = judge(
         {"dice": 0.7, "predicted_share": 0.95},
         [
-            Criterion(quantity="dice", at_least=0.6),
-            Criterion(quantity="predicted_share", at_least=0.3, at_most=0.7),
-            Criterion(quantity="loss.variance", at_most=0.1),
+            "dice >= 0.6",
+            "surface_share within 30%..70%",
+            "term.variance < 0.1",
+            "val.dice > 0.8 by epoch 3",
+            "val.dice > 0.8 or val.dice > 0.6",
+            "no val.dice drop > 0.1",
         ],
     )
-    assert [one.reached for one in found] == [True, False, None]
-    assert found[1].sentence == "predicted_share >= 0.3 and <= 0.7: missed, 0.950"
+    assert [one.reached for one in found] == [True, False, None, None, True, None]
+    assert found[1].sentence == "surface_share within 30%..70%: missed, 95.0 %"
     assert "not a number of an evaluation" in found[2].sentence
 
 

@@ -12,7 +12,6 @@ import tifffile
 import torch
 from torch import nn
 
-from volumen.config.experiment import Criterion
 from volumen.config.load import load_config
 from volumen.data.dataset import PreparedDataset
 from volumen.data.folds import load_folds, make_folds, save_folds
@@ -173,7 +172,7 @@ def test_a_threshold_changes_the_masks_and_stands_in_the_record(run):
 
 def test_what_a_run_promised_and_its_shares_are_judged(run, prepared, monkeypatch):
     trained = Run(run).trained()
-    criteria = (Criterion(quantity="dice", at_least=0.9), Criterion(quantity="leaderboard", at_most=0.1))
+    criteria = ("dice >= 0.9", "score <= 0.1")
     experiment = trained.config.experiment.model_copy(update={"criteria": criteria})
     promised = replace(trained, config=trained.config.model_copy(update={"experiment": experiment}))
     answering(monkeypatch, promised)

@@ -271,8 +271,9 @@ def test_findings_that_are_gone_altogether_are_missed(clean, tmp_path):
 
 
 def test_the_free_texts_of_a_configuration_are_texts(tmp_path, allowed):
-    criterion = {"quantity": MARKUP, "at_least": 0.5}
-    values = {"hypothesis": MARKUP, "expected": MARKUP, "criteria": [criterion]}
+    outcomes = [{"what": MARKUP, "probability": 0.5}]
+    values = {"hypothesis": MARKUP, "expected": MARKUP, "parent": MARKUP, "fallback": MARKUP, "outcomes": outcomes}
+    values["criteria"] = ["val.loss < 0.4 by epoch 1"]
     given = [f"experiment.{key}={json.dumps(value)}" for key, value in values.items()]
     run = new_run(tmp_path / "<b>'\"run", *given, f"data.dataset={json.dumps(MARKUP)}")
     page, faults = write_report(run)

@@ -10,10 +10,12 @@ from volumen.cli.options import Json
 from volumen.system.output import say
 
 if TYPE_CHECKING:
+    from volumen.criteria import Verdict
     from volumen.monitors.objective_facts import TermFacts
     from volumen.monitors.picture import Audit
     from volumen.monitors.seen import History
 
+    Judged = tuple[tuple[str, Verdict], ...]
     Sources = tuple[History, Audit, Mapping[str, TermFacts]]
     """A history, what an audit said of it, and what the terms of its loss are worth."""
 
@@ -64,11 +66,17 @@ def diagnose(
     found = diagnosis_of(picture)
     for fault in history.faults:
         console_for(sys.stderr).print(f"warning: {fault}", style="yellow", soft_wrap=True)
+    criteria = _criteria_of(run) if is_ours else ()
     if as_json:
-        record = {"run": str(run), **found.to_dict(), "signs": [asdict(sign) for sign in signs]}
+        told = {"criteria": [{"criterion": text, **one.to_dict()} for text, one in criteria]} if criteria else {}
+        record = {"run": str(run), **found.to_dict(), **told, "signs": [asdict(sign) for sign in signs]}
         say(json.dumps(strict_json(record), indent=2))
         return
     print_letter(letter_of(found, picture, str(run), ours=is_ours), console_for())
+    if criteria:
+        say("\nCriteria")
+    for text, one in criteria:
+        say(f"  {one.state:12} {text} ({one.sentence})")
 
 
 def _of_a_run(run: Path) -> "Sources":
@@ -76,6 +84,14 @@ def _of_a_run(run: Path) -> "Sources":
     from volumen.runs.records import read_run_logs
 
     return read_history(run), read_run_logs(run).findings or (), {}
+
+
+def _criteria_of(run: Path) -> "Judged":
+    from volumen.monitors.criteria import judged, records_of_run
+    from volumen.runs.folder import run_config
+
+    criteria = run_config(run).experiment.criteria
+    return judged(criteria, records_of_run(run)) if criteria else ()
 
 
 def _of_a_log(log: Path, data: Path | None, surface: str | None, loss: str | None, meanings: list[str]) -> "Sources":

@@ -22,6 +22,7 @@ from volumen.cli import (
     data,
     diagnose,
     doctor_bench,
+    experiment,
     folds,
     intervene,
     plan,
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
+app.add_typer(experiment.app, name="experiment")
 for group in (
     data, folds, train, intervene, diagnose, results, compare, predict, bundles, submission, score, tune, sweep,
     plan, ablate, wheels, doctor_bench,

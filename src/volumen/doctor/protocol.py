@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from volumen.config.optimisation import CropValidation, PlanIntervention, Plateau, Training
 from volumen.config.schema import Config
+from volumen.criteria import demands, known_quantity, parse_criterion, print_criterion
 from volumen.data.dataset import PreparedDataset
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.packed import Region
@@ -282,7 +283,8 @@ def _degradation(context: Context, noise: ProtocolNoise) -> Iterator[Finding]:
 
 def _other_objectives(context: Context) -> Iterator[Finding]:
     """Criteria on the total where the total is not what it is elsewhere."""
-    judged = [one for one in context.config.experiment.criteria if one.quantity == TOTAL]
+    demanded = [one for text in context.config.experiment.criteria for one in demands(parse_criterion(text))]
+    judged = [one for one in demanded if known_quantity(one).name == "val.loss"]
     parent = context.parent
     if not judged:
         return
@@ -294,14 +296,14 @@ def _other_objectives(context: Context) -> Iterator[Finding]:
         others = f"{parent.name}, on which it is based, has another objective ({', '.join(changed)} differ)"
     else:
         return
-    bounds = ", ".join(f"{one.quantity} <= {one.at_most:g}" for one in judged if one.at_most is not None)
+    bounds = ", ".join(print_criterion(one) for one in judged)
     reach = list(autopsies(context).values())[-1].total
     yield Finding(
         code="P9",
         severity=Severity.warn,
         title="success is judged by a total that cannot be compared",
         evidence=(
-            f"{bounds or TOTAL}; {others}; here the total runs from {reach.floor:.3f} (best attainable) to "
+            f"{bounds}; {others}; here the total runs from {reach.floor:.3f} (best attainable) to "
             f"{reach.baseline:.3f} (constant), which another objective changes"
         ),
         causes=("losses with different weights are different quantities",),

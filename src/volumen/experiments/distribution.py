@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from volumen.config.experiment import Criterion
+from volumen.criteria import Records, State, judge_all, known_quantity, parse_criterion, print_criterion, statements
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.metrics import mean_of_known, ratio
 from volumen.system.records import Count, Text
@@ -138,29 +138,41 @@ class Judgement:
     @property
     def sentence(self) -> str:
         """The judgement for a person."""
+        asked = f"{self.quantity} {self.target}".rstrip()
         if self.value is None or self.reached is None:
-            return f"{self.quantity} {self.target}: not a number of an evaluation; see the run's metrics"
+            return f"{asked}: not a number of an evaluation; see the run's metrics"
         if math.isnan(self.value):
-            return f"{self.quantity} {self.target}: missed, no volume gives it a value"
+            return f"{asked}: missed, no volume gives it a value"
         value = f"{100 * self.value:.1f} %" if self.percent else f"{self.value:.3f}"
-        return f"{self.quantity} {self.target}: {'reached' if self.reached else 'missed'}, {value}"
+        return f"{asked}: {'reached' if self.reached else 'missed'}, {value}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values and the sentence."""
         return {**asdict(self), "sentence": self.sentence}
 
 
-def judge(means: Mapping[str, float], criteria: Sequence[Criterion]) -> tuple[Judgement, ...]:
-    """The configured criteria against means over the cases."""
+def judge(means: Mapping[str, float], criteria: Sequence[str]) -> tuple[Judgement, ...]:
+    """The configured criteria against means over the cases: those that an evaluation can tell, by value alone.
+
+    Told are criteria on metrics that name no epoch, `val.dice > 0.8` or `score > 0.6`; of others it is said that the
+    run's records tell them.
+    """
+    known = {f"val.{name}": {1: value} for name, value in means.items()}
+    known |= {f"score.{name}": {1: value} for name, value in means.items()}
+    if "leaderboard" in means:
+        known["score"] = {1: means["leaderboard"]}
+    records = Records(known, epochs=1, ended=True, best=1)
     found = []
-    for one in criteria:
-        bounds = [f">= {one.at_least:g}" if one.at_least is not None else ""]
-        bounds.append(f"<= {one.at_most:g}" if one.at_most is not None else "")
-        target, value = " and ".join(bound for bound in bounds if bound), means.get(one.quantity)
-        reached = value is not None and (
-            (one.at_least is None or value >= one.at_least) and (one.at_most is None or value <= one.at_most)
-        )
-        found.append(Judgement(one.quantity, target, value, None if value is None else reached))
+    for text in criteria:
+        criterion = parse_criterion(text)
+        (verdict,) = judge_all([criterion], records)
+        parts = list(statements(criterion))
+        known_here = all(known_quantity(part).name in known and "epoch" not in print_criterion(part) for part in parts)
+        name, _, target = print_criterion(criterion).partition(" ") if len(parts) == 1 else (text, "", "")
+        percent = "%" in target
+        told = known_here and verdict.state is not State.undecidable
+        value = verdict.value if told else None
+        found.append(Judgement(name, target, value, verdict.state is State.met if told else None, percent))
     return tuple(found)
 
 

@@ -12,7 +12,8 @@ from volumen.runs.kinds import Details, EventRecord, MetricRecord, Record, typed
 from volumen.runs.records import read_run_logs
 from volumen.runs.scales import TOTAL, TRAIN, ProgressScales
 
-OURS = {"sign", "diagnosis"}
+CRITERION = "criterion"
+OURS = {"sign", "diagnosis", CRITERION}
 """Events that the watching itself writes: they are no part of what is watched."""
 _ORDER = {"probe": 0, "steps": 1, "train": 2, "validation": 3, "validation_swa": 4}
 
@@ -74,6 +75,7 @@ def seen_of(record: Record) -> Seen | None:
             true_share=record["true_share"],
             seconds=record["seconds"],
             loader_seconds=record["loader_seconds"],
+            memory_gb=record.get("memory_gb"),
         )
     if kind == "steps":
         return StepsSeen(**at, totals=_row(record["totals"]), gradient_norms=_row(record["gradient_norms"]))

@@ -32,6 +32,7 @@ class EpochSeen:
     true_share: float | None = None
     seconds: float | None = None
     loader_seconds: float | None = None
+    memory_gb: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Scores on training data, where a log has them; higher is better."""
 

@@ -14,7 +14,9 @@ from volumen.config.compare import PARENT, Descent
 from volumen.config.dump import dump_config
 from volumen.config.model import MonaiModel, UNetModel
 from volumen.config.schema import Config
+from volumen.criteria import Verdict
 from volumen.files import write_atomically
+from volumen.monitors.criteria import judged, records_of_run
 from volumen.monitors.diagnosis import diagnose
 from volumen.monitors.history import read_history
 from volumen.monitors.picture import Picture
@@ -41,6 +43,8 @@ STATES = {
     "failed": "Failed",
     "broken_off": "Broken off (its process ended without recording why; it can be resumed)",
 }
+Judged = tuple[tuple[str, Verdict], ...]
+"""Criteria and their verdicts."""
 GOOD, WAITING = {"finished", "early_stopping", "out_of_time"}, {"running", "stopped"}
 
 
@@ -61,7 +65,7 @@ def write_report(run: Path, out: Path | None = None, refresh: float | None = Non
     config = run_config(run)  # what is no run folder is not written to
     target = writable_file(out or run / "report.html", "choose another file with --out")
     records = read_run(run, config)
-    write_atomically(target, build_report(records, letter_about(run), refresh))
+    write_atomically(target, build_report(records, letter_about(run), refresh, criteria_of(records)))
     return target, records.faults
 
 
@@ -91,7 +95,16 @@ def letter_about(run: Path) -> Letter:
     return letter_of(diagnose(picture), picture, str(run))
 
 
-def build_report(run: RunRecords, letter: Letter | None = None, refresh: float | None = None) -> str:
+def criteria_of(run: RunRecords) -> Judged:
+    """The run's own criteria, each with how it stands."""
+    texts = run.config.experiment.criteria
+    scores = None if run.evaluation is None else run.evaluation.mean
+    return judged(texts, records_of_run(run.path, scores)) if texts else ()
+
+
+def build_report(
+    run: RunRecords, letter: Letter | None = None, refresh: float | None = None, criteria: Judged = ()
+) -> str:
     """The whole page; without a letter it has no diagnosis."""
     state = run.status["state"] if run.status else "unknown"
     evaluation = run.evaluation
@@ -106,6 +119,7 @@ def build_report(run: RunRecords, letter: Letter | None = None, refresh: float |
         chip="good" if state in GOOD else "waiting" if state in WAITING else "bad",
         verdict=verdict(run),
         missed=sum(one.reached is False for one in verdicts),
+        criteria=criteria,
         lowering=sum(one.lowers and not one.within_noise for one in effects),
         tiles=_tiles(run),
         facts=_facts(run),

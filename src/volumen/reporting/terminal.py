@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from volumen.config.compare import PARENT, Descent
 from volumen.config.schema import Config
 from volumen.monitors.causes import CAUSES
+from volumen.monitors.history import CRITERION
 from volumen.reporting.console import PlainConsole
 from volumen.reporting.words import PROGRESS, number
 from volumen.system.output import counted
@@ -154,6 +155,9 @@ class TrainingDisplay:
         if descent is not None:
             for line in descent.lines():
                 self._print(f"{PARENT:11}{line}")
+            return
+        if event["kind"] == CRITERION:
+            self._print(f"  criterion {event['state']}: {event['criterion']} ({event['sentence']})")
             return
         if event["kind"] == "diagnosis":
             self._print(f"  diagnosis: {event['state']}" + _named(event["causes"]))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from volumen.config.compare import PARENT
+from volumen.monitors.history import CRITERION
 from volumen.reporting.charts import Curves, Mark, Point, Series, line_chart
 from volumen.reporting.drawing import short
 from volumen.reporting.records import RunRecords
@@ -26,6 +27,7 @@ ROUTINE = {
     "swa_update",
     REPLANNED,
     PARENT,
+    CRITERION,
 }  # in the list, not on the charts
 MOST_MARKS = 40
 MOST_EVENTS = 200

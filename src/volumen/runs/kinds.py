@@ -49,6 +49,7 @@ class TrainRecord(_Measured):
     gradient_norm_maximum: Number
     clipped_share: NotRequired[Share]
     loader_seconds: Seconds
+    memory_gb: NotRequired[Number]
 
 
 class ValidationRecord(_Measured):

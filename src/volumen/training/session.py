@@ -19,6 +19,7 @@ from volumen.data.spacing import not_cubes
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
+from volumen.monitors.criteria import CriteriaWatch, watch_criteria
 from volumen.monitors.diagnosis import SICK, UNCLEAR, Diagnosis, diagnose
 from volumen.monitors.history import OURS, read_history, seen_of, setting_of
 from volumen.monitors.picture import Picture
@@ -80,16 +81,21 @@ class Session:
         self.diagnosis: Diagnosis | None = None
         """After the last validation."""
         self._said = ("", "")
+        self.criteria = CriteriaWatch()
         self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
 
     def watch(self, *, resumed: bool = False) -> None:
         """Begin to watch; a resumed run's monitors see first what it recorded up to its checkpoint."""
+        experiment, facts = self.config.experiment, setting_of(self.config, self.scales)
+        watches = bool(experiment.criteria) or self.config.training.monitoring is not None
+        before = read_history(self.run.path, self.state.cursor.step).records if resumed and watches else ()
+        self.criteria = watch_criteria(experiment, facts, self.scales, before)
         if self.config.training.monitoring is None:
             return
-        self.monitors = Monitors(setting_of(self.config, self.scales))
+        self.monitors = Monitors(facts)
         if resumed:
             self.findings = read_run_logs(self.run.path).findings or ()
-            for record in read_history(self.run.path, self.state.cursor.step).records:
+            for record in before:
                 self.monitors.see(record)
 
     def diagnose(self) -> Diagnosis | None:
@@ -109,6 +115,7 @@ class Session:
         """Let the monitors see a record, and tell what they say."""
         cursor = self.state.cursor
         seen = seen_of({"step": cursor.step, "epoch": cursor.epoch, **record})
+        self.criteria.see(seen)
         if self.monitors is not None and seen is not None:
             for sign in self.monitors.see(seen):
                 self.event(sign.event())
@@ -202,6 +209,8 @@ class Session:
                 state.watch = before
                 raise
         self.diagnose()
+        for event in self.criteria.changes():
+            self.event(event)
         reduced = state.rate.after_validation(validation.total)
         if reduced is not None:
             self.event(reduced)
@@ -252,6 +261,8 @@ class Session:
     def end(self, how: str, reason: str = "", **details: Any) -> Outcome:
         """Write and tell how the run ended."""
         watch, why = self.state.watch, {"reason": reason} if reason else {}
+        for event in () if how == "stopped" else self.criteria.last_word():
+            self.event(event)
         self.event({"kind": how, **why, **details})
         self.status(how, **why)
         self.run.release()

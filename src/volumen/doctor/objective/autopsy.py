@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from volumen.criteria import quantity_of
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.losses import PRECOMPUTE, CompositeLoss
 from volumen.metrics import leaderboard, overlap
@@ -88,10 +89,12 @@ class Autopsy:
         return plain
 
     def range_of(self, quantity: str) -> Range | None:
-        """The range of `validation_loss` (the sum) or `loss.TERM`; None for another quantity."""
-        if quantity == "validation_loss":
+        """The range of the validation's loss (the sum) or of one of its terms; None for another quantity."""
+        known = quantity_of(quantity)
+        name = "" if known is None else known.name
+        if name == "val.loss":
             return self.total
-        return next((term for term in self.terms if quantity == f"loss.{term.name}"), None)
+        return next((term for term in self.terms if name == f"val.term.{term.name}"), None)
 
 
 def autopsy(objective: CompositeLoss, labels: NDArray[np.uint8], *, steps: int = 80, seed: int = 0) -> Autopsy:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from volumen.config.experiment import Criterion
+from volumen.criteria import ceiling_of, demands, parse_criterion, print_criterion
 from volumen.doctor.check import Check
 from volumen.doctor.context import Context, once
 from volumen.doctor.findings import Finding, Severity
@@ -120,13 +120,14 @@ def _words(intent: str) -> str:
     return intent.replace("_", " ")
 
 
-def _loss_criteria(context: Context) -> Iterator[tuple[Criterion, float, str, Range]]:
-    """Criteria on losses that ask for a low value: criterion, bound, phase, range."""
+def _loss_criteria(context: Context) -> Iterator[tuple[str, float, str, Range]]:
+    """What criteria demand of losses, where they ask for a low value: the demand, its bound, phase, range."""
     phase, found = list(autopsies(context).items())[-1]
-    for criterion in context.config.experiment.criteria:
-        reach = found.range_of(criterion.quantity)
-        if reach is not None and criterion.at_most is not None:
-            yield criterion, criterion.at_most, phase, reach
+    for text in context.config.experiment.criteria:
+        for demand in demands(parse_criterion(text)):
+            reach, bound = found.range_of(demand.quantity), ceiling_of(demand)
+            if reach is not None and bound is not None:
+                yield print_criterion(demand), bound, phase, reach
 
 
 def check_constant(context: Context) -> Iterator[Finding]:
@@ -136,7 +137,7 @@ def check_constant(context: Context) -> Iterator[Finding]:
             yield Finding(
                 code="P4",
                 severity=Severity.stop,
-                title=f"a constant prediction meets the success criterion {criterion.quantity} <= {bound:g}",
+                title=f"a constant prediction meets the success criterion {criterion}",
                 evidence=(
                     f"phase {phase!r}: {reach.baseline_probability:.2f} everywhere has {reach.baseline:.3f}; "
                     f"the criterion lies at progress r = {reach.progress(bound):.2f} (1: constant, 0: best attainable)"
@@ -181,7 +182,7 @@ def check_floor(context: Context) -> Iterator[Finding]:
             yield Finding(
                 code="P5",
                 severity=Severity.stop,
-                title=f"the success criterion {criterion.quantity} <= {bound:g} cannot be reached",
+                title=f"the success criterion {criterion} cannot be reached",
                 evidence=(
                     f"phase {phase!r}: the least value over free logits is {reach.floor:.3f}, a perfect prediction has "
                     f"{reach.perfect:.3f}, the best constant {reach.baseline:.3f}"
@@ -194,7 +195,7 @@ def check_floor(context: Context) -> Iterator[Finding]:
             yield Finding(
                 code="P5",
                 severity=Severity.warn,
-                title=f"a perfect prediction misses the success criterion {criterion.quantity} <= {bound:g}",
+                title=f"a perfect prediction misses the success criterion {criterion}",
                 evidence=f"phase {phase!r}: perfect {reach.perfect:.3f}, floor {reach.floor:.3f}",
                 causes=("a term punishes the perfect prediction",),
                 remedies=("drop the term, or judge by dice or leaderboard",),
