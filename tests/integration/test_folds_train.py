@@ -44,7 +44,7 @@ data: {{dataset: "{dataset}", patch: [16, 16, 16], sampling: {{patches_per_epoch
 model: {{kind: unet, filters: 2, depth: 2}}
 training: {{epochs: 3, validate_every_epochs: 1, monitoring: null}}
 postprocessing: {{steps: [{{kind: threshold}}]}}
-experiment: {{criteria: [{{quantity: dice, at_least: 0.0}}]}}
+experiment: {{criteria: [val.dice >= 0]}}
 device: cpu
 """
 
@@ -185,15 +185,15 @@ def test_later_folds_wait_for_a_first_that_meets_its_criteria(place: Path, tmp_p
     shutil.copytree(place / "out" / "fold0", out / "fold0")
     shutil.copytree(place / "out" / HELD_OUT / "fold0", out / HELD_OUT / "fold0")
     high = tmp_path / "high.yaml"
-    high.write_text((place / "config.yaml").read_text().replace("at_least: 0.0", "at_least: 0.99"))
+    high.write_text((place / "config.yaml").read_text().replace("val.dice >= 0", "val.dice >= 0.99"))
     plan_folds(str(place / "config.yaml"), [], folds="0", folder=place / "out").record.write(out)
     kept = out / "fold0" / "config.yaml"
-    assert "at_least: 0.0" in kept.read_text()
+    assert "val.dice >= 0" in kept.read_text()
     command = ["folds", "train", str(high), "--out", str(out), "--first-must-meet"]
     assert volumen(command) == 75
     found = summarise_folds(out)
     assert [one.state for one in found.folds] == ["scored", *["held back"] * 4]
-    assert all("misses its criteria: dice >= 0.99" in one.story for one in found.folds[1:])
+    assert all("misses its criteria: val.dice >= 0.99" in one.story for one in found.folds[1:])
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")

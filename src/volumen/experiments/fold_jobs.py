@@ -12,8 +12,9 @@ from pathlib import Path
 from volumen.config.dump import config_hash
 from volumen.config.load import load_config
 from volumen.config.schema import Config
+from volumen.criteria import State
 from volumen.errors import UserError
-from volumen.experiments.distribution import judge
+from volumen.experiments.evaluation_file import EVALUATION, load_evaluation
 from volumen.experiments.fold_records import (
     LOGS,
     TRAINED,
@@ -26,6 +27,7 @@ from volumen.experiments.fold_records import (
     refuse_others,
     status_of,
 )
+from volumen.monitors.criteria import judged, parent_records, records_of_run
 from volumen.runs.folder import run_config
 from volumen.runs.records import read_run_logs
 from volumen.system.attempts import Attempt
@@ -184,7 +186,7 @@ def _sick(status: Mapping[str, object]) -> str:
 
 
 def criteria_met(run: Path, config: Config | None = None) -> tuple[bool, str]:
-    """Whether a run meets the criteria of its experiment in its best validation, and a sentence on each.
+    """Whether a run meets every criterion of its experiment, and a sentence on each.
 
     Args:
         run: Run folder.
@@ -193,17 +195,15 @@ def criteria_met(run: Path, config: Config | None = None) -> tuple[bool, str]:
     Raises:
         UserError: There are none, or it was never validated.
     """
-    criteria = (config or run_config(run)).experiment.criteria
-    _need_criteria(len(criteria), str(run))
-    best = (status_of(run).get("best") or {}).get("epoch")
-    records = [one for one in read_run_logs(run).metrics if one.get("kind") == "validation"]
-    if not records:
+    experiment = (config or run_config(run)).experiment
+    _need_criteria(len(experiment.criteria), str(run))
+    scores = load_evaluation(run).mean if (run / EVALUATION).is_file() else None
+    records = records_of_run(run, scores, parent_records(experiment))
+    if not records.of("val.loss"):
         raise UserError(f"{run} was never validated: look into its log")
-    record = next((one for one in records if one.get("epoch") == best), records[-1])
-    values = {**record["metrics"], "validation_loss": record["total"]}
-    values |= {f"loss.{name}": value for name, value in record["terms"].items()}
-    judgements = judge({key: value for key, value in values.items() if value is not None}, criteria)
-    return all(one.reached is True for one in judgements), "; ".join(one.sentence for one in judgements)
+    verdicts = judged(experiment.criteria, records)
+    said = "; ".join(f"{text}: {verdict.state}, {verdict.sentence}" for text, verdict in verdicts)
+    return all(verdict.state is State.met for _, verdict in verdicts), said
 
 
 def _need_criteria(count: int, where: str) -> None:
