@@ -50,7 +50,7 @@ CHORES = {
     "train --resume": Chore("train stopped --resume --quiet", ("weights:stopped",), training="stopped"),
     "evaluate": Chore("evaluate run0 --json", ("out",)),
     "select": Chore("select run0 --out new/selection.json", ("text:new/selection.json",)),
-    "compare": Chore("compare run0 run1 --json --csv new/table.csv", ("text:new/table.csv",)),
+    "compare": Chore("compare run0 run1 --quick --csv new/table.csv", ("text:new/table.csv",)),
     "experiment": Chore("experiment new e --config config.yaml --ledger new/ledger", ("tree:new/ledger",)),
     "folds train": Chore(
         f"folds train config.yaml --folds 0,1 --jobs 2 --out new/f --quiet {SHORT} -o data.workers=0",

@@ -73,13 +73,13 @@ def runs_table(found: Comparison) -> Table:
 
 
 def configuration_table(found: Comparison) -> Table:
-    """Keys in which rows differ; with one row there is nothing to tell."""
+    """Keys in which rows differ; that a section is there or not shows by its keys."""
     entries = found.entries
-    keys = differing([one.row for one in entries])
     values = [flat_values(one.row.config) for one in entries]
+    told = [key for key in differing([one.row for one in entries]) if any(each.get(key) is not None for each in values)]
     lines = tuple(
         Line(key, tuple(text_cell(_short(value_text(each[key])) if key in each else NOTHING) for each in values))
-        for key in keys
+        for key in told
     )
     notes = []
     if entries:
