@@ -154,6 +154,16 @@ def test_a_run_that_cannot_be_read_is_said_and_the_others_are_judged(work, capsy
     assert "[" in capsys.readouterr().out
 
 
+def test_a_run_that_is_named_and_not_there_yet_is_to_be_trained(work, capsys):
+    made("first", "--config", "one.yaml", "--criterion", "val.dice > 0.5", "--run", "runs/later")
+    found = shown(capsys, "show", "first")
+    assert (found["state"], found["next"]) == ("no run", "volumen train one.yaml --out runs/later")
+    assert volumen(["experiment", "tree"]) == 0
+    assert "first  [no run]" in capsys.readouterr().out
+    trained("later", 0.1)
+    assert shown(capsys, "show", "first")["state"] == "met"
+
+
 def test_a_tree_shows_each_once_below_its_parent(work, capsys):
     made("a", "--hypothesis", "x")
     made("b", "--hypothesis", "x", "--parent", "a")

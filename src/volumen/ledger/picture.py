@@ -20,6 +20,7 @@ from volumen.runs.folder import CONFIG, run_config
 
 RUNS = Path("runs")
 """Where `volumen train` puts runs."""
+NOT_THERE = "not there yet"
 MANY_TIMES = ("seed", "data.fold", "training.epochs")
 """Keys by which runs of one experiment may differ."""
 _DATA_SET = ("data.dataset=unknown",)
@@ -71,7 +72,14 @@ class Picture:
         """The state in a word."""
         if self.state is not None:
             return str(self.state)
-        return "no run" if not self.runs else "no criteria" if not self.criteria else "unknown"
+        if not self.is_begun:
+            return "no run"
+        return "no criteria" if not self.criteria else "unknown"
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether any of its runs is there."""
+        return any(run.fault != NOT_THERE for run in self.runs)
 
     @property
     def warning(self) -> str:
@@ -89,7 +97,7 @@ class Picture:
             return f"{step}then volumen experiment close {name} --outcome N"
         if self.state is State.met:
             return f"volumen experiment close {name} --outcome N"
-        if not self.runs:
+        if not self.is_begun:
             return _training(self.entry) if self.entry.config else "add runs: to its file"
         if not self.criteria:
             return "add criteria: to its file"
@@ -192,7 +200,8 @@ def _tells(one: Difference) -> bool:
 
 def _training(entry: Entry) -> str:
     overrides = [part for each in entry.overrides for part in ("-o", each)]
-    return shlex.join(["volumen", "train", str(entry.config), *overrides])
+    out = ["--out", entry.runs[0]] if entry.runs else []
+    return shlex.join(["volumen", "train", str(entry.config), *overrides, *out])
 
 
 def _parent_records(parent: Entry, runs: Path) -> Records | None:
@@ -213,6 +222,8 @@ def _records(place: Path, parent: Records | None) -> Records:
 
 
 def _judge(entry: Entry, criteria: tuple[str, ...], place: str, parent: Records | None) -> JudgedRun:
+    if not Path(place).exists():
+        return JudgedRun(place, fault=NOT_THERE)
     try:
         records = _records(Path(place), parent)
     except UserError as error:

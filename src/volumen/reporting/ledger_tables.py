@@ -7,7 +7,7 @@ from rich.console import Console
 
 from volumen.criteria import State
 from volumen.ledger.calibration import Calibration
-from volumen.ledger.picture import JudgedRun, Picture
+from volumen.ledger.picture import NOT_THERE, JudgedRun, Picture
 from volumen.system.output import counted
 
 STYLES = {State.met: "green", State.failed: "red", State.unreachable: "red", State.undecidable: "yellow"}
@@ -35,7 +35,7 @@ def print_tree(pictures: Sequence[Picture], console: Console) -> None:
         children.setdefault(one.entry.parent, []).append(one)
 
     def show(one: Picture, first: str, rest: str) -> None:
-        marks = " ".join(_marks(run) for run in one.runs) or one.mark
+        marks = " ".join(filter(None, map(_marks, one.runs))) or one.mark
         console.print(f"{first}{one.entry.name}  [{marks}]  {_difference(one)}", style=_style(one), soft_wrap=True)
         below = children.get(one.entry.name, [])
         for place, child in enumerate(below, 1):
@@ -66,7 +66,8 @@ def print_picture(one: Picture, console: Console) -> None:
     for run in one.runs:
         console.print(f"\n  {run.place}", soft_wrap=True)
         if run.fault:
-            console.print(f"    cannot be read: {run.fault}", style="yellow", soft_wrap=True)
+            said = run.fault if run.fault == NOT_THERE else f"cannot be read: {run.fault}"
+            console.print(f"    {said}", style="yellow", soft_wrap=True)
         for text, verdict in run.verdicts:
             console.print(f"    {verdict.state:12} {text} ({verdict.sentence})", style=STYLES.get(verdict.state),
                           soft_wrap=True)  # fmt: skip
@@ -129,7 +130,7 @@ def _held(runs: Sequence[JudgedRun], outcomes: int) -> list[str]:
 
 
 def _marks(run: JudgedRun) -> str:
-    return "".join(MARKS[verdict.state] for _, verdict in run.verdicts) or "no criteria"
+    return "".join(MARKS[verdict.state] for _, verdict in run.verdicts)
 
 
 def _style(one: Picture) -> str | None:
