@@ -27,7 +27,7 @@ import numpy as np
 IMAGES = Path(__file__).parent / "images"
 STARTING_SECONDS = 180
 PAGES = {
-    "tensorboard": "/?darkMode=false&smoothing=0&tagFilter=loss%7Cslices%7Cval/dice#timeseries",
+    "tensorboard": "/?darkMode=false#scalars&tagFilter=loss%7Cval%2Fdice%7Csurface_share&_smoothingWeight=0",
     "mlflow": "/#/experiments/{experiment}/runs/{run}",
     "trackio": "/?metrics=term_raw/soft_dice,term_raw/cross_entropy,val/dice,val/surface_dice",
 }
@@ -72,7 +72,8 @@ def shoot(chromium: str, url: str, size: tuple[int, int], out: Path) -> None:
     """A page as a PNG of few colours."""
     with tempfile.TemporaryDirectory() as place:
         raw = Path(place, "page.png")
-        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={raw}",
+        command = [chromium, "--headless", "--no-sandbox", "--use-angle=swiftshader",
+                   "--enable-unsafe-swiftshader", "--hide-scrollbars", f"--screenshot={raw}",
                    f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=30000", "--timeout=60000",
                    f"--user-data-dir={place}/profile", url]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, timeout=240)

@@ -8,6 +8,7 @@ hours for fourteen volumes of 160^3.
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -17,9 +18,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from volumen.ledger.entry import read_ledger
+from page import page_of
 
 from volumen.errors import EXIT_INTERRUPTED
+from volumen.files import write_atomically
+from volumen.ledger.entry import read_ledger
 
 HERE = Path(__file__).resolve().parent
 ACCEPTED = ("P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11")
@@ -51,9 +54,19 @@ def main() -> int:
     if EXIT_INTERRUPTED in codes:
         print("stopped: the same command goes on")
         return EXIT_INTERRUPTED
+    if any(codes):
+        print("some did not end well: what is above says why")
+        return 1
     runs = [f"runs/{name}" for name in names]
-    code = _volumen(folder, "compare", *runs, "--reference", "preset:default", "--html", "comparison.html")
-    return code or _volumen(folder, "experiment", "tree") or int(any(codes))
+    compare = ["compare", *runs, "--reference", "runs/default", "--html", "comparison.html"]
+    if code := _volumen(folder, *compare) or _volumen(folder, "experiment", "tree"):
+        return code
+    page = options.page or folder / "page.md"
+    experiments = json.loads(_said(folder, "experiment", "list", "--json"))
+    comparison = json.loads(_said(folder, *compare[:-2], "--json"))
+    write_atomically(page, page_of(_said(folder, "experiment", "tree"), experiments, comparison))
+    print(f"written: {page}")
+    return 0
 
 
 def _options() -> argparse.Namespace:
@@ -61,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, required=True, help="a data set as for `volumen prepare`")
     parser.add_argument("--folder", type=Path, default=Path("plan-replay"), help="everything goes here")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
+    parser.add_argument("--page", type=Path, help="Markdown page of what came of it; otherwise page.md in the folder")
     return parser.parse_args()
 
 
@@ -86,6 +100,13 @@ def _volumen(folder: Path, *arguments: str, environment: dict[str, str] | None =
         print(f"\n$ volumen {shlex.join(arguments)}", flush=True)
     command = [sys.executable, "-m", "volumen", *arguments]
     return subprocess.run(command, cwd=folder, env={**os.environ, **(environment or {})}, check=False).returncode
+
+
+def _said(folder: Path, *arguments: str) -> str:
+    """What a command prints."""
+    command = [sys.executable, "-m", "volumen", *arguments]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":
