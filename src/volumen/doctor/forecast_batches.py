@@ -232,8 +232,8 @@ def _schedule(config: Config, before: Forecast, after: Forecast) -> Iterator[str
     warmup = 0.0 if isinstance(schedule, OneCycle) else fitted_warmup(schedule, before.epochs)
     if warmup:
         yield (
-            f"warm-up ends after {warmup:.3g} epoch{'' if warmup == 1 else 's'}: {round(warmup * before.steps_per_epoch)} updates before, "
-            f"{round(warmup * after.steps_per_epoch)} after"
+            f"warm-up ends after {warmup:.3g} epoch{'' if warmup == 1 else 's'}: "
+            f"{round(warmup * before.steps_per_epoch)} updates before, {round(warmup * after.steps_per_epoch)} after"
         )
     if isinstance(schedule, Plateau):
         each = config.training.validate_every_epochs * schedule.patience
