@@ -15,7 +15,7 @@ BEGINNING = """# The plan as a tree of experiments
 The training plan of the [case study](case-study.md) is a diary: each configuration has a theory, an expectation, a
 criterion and a fallback, and was followed by the next. Here it is an experiment tree. Every configuration is trained
 small (a network of 8 filters, patches of 48^3, 50 epochs of 48 patches, one scroll held out) with its own weights,
-rates, schedules and interventions, judged by its own criteria, and compared with all others by one protocol. Four
+rates, schedules and interventions, judged by its own criteria, and compared with all others by one protocol. Three
 branches are ours: `rate` and `updates` change one thing each, `default` is what the audit lets pass.
 
 ```
