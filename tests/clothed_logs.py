@@ -93,6 +93,7 @@ PREFIXES = (
     "INFO:root:",
     "2026-01-25 22:07:18,123 INFO trainer: ",
     "INFO [train.fold_0] ",
+    "2026-01-25 22:07:18.123 | INFO     | __main__:train:88 - ",
 )
 
 

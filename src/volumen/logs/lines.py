@@ -30,11 +30,11 @@ _WRAPPED = re.compile(
     r"\b(?:np\.|numpy\.)?(?:float|int)(?:16|32|64)?\(([^()\s]{1,40})\)|\btensor\(([^()\s,]{1,40})[^()]{0,60}\)"
 )
 _TREE = re.compile(r"^\s*(?:[│|]\s{1,4}){0,8}(?:├|└|╰|\|--|`--|\+--|\|__)[─━\-_ ]*|^\s{2,}(?:[-*•·>]\s+)?(?=[A-Za-z])")
-_BETWEEN = r"[\s\]:,]{0,8}(?:(?<!\s\s)[-–|]\s)?[\s\]]{0,8}"
-_PLACE = r"(?:\[[\w/-]{1,60}[.:][\w.:/-]{0,60}\]\s)?"  # `[train.py:88]`
+_BETWEEN = r"[\s\]:,]{0,8}(?:\|\s|(?<!\s\s)[-–]\s)?[\s\]]{0,8}"
+_PLACE = r"(?:\[[\w/-]{1,60}[.:][\w.:/-]{0,60}\]\s|[\w.]{1,80}:[\w.<>]{1,60}:\d{1,6}\s-\s)?"  # `[train.py:88]`
 _LEVEL = rf"\W{{0,3}}{_LEVEL_WORD}{_BETWEEN}{_PLACE}"
 _PREFIX = re.compile(rf"^\W{{0,3}}(?:{TIME.pattern}){_BETWEEN}(?:{_LEVEL})?|^{_LEVEL}", re.I)
-_LOGGER = re.compile(r"^\s{0,4}[\w.-]{1,60}\s?[:|-]")
+_LOGGER = re.compile(r"^\s{0,4}[\w.-]{0,60}\w\s?(?:[:|]|-(?=\s))")
 _BRANCH = re.compile(r"^\s*(?:[│|]\s{1,4}){0,8}(?:├|└|╰)")
 _FRACTION = re.compile(r"\s{0,2}(?:/|of)\s{0,2}(\d{1,12})(?![\w.])")
 _PHASED = re.compile(r"\b(epoch)\s?\((train|val|test)\)", re.I)
