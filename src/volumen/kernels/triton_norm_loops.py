@@ -11,7 +11,7 @@ Grids: (blocks of rows, blocks of columns, samples). Statistics lie in [2, sampl
 [2, samples, chunks, channels].
 """
 
-from typing import Any
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 
 import triton.language as tl
 
@@ -20,9 +20,9 @@ from volumen.system.triton_trial import jitted
 
 @jitted
 def moments(
-    values: Any, parts: Any, voxels: Any, eps: Any, stride: tl.constexpr, channels: tl.constexpr,
+    values, parts, voxels, eps, stride: tl.constexpr, channels: tl.constexpr,
     tiles: tl.constexpr, block_rows: tl.constexpr, block_channels: tl.constexpr, alone: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """Mean and squared deviations of each chunk of `tiles` blocks of rows; with `alone`, mean and 1 / deviation."""
     rows_each = tiles * block_rows
     chunk, sample = tl.program_id(0), tl.program_id(2)
@@ -62,9 +62,9 @@ def moments(
 
 @jitted
 def finish_moments(
-    parts: Any, stats: Any, voxels: Any, rows_each: Any, chunks: Any, eps: Any,
+    parts, stats, voxels, rows_each, chunks, eps,
     channels: tl.constexpr, block_chunks: tl.constexpr, block_channels: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """Merge the moments of all chunks into mean and 1 / deviation; grid (blocks of columns, samples)."""
     sample, samples = tl.program_id(1), tl.num_programs(1)
     columns = tl.program_id(0) * block_channels + tl.arange(0, block_channels)
@@ -87,11 +87,11 @@ def finish_moments(
 
 @jitted
 def normalise(
-    values: Any, stats: Any, weight: Any, bias: Any, side: Any, out: Any, voxels: Any, slope: Any,
+    values, stats, weight, bias, side, out, voxels, slope,
     stride: tl.constexpr, side_stride: tl.constexpr, out_stride: tl.constexpr, channels: tl.constexpr,
     block_rows: tl.constexpr, block_channels: tl.constexpr,
     affine: tl.constexpr, added: tl.constexpr, activate: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """out = leaky_relu((values - mean) * scale + shift + side); `out` may be `values` itself."""
     sample, samples = tl.program_id(2), tl.num_programs(2)
     columns = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
@@ -117,11 +117,11 @@ def normalise(
 
 @jitted
 def gradient_sums(
-    arriving: Any, kept: Any, out: Any, stats: Any, weight: Any, bias: Any, side: Any, parts: Any,
-    voxels: Any, slope: Any, stride: tl.constexpr, out_stride: tl.constexpr, channels: tl.constexpr,
+    arriving, kept, out, stats, weight, bias, side, parts,
+    voxels, slope, stride: tl.constexpr, out_stride: tl.constexpr, channels: tl.constexpr,
     tiles: tl.constexpr, block_rows: tl.constexpr, block_channels: tl.constexpr,
     from_input: tl.constexpr, affine: tl.constexpr, added: tl.constexpr, activate: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """sum(g) and sum(g * normal) of each chunk, g before the activation.
 
     `kept` is the output, or with `from_input` the input. With `added`, g's sign is the output's, and g is written to
@@ -177,9 +177,9 @@ def gradient_sums(
 
 @jitted
 def finish_sums(
-    parts: Any, sums: Any, chunks: Any,
+    parts, sums, chunks,
     channels: tl.constexpr, block_chunks: tl.constexpr, block_channels: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """Add up the chunks of [lines, chunks, channels]; grid (blocks of columns, lines)."""
     line = tl.program_id(1)
     columns = tl.program_id(0) * block_channels + tl.arange(0, block_channels)
@@ -192,10 +192,10 @@ def finish_sums(
 
 @jitted
 def gradient(
-    arriving: Any, kept: Any, stats: Any, weight: Any, bias: Any, sums: Any, result: Any, voxels: Any, slope: Any,
+    arriving, kept, stats, weight, bias, sums, result, voxels, slope,
     stride: tl.constexpr, channels: tl.constexpr, block_rows: tl.constexpr, block_channels: tl.constexpr,
     from_input: tl.constexpr, affine: tl.constexpr, activate: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """result = scale * (g - mean(g) - normal * mean(g * normal)); `kept` as in `gradient_sums`."""
     sample, samples = tl.program_id(2), tl.num_programs(2)
     columns = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
@@ -207,6 +207,7 @@ def gradient(
     deviation = tl.load(stats + second, mask=inside, other=0)[None, :]
     mean_gradient = tl.load(sums + sample * channels + columns, mask=inside, other=0)[None, :] / voxels
     mean_product = tl.load(sums + second, mask=inside, other=0)[None, :] / voxels
+    inverse = 1.0 / slope
     local = tl.load(arriving + lines * stride + columns[None, :], mask=valid, other=0).to(tl.float32)
     value = tl.load(kept + lines * channels + columns[None, :], mask=valid, other=0).to(tl.float32)
     scale = deviation
@@ -222,7 +223,7 @@ def gradient(
         sign = value
         normal = value
         if activate:
-            normal = tl.where(value > 0, value, value / slope)
+            normal = tl.where(value > 0, value, value * inverse)
     if activate:
         local = tl.where(sign > 0, local, local * slope)
     answer = scale * (local - mean_gradient - normal * mean_product)

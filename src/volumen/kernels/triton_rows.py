@@ -64,24 +64,23 @@ def plan(samples: int, channels: int, voxels: int, processors: int, tiles: Tiles
     alone = voxels <= tiles.alone
     wide = min(widest, tiles.alone_channels) if alone else widest
     rows = max(1, min(tiles.reduce // wide, _power(voxels)))
-    blocks = -(-channels // wide)
+    blocks = _share(channels, wide)
     wanted = 1 if alone else max(1, processors * tiles.programs_per_processor // (samples * blocks))
     # The loop's length is part of the compiled kernel: powers of two keep these few.
-    turns = _power(-(-(-(-voxels // rows)) // min(wanted, _MOST_CHUNKS)))
+    turns = _power(_share(_share(voxels, rows), min(wanted, _MOST_CHUNKS)))
     rows_each = turns * rows
-    chunks = -(-voxels // rows_each)
+    chunks = _share(voxels, rows_each)
     apply_rows = max(1, min(tiles.apply // widest, _power(voxels)))
     finish = min(_power(channels), tiles.finish_channels)
+    block = {"tiles": turns, "block_rows": rows, "block_channels": wide, "num_warps": tiles.reduce_warps}
     return Plan(
         reduce_grid=(chunks, blocks, samples),
-        reduce_block={
-            "tiles": turns, "block_rows": rows, "block_channels": wide, "num_warps": tiles.reduce_warps,
-        },  # fmt: skip
+        reduce_block=block,
         rows_each=rows_each,
         chunks=chunks,
-        apply_grid=(-(-voxels // apply_rows), -(-channels // widest), samples),
+        apply_grid=(_share(voxels, apply_rows), _share(channels, widest), samples),
         apply_block={"block_rows": apply_rows, "block_channels": widest, "num_warps": tiles.apply_warps},
-        finish_grid=(-(-channels // finish), samples),
+        finish_grid=(_share(channels, finish), samples),
         finish_block={"block_chunks": _power(chunks), "block_channels": finish, "num_warps": tiles.finish_warps},
     )
 
@@ -93,6 +92,12 @@ def plan_of(tensor: Tensor) -> Plan:
     return plan(samples, channels, voxels, processors_of(tensor), TILES)
 
 
+def flat_plan_of(tensor: Tensor) -> Plan:
+    """The plan for an activation [B, C, Z, Y, X] whose samples are one."""
+    channels = tensor.shape[1]
+    return plan(1, channels, tensor.numel() // channels, processors_of(tensor), TILES)
+
+
 @functools.cache
 def _processors(index: int) -> int:
     return int(torch.cuda.get_device_properties(index).multi_processor_count)
@@ -101,6 +106,11 @@ def _processors(index: int) -> int:
 def processors_of(tensor: Tensor) -> int:
     """Multiprocessors of a tensor's card; 2 for Triton's interpreter on a CPU, which runs programs one by one."""
     return _processors(tensor.get_device()) if tensor.is_cuda else 2
+
+
+def _share(number: int, parts: int) -> int:
+    """Division, rounded up."""
+    return (number + parts - 1) // parts
 
 
 def _power(number: int) -> int:
