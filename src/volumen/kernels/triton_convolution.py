@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from volumen.kernels import triton_rows as rows
+from volumen.kernels.convolution import CHANNELS_LAST
 
 _SHORT = (torch.bfloat16, torch.float16)
 _ONES, _ZEROS, _THREES = [1, 1, 1], [0, 0, 0], (3, 3, 3)
@@ -104,7 +105,7 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         image, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=rows.CHANNELS_LAST)
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         of_image, of_weight = None, None
         with rows.launching(image):
             if weight.shape[1] == 1:
@@ -120,7 +121,7 @@ def _forward(image: Tensor, weight: Tensor) -> Tensor:
     """Ours for 32 output channels, where its rows are well filled."""
     if weight.shape[0] == 32 and _row(image.shape[4])[2] >= _LEAST_USE:
         return rows_forward(image, weight)
-    return functional.conv3d(image, weight.contiguous(memory_format=rows.CHANNELS_LAST), padding=1)
+    return functional.conv3d(image, weight.contiguous(memory_format=CHANNELS_LAST), padding=1)
 
 
 def _weight_gradient(image: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ def _weight_gradient(image: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
 class _Logits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        image = image.contiguous(memory_format=rows.CHANNELS_LAST)
+        image = image.contiguous(memory_format=CHANNELS_LAST)
         ctx.save_for_backward(image, weight)
         with rows.launching(image):
             return last_forward(image, weight, bias)

@@ -176,7 +176,7 @@ def last_backward_kernel(
     factors = tl.load(weight + c, mask=c < channels, other=0.0).to(tl.float32)
     total = tl.zeros((padded,), dtype=tl.float32)
     shift = tl.zeros((block,), dtype=tl.float32)
-    for turn in range(0, turns):
+    for turn in range(turns):
         m = (tl.program_id(0) * turns + turn) * block + tl.arange(0, block)
         there = (m < voxels)[:, None] & (c < channels)[None, :]
         values = tl.load(image + m[:, None] * channels + c[None, :], mask=there, other=0.0).to(tl.float32)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from volumen.errors import UserError
 from volumen.kernels.convolution import CHANNELS_LAST, convolve, is_recorded
+from volumen.kernels.triton_convolution import convolve_on_card, logits_on_card
 from volumen.kernels.triton_rows import uses_triton
 from volumen.models.levels import Join, Pool
 from volumen.models.norm import InstanceNormLeakyReLU, uses_kernels
@@ -41,11 +42,13 @@ class ConvolutionNorm(nn.Module):
 
         With `side`, of the result's shape, the leaky ReLU of its sum with the result.
         """
-        plain = self.norm.plain
-        if uses_kernels(image, plain=plain) or uses_triton(image, plain=plain):
+        plain, stride = self.norm.plain, self.convolution.stride[0]
+        if uses_triton(image, plain=plain):
             image = image.contiguous(memory_format=CHANNELS_LAST)
-            values = convolve(image, self.convolution.weight, stride=self.convolution.stride[0])
-            cancelled = self.convolution.bias
+            values, cancelled = convolve_on_card(image, self.convolution.weight, stride=stride), self.convolution.bias
+        elif uses_kernels(image, plain=plain):
+            image = image.contiguous(memory_format=CHANNELS_LAST)
+            values, cancelled = convolve(image, self.convolution.weight, stride=stride), self.convolution.bias
         else:
             values, cancelled = self.convolution(image), None
         if side is not None:
@@ -53,10 +56,29 @@ class ConvolutionNorm(nn.Module):
         return self.norm(values, cancelled)  # type: ignore[no-any-return]
 
 
+class LogitsConvolution(nn.Conv3d):
+    """Convolution of one voxel, from features to logits.
+
+    Attributes:
+        plain: Set True to use PyTorch's own operation always.
+    """
+
+    plain: bool = False
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__(inside, outside, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[B, inside, Z, Y, X] -> [B, outside, Z, Y, X]."""
+        if self.bias is not None and uses_triton(image, plain=self.plain):
+            return logits_on_card(image, self.weight, self.bias)
+        return super().forward(image)
+
+
 def set_plain(model: nn.Module, plain: bool = True) -> None:
-    """Make norms, pooling and joining use PyTorch's own operations (or the kernels again), to export or compare."""
+    """Make all of a network use PyTorch's own operations (or the kernels again), to export or compare."""
     for module in model.modules():
-        if isinstance(module, InstanceNormLeakyReLU | Pool | Join):
+        if isinstance(module, InstanceNormLeakyReLU | Pool | Join | LogitsConvolution):
             module.plain = plain
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from volumen.models.blocks import ConvolutionNorm, check_input, initialise, initialise_output
+from volumen.models.blocks import ConvolutionNorm, LogitsConvolution, check_input, initialise, initialise_output
 from volumen.models.levels import Join, Pool
 
 
@@ -93,7 +93,7 @@ class ResEncUNet(nn.Module):
         self.decoders = nn.ModuleList(ConvolutionNorm(2 * fine, fine, affine=True) for _, fine in finer_last)
         self.join = Join()
         supervised = finer_last if deep_supervision else finer_last[-1:]
-        self.outputs = nn.ModuleList(nn.Conv3d(fine, out_channels, 1) for _, fine in supervised)  # coarsest first
+        self.outputs = nn.ModuleList(LogitsConvolution(fine, out_channels) for _, fine in supervised)  # coarsest first
         initialise(self)
         for output in self.outputs:
             assert isinstance(output, nn.Conv3d)

@@ -4,7 +4,7 @@ depth 4.
 
 from torch import Tensor, nn
 
-from volumen.models.blocks import ConvolutionNorm, check_input, initialise, initialise_output
+from volumen.models.blocks import ConvolutionNorm, LogitsConvolution, check_input, initialise, initialise_output
 from volumen.models.levels import Join, Pool
 
 
@@ -46,7 +46,7 @@ class UNet(nn.Module):
         finer_last = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.upsamplers = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for coarse, fine in finer_last)
         self.decoders = nn.ModuleList(_double(2 * fine, fine) for _, fine in finer_last)
-        self.output = nn.Conv3d(filters, out_channels, 1)
+        self.output = LogitsConvolution(filters, out_channels)
         initialise(self)
         initialise_output(self.output, prior)
 
