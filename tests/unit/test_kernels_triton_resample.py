@@ -12,12 +12,12 @@ from volumen.kernels.triton_resample import TritonJoin, TritonPool
 from volumen.models import levels
 
 LAST = torch.channels_last_3d
-SETTINGS = settings(max_examples=25, deadline=None)
+SETTINGS = settings(max_examples=15, deadline=None)
 
 halves = st.tuples(st.integers(1, 2), st.integers(1, 40), *[st.integers(1, 3)] * 3)
 dtypes = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 tiles = st.builds(
-    triton_rows.Tiles, reduce=st.sampled_from([32, 4096]), apply=st.sampled_from([64, 4096]),
+    triton_rows.Tiles, reduce=st.sampled_from([128, 4096]), apply=st.sampled_from([256, 4096]),
     alone=st.sampled_from([0, 2048]), most_channels=st.sampled_from([8, 128]),
 )  # fmt: skip
 seeds = st.integers(0, 2**31)
