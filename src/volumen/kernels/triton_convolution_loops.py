@@ -13,7 +13,7 @@ multiplications:
 Sums are float32, and nothing is added atomically: the same input gives the same bits.
 """
 
-from typing import Any
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 
 import triton.language as tl
 
@@ -21,7 +21,7 @@ from volumen.system.triton_trial import jitted
 
 
 @jitted
-def _moved(values: Any, shift: tl.constexpr, lines: tl.constexpr, side: tl.constexpr, channels: tl.constexpr) -> Any:
+def _moved(values, shift: tl.constexpr, lines: tl.constexpr, side: tl.constexpr, channels: tl.constexpr):
     """values[m + shift] within each line of `side` voxels, zero beyond its ends."""
     m = tl.arange(0, lines * side)
     x = m % side + shift
@@ -32,10 +32,10 @@ def _moved(values: Any, shift: tl.constexpr, lines: tl.constexpr, side: tl.const
 
 @jitted
 def rows_kernel(
-    image: Any, weight: Any, out: Any, planes: Any, height: Any, width: Any, line_tiles: Any, tiles: Any,
+    image, weight, out, planes, height, width, line_tiles, tiles,
     inside: tl.constexpr, outside: tl.constexpr, block: tl.constexpr, lines: tl.constexpr, side: tl.constexpr,
     halo: tl.constexpr, stages: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """`lines` lines of `side` voxels, of which the outermost are neighbours only where `halo` is 1.
 
     weight: [3, 3, 3, inside, outside].
@@ -74,9 +74,9 @@ def rows_kernel(
 
 @jitted
 def weights_kernel(
-    image: Any, gradient: Any, partial: Any, planes: Any, height: Any, width: Any, all_lines: Any, segments: Any,
+    image, gradient, partial, planes, height, width, all_lines, segments,
     turns: tl.constexpr, inside: tl.constexpr, outside: tl.constexpr, block: tl.constexpr, stages: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """Sums over some lines of the image, for one dz: partial [program, dz, 4 (dx) x inside, 4 (dy) x outside]."""
     dz = tl.program_id(1)
     column = tl.arange(0, 4 * inside)
@@ -105,7 +105,7 @@ def weights_kernel(
 
 
 @jitted
-def _seen(m: Any, tap: Any, planes: Any, height: Any, width: Any, voxels: Any) -> Any:
+def _seen(m, tap, planes, height, width, voxels):
     """Whether the tap of a voxel lies in the volume; m and tap are broadcast against each other."""
     x = m % width + tap % 3 - 1
     y = m // width % height + tap // 3 % 3 - 1
@@ -116,9 +116,9 @@ def _seen(m: Any, tap: Any, planes: Any, height: Any, width: Any, voxels: Any) -
 
 @jitted
 def first_kernel(
-    image: Any, weight: Any, out: Any, planes: Any, height: Any, width: Any, voxels: Any,
+    image, weight, out, planes, height, width, voxels,
     outside: tl.constexpr, block: tl.constexpr, exact: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """`block` voxels of a convolution of one channel; weight [32 (27 taps), outside]."""
     m = (tl.program_id(0) * block + tl.arange(0, block))[:, None]
     tap = tl.arange(0, 32)
@@ -133,9 +133,9 @@ def first_kernel(
 
 @jitted
 def first_weights_kernel(
-    image: Any, gradient: Any, partial: Any, planes: Any, height: Any, width: Any, voxels: Any,
+    image, gradient, partial, planes, height, width, voxels,
     turns: tl.constexpr, outside: tl.constexpr, block: tl.constexpr, exact: tl.constexpr, stages: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """Sums over `turns` blocks of voxels: partial [program, 32 (27 taps), outside]."""
     tap = tl.arange(0, 32)
     outs = tl.arange(0, outside)[None, :]
@@ -153,9 +153,9 @@ def first_weights_kernel(
 
 @jitted
 def last_kernel(
-    image: Any, weight: Any, bias: Any, out: Any, voxels: Any,
+    image, weight, bias, out, voxels,
     channels: tl.constexpr, padded: tl.constexpr, block: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """`block` voxels of a convolution of one voxel to one logit."""
     m = tl.program_id(0) * block + tl.arange(0, block)
     c = tl.arange(0, padded)
@@ -168,9 +168,9 @@ def last_kernel(
 
 @jitted
 def last_backward_kernel(
-    image: Any, weight: Any, gradient: Any, result: Any, partial: Any, voxels: Any,
+    image, weight, gradient, result, partial, voxels,
     turns: tl.constexpr, channels: tl.constexpr, padded: tl.constexpr, block: tl.constexpr,
-) -> None:  # fmt: skip
+):  # fmt: skip
     """The image's gradient, and partial [program, padded + 1]: sums for the weight, and at last for the bias."""
     c = tl.arange(0, padded)
     factors = tl.load(weight + c, mask=c < channels, other=0.0).to(tl.float32)
