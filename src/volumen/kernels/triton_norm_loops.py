@@ -135,7 +135,8 @@ def gradient_sums(
     line = (sample * voxels + first).to(tl.int64)
     lanes = tl.arange(0, block_rows)
     inside = columns < channels
-    total = product = tl.zeros((block_rows, block_channels), dtype=tl.float32)
+    total = tl.zeros((block_rows, block_channels), dtype=tl.float32)
+    product = total
     if from_input:
         mean = tl.load(stats + sample * channels + columns, mask=inside, other=0)[None, :]
         deviation = tl.load(stats + (samples + sample) * channels + columns, mask=inside, other=0)[None, :]
