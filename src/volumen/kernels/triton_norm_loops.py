@@ -130,13 +130,12 @@ def gradient_sums(
     chunk, sample = tl.program_id(0), tl.program_id(2)
     samples, chunks = tl.num_programs(2), tl.num_programs(0)
     columns = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
-    first = chunk * tiles * block_rows
+    first, lanes = chunk * tiles * block_rows, tl.arange(0, block_rows)
     count = tl.minimum(tiles * block_rows, voxels - first)
     line = (sample * voxels + first).to(tl.int64)
-    lanes = tl.arange(0, block_rows)
     inside = columns < channels
     total = tl.zeros((block_rows, block_channels), dtype=tl.float32)
-    product = tl.zeros((block_rows, block_channels), dtype=tl.float32)
+    product = total
     if from_input:
         mean = tl.load(stats + sample * channels + columns, mask=inside, other=0)[None, :]
         deviation = tl.load(stats + (samples + sample) * channels + columns, mask=inside, other=0)[None, :]
