@@ -276,6 +276,20 @@ def test_moments_go_from_one_kind_of_optimiser_to_the_other(settings_of, fused):
     assert all(bool(torch.isfinite(one).all()) for one in model.parameters())
 
 
+@pytest.mark.parametrize("settings_of", [Sgd(), AdamW()], ids=["sgd", "adamw"])
+def test_moments_of_another_layout_take_that_of_their_weights(settings_of):
+    torch.manual_seed(0)
+    objective = CompositeLoss({"soft_dice": (1.0, TERMS["soft_dice"]())})
+    contiguous = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 1, 3, padding=1))
+    last = copy.deepcopy(contiguous).to(memory_format=torch.channels_last_3d)
+    source, other = (build_optimiser(model, settings_of, fused=True) for model in (contiguous, last))
+    launch(contiguous, objective, source)
+    load_optimiser(other, copy.deepcopy(source.state_dict()))
+    for parameter, moments in other.state.items():
+        assert all(one.stride() == parameter.stride() for one in moments.values() if one.ndim == parameter.ndim > 0)
+    torch.testing.assert_close(other.state_dict()["state"], source.state_dict()["state"], rtol=0, atol=0)
+
+
 def test_a_result_tells_counts_to_the_last_voxel():
     many = 2**31 - 1
     launched = launch(nn.Conv3d(1, 1, 1), CompositeLoss({"soft_dice": (1.0, TERMS["soft_dice"]())}))

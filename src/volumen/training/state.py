@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from volumen.config.optimisation import AdamW, Sgd
@@ -239,6 +239,16 @@ def load_optimiser(optimiser: Optimizer, saved: Mapping[str, Any]) -> None:
     own = ({key: group[key] for key in ("fused", "foreach") if key in group} for group in optimiser.param_groups)
     groups = [{**group, **kept} for group, kept in zip(saved["param_groups"], own, strict=True)]
     optimiser.load_state_dict({**saved, "param_groups": groups})
+    for group in optimiser.param_groups:
+        for parameter in group["params"] if group.get("fused") else ():
+            _lay_out(optimiser.state.get(parameter, {}), parameter)
+
+
+def _lay_out(moments: dict[str, Any], parameter: Tensor) -> None:
+    """A fused kernel takes all of a weight's tensors in one layout only."""
+    for name, value in moments.items():
+        if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+            moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def fresh_state(
