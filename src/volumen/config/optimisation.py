@@ -242,5 +242,8 @@ class Training(Section):
     keep_going: bool = False
     """Train on where the monitors see a fault of data, labels or configuration, which a tournament would not mend and
     which ends a run that has this policy."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the network's steps with PyTorch's compiler, which takes a minute at the start; auto does where it is
+    known to gain."""
     monitoring: Monitoring | None = Monitoring()
     """Null leaves the run unwatched."""

@@ -20,7 +20,7 @@ from volumen.doctor.forecast import Course, Disk, Pace, disk_of
 from volumen.doctor.forecast_spans import Span, exactly, span_of
 from volumen.doctor.forecast_validation import time_validation
 from volumen.runs.folder import METRICS, RunFolder
-from volumen.training.advance import advance
+from volumen.training.advance import advance, unread
 from volumen.training.initial import Materials
 from volumen.training.probe import FIRST_STEP
 from volumen.training.session import Session, session_of
@@ -191,9 +191,11 @@ class _Steps:
         if self.first_wait < 0:
             self.first_wait = loaded - began
         session.state.model.train()
-        result = advance(session, objective, batch)
+        advance(session, objective, batch)
+        for _, result in unread(session, wait=True):
+            session.state.totals.add(result)
         ended = time.perf_counter()
-        session.state.count(result, batch, seconds=ended - began, loader_seconds=loaded - began)
+        session.state.count(batch, seconds=ended - began, loader_seconds=loaded - began)
         return ended - began, time.process_time() - used
 
 
@@ -219,6 +221,7 @@ def _probe(session: Session, step_seconds: float, log: Path) -> tuple[float, int
     for _ in range(2):
         began = time.perf_counter()
         advance(session, objective, batch, session.probe.around(FIRST_STEP, batch, objective, True))
+        list(unread(session, wait=True))
         seconds.append(time.perf_counter() - began)
     return max(min(seconds) - step_seconds, 0.0), (log.stat().st_size - before) // 2
 

@@ -1,15 +1,17 @@
 """A step of the run and the start of an epoch, for the loop and for the branches of a tournament alike."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from volumen.losses import CompositeLoss
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import phase_at, weights_at
+from volumen.training.readings import LateError
 from volumen.training.session import Session
 from volumen.training.state import TrainingState
-from volumen.training.step import StepResult, training_step
+from volumen.training.step import Launched, StepResult, launch_step, training_step
 
 
 def advance(
@@ -17,29 +19,78 @@ def advance(
     objective: CompositeLoss,
     batch: Mapping[str, Any],
     look: AbstractContextManager[None] | None = None,
-) -> StepResult:
+) -> None:
     """Write the rate, do a step, move the average and the place in the data; `look` is what looks at the step.
 
+    What the step did is read by `unread` or `settle`.
+
     Raises:
-        NonFiniteError: Before the weights changed.
+        NonFiniteError: The state is that before the bad step, this one or one that was not read yet.
     """
-    state, steps = session.state, session.loader.batches_per_epoch
-    state.rate.apply(state.cursor.step / steps, state.planned_steps / steps)
+    state, readings = session.state, session.readings
+    _set_rate(state, session.loader.batches_per_epoch)
     with look or nullcontext():
-        result = training_step(
-            state.model,
-            objective,
-            state.optimiser,
-            session.named(batch),
-            precision=session.precision,
-            device=session.device,
-            gradient_clip=state.gradient_clip,
-            scaler=state.scaler,
-        )
+        readings.add(state.cursor.step, _step(session, objective, batch))
+        if session.probe.is_looking and readings.guard is not None:  # what is looked at must be whole
+            read = list(unread(session, wait=True))
+            for number, result in read:
+                readings.add(number, result)
     if state.average is not None:
-        state.average.update(state.model)
+        state.average.update(state.model, None if readings.guard is None else readings.guard.raised)
     state.cursor.step, state.cursor.batch = state.cursor.step + 1, state.cursor.batch + 1
-    return result
+
+
+def _step(session: Session, objective: CompositeLoss, batch: Mapping[str, Any]) -> Launched | StepResult:
+    """Launched where a guard decides about updates on the device, else done and read."""
+    state, guard = session.state, session.readings.guard
+    parts = (state.model, objective, state.optimiser, session.named(batch))
+    settings: dict[str, Any] = {
+        "precision": session.precision,
+        "device": session.device,
+        "gradient_clip": state.gradient_clip,
+        "forward": session.forward,
+    }
+    if guard is None:
+        return training_step(*parts, **settings, scaler=state.scaler)
+    return launch_step(*parts, **settings, guard=guard)
+
+
+def unread(session: Session, *, wait: bool) -> Iterator[tuple[int, StepResult]]:
+    """Numbers and results of the steps that can be read by now, or with `wait` of all; to be gone through.
+
+    Raises:
+        NonFiniteError: A step was bad; the state is that before it.
+    """
+    try:
+        yield from session.readings.read(wait=wait)
+    except LateError as error:
+        state, late = session.state, session.state.cursor.step - error.step
+        state.cursor.step, state.cursor.batch = error.step, state.cursor.batch - late
+        if state.average is not None:
+            state.average.count -= late
+        _set_rate(state, session.loader.batches_per_epoch)
+        raise
+
+
+def settle(session: Session, *, wait: bool) -> None:
+    """Count and show the steps that can be read by now, or with `wait` all; each is shown in its place in the data.
+
+    Raises:
+        NonFiniteError: A step was bad; the state is that before it.
+    """
+    state, now = session.state, session.state.cursor
+    for number, result in unread(session, wait=wait):
+        state.totals.add(result)
+        late = now.step - number - 1
+        state.cursor = replace(now, step=now.step - late, batch=now.batch - late) if late else now
+        try:
+            session.listener.stepped(state, result, session.loader.batches_per_epoch)
+        finally:
+            state.cursor = now
+
+
+def _set_rate(state: TrainingState, steps: int) -> None:
+    state.rate.apply(state.cursor.step / steps, state.planned_steps / steps)
 
 
 def begin_epoch(state: TrainingState) -> list[dict[str, Any]]:

@@ -50,12 +50,21 @@ class MovingAverage(Average):
         self._decay = settings.decay
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Move towards the model's weights; called once after each step."""
+    def update(self, model: nn.Module, stopped: Tensor | None = None) -> None:
+        """Move towards the model's weights; called once after each step.
+
+        With `stopped`, a scalar of 0 or 1 on the device, the weights stay where that is 1; the count goes on.
+        """
         self.count += 1
         decay = min(self._decay, (1 + self.count) / (10 + self.count))
         names, parameters = zip(*model.named_parameters(), strict=True)
-        torch._foreach_lerp_([self.weights[name] for name in names], list(parameters), 1.0 - decay)
+        weights = [self.weights[name] for name in names]
+        if stopped is None:
+            torch._foreach_lerp_(weights, list(parameters), 1.0 - decay)
+            return
+        moves = torch._foreach_sub(list(parameters), weights)
+        torch._foreach_mul_(moves, (1.0 - decay) * (1 - stopped))
+        torch._foreach_add_(weights, moves)
 
 
 class EqualAverage(Average):

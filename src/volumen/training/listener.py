@@ -12,14 +12,18 @@ from volumen.training.validate import Validation
 
 
 class Listener(Protocol):
-    """Whoever shows a run while it goes on."""
+    """Whoever shows a run while it goes on.
+
+    Who acts on the run in `stepped` has an attribute `acts_between_steps` that is True: on a card, steps are told some
+    steps later otherwise.
+    """
 
     def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
         """The run is about to begin; `facts` are device, precision, parameters, cases, steps an epoch, the `step` that
         it begins after, and `warn`, by which a listener writes a warning into the run's events."""
 
     def stepped(self, state: TrainingState, result: StepResult, steps_per_epoch: int) -> None:
-        """A step is done."""
+        """A step is done and read; `state.cursor` is that after it, and all else may be some steps ahead on a card."""
 
     def validating(self, state: TrainingState, done: int, of: int) -> None:
         """`done` of `of` validation volumes are scored."""
@@ -61,6 +65,7 @@ class Listeners:
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = tuple(listeners)
+        self.acts_between_steps = any(getattr(each, "acts_between_steps", False) for each in self._listeners)
 
     def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
         """Tell each, as all below do."""

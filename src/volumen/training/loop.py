@@ -18,7 +18,8 @@ from volumen.runs.folder import WORK, Audited, RunFolder, run_owner
 from volumen.runs.scales import ProgressScales
 from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
-from volumen.training.advance import advance, begin_epoch
+from volumen.training.advance import advance, begin_epoch, settle
+from volumen.training.compiling import compile_steps, compiles
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.repairing import answer, repair, restart
@@ -112,6 +113,8 @@ def train(session: Session, stop: StopRequest) -> Outcome:
     steps, cut_short = session.loader.batches_per_epoch, False
     session.verification.start()
     session.listener.started(session.run.path, config, session.facts)
+    if compiles(config, session.device):
+        compile_steps(session)
     while state.cursor.step < state.planned_steps or state.ended_epoch:
         try:
             if state.cursor.batch == 0:
@@ -127,16 +130,17 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                     began = time.perf_counter()
                     is_last = cursor.batch + 1 == steps or cursor.step + 1 == state.planned_steps
                     look = session.probe.around(cursor.step, batch, objective, is_last)
-                    result = advance(session, objective, batch, look)
+                    advance(session, objective, batch, look)
+                    settle(session, wait=is_last or planner.is_early)
                     ended = time.perf_counter()
-                    state.count(result, batch, seconds=ended - waited, loader_seconds=began - waited)
-                    session.listener.stepped(state, result, steps)
+                    state.count(batch, seconds=ended - waited, loader_seconds=began - waited)
                     waited = ended
                     if planner.is_early:
                         planner.replan()
                     if cursor.step >= state.planned_steps:
                         break
                     if stop.requested and cursor.batch < steps:
+                        settle(session, wait=True)
                         raise StopWanted
 
             # The epoch's record. A stop from here on repeats the validation and not what stands before it.

@@ -73,6 +73,11 @@ class Probe:
         self.write(self._record)
         self._record, self._gradient = None, {}
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether the step that is made now is looked at, or compared with the one before."""
+        return self._record is not None
+
     def forget(self) -> None:
         """Leave out the look that is under way, because the run has gone back."""
         self._record, self._gradient = None, {}

@@ -121,6 +121,7 @@ def restart(session: Session, error: NonFiniteError) -> bool:
         return False
     session.event({"kind": "non_finite", "message": str(error)})
     session.probe.forget()
+    session.readings.forget()
     state.load_state_dict(store.load_latest(session.warning), str(store.folder))
     session.watch(resumed=True)  # what was recorded since is done again
     state.planned_steps, state.seconds = planned, seconds

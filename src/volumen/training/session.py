@@ -38,9 +38,10 @@ from volumen.training.initial import InitialWeights, Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
 from volumen.training.probe import Probe
+from volumen.training.readings import Readings
 from volumen.training.repairs import Repairs
 from volumen.training.state import TrainingState, fresh_state
-from volumen.training.step import NonFiniteError
+from volumen.training.step import Forward, NonFiniteError
 from volumen.training.validate import Validation, validate
 from volumen.training.watch import Verdict
 
@@ -76,6 +77,9 @@ class Session:
         self.predictor = predictor_of(self.state.model, self.config, self.device, self.precision)
         monitoring = self.config.training.monitoring
         every = None if monitoring is None else monitoring.probe_every_steps
+        at_once = self.state.scaler is not None or getattr(self.listener, "acts_between_steps", False)
+        self.readings = Readings(self.state.model, self.device, at_once=at_once)
+        self.forward: Forward = self.state.model
         self.monitors: Monitors | None = None
         self.findings: tuple[dict[str, Any], ...] = ()
         self.diagnosis: Diagnosis | None = None
@@ -317,8 +321,9 @@ def session_of(
     makers = target_makers(precomputed_targets(config.loss))
     patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, makers)
     loader = PatchLoader(
-        patches, batch=config.data.batch, workers=config.data.workers, died=lambda text: session.warning(text)
-    )
+        patches, config.data.batch, config.data.workers,
+        pin_memory=device.type == "cuda", died=lambda text: session.warning(text),
+    )  # fmt: skip
     initial = materials.initial if begins else None
     seen, empty = initial.seen if initial else (), dataset.meanings.empty
     state = fresh_state(
@@ -332,19 +337,8 @@ def session_of(
     )
     state.run = run.owner
     session = Session(
-        config,
-        run,
-        listener,
-        device,
-        precision,
-        dataset,
-        fold.validation,
-        verification,
-        patches,
-        loader,
-        state,
-        initial,
-        signs_of=signs_of,
-    )
+        config, run, listener, device, precision, dataset, fold.validation, verification, patches, loader, state,
+        initial, signs_of=signs_of,
+    )  # fmt: skip
     with closing(loader), closing(verification):
         yield session

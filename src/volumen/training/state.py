@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from volumen.config.optimisation import AdamW, Sgd
@@ -23,7 +23,6 @@ from volumen.training.initial import InitialWeights
 from volumen.training.objective import build_objective
 from volumen.training.repairs import BRANCH, Changes, Repairs
 from volumen.training.schedule import LearningRate
-from volumen.training.step import StepResult
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Watch
 
@@ -67,10 +66,10 @@ class TrainingState:
     branch: dict[str, Any] | None = None
     """State of a tournament's branch that was left in the middle; all the rest is the run's own."""
 
-    def count(self, result: StepResult, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float) -> None:
-        """Take a step's result and times into the epoch's sums."""
+    def count(self, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float) -> None:
+        """Take a step's patches and times into the epoch's sums; its result follows when it is read."""
         centred, patches = int(batch["meta"]["centred"].sum()), len(batch["image"])
-        self.totals.add(result, patches=patches, centred=centred, seconds=seconds, loader_seconds=loader_seconds)
+        self.totals.add_batch(patches=patches, centred=centred, seconds=seconds, loader_seconds=loader_seconds)
         self.seconds += seconds
 
     @property
@@ -176,7 +175,7 @@ class TrainingState:
         """
         self.adopt(Repairs.of(state, origin).changes)
         load_weights(self.model, state["model"], origin)
-        self.optimiser.load_state_dict(state["optimiser"])
+        load_optimiser(self.optimiser, state["optimiser"])
         self.rate.load_state_dict(state["rate"])
         for part, saved in ((self.average, state["average"]), (self.swa, state["swa"]), (self.scaler, state["scaler"])):
             if part is not None and saved is not None:
@@ -206,8 +205,16 @@ def _refuse_other_data(saved: TrainedOn, now: TrainedOn, origin: str) -> None:
         )
 
 
-def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
-    """The configured optimiser over all parameters; its learning rate belongs to `LearningRate`."""
+def build_optimiser(model: nn.Module, settings: Sgd | AdamW, *, fused: bool | None = None) -> Optimizer:
+    """The configured optimiser over all parameters; its learning rate belongs to `LearningRate`.
+
+    Args:
+        model: On its device.
+        settings: Of the optimiser.
+        fused: One kernel for all weights, which can leave a step out without the host; None where they are on CUDA.
+    """
+    if fused is None:
+        fused = all(one.device.type == "cuda" for one in model.parameters())
     if isinstance(settings, Sgd):
         return torch.optim.SGD(
             model.parameters(),
@@ -215,6 +222,7 @@ def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             nesterov=settings.nesterov,
+            fused=fused or None,
         )
     return torch.optim.AdamW(
         model.parameters(),
@@ -222,7 +230,25 @@ def build_optimiser(model: nn.Module, settings: Sgd | AdamW) -> Optimizer:
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
+        fused=fused or None,
     )
+
+
+def load_optimiser(optimiser: Optimizer, saved: Mapping[str, Any]) -> None:
+    """Go on with saved moments, which may come from another device: how steps are computed stays this one's."""
+    own = ({key: group[key] for key in ("fused", "foreach") if key in group} for group in optimiser.param_groups)
+    groups = [{**group, **kept} for group, kept in zip(saved["param_groups"], own, strict=True)]
+    optimiser.load_state_dict({**saved, "param_groups": groups})
+    for group in optimiser.param_groups:
+        for parameter in group["params"] if group.get("fused") else ():
+            _lay_out(optimiser.state.get(parameter, {}), parameter)
+
+
+def _lay_out(moments: dict[str, Any], parameter: Tensor) -> None:
+    """A fused kernel takes all of a weight's tensors in one layout only."""
+    for name, value in moments.items():
+        if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+            moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def fresh_state(

@@ -28,8 +28,15 @@ class EpochTotals:
     step_totals: list[float] = field(default_factory=list)
     step_gradient_norms: list[float] = field(default_factory=list)
 
-    def add(self, result: StepResult, *, patches: int, centred: int, seconds: float, loader_seconds: float) -> None:
-        """Take in a step: its result, its patches (how many were surface-centred), and its times."""
+    def add_batch(self, *, patches: int, centred: int, seconds: float, loader_seconds: float) -> None:
+        """Take in a step's patches (how many were surface-centred) and times, which are known at once."""
+        self.patches += patches
+        self.centred += centred
+        self.seconds += seconds
+        self.loader_seconds += loader_seconds
+
+    def add(self, result: StepResult) -> None:
+        """Take in a step's result."""
         self.steps += 1
         self.total += result.total
         for name, value in result.raw.items():
@@ -42,10 +49,6 @@ class EpochTotals:
         self.predicted += result.predicted
         self.true += result.true
         self.valid += result.valid
-        self.patches += patches
-        self.centred += centred
-        self.seconds += seconds
-        self.loader_seconds += loader_seconds
         self.step_totals.append(result.total)
         self.step_gradient_norms.append(result.gradient_norm)
 

@@ -22,7 +22,7 @@ from volumen.errors import UserError
 from volumen.runs.records import read_metrics
 from volumen.system.output import counted
 from volumen.system.stopping import StopWanted, raise_if_wanted
-from volumen.training.advance import advance, begin_epoch
+from volumen.training.advance import advance, begin_epoch, unread
 from volumen.training.interventions import intervene, refusal
 from volumen.training.objective import weights_at
 from volumen.training.repairs import Interventions, Progress, Trial
@@ -204,13 +204,25 @@ def _train(session: Session, name: str, begins: int, steps: int) -> None:
         for batch in session.loader.epoch(cursor.epoch, start_batch=cursor.batch):
             advance(session, objective, batch)
             session.listener.trying(state, name, cursor.step - begins, steps)
+            _read(session, wait=False)
             if cursor.step >= begins + steps:
                 break
-            raise_if_wanted()
+            try:
+                raise_if_wanted()
+            except StopWanted:
+                _read(session, wait=True)
+                raise
+        _read(session, wait=True)
         if cursor.batch >= session.loader.batches_per_epoch:
             if state.swa is not None:
                 state.swa.after_epoch(state.model, cursor.epoch)
             cursor.epoch, cursor.batch = cursor.epoch + 1, 0
+
+
+def _read(session: Session, *, wait: bool) -> None:
+    """Stop where a step was bad; what the others did is nobody's concern."""
+    for _ in unread(session, wait=wait):
+        pass
 
 
 def _conclude(session: Session, progress: Progress) -> None:

@@ -65,6 +65,8 @@ class Injection:
 class Injector:
     """A listener that brings a fault in at its onset, and writes the steps down that nobody else does."""
 
+    acts_between_steps = True
+
     def __init__(self, injection: Injection, onset: float, seed: int) -> None:
         self.injection, self.onset = injection, onset
         self.random = torch.Generator().manual_seed(seed)
