@@ -69,7 +69,7 @@ FACTORS: dict[str, str] = {
 
 NO_FACTORS = (
     "name", "experiment", "data.dataset", "data.folds", "data.workers", "device",
-    "training.compile", "training.keep_going", "training.monitoring",
+    "training.compile", "training.cuda_graph", "training.keep_going", "training.monitoring",
 )  # fmt: skip
 """Keys or sections by which no step of a run becomes another one: names, places, and who looks on."""
 
@@ -159,6 +159,7 @@ MAY_CHANGE: dict[str, str] = {
     "training.early_stopping": "how long to wait",
     "training.keep_going": "whether a fault that is seen ends the run",
     "training.compile": "how the same steps are computed",
+    "training.cuda_graph": "how the same steps are computed",
     "training.monitoring": "looks, and changes nothing",
     "device": "another machine",
     "precision": "another machine",

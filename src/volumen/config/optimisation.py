@@ -245,5 +245,7 @@ class Training(Section):
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the network's steps with PyTorch's compiler, which takes a minute at the start; auto does where it is
     known to gain."""
+    cuda_graph: Literal["auto", "off"] = "auto"
+    """On CUDA, record a step's kernels once and launch them by one call, where memory allows; off launches each."""
     monitoring: Monitoring | None = Monitoring()
     """Null leaves the run unwatched."""

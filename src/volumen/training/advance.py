@@ -52,7 +52,9 @@ def _step(session: Session, objective: CompositeLoss, batch: Mapping[str, Any]) 
     }
     if guard is None:
         return training_step(*parts, **settings, scaler=state.scaler)
-    return launch_step(*parts, **settings, guard=guard)
+    recorded = session.forward is state.model and not session.probe.is_looking
+    recorder = session.recorder if recorded else None
+    return launch_step(*parts, **settings, guard=guard, recorder=recorder)
 
 
 def unread(session: Session, *, wait: bool) -> Iterator[tuple[int, StepResult]]:

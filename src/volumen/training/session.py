@@ -39,6 +39,7 @@ from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
 from volumen.training.probe import Probe
 from volumen.training.readings import Readings
+from volumen.training.recorded import Recorder
 from volumen.training.repairs import Repairs
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import Forward, NonFiniteError
@@ -80,6 +81,8 @@ class Session:
         at_once = self.state.scaler is not None or getattr(self.listener, "acts_between_steps", False)
         self.readings = Readings(self.state.model, self.device, at_once=at_once)
         self.forward: Forward = self.state.model
+        records = self.device.type == "cuda" and self.config.training.cuda_graph == "auto"
+        self.recorder = Recorder(self.state.model, self.event) if records else None
         self.monitors: Monitors | None = None
         self.findings: tuple[dict[str, Any], ...] = ()
         self.diagnosis: Diagnosis | None = None

@@ -17,6 +17,7 @@ from torch.optim import SGD, Optimizer
 
 from volumen.losses import CompositeLoss, LossBreakdown
 from volumen.runtime import Precision
+from volumen.training.recorded import Derived, Inputs, Recorder
 
 Forward = Callable[[Tensor], Any]
 """Images to logits, as the model makes them; it may be a compiled form of the model."""
@@ -182,11 +183,15 @@ def launch_step(
     gradient_clip: float | None,
     guard: Guard,
     forward: Forward | None = None,
+    recorder: Recorder | None = None,
 ) -> Launched:
-    """As `training_step`, but wait for nothing: `guard` decides on the device whether the update is made."""
+    """As `training_step`, but wait for nothing: `guard` decides on the device whether the update is made.
+
+    With a `recorder`, forward and backward are what it recorded.
+    """
     before = [one.clone() for one in guard.statistics]
     launched, norm = _differentiate(
-        forward or model, model, objective, optimiser, batch, precision, device, gradient_clip, None
+        forward or model, model, objective, optimiser, batch, precision, device, gradient_clip, None, recorder
     )
     for now, old in zip(guard.statistics, before, strict=True):
         now.copy_(torch.where(guard.raised > 0, old, now))
@@ -207,31 +212,53 @@ def _differentiate(
     device: torch.device,
     gradient_clip: float | None,
     scaler: torch.amp.GradScaler | None,
+    recorder: Recorder | None = None,
 ) -> tuple[Launched, Tensor]:
     """Forward and backward: the step's numbers, and the norm of the gradients, which are not clipped yet."""
-    image = batch["image"].to(device, memory_format=precision.memory_format, non_blocking=True)
-    target, valid = (batch[name].to(device, non_blocking=True) for name in ("target", "valid"))
-    given = {name: batch[name].to(device, non_blocking=True) for name in objective.requires if name in batch}
-    with precision.autocast():
-        logits = forward(image)
-    breakdown = objective(logits, target, valid, precomputed=given)
-    optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(breakdown.total if scaler is None else scaler.scale(breakdown.total))
-    if scaler is not None:
-        scaler.unscale_(optimiser)
+    inputs = {name: batch[name].to(device, non_blocking=True) for name in objective.requires if name in batch}
+    inputs["image"] = batch["image"].to(device, memory_format=precision.memory_format, non_blocking=True)
+    inputs |= {name: batch[name].to(device, non_blocking=True) for name in ("target", "valid")}
+
+    def derive(inputs: Inputs) -> Derived:
+        return _derive(forward, model, objective, optimiser, precision, inputs, scaler)
+
+    found = derive(inputs) if recorder is None else recorder.derive(objective, inputs, derive)
     gradients = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
-    # As torch.nn.utils.get_total_norm has it, which does not say which gradient was bad.
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients.values()))))
-    finest = (logits[0] if isinstance(logits, list | tuple) else logits).detach()
     launched = Launched(
-        terms=tuple(breakdown.raw),
-        numbers=_numbers(breakdown, norm, finest, target, valid),
+        terms=found.terms,
+        numbers=found.numbers,
         limit=math.inf if gradient_clip is None else gradient_clip,
         scaled=scaler is not None,
         where=f"patches of {', '.join(map(str, batch['case']))}" if "case" in batch else "an unnamed batch",
         gradients=gradients,
     )
-    return launched, norm
+    return launched, found.norm
+
+
+def _derive(
+    forward: Forward,
+    model: nn.Module,
+    objective: CompositeLoss,
+    optimiser: Optimizer,
+    precision: Precision,
+    inputs: Inputs,
+    scaler: torch.amp.GradScaler | None,
+) -> Derived:
+    """Forward and backward of inputs on the device."""
+    target, valid = inputs["target"], inputs["valid"]
+    given = {name: inputs[name] for name in objective.requires if name in inputs}
+    with precision.autocast():
+        logits = forward(inputs["image"])
+    breakdown = objective(logits, target, valid, precomputed=given)
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(breakdown.total if scaler is None else scaler.scale(breakdown.total))
+    if scaler is not None:
+        scaler.unscale_(optimiser)
+    gradients = [one.grad for one in model.parameters() if one.grad is not None]
+    # As torch.nn.utils.get_total_norm has it, which does not say which gradient was bad.
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    finest = (logits[0] if isinstance(logits, list | tuple) else logits).detach()
+    return Derived(tuple(breakdown.raw), _numbers(breakdown, norm, finest, target, valid), norm)
 
 
 @torch.no_grad()
