@@ -18,6 +18,7 @@ import torch
 
 from volumen.errors import UserError
 from volumen.system.output import counted
+from volumen.system.triton_support import has_triton
 
 # mallopt's parameters, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -39,8 +40,10 @@ class Precision:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Channels last on the CPU (its kernels here are) and for the short types on CUDA (tensor cores want it)."""
-        if self.device_type == "cpu" or self.name != "fp32":
+        """Channels last where the norms of this project's networks are kernels of its own: on the CPU, and on CUDA with
+        Triton. PyTorch's norm is channels first, and copies to and fro cost more than the convolutions gain.
+        """
+        if self.device_type == "cpu" or has_triton():
             return torch.channels_last_3d
         return torch.contiguous_format
 

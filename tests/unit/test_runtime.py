@@ -48,8 +48,14 @@ def test_a_precision_is_a_context_and_a_layout():
         with precision.autocast():
             assert layer(values).dtype == dtype == precision.dtype
         assert precision.memory_format == torch.channels_last_3d
-    assert Precision("fp32", "cuda").memory_format == torch.contiguous_format
-    assert Precision("bf16", "cuda").memory_format == torch.channels_last_3d
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_cuda_is_channels_last_where_triton_works(monkeypatch, name, there):
+    monkeypatch.setattr("volumen.runtime.has_triton", lambda: there)
+    expected = torch.channels_last_3d if there else torch.contiguous_format
+    assert Precision(name, "cuda").memory_format == expected
 
 
 def test_requests_that_cannot_be_met_are_refused():

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from volumen.errors import UserError
 from volumen.kernels.convolution import CHANNELS_LAST, convolve, is_recorded
+from volumen.kernels.triton_rows import uses_triton
+from volumen.models.levels import Join, Pool
 from volumen.models.norm import InstanceNormLeakyReLU, uses_kernels
 
 SLOPE = 0.01
@@ -15,7 +17,7 @@ _OUTPUT_SCALE = 0.1  # standard deviation of the first logits around the prior's
 class ConvolutionNorm(nn.Module):
     """Convolution with bias, instance norm, leaky ReLU.
 
-    The bias is part of the network (and of its parameter count), but the norm subtracts it again: on the compiled path
+    The bias is part of the network (and of its parameter count), but the norm subtracts it again: on the kernels' paths
     it is neither added nor differentiated, and its gradient is exactly zero.
     """
 
@@ -34,19 +36,27 @@ class ConvolutionNorm(nn.Module):
         slope = SLOPE if activate else 1.0
         self.norm = InstanceNormLeakyReLU(outside, affine=affine, slope=slope, inplace=True)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """[B, inside, Z, Y, X] -> [B, outside, Z / stride, Y / stride, X / stride]."""
-        if not uses_kernels(image, plain=self.norm.plain):
-            return self.norm(self.convolution(image))  # type: ignore[no-any-return]
-        image = image.contiguous(memory_format=CHANNELS_LAST)
-        values = convolve(image, self.convolution.weight, stride=self.convolution.stride[0])
-        return self.norm(values, self.convolution.bias)  # type: ignore[no-any-return]
+    def forward(self, image: Tensor, side: Tensor | None = None) -> Tensor:
+        """[B, inside, Z, Y, X] -> [B, outside, Z / stride, Y / stride, X / stride].
+
+        With `side`, of the result's shape, the leaky ReLU of its sum with the result.
+        """
+        plain = self.norm.plain
+        if uses_kernels(image, plain=plain) or uses_triton(image, plain=plain):
+            image = image.contiguous(memory_format=CHANNELS_LAST)
+            values = convolve(image, self.convolution.weight, stride=self.convolution.stride[0])
+            cancelled = self.convolution.bias
+        else:
+            values, cancelled = self.convolution(image), None
+        if side is not None:
+            return self.norm.add_and_activate(values, side, SLOPE, cancelled)
+        return self.norm(values, cancelled)  # type: ignore[no-any-return]
 
 
 def set_plain(model: nn.Module, plain: bool = True) -> None:
-    """Make every norm use PyTorch's own operations (or the compiled ones again), for export or comparison."""
+    """Make norms, pooling and joining use PyTorch's own operations (or the kernels again), to export or compare."""
     for module in model.modules():
-        if isinstance(module, InstanceNormLeakyReLU):
+        if isinstance(module, InstanceNormLeakyReLU | Pool | Join):
             module.plain = plain
 
 

@@ -7,11 +7,10 @@ the coarser decoder stages give logits too, so that the loss reaches the deep la
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from volumen.models.blocks import SLOPE, ConvolutionNorm, check_input, initialise, initialise_output
+from volumen.models.blocks import ConvolutionNorm, check_input, initialise, initialise_output
+from volumen.models.levels import Join, Pool
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,16 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = ConvolutionNorm(inside, outside, stride=stride, affine=True)
         self.second = ConvolutionNorm(outside, outside, affine=True, activate=False)
-        self.shrink = nn.AvgPool3d(stride) if stride > 1 else None
+        self.shrink = Pool(largest=False) if stride > 1 else None
         self.project = (
             ConvolutionNorm(inside, outside, kernel=1, affine=True, activate=False) if inside != outside else None
         )
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, inside, Z, Y, X] -> [B, outside, Z / stride, Y / stride, X / stride]."""
-        side = image if self.shrink is None else self.shrink(image)
+        side, image = (image, image) if self.shrink is None else self.shrink(image)
         side = side if self.project is None else self.project(side)
-        return functional.leaky_relu(self.second(self.first(image)) + side, SLOPE, inplace=True)
+        return self.second(self.first(image), side)  # type: ignore[no-any-return]
 
 
 class ResEncUNet(nn.Module):
@@ -92,6 +91,7 @@ class ResEncUNet(nn.Module):
         finer_last = list(zip(features[:0:-1], features[-2::-1], strict=True))
         self.upsamplers = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for coarse, fine in finer_last)
         self.decoders = nn.ModuleList(ConvolutionNorm(2 * fine, fine, affine=True) for _, fine in finer_last)
+        self.join = Join()
         supervised = finer_last if deep_supervision else finer_last[-1:]
         self.outputs = nn.ModuleList(nn.Conv3d(fine, out_channels, 1) for _, fine in supervised)  # coarsest first
         initialise(self)
@@ -118,7 +118,7 @@ class ResEncUNet(nn.Module):
         supervise = self.training and self.deep_supervision
         logits: list[Tensor] = []
         for stage, (upsampler, decoder) in enumerate(zip(self.upsamplers, self.decoders, strict=True)):
-            features = decoder(torch.cat([upsampler(features), skips.pop()], dim=1))
+            features = decoder(self.join(upsampler, features, skips.pop()))
             if supervise:
                 logits.append(self.outputs[stage](features))
         if supervise:

@@ -2,10 +2,10 @@
 depth 4.
 """
 
-import torch
 from torch import Tensor, nn
 
 from volumen.models.blocks import ConvolutionNorm, check_input, initialise, initialise_output
+from volumen.models.levels import Join, Pool
 
 
 def _double(inside: int, outside: int) -> nn.Sequential:
@@ -41,7 +41,7 @@ class UNet(nn.Module):
         self.encoders = nn.ModuleList(
             _double(inside, outside) for inside, outside in zip([in_channels, *widths[:-2]], widths[:-1], strict=True)
         )
-        self.pool = nn.MaxPool3d(2)
+        self.pool, self.join = Pool(largest=True), Join()
         self.bottom = _double(widths[-2], widths[-1])
         finer_last = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.upsamplers = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for coarse, fine in finer_last)
@@ -59,11 +59,10 @@ class UNet(nn.Module):
         check_input(image, self.in_channels, self.divisor)
         features, skips = image, []
         for encoder in self.encoders:
-            features = encoder(features)
-            skips.append(features)
-            features = self.pool(features)
+            features, skip = self.pool(encoder(features))
+            skips.append(skip)
         features = self.bottom(features)
         for upsampler, decoder in zip(self.upsamplers, self.decoders, strict=True):
-            features = decoder(torch.cat([upsampler(features), skips.pop()], dim=1))
+            features = decoder(self.join(upsampler, features, skips.pop()))
         logits: Tensor = self.output(features)
         return logits
