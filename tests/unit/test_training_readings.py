@@ -19,12 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import volumen.config
 from volumen.config.load import load_config
 from volumen.config.optimisation import AdamW, Sgd, WeightAverage
+from volumen.doctor.benchmark.injections import Injection, Injector
 from volumen.losses import TERMS, CompositeLoss
 from volumen.losses.terms import SoftDice
 from volumen.models import build_model
 from volumen.runtime import Precision
 from volumen.training.advance import advance, settle
 from volumen.training.averaging import MovingAverage
+from volumen.training.listener import BaseListener, Listeners
 from volumen.training.objective import build_objective
 from volumen.training.readings import MOST_STEPS, Readings
 from volumen.training.schedule import LearningRate
@@ -190,6 +192,12 @@ def test_steps_are_read_at_once_on_a_cpu_and_for_whoever_acts_between_them():
     assert Readings(model, CPU).guard is None
     assert Readings(model, CPU, at_once=True, every=4).guard is None
     assert 1 < MOST_STEPS <= 16
+
+
+@pytest.mark.parametrize("acts", [(), (False,), (False, True), (True,)])
+def test_who_acts_between_steps_says_so_through_all_listeners(acts):
+    each = [Injector(Injection(), 0.5, 0) if one else BaseListener() for one in acts]
+    assert Listeners(each).acts_between_steps == any(acts)
 
 
 class Waits(TorchDispatchMode):

@@ -1,5 +1,7 @@
 """One step: it learns, it clips, and a non-finite one stops before the update and says where."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -19,11 +21,11 @@ def batch(seed=0):
     return {"image": image, "target": target, "valid": torch.ones(2, 8, 8, 8, dtype=torch.bool), "case": ["a", "b"]}
 
 
-def step(model, optimiser, data, clip=None):
+def step(model, optimiser, data, clip=None, scaler=None):
     loss = Loss(terms=Terms(soft_dice=SoftDice(weight=0.7), cross_entropy=CrossEntropy(weight=0.3)))
     return training_step(
         model, build_objective(loss, 0), optimiser, data,
-        precision=choose_precision("fp32", CPU), device=CPU, gradient_clip=clip,
+        precision=choose_precision("fp32", CPU), device=CPU, gradient_clip=clip, scaler=scaler,
     )  # fmt: skip
 
 
@@ -68,6 +70,32 @@ def test_a_non_finite_gradient_stops_before_the_update_and_names_the_parameter()
     with pytest.raises(NonFiniteError, match=r"first in 0\.weight"):
         step(model, torch.optim.SGD(model.parameters(), lr=1.0), batch())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("fault", ["image", "gradient"])
+def test_a_loss_scaler_answers_gradients_and_forgets_a_loss_that_was_not_finite(fault):
+    model = nn.Conv3d(1, 1, 1)
+    optimiser, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=8.0)
+    before, data = {name: value.clone() for name, value in model.state_dict().items()}, batch()
+    hook = model.weight.register_hook(lambda gradient: gradient * (math.inf if fault == "gradient" else 1.0))
+    if fault == "image":
+        data["image"][0, 0, 3, 3, 3] = math.nan
+        with pytest.raises(NonFiniteError, match="the loss is not finite"):
+            step(model, optimiser, data, scaler=scaler)
+    else:
+        assert not math.isfinite(step(model, optimiser, data, scaler=scaler).gradient_norm)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert scaler.get_scale() == (8.0 if fault == "image" else 4.0)
+    hook.remove()
+    step(model, optimiser, batch(), scaler=scaler)
+    assert not torch.equal(model.weight, before["weight"])
+
+
+def test_a_bad_gradient_is_named_though_others_are_clipped_with_it():
+    model = nn.Sequential(nn.Conv3d(1, 1, 1), nn.Conv3d(1, 1, 1))
+    model[1].bias.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(NonFiniteError, match=r"the gradient is nan, first in 1\.bias"):
+        step(model, torch.optim.SGD(model.parameters(), lr=1.0), batch(), clip=1.0)
 
 
 def test_curriculum_phases_change_the_objective():

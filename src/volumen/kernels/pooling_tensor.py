@@ -1,13 +1,18 @@
 """The pooling of `pooling_loops` in tensor operations, for devices that the compiled kernels do not reach.
 
 Same values, same sharing of the gradient at ties, on [B, Z, Y, X] and any device. The maximum over the 3x3x3 cube is
-taken one axis after the other; the minimum over the face neighbours is one pooling over seven voxels.
+taken one axis after the other; the minimum over the face neighbours is one pooling over seven voxels. On a card with
+Triton, `triton_pooling` does each of them in one pass.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from volumen.kernels import triton_pooling
+from volumen.kernels.convolution import is_recorded
+from volumen.system.triton_support import has_triton
 
 _AXES = (1, 2, 3)
 
@@ -23,8 +28,14 @@ def _upper(volume: Tensor, axis: int) -> Tensor:
 _BESIDE = ((_lower, _upper), (_upper, _lower))  # a voxel and its later neighbour; a voxel and its earlier neighbour
 
 
+def _on_triton(volume: Tensor) -> bool:
+    return volume.is_cuda and has_triton() and not is_recorded()
+
+
 def _pool(source: Tensor, axes: Sequence[int], extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Extreme value over each voxel and its two neighbours along every one of `axes`."""
+    if _on_triton(source):
+        return triton_pooling.pool(source, axes, largest=extreme is torch.maximum)
     pooled = source.clone()
     for axis in axes:
         for here, beside in _BESIDE:
@@ -35,6 +46,8 @@ def _pool(source: Tensor, axes: Sequence[int], extreme: Callable[[Tensor, Tensor
 
 def _pool_backward(source: Tensor, pooled: Tensor, pooled_gradient: Tensor, axes: Sequence[int]) -> Tensor:
     """Share each pooled voxel's gradient equally among the sources that attain its value."""
+    if _on_triton(source):
+        return triton_pooling.pool_backward(source, pooled, pooled_gradient, axes)
     count = (source == pooled).to(source.dtype)
     for axis in axes:
         for here, beside in _BESIDE:
