@@ -1,9 +1,13 @@
 """The loader: the same batches whatever makes them, from wherever it starts."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -13,9 +17,10 @@ from small_datasets import prepared_dataset
 from volumen.config.data import Augmentation, Data, Sampling
 from volumen.data import loader as loader_module
 from volumen.data.dataset import Case, PreparedDataset
-from volumen.data.loader import PatchLoader
+from volumen.data.loader import PatchLoader, _start_worker
 from volumen.data.sampling import Draw, PatchDataset, Sample, SampleError
 from volumen.errors import UserError
+from volumen.system.processes import deaf_children
 
 EVERYTHING = Augmentation(
     affine_probability=0.5,
@@ -99,6 +104,59 @@ def test_workers_outlive_the_signals_that_stop_a_run(dataset: PatchDataset) -> N
         found += batches
         expected = list(epoch_loader(dataset, 0, 1, 0))
         assert all(same(left, right) for left, right in zip(expected, found, strict=True))
+
+
+class BusyDataset(PatchDataset):
+    """Never comes back from a call in which no line of Python runs, and hence no handler."""
+
+    place: Path
+
+    def _make(self, case: Case, draw: Draw, epoch: int, index: int) -> Sample:
+        (self.place / f"called{os.getpid()}").touch()
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        raise AssertionError("it came back")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a mutex that is taken twice hangs on Linux")
+@pytest.mark.usefixtures("no_children_left")
+def test_workers_that_are_busy_end_with_the_loader(prepared: PreparedDataset, tmp_path: Path) -> None:
+    config = Data(dataset="prepared", patch=(16, 16, 16), sampling=Sampling(patches_per_epoch=4, surface_share=0.0))
+    dataset = BusyDataset(prepared, ("11",), config, 0)
+    dataset.place = tmp_path
+    loader = PatchLoader(dataset, 1, 2)
+    assert loader._loader is not None
+    with deaf_children(signal.SIGTERM):
+        workers = iter(loader._loader)._workers  # type: ignore[attr-defined]
+    end = time.monotonic() + 60
+    while len(list(tmp_path.glob("called*"))) < len(workers):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    loader.close()
+    for worker in workers:
+        worker.join(40)
+        assert worker.exitcode not in (0, None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals can be blocked on POSIX only")
+def test_a_worker_that_is_signalled_before_it_has_begun_begins(
+    dataset: PatchDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole group gets SIGTERM while the workers, and what they are forked from, still import."""
+    monkeypatch.setattr(loader_module, "_start_worker", _signalled_first)
+    said: list[str] = []
+    with PatchLoader(dataset, 1, 2, died=said.append) as loader:
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGTERM)
+        found = list(loader.epoch(0))
+    with PatchLoader(dataset, 1, 0) as plain:
+        assert all(same(left, right) for left, right in zip(plain.epoch(0), found, strict=True))
+    assert said == []
+
+
+def _signalled_first(worker: int) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    _start_worker(worker)
 
 
 @pytest.mark.usefixtures("no_children_left")
