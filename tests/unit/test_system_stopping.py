@@ -123,9 +123,12 @@ class Swallowed:
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has no signals to a thread")
 @pytest.mark.parametrize("way", ["destructor", "callback_from_c", "weak_reference", "bare_except"])
 def test_an_interruption_that_came_to_nothing_is_raised_again(way: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InterruptedBySignal, match="SIGTERM"), interruptible():
+    def work() -> None:
         getattr(Swallowed, way)()
         wait_for(lambda: False)  # the work that would go on
+
+    with pytest.raises(InterruptedBySignal, match="SIGTERM"), interruptible():
+        work()
     assert capfd.readouterr().err == ""
 
 
@@ -148,7 +151,7 @@ def test_nothing_is_interrupted_on_the_way_out(number: int, monkeypatch: pytest.
         finally:
             give_back("context")
 
-    with pytest.raises(InterruptedBySignal), interruptible():
+    def work() -> None:
         try:
             with held():
                 try:
@@ -159,17 +162,24 @@ def test_nothing_is_interrupted_on_the_way_out(number: int, monkeypatch: pytest.
                     raise RuntimeError("a library's own word for it") from error
         finally:
             give_back("finally")
+
+    with pytest.raises(InterruptedBySignal), interruptible():
+        work()
     assert done == ["except", "context", "finally"]
 
 
 def test_what_is_started_is_known_before_a_signal_is_answered() -> None:
     started: list[int] = []
-    with pytest.raises(InterruptedBySignal, match="SIGTERM"), interruptible():
+
+    def start() -> None:
         with held_back():
             for number in range(3):
                 os.kill(os.getpid(), signal.SIGTERM)
                 started.append(number)
         pytest.fail("it went on")
+
+    with pytest.raises(InterruptedBySignal, match="SIGTERM"), interruptible():
+        start()
     assert started == [0, 1, 2]
 
 

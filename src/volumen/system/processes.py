@@ -73,7 +73,7 @@ def _end_at_once(pool: ProcessPool) -> None:
 
 
 def end_by_force(workers: Collection[BaseProcess], seconds: float) -> None:
-    """Wait for processes, and kill those that have not ended after some seconds, be they in the midst of a long call."""
+    """Wait for processes, and after some seconds kill those that have not ended, also in the midst of a long call."""
     left = {worker.sentinel: worker for worker in workers}
     until = time.monotonic() + seconds
     while left and (ended := wait(list(left), max(0.0, until - time.monotonic()))):
