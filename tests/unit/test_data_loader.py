@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -17,10 +19,11 @@ from small_datasets import prepared_dataset
 from volumen.config.data import Augmentation, Data, Sampling
 from volumen.data import loader as loader_module
 from volumen.data.dataset import Case, PreparedDataset
-from volumen.data.loader import PatchLoader, _start_worker
+from volumen.data.loader import PatchLoader, _start_worker, wait_for_workers
 from volumen.data.sampling import Draw, PatchDataset, Sample, SampleError
 from volumen.errors import UserError
 from volumen.system.processes import deaf_children
+from volumen.system.stopping import StopRequest, StopWanted
 
 EVERYTHING = Augmentation(
     affine_probability=0.5,
@@ -152,6 +155,42 @@ def test_a_worker_that_is_signalled_before_it_has_begun_begins(
     with PatchLoader(dataset, 1, 0) as plain:
         assert all(same(left, right) for left, right in zip(plain.epoch(0), found, strict=True))
     assert said == []
+
+
+class ServerThatImports:
+    """A context whose fork server makes no process before it is let."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+
+    def get_start_method(self) -> str:
+        return "forkserver"
+
+    def Process(self, target: object) -> "ServerThatImports":
+        return self
+
+    def start(self) -> None:
+        self.let.wait(60)
+
+    def join(self) -> None:
+        pass
+
+
+def test_the_wait_for_a_fork_server_that_imports_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ServerThatImports()
+    monkeypatch.setattr(loader_module, "_context", lambda: server)
+    monkeypatch.setattr(loader_module, "_served", False)
+    with StopRequest():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopWanted):
+            wait_for_workers(2)
+        wait_for_workers(0)  # nobody waits where there are none
+        server.let.set()
+        with suppress(StopWanted):
+            wait_for_workers(2)
+    wait_for_workers(2)
+    monkeypatch.setattr(loader_module, "_context", lambda: pytest.fail("it has made a process before"))
+    wait_for_workers(2)
 
 
 def _signalled_first(worker: int) -> None:

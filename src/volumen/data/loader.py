@@ -31,14 +31,17 @@ from torch.utils.data import DataLoader
 from volumen.data.sampling import PatchDataset, Sample, SampleError
 from volumen.errors import UserError
 from volumen.system.processes import deaf_children, end_by_force, end_with_parent, make_sockets_fit
+from volumen.system.stopping import raise_if_wanted
 
 warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: they were asked for
 
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
 DYING_SECONDS = 2.0
+WAITS_SECONDS = 0.1
 ENDING_SECONDS = 2.0
 """From `close` until workers that have not ended are killed; they hold nothing that anybody misses."""
+_served = False  # whether the fork server has made a process
 
 
 class _EpochKeys:
@@ -204,7 +207,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["volumen.data.sampling"])
+    context.set_forkserver_preload(["volumen.data.forked"])
     return context
 
 
@@ -221,6 +224,30 @@ def _start_worker(worker: int) -> None:
 
 def _let_the_next_one_through(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def wait_for_workers(workers: int) -> None:
+    """Wait until the fork server, which imports for seconds, can make workers. That may be left, a start of them not.
+
+    Raises:
+        StopWanted: Somebody asked to stop meanwhile.
+    """
+    global _served
+    if not workers or _served or _context().get_start_method() != "forkserver":
+        return
+    first = threading.Thread(target=_fork_one, daemon=True)
+    first.start()
+    while first.is_alive():
+        first.join(WAITS_SECONDS)
+        raise_if_wanted()
+    _served = True
+
+
+def _fork_one() -> None:
+    with suppress(OSError, EOFError), deaf_children(signal.SIGTERM):  # the loader says what is wrong
+        process = _context().Process(target=int)  # type: ignore[attr-defined]
+        process.start()
+        process.join()
 
 
 def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets: int = 0) -> None:
