@@ -65,6 +65,7 @@ DEAF_WORKERS = """
 import ctypes, os, signal, sys, time
 from concurrent.futures import wait
 from pathlib import Path
+from pebble.common import CONSTS
 sys.path.insert(0, ".")
 from volumen.system.processes import pool_of
 from volumen.system.stopping import InterruptedBySignal, interruptible
@@ -85,6 +86,7 @@ def with_the_lock(number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
+    CONSTS.term_timeout = 1000  # whoever waits for one worker after the other waits for ever
     try:
         with interruptible(), pool_of(4) as pool:
             wait([pool.schedule(globals()[sys.argv[1]], args=(number,)) for number in range(8)])
