@@ -1,6 +1,7 @@
 """Can a command be killed at any moment, and taken up again? Random signals at random instants of all that writes.
 
-    ./run bench kills [--kills 200] [--seconds N] [--seed 0] [--only COMMAND] [--json FILE] [--folder FOLDER]
+    ./run bench kills [--kills 200] [--seconds N] [--seed 0] [--only COMMAND] [--signal "to all"] [--json FILE]
+                      [--folder FOLDER]
 
 Each command is a real process in a session of its own. It gets SIGKILL, SIGTERM, SIGINT or SIGHUP; then nothing of it
 may be alive after 10 seconds, and the same command, or the way that its help names, has to succeed and to make what an
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,12 +30,14 @@ from bad_days.world import Room, open_room
 
 MARK = "VOLUMEN_BENCH_KILL"
 GRACE_SECONDS = 10.0
-SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGINT to all", "SIGHUP", "SIGHUP to all")
-"""`to all`: to every process of the group, as a terminal does."""
+DEAF_SECONDS = 3.0
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGTERM to all", "SIGINT", "SIGINT to all", "SIGHUP", "SIGHUP to all")
+"""`to all`: to every process of the group, as a terminal and some schedulers do."""
 FINE, EARLY = "fine", "finished before"
 BAD = {
     "ALIVE": "a process of it was alive 10 seconds later",
     "SLOW": "SIGTERM, SIGINT or SIGHUP did not end it within 10 seconds",
+    "DEAF": "it worked on after SIGTERM, SIGINT or SIGHUP, to its usual end",
     "NOISY": "it said a traceback, or more than one line",
     "STUCK": "it could not be taken up: refused, or no end",
     "FAILED": "taken up, it failed",
@@ -106,14 +110,14 @@ class Bench:
             time.sleep(0.01)
         return time.monotonic() - began
 
-    def kill(self, number: int, seed: int, only: str) -> Kill:
-        """The kill of a number, and what came of it."""
+    def kill(self, number: int, seed: int, only: str, signals: Sequence[str] = SIGNALS) -> Kill:
+        """The kill of a number by one of some signals, and what came of it."""
         import numpy as np
 
         random = np.random.default_rng([seed, number])
         names = [name for name in CHORES if only in name]
         name = names[int(random.integers(len(names)))]
-        sent = SIGNALS[int(random.integers(len(SIGNALS)))]
+        sent = signals[int(random.integers(len(signals)))]
         try:
             usual = self.usually(name)
         except BrokenError as error:
@@ -136,13 +140,16 @@ class Bench:
         self, name: str, usual: Usual, process: subprocess.Popen[str], sent: str, mark: str
     ) -> tuple[str, str]:
         """Send the signal, look at what is left, take the command up again."""
-        early = process.poll() is not None
+        early, began = process.poll() is not None, time.monotonic()
         if not early:
             send(process, sent)
         try:
             _, error = process.communicate(timeout=GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             return ("SLOW" if process.poll() is None else "ALIVE"), f"{sent}: no end after {GRACE_SECONDS:.0f} s"
+        seconds = time.monotonic() - began
+        if not early and process.returncode == 0 and seconds > DEAF_SECONDS:
+            return "DEAF", f"{sent}: {seconds:.1f} s later it ended with exit code 0"
         left = alive(mark, GRACE_SECONDS)
         if left:
             return "ALIVE", "; ".join(left)
@@ -209,7 +216,7 @@ def end_all(mark: str) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-def print_report(kills: list[Kill], seed: int, only: str) -> int:
+def print_report(kills: list[Kill], seed: int, only: str, signals: str = "") -> int:
     """The table, and every harm with what does it again; the number of harms."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for kill in kills:
@@ -228,7 +235,8 @@ def print_report(kills: list[Kill], seed: int, only: str) -> int:
         line = CHORES[kill.command].line
         print(f"{kill.outcome}  {kill.command}: {kill.signal} after {kill.after:.2f} s: volumen {line}")
         print(f"    {kill.detail}")
-        print(f"    ./run bench kills --seed {seed} --number {kill.number}" + (f" --only '{only}'" if only else ""))
+        drawn = "".join(f" --{name} '{part}'" for name, part in (("only", only), ("signal", signals)) if part)
+        print(f"    ./run bench kills --seed {seed} --number {kill.number}{drawn}")
     print(f"{len(bad)} harms in {len(kills)} kills")
     return len(bad)
 
@@ -240,18 +248,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time with what there is")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of a command's name in the table")
+    parser.add_argument("--signal", default="", help="part of a signal's name, such as 'to all'")
     parser.add_argument("--number", type=int, help="of one kill; the instant differs by what the machine does")
     parser.add_argument("--json", type=Path, help="write everything that was found")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / f"bad-days-{os.getuid()}")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    signals = [name for name in SIGNALS if options.signal in name]
+    if not signals:
+        parser.error(f"no signal's name has {options.signal} in it: they are {', '.join(SIGNALS)}")
     bench, kills, began = Bench(options.folder.resolve()), [], time.monotonic()
     for number in [options.number] if options.number is not None else range(options.kills):
         if time.monotonic() - began > options.seconds:
             break
-        kills.append(bench.kill(number, options.seed, options.only))
+        kills.append(bench.kill(number, options.seed, options.only, signals))
         print(f"{kills[-1].outcome:<16}{kills[-1].command}, {kills[-1].signal}", file=sys.stderr, flush=True)
-    bad = print_report(kills, options.seed, options.only)
+    bad = print_report(kills, options.seed, options.only, options.signal)
     if options.json:
         found: list[dict[str, Any]] = [asdict(kill) for kill in kills]
         options.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -53,6 +53,7 @@ def warm() -> Run:
     SIGTERM ends this process by an exception from now on, so that it leaves nothing behind.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    let_children_hear()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["COLUMNS"] = "200"
     import torch
@@ -61,6 +62,17 @@ def warm() -> Run:
     from volumen.cli.main import run
 
     return run
+
+
+def let_children_hear() -> None:
+    """Start commands that hear every signal, also where this process was started to ignore some (`nohup`, `&`).
+
+    What is ignored stays so in every child; what has a handler, if one that does nothing, begins anew there.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP, signal.SIGTERM))
 
 
 def run_here(run: Run, command: Command, world: Path) -> None:

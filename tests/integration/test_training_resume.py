@@ -22,6 +22,8 @@ from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run, run_config
 from volumen.runs.records import read_metrics
 from volumen.runs.run import load_for_inference
+from volumen.system.stopping import raise_if_wanted
+from volumen.training import loop
 from volumen.training.listener import Outcome
 from volumen.training.loop import run_training
 
@@ -137,6 +139,25 @@ def test_resume_equals_never_having_stopped(prepared, tmp_path, workers, stops):
     left, right = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     left.pop("config"), right.pop("config")  # they differ in data.workers
     same(left, right)
+    same(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "parts"))
+
+
+class StopAtStart(SilentDisplay):
+    """Asks to stop before the first step of a sitting, while what makes patches is still being started."""
+
+    def started(self, run: Path, config: Config, facts: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_that_is_stopped_before_a_step_goes_on_from_there(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "wait_for_workers", lambda workers: raise_if_wanted())
+    config = configuration(prepared, *EVERYTHING)
+    run_training(config, tmp_path / "whole", SilentDisplay())
+    assert run_training(config, tmp_path / "parts", StopAtStart()).state == "stopped"
+    assert run_training(config, tmp_path / "parts", StopAt(3), resume=True).state == "stopped"
+    assert run_training(config, tmp_path / "parts", StopAtStart(), resume=True).state == "stopped"
+    assert run_training(config, tmp_path / "parts", SilentDisplay(), resume=True).state == "finished"
+    same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     same(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "parts"))
 
 

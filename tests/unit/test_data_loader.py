@@ -1,9 +1,15 @@
 """The loader: the same batches whatever makes them, from wherever it starts."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -13,9 +19,11 @@ from small_datasets import prepared_dataset
 from volumen.config.data import Augmentation, Data, Sampling
 from volumen.data import loader as loader_module
 from volumen.data.dataset import Case, PreparedDataset
-from volumen.data.loader import PatchLoader
+from volumen.data.loader import PatchLoader, _start_worker, wait_for_workers
 from volumen.data.sampling import Draw, PatchDataset, Sample, SampleError
 from volumen.errors import UserError
+from volumen.system.processes import deaf_children
+from volumen.system.stopping import StopRequest, StopWanted
 
 EVERYTHING = Augmentation(
     affine_probability=0.5,
@@ -99,6 +107,95 @@ def test_workers_outlive_the_signals_that_stop_a_run(dataset: PatchDataset) -> N
         found += batches
         expected = list(epoch_loader(dataset, 0, 1, 0))
         assert all(same(left, right) for left, right in zip(expected, found, strict=True))
+
+
+class BusyDataset(PatchDataset):
+    """Never comes back from a call in which no line of Python runs, and hence no handler."""
+
+    place: Path
+
+    def _make(self, case: Case, draw: Draw, epoch: int, index: int) -> Sample:
+        (self.place / f"called{os.getpid()}").touch()
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        raise AssertionError("it came back")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a mutex that is taken twice hangs on Linux")
+@pytest.mark.usefixtures("no_children_left")
+def test_workers_that_are_busy_end_with_the_loader(prepared: PreparedDataset, tmp_path: Path) -> None:
+    config = Data(dataset="prepared", patch=(16, 16, 16), sampling=Sampling(patches_per_epoch=4, surface_share=0.0))
+    dataset = BusyDataset(prepared, ("11",), config, 0)
+    dataset.place = tmp_path
+    loader = PatchLoader(dataset, 1, 2)
+    assert loader._loader is not None
+    with deaf_children(signal.SIGTERM):
+        workers = iter(loader._loader)._workers  # type: ignore[attr-defined]
+    end = time.monotonic() + 60
+    while len(list(tmp_path.glob("called*"))) < len(workers):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    loader.close()
+    for worker in workers:
+        worker.join(40)
+        assert worker.exitcode not in (0, None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals can be blocked on POSIX only")
+def test_a_worker_that_is_signalled_before_it_has_begun_begins(
+    dataset: PatchDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole group gets SIGTERM while the workers, and what they are forked from, still import."""
+    monkeypatch.setattr(loader_module, "_start_worker", _signalled_first)
+    said: list[str] = []
+    with PatchLoader(dataset, 1, 2, died=said.append) as loader:
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGTERM)
+        found = list(loader.epoch(0))
+    with PatchLoader(dataset, 1, 0) as plain:
+        assert all(same(left, right) for left, right in zip(plain.epoch(0), found, strict=True))
+    assert said == []
+
+
+class ServerThatImports:
+    """A context whose fork server makes no process before it is let."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+
+    def get_start_method(self) -> str:
+        return "forkserver"
+
+    def Process(self, target: object) -> "ServerThatImports":
+        return self
+
+    def start(self) -> None:
+        self.let.wait(60)
+
+    def join(self) -> None:
+        pass
+
+
+def test_the_wait_for_a_fork_server_that_imports_may_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ServerThatImports()
+    monkeypatch.setattr(loader_module, "_context", lambda: server)
+    monkeypatch.setattr(loader_module, "_served", False)
+    with StopRequest():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopWanted):
+            wait_for_workers(2)
+        wait_for_workers(0)  # nobody waits where there are none
+        server.let.set()
+        with suppress(StopWanted):
+            wait_for_workers(2)
+    wait_for_workers(2)
+    monkeypatch.setattr(loader_module, "_context", lambda: pytest.fail("it has made a process before"))
+    wait_for_workers(2)
+
+
+def _signalled_first(worker: int) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    _start_worker(worker)
 
 
 @pytest.mark.usefixtures("no_children_left")

@@ -1,5 +1,6 @@
 """Worker processes do not hear what a terminal sends to a whole group of processes, from their first instruction on."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from volumen.system.processes import pool_of
+from volumen.system.processes import end_by_force, pool_of
 
 
 def blocked() -> set[int]:
@@ -58,6 +59,68 @@ def test_a_worker_that_still_imports_ends_with_its_parent(tmp_path: Path) -> Non
     parent.kill()
     parent.wait()
     wait_until(lambda: not others_of(parent.pid))
+
+
+DEAF_WORKERS = """
+import ctypes, os, signal, sys, time
+from concurrent.futures import wait
+from pathlib import Path
+from pebble.common import CONSTS
+sys.path.insert(0, ".")
+from volumen.system.processes import pool_of
+from volumen.system.stopping import InterruptedBySignal, interruptible
+
+def long_call(number):
+    "No line of Python runs in it, and hence no handler: as in a compiler, or a convolution of seconds."
+    mutex = ctypes.create_string_buffer(64)
+    Path(f"called{number}").touch()
+    for _ in range(2):
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+
+def with_the_lock(number):
+    "As a worker that a signal befell while it took a task: it holds what the others wait for."
+    from pebble.pool import process
+    channel = sys._getframe(3).f_locals["channel"]
+    channel.mutex.acquire()
+    Path(f"called{number}").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    CONSTS.term_timeout = 1000  # whoever waits for one worker after the other waits for ever
+    try:
+        with interruptible(), pool_of(4) as pool:
+            wait([pool.schedule(globals()[sys.argv[1]], args=(number,)) for number in range(8)])
+    except InterruptedBySignal:
+        print("interrupted")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found under /proc")
+@pytest.mark.parametrize("work", ["long_call", "with_the_lock"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pool_ends_with_the_group_whatever_its_workers_do(tmp_path: Path, work: str, number: int) -> None:
+    """Four that hear nothing end together, in a second and not in three each; so do those that wait for a dead one."""
+    (tmp_path / "workers.py").write_text(DEAF_WORKERS)
+    parent = subprocess.Popen(
+        [sys.executable, "workers.py", work], cwd=tmp_path, start_new_session=True, stdout=subprocess.PIPE, text=True
+    )
+    called = 4 if work == "long_call" else 1
+    wait_until(lambda: len(list(tmp_path.glob("called*"))) >= called)
+    os.killpg(parent.pid, number)
+    assert parent.communicate(timeout=40)[0] == "interrupted\n"
+    wait_until(lambda: not others_of(parent.pid))
+
+
+def test_processes_are_waited_for_together_and_those_that_work_on_are_killed() -> None:
+    context = multiprocessing.get_context("spawn")
+    ended, working = context.Process(target=int), context.Process(target=time.sleep, args=(600,))
+    for process in (ended, working):
+        process.start()
+    ended.join()
+    end_by_force((ended, working), 0.1)
+    working.join(40)
+    assert ended.exitcode == 0
+    assert working.exitcode not in (0, None)
 
 
 def others_of(session: int) -> list[int]:

@@ -3,10 +3,12 @@
 Commands import what they need when they run, so that `volumen --help` answers at once.
 """
 
+import atexit
 import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -38,7 +40,7 @@ from volumen.cli import (
 from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR, UserError
 from volumen.system.names import one_line
 from volumen.system.output import open_output, say
-from volumen.system.stopping import SIGNALS, InterruptedBySignal, interruptible
+from volumen.system.stopping import InterruptedBySignal, heard, interruptible
 
 FIXES = {
     errno.EISDIR: "a folder stands where a file belongs: move it away",
@@ -157,10 +159,21 @@ def main() -> None:
     """Run this process's command line and end it; a signal from then on ends it without a word."""
     open_output()
     code = run(sys.argv[1:])
-    for number in SIGNALS:
+    for number in heard():
         signal.signal(number, signal.SIG_DFL)
     _leave_hanging_trackers(code)
+    if code == EXIT_INTERRUPTED:
+        _leave_at_once(code)
     sys.exit(code)
+
+
+def _leave_at_once(code: int) -> None:
+    """What is to be done at the end is done; nobody waits until all libraries are taken down one by one."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave_hanging_trackers(code: int) -> None:

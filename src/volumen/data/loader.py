@@ -16,6 +16,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,13 +30,18 @@ from torch.utils.data import DataLoader
 
 from volumen.data.sampling import PatchDataset, Sample, SampleError
 from volumen.errors import UserError
-from volumen.system.processes import deaf_children, end_with_parent, make_sockets_fit
+from volumen.system.processes import deaf_children, end_by_force, end_with_parent, make_sockets_fit
+from volumen.system.stopping import raise_if_wanted
 
 warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: they were asked for
 
 PREFETCH = 2
 SHARED_MEMORY = "/dev/shm"
 DYING_SECONDS = 2.0
+WAITS_SECONDS = 0.1
+ENDING_SECONDS = 2.0
+"""From `close` until workers that have not ended are killed; they hold nothing that anybody misses."""
+_served = False  # whether the fork server has made a process
 
 
 class _EpochKeys:
@@ -129,7 +135,7 @@ class PatchLoader:
         while self._loader is not None:
             self._keys.epoch, self._keys.start_batch = epoch, batch
             try:
-                with deaf_children():  # which starts them, where they are not there yet
+                with deaf_children(signal.SIGTERM):  # which starts them, where they are not there yet
                     batches = iter(self._loader)
                 for made in batches:
                     batch += 1
@@ -175,8 +181,12 @@ class PatchLoader:
         iterator = None if self._loader is None else self._loader._iterator
         self._loader = None
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            late = threading.Timer(ENDING_SECONDS, end_by_force, (tuple(getattr(iterator, "_workers", ())), 0.0))
+            late.daemon = True
+            late.start()  # PyTorch waits 5 s for each that is in the midst of a long call, and more for the last
             with suppress(OSError, EOFError, RuntimeError):  # some of them may be dead already
                 iterator._shutdown_workers()
+            late.cancel()
 
     def __enter__(self) -> "PatchLoader":
         return self
@@ -197,7 +207,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["volumen.data.sampling"])
+    context.set_forkserver_preload(["volumen.data.forked"])
     return context
 
 
@@ -208,10 +218,36 @@ def _start_worker(worker: int) -> None:
     # its workers itself; were they gone at once, it would fail in the middle of a step. A second SIGTERM is obeyed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _let_the_next_one_through)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))  # until here it would have ended by the first one
 
 
 def _let_the_next_one_through(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def wait_for_workers(workers: int) -> None:
+    """Wait until the fork server, which imports for seconds, can make workers. That may be left, a start of them not.
+
+    Raises:
+        StopWanted: Somebody asked to stop meanwhile.
+    """
+    global _served
+    if not workers or _served or _context().get_start_method() != "forkserver":
+        return
+    first = threading.Thread(target=_fork_one, daemon=True)
+    first.start()
+    while first.is_alive():
+        first.join(WAITS_SECONDS)
+        raise_if_wanted()
+    _served = True
+
+
+def _fork_one() -> None:
+    with suppress(OSError, EOFError), deaf_children(signal.SIGTERM):  # the loader says what is wrong
+        process = _context().Process(target=int)  # type: ignore[attr-defined]
+        process.start()
+        process.join()
 
 
 def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets: int = 0) -> None:
@@ -226,7 +262,7 @@ def check_workers(workers: int, patch: tuple[int, int, int], batch: int, targets
     if workers:
         make_sockets_fit()
         if _context().get_start_method() == "forkserver":
-            with deaf_children():
+            with deaf_children(signal.SIGTERM):
                 forkserver.ensure_running()
     if not workers or not os.path.isdir(SHARED_MEMORY):
         return

@@ -8,21 +8,27 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from multiprocessing import process, resource_tracker, util
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 from pebble import ProcessPool
 
 from volumen.errors import UserError
-from volumen.system.stopping import SIGNALS
+from volumen.system.stopping import SIGNALS, held_back
 
 _LONGEST_PLACE = 60  # bytes; a socket's path may have 104 (macOS) or 108, and two names of ours are added
 _SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 _QUIET = "ignore:resource_tracker"  # of warnings; the tracker takes them over when it starts
+
+
+ENDING_SECONDS = 1.0
+"""From the request until a process of a pool that is not to finish is killed."""
 
 
 def processors() -> int:
@@ -44,16 +50,37 @@ def pool_of(
     first = pickle.dumps((begin, arguments))  # what reading it imports may take seconds
     pool = ProcessPool(count, initializer=_begin, initargs=(first,), context=context)
     try:
-        with deaf_children():
+        with held_back(), deaf_children():
             pool.schedule(_nothing)  # starts the pool's threads, which start the processes
         yield pool
-    except BaseException:
-        pool.stop()  # type: ignore[no-untyped-call]
-        raise
-    else:
         pool.close()  # type: ignore[no-untyped-call]
-    finally:
         pool.join()
+    except BaseException:
+        _end_at_once(pool)
+        raise
+
+
+def _end_at_once(pool: ProcessPool) -> None:
+    """Ask all processes of a pool together to end, and end by force what works on: pebble waits for one by one."""
+    pool.stop()  # type: ignore[no-untyped-call]
+    if pool._pool_manager_loop is not None:
+        pool._pool_manager_loop.join()  # it replaces those that end
+    workers = tuple(pool._pool_manager.worker_manager.workers.values())
+    for worker in workers:
+        worker.terminate()
+    end_by_force(workers, ENDING_SECONDS)
+    pool.join()
+
+
+def end_by_force(workers: Collection[BaseProcess], seconds: float) -> None:
+    """Wait for processes, and after some seconds kill those that have not ended, also in the midst of a long call."""
+    left = {worker.sentinel: worker for worker in workers}
+    until = time.monotonic() + seconds
+    while left and (ended := wait(list(left), max(0.0, until - time.monotonic()))):
+        for sentinel in ended:
+            left.pop(cast(int, sentinel), None)
+    for worker in left.values():
+        worker.kill()
 
 
 def _nothing() -> None:
@@ -69,15 +96,15 @@ def _begin(first: bytes) -> None:
 
 
 @contextmanager
-def deaf_children() -> Iterator[None]:
-    """Threads and processes started in this context do not hear a terminal's Ctrl-C or hang-up.
+def deaf_children(*also: int) -> Iterator[None]:
+    """Threads and processes started in this context do not hear a terminal's Ctrl-C or hang-up, nor what is in `also`.
 
-    Both reach a whole group of processes. The one in charge answers them and ends its workers itself.
+    They reach a whole group of processes. The one in charge answers them and ends its workers itself.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    unheard = [number for number in SIGNALS if number != signal.SIGTERM]
+    unheard = [number for number in SIGNALS if number != signal.SIGTERM or number in also]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, unheard)
     try:
         _start_tracker()  # whichever thread starts it, and the children of that, hear signals again

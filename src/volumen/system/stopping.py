@@ -2,18 +2,29 @@
 
 A training takes them as a wish and saves first (`StopRequest`); between tiles, cases and blocks its long work asks
 `raise_if_wanted`. Every other command ends where it stands by an exception, so that whatever it holds - processes,
-locks, files half written - is given back on the way out (`interruptible`).
+locks, files half written - is given back on the way out (`interruptible`). What whoever started the process wants
+ignored is ignored by both: `nohup` says so of SIGHUP, a script's job in the background of SIGINT.
 """
 
 import signal
+import sys
 import threading
+import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+REMINDS_SECONDS = 0.5
+"""From an interruption until whoever has swallowed it gets it again."""
 Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+def heard() -> tuple[int, ...]:
+    """Those of the signals that this process was not started to ignore."""
+    return tuple(number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)
 
 
 class InterruptedBySignal(BaseException):  # like KeyboardInterrupt: nobody who handles errors handles this
@@ -47,7 +58,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if _in_main_thread():
-            for number in SIGNALS:
+            for number in heard():
                 self._before[number] = signal.signal(number, self._ask)
         StopRequest._current = self
         return self
@@ -81,31 +92,98 @@ def interruptible() -> Iterator[None]:
     """A context in which the signals raise `InterruptedBySignal` in the main thread.
 
     Whatever error a library makes of it on its way out (compilers report everything as theirs), it leaves as itself.
+    Where it came to nothing (what a destructor or a callback from C raises is dropped), it is raised again.
     """
     if not _in_main_thread():
         yield
         return
-    sent: list[InterruptedBySignal] = []
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for other in SIGNALS:  # on the way out nothing is interrupted again, but by SIGKILL
-            signal.signal(other, signal.SIG_IGN)
-        sent.append(InterruptedBySignal(signal.Signals(number).name))
-        raise sent[0]
-
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
-        if before[number] is not signal.SIG_IGN:  # nohup wants it so
-            signal.signal(number, interrupt)
+    interruption = _Interruption()
+    before = {number: signal.getsignal(number) for number in heard()}
+    for number in before:
+        signal.signal(number, interruption.answer)
     try:
         yield
     except Exception as error:
-        if sent:
-            raise sent[0] from error
+        if interruption.sent is not None:
+            raise interruption.sent from error
         raise
+    finally:
+        interruption.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Interruption:
+    """The answer to the first signal, repeated while nothing comes of it; on the way out nothing is interrupted."""
+
+    def __init__(self) -> None:
+        self.sent: InterruptedBySignal | None = None
+        self._raised, self._over, self._reminding = 0.0, False, threading.Lock()
+        self._report = sys.unraisablehook
+
+    def answer(self, number: int, frame: FrameType | None) -> None:
+        if self.sent is None:
+            self.sent = InterruptedBySignal(signal.Signals(number).name)
+            sys.unraisablehook = self._report_others
+            with suppress(RuntimeError):  # no thread is to be had
+                start_new_thread(self._remind, (number,))  # takes no lock of `threading`, which this thread may hold
+        elif self._over or time.monotonic() - self._raised < REMINDS_SECONDS or _is_handled(self.sent):
+            return
+        self._raised = time.monotonic()
+        raise self.sent
+
+    def end(self) -> None:
+        self._over = True
+        with self._reminding:
+            pass
+        sys.unraisablehook = self._report
+
+    def _remind(self, number: int) -> None:
+        while not self._over:
+            time.sleep(REMINDS_SECONDS)
+            with self._reminding:
+                if not self._over and hasattr(signal, "pthread_kill"):
+                    signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def _report_others(self, dropped: "sys.UnraisableHookArgs") -> None:
+        if dropped.exc_value is not self.sent:
+            self._report(dropped)
+
+
+def _is_handled(wanted: BaseException) -> bool:
+    """Whether an `except`, a `finally` or the end of a `with` runs here because of it, or of what became of it."""
+    found, known = [sys.exception()], set[int]()
+    while found:
+        error = found.pop()
+        if error is wanted:
+            return True
+        if error is not None and id(error) not in known:
+            known.add(id(error))
+            found += [error.__cause__, error.__context__]
+    return False
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A context, of moments, at whose end the signals are answered that came in it: what it starts is known by then."""
+    if not _in_main_thread():
+        yield
+        return
+    came: dict[int, None] = {}
+    before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            before[number] = handler
+    for number in before:
+        signal.signal(number, lambda number, frame: came.setdefault(number))
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for number in came:
+            before[number](number, None)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def main() -> None:
     for name in ("SIGUSR1", "SIGUSR2"):  # a scheduler sends them to every process; the supervisor answers
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from the supervisor alone, be it a job in the background
     module, sys.argv[1:] = sys.argv[1], sys.argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from volumen.config.compare import Descent
 from volumen.config.optimisation import PlanIntervention
 from volumen.config.schema import Config
+from volumen.data.loader import wait_for_workers
 from volumen.errors import UserError
 from volumen.runs.folder import WORK, Audited, RunFolder, run_owner
 from volumen.runs.scales import ProgressScales
@@ -117,6 +118,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
         compile_steps(session)
     while state.cursor.step < state.planned_steps or state.ended_epoch:
         try:
+            wait_for_workers(config.data.workers)
             if state.cursor.batch == 0:
                 repair(session)  # a tournament that is due, and what people ask for
             cursor, objective = state.cursor, state.objective()
