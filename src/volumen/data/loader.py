@@ -72,6 +72,8 @@ class PatchLoader:
         UserError: an epoch is smaller than a batch, or there is too little shared memory for the workers.
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         dataset: PatchDataset,
