@@ -316,7 +316,7 @@ def session_of(
     verification = Verification(list(dataset.files((*fold.train, *fold.validation))))
     makers = target_makers(precomputed_targets(config.loss))
     patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, makers)
-    loader = loader_for(patches, device, died=lambda text: session.warning(text))
+    loader = loader_for(patches, device, config.data.workers, died=lambda text: session.warning(text))
     initial = materials.initial if begins else None
     seen, empty = initial.seen if initial else (), dataset.meanings.empty
     state = fresh_state(

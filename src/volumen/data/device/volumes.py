@@ -24,8 +24,10 @@ from volumen.data.sampling import PatchDataset
 
 BLOCK = 16
 """Side of the cubes in which labelled and empty voxels are counted."""
-SHARE_OF_FREE = 0.5
-"""Of a device's free memory that volumes may take; a step needs the rest."""
+SHARE_OF_FREE = 0.6
+"""Of the memory that is free on a device before the first step, what volumes may take."""
+KEPT_FREE = 0.1
+"""Of a device's memory: no volume is loaded into it, whatever the steps have taken meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -71,24 +73,24 @@ class Volumes:
 
     def share(self, case: Case, origin: Shape) -> float:
         """Share of a patch that is labelled, or less where that is enough; exact where it is not."""
-        if case.id in self.resident:
-            counted = self._load(case).labelled
+        held = self._load(case)
+        if held is not None:
             first = [-(-max(one, 0) // BLOCK) for one in origin]
             last = [min(one + side, of) // BLOCK if one + side < of else -(-of // BLOCK)
                     for one, side, of in zip(origin, self.patches.patch, case.shape, strict=True)]  # fmt: skip
-            found = _between(counted, first, last) / float(np.prod(self.patches.patch))
+            found = _between(held.labelled, first, last) / float(np.prod(self.patches.patch))
             if found >= self.patches.config.sampling.minimum_valid_share:
                 return found
         return self.patches.valid_share(case, origin)
 
     def source(self, case: Case, start: Shape, region: Shape) -> Source:
         """What the patch of a region is cut from."""
-        if case.id not in self.resident:
+        held = self._load(case)
+        if held is None:
             raw, codes = self.patches.cut(case, start, region)
             grey, table = self._stored(raw, case)
             here = (0, 0, 0)
             return Source(Field(pinned(grey, self.device), here), Field(pinned(codes, self.device), here), table)
-        held = self._load(case)
         _, table = self._stored(np.zeros((1, 1, 1), case.dtype), case)
         source = Source(Field(held.image, start), Field(held.lesson, start), table)
         if held.empty is None or not _touches(held.emptied, start, region):
@@ -106,8 +108,12 @@ class Volumes:
             self._tables[case.id] = pinned(normalise(every, case.statistics, method), self.device)
         return (image if image.dtype == np.uint8 else image.view(np.int16)), self._tables[case.id]
 
-    def _load(self, case: Case) -> _Held:
-        if case.id not in self._held:
+    def _load(self, case: Case) -> _Held | None:
+        """A case on the device; None where it stays in files."""
+        if case.id in self.resident and case.id not in self._held:
+            if not _has_room(self.device, self.resident[case.id]):
+                del self.resident[case.id]
+                return None
             prepared = self.patches.prepared
             grey, _ = self._stored(np.asarray(prepared.image(case.id)).copy(), case)
             image = torch.from_numpy(grey).to(self.device)
@@ -117,7 +123,14 @@ class Volumes:
                 empty = torch.from_numpy(np.asarray(stored).copy()).to(self.device)
                 lesson, emptied = lesson.masked_fill(empty != 0, IGNORE), _sums(empty != 0)
             self._held[case.id] = _Held(image, lesson, empty, _sums(lesson != IGNORE), emptied)
-        return self._held[case.id]
+        return self._held.get(case.id)
+
+
+def _has_room(device: torch.device, wanted_bytes: int) -> bool:
+    if device.type != "cuda":
+        return True
+    free, total = torch.cuda.mem_get_info(device)
+    return bool(free - wanted_bytes > KEPT_FREE * total)
 
 
 def _free_bytes(device: torch.device) -> int:
