@@ -128,10 +128,12 @@ from pathlib import Path
 import torch
 from small_datasets import prepared_dataset
 from volumen.config.data import Augmentation, Data, Sampling
+from volumen.data.device.compiled_cutting import cut_compiled, try_kernel
 from volumen.data.device.loader import DevicePatchLoader
 from volumen.data.sampling import PatchDataset
 
 prepared = prepared_dataset(Path(sys.argv[1]), {"11": "a", "12": "b"}, empty=5)
+try_kernel(torch.device("cpu"))
 count = 0
 for patch, on_device in (((16, 16, 16), True), ((9, 26, 9), False), ((24, 8, 11), True)):
     augmentation = Augmentation(affine_probability=0.5, affine_degrees=45.0, rotations="all")
@@ -139,7 +141,7 @@ for patch, on_device in (((16, 16, 16), True), ((9, 26, 9), False), ((24, 8, 11)
     patches, cpu = PatchDataset(prepared, ("11", "12"), config, 3), torch.device("cpu")
     budget = None if on_device else 0
     with DevicePatchLoader(patches, 2, cpu, budget) as kernel, DevicePatchLoader(patches, 2, cpu) as plain:
-        kernel._compiled = True
+        kernel._kernel = cut_compiled
         for one, other in zip(kernel.epoch(0), plain.epoch(0), strict=True):
             for name in ("image", "target", "valid"):
                 assert torch.equal(one[name], other[name]), (patch, name)
@@ -148,13 +150,40 @@ print(count)
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton")
-def test_the_kernel_cuts_what_the_reference_cuts(tmp_path: Path):
-    """In Triton's interpreter, which has to be chosen before Triton is imported."""
-    root = Path(__file__).resolve().parents[2]
+COMPILING = """
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from volumen.data.device.compiled_cutting import _cut
+
+kinds = {"lesson": "*u8", "table": "*fp32", "whole": "*i64", "real": "*fp64", "out": "*fp32", "target": "*u8"}
+for number, (kind, stored) in enumerate([(0, "*fp32"), (1, "*u8"), (2, "*i16")]):
+    chosen = {"WARPED": number > 0, "KIND": kind, "SURFACE": 1, "IGNORE": 2, "SLACK": 1e-6, "BLOCK": 512}
+    types = {**kinds, "image": stored, "valid": "*u8", "voxels": "i32", **dict.fromkeys(chosen, "constexpr")}
+    source = ASTSource(_cut, {name: types[name] for name in _cut.arg_names}, chosen)
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
+    assert "fma.rn" not in made.asm["ptx"]
+    print("compiled")
+"""
+
+
+def _run(script: str, *arguments: object, interpreted: bool) -> str:
+    """What a script prints; Triton's interpreter has to be chosen before Triton is imported."""
     done = subprocess.run(
-        [sys.executable, "-c", KERNEL, str(tmp_path)],
-        env={**os.environ, "TRITON_INTERPRET": "1"}, cwd=root, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "TRITON_INTERPRET": str(int(interpreted))},
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split()[-1] == "6"
+    return done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton")
+def test_the_kernel_cuts_what_the_reference_cuts(tmp_path: Path):
+    assert _run(KERNEL, tmp_path, interpreted=True).split()[-1] == "6"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton")
+def test_the_kernel_compiles_for_a_card_and_fuses_nothing():
+    """No card is needed for that; what is fused rounds otherwise than on the CPU."""
+    assert _run(COMPILING, interpreted=False).split() == ["compiled"] * 3

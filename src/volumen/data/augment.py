@@ -49,6 +49,10 @@ class Variation:
         return z, y, x
 
 
+STILL = Variation(None, (), (False, False, False), 1.0, 0.0, None, 0.0, 0.0)
+"""Nothing happens."""
+
+
 def draw_variation(config: Augmentation, patch: Shape, random: np.random.Generator) -> Variation:
     """Draw what happens to a sample's patch (z, y, x); `config.rotations` is other than auto."""
     matrix = _draw_matrix(config, random) if random.random() < config.affine_probability else None

@@ -10,11 +10,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from volumen.data.augment import STILL
 from volumen.data.device.cutting import SLACK
-from volumen.data.device.grid import Grid, Source
+from volumen.data.device.grid import Field, Grid, Source, grid_of, numbers_of, pinned
 from volumen.data.labels import IGNORE, SURFACE
 
 BLOCK = 512
+TRIED_SIDE = 8
 FLOATS, BYTES, SHORTS = 0, 1, 2
 
 
@@ -42,6 +44,15 @@ def cut_compiled(
         BLOCK=BLOCK,
         enable_fp_fusion=False,
     )
+
+
+def try_kernel(device: torch.device) -> None:
+    """Cut a patch of nothing; raises whatever keeps the kernel from running."""
+    patch = (TRIED_SIDE,) * 3
+    image, target = torch.zeros(patch, device=device), torch.zeros(patch, dtype=torch.uint8, device=device)
+    source, grid = Source(Field(image, (0, 0, 0)), Field(target, (0, 0, 0)), None), grid_of(STILL, patch)
+    whole, real = (pinned(numbers, device) for numbers in numbers_of(grid, source))
+    cut_compiled(source, grid, whole, real, image.clone(), target.clone(), target.to(torch.bool))
 
 
 @triton.jit

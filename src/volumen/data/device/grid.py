@@ -64,10 +64,6 @@ def grid_of(variation: Variation, patch: Shape) -> Grid:
     return Grid(patch, region, turn, offset, matrix, begin)
 
 
-WHOLE, REAL = 30, 12
-"""Numbers of a sample for `cut_compiled`."""
-
-
 def numbers_of(grid: Grid, source: Source) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """A grid and where it lies, as numbers: patch, turn, offset, region, then start and shape of image and lesson;
     matrix and begin.

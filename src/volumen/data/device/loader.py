@@ -5,9 +5,8 @@ while the step before it runs, and the host waits for none of it. Samples are th
 of their arithmetic, but for the noise: its numbers come from the sample's own generator by way of a key (`noise`).
 """
 
-import importlib.util
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,6 +26,8 @@ from volumen.data.packed import DamagedDataError
 from volumen.data.sampling import Draw, PatchDataset, SampleError
 from volumen.errors import UserError
 
+Kernel = Callable[[Source, Grid, Tensor, Tensor, Tensor, Tensor, Tensor], None]
+"""`compiled_cutting.cut_compiled`."""
 AHEAD = 1
 """Batches that are made before the one that is asked for is handed out, on CUDA."""
 
@@ -59,8 +60,8 @@ class DevicePatchLoader:
         self._keys, self._is_open = _EpochKeys(dataset, batch), True
         self._volumes = Volumes(dataset, device, budget_bytes)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._compiled = device.type == "cuda" and importlib.util.find_spec("triton") is not None
-        self.notes: tuple[str, ...] = (self._volumes.note,)
+        self._kernel, lacking = _kernel_of(device)
+        self.notes: tuple[str, ...] = (self._volumes.note, *lacking)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -124,10 +125,8 @@ class DevicePatchLoader:
         real = pinned(np.stack([one for _, one in numbers]), self.device)
         for place, (_, variation, grid, source, random) in enumerate(drawn):
             patch = image[place, 0]
-            if self._compiled:
-                from volumen.data.device.compiled_cutting import cut_compiled
-
-                cut_compiled(source, grid, whole[place], real[place], patch, target[place], valid[place])
+            if self._kernel is not None:
+                self._kernel(source, grid, whole[place], real[place], patch, target[place], valid[place])
             else:
                 cut_into(source, grid, patch, target[place], valid[place])
             varied = vary_intensity(patch, variation, lambda random=random: self._normals(random))  # type: ignore[misc]
@@ -177,3 +176,20 @@ class DevicePatchLoader:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _kernel_of(device: torch.device) -> tuple[Kernel | None, tuple[str, ...]]:
+    """The compiled cutting, tried once, and what is to be said where a GPU lacks it."""
+    if device.type != "cuda":
+        return None, ()
+    try:
+        from volumen.data.device.compiled_cutting import cut_compiled, try_kernel
+
+        try_kernel(device)
+    except Exception as error:  # no Triton, or no C compiler for what starts its kernels
+        why = (str(error).splitlines() or [""])[0]
+        lacking = (
+            f"patches are cut by PyTorch, more slowly: Triton's kernel does not run ({type(error).__name__}: {why})"
+        )
+        return None, (lacking,)
+    return cut_compiled, ()
