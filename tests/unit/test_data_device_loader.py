@@ -109,21 +109,29 @@ def test_a_device_makes_the_patches_that_the_cpu_makes(
 
 
 @settings(max_examples=10)
-@given(batch=st.integers(1, 4), start=st.integers(0, 4), epoch=st.integers(0, 9), budget=st.sampled_from([0, None]))
-def test_a_sample_is_a_function_of_its_key(kinds, batch, start, epoch, budget):
-    """Also its noise, whatever the batch, where the epoch begins, and where the volumes lie."""
+@given(
+    batch=st.integers(1, 4),
+    start=st.integers(0, 4),
+    epoch=st.integers(0, 9),
+    budget=st.sampled_from([0, None]),
+    ahead=st.integers(0, 10),
+)
+def test_a_sample_is_a_function_of_its_key(kinds, batch, start, epoch, budget, ahead):
+    """Also its noise, whatever the batch and the part of it, the start, what is made ahead, and where volumes lie."""
     augmentation = Augmentation(affine_probability=0.5, **{**OFTEN, "noise_probability": 1.0})
     patches = patches_of(
         kinds["empty"], patch=(16, 16, 9), augmentation=augmentation, sampling=Sampling(patches_per_epoch=9)
     )
-    with DevicePatchLoader(patches, 1, CPU) as single, DevicePatchLoader(patches, batch, CPU, budget) as loader:
+    part = (0, 1) if batch % 2 else (1, 2)
+    first, count = part[0] * batch // part[1], batch // part[1]
+    with DevicePatchLoader(patches, 1, CPU) as single, DevicePatchLoader(patches, batch, CPU, budget, part) as loader:
         alone = {int(one["meta"]["key"]): one for one in single.epoch(epoch)}
-        start = min(start, loader.batches_per_epoch)
+        start, loader._ahead = min(start, loader.batches_per_epoch), ahead
         made = list(loader.epoch(epoch, start))
         assert len(made) == loader.batches_per_epoch - start
         for number, each in enumerate(made, start):
             keys = each["meta"]["key"].tolist()
-            assert keys == [patches.key(epoch, number * batch + place) for place in range(batch)]
+            assert keys == [patches.key(epoch, number * batch + first + place) for place in range(count)]
             for place, key in enumerate(keys):
                 for name in ("image", "target", "valid"):
                     assert torch.equal(each[name][place], alone[key][name][0])

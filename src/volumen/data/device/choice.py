@@ -24,6 +24,8 @@ def loader_for(
     patches: PatchDataset,
     device: torch.device,
     workers: int,
+    *,
+    part: tuple[int, int] = (0, 1),
     died: Callable[[str], None] = lambda text: None,
 ) -> Loader:
     """The loader that `data.on_device` asks for.
@@ -32,6 +34,7 @@ def loader_for(
         patches: The samples.
         device: The one that trains.
         workers: Processes that make patches, where the CPU makes them.
+        part: As for `PatchLoader`.
         died: As for `PatchLoader`.
 
     Raises:
@@ -43,8 +46,8 @@ def loader_for(
             f"data.on_device is on, but the loss wants {targets}, which only the CPU makes: set it to auto or off"
         )
     if is_made_on(device, config, patches.makers):
-        return DevicePatchLoader(patches, config.batch, device)
-    loader = PatchLoader(patches, config.batch, workers, died=died)
+        return DevicePatchLoader(patches, config.batch, device, part=part)
+    loader = PatchLoader(patches, config.batch, workers, part=part, died=died)
     if is_made_on(device, config, ()):
         loader.notes = (f"patches are made by the CPU: the loss wants {targets}, which only the CPU makes",)
     return loader

@@ -47,12 +47,19 @@ def cut_compiled(
 
 
 def try_kernel(device: torch.device) -> None:
-    """Cut a patch of nothing; raises whatever keeps the kernel from running."""
+    """Cut a small patch.
+
+    Raises:
+        RuntimeError: It is another. Triton's own errors, and those of what it needs, besides.
+    """
     patch = (TRIED_SIDE,) * 3
-    image, target = torch.zeros(patch, device=device), torch.zeros(patch, dtype=torch.uint8, device=device)
+    image = torch.arange(TRIED_SIDE**3, device=device, dtype=torch.float32).view(patch)
+    target, made = torch.zeros(patch, dtype=torch.uint8, device=device), torch.zeros_like(image)
     source, grid = Source(Field(image, (0, 0, 0)), Field(target, (0, 0, 0)), None), grid_of(STILL, patch)
     whole, real = (pinned(numbers, device) for numbers in numbers_of(grid, source))
-    cut_compiled(source, grid, whole, real, image.clone(), target.clone(), target.to(torch.bool))
+    cut_compiled(source, grid, whole, real, made, target.clone(), target.to(torch.bool))
+    if not torch.equal(made, image):
+        raise RuntimeError("a small patch came out wrong")
 
 
 @triton.jit

@@ -39,6 +39,7 @@ class DevicePatchLoader:
         dataset: Patches by key; it has no makers of further targets.
         batch: Patches per batch; the last incomplete batch of an epoch is dropped.
         device: Where they are made.
+        part: As for `PatchLoader`.
         budget_bytes: What the volumes may take there; None is a share of what is free.
 
     Raises:
@@ -48,7 +49,12 @@ class DevicePatchLoader:
     workers = 0
 
     def __init__(
-        self, dataset: PatchDataset, batch: int, device: torch.device, budget_bytes: int | None = None
+        self,
+        dataset: PatchDataset,
+        batch: int,
+        device: torch.device,
+        budget_bytes: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         if batch < 1 or batch > len(dataset):
             raise UserError(
@@ -57,9 +63,10 @@ class DevicePatchLoader:
         if dataset.makers:
             raise UserError(f"{', '.join(dataset.makers)} are made on the CPU: set data.on_device to auto or off")
         self.dataset, self.device = dataset, device
-        self._keys, self._is_open = _EpochKeys(dataset, batch), True
+        self._keys, self._is_open = _EpochKeys(dataset, batch, part), True
         self._volumes = Volumes(dataset, device, budget_bytes)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._ahead = 0 if self._stream is None else AHEAD
         self._kernel, lacking = _kernel_of(device)
         self.notes: tuple[str, ...] = (self._volumes.note, *lacking)
 
@@ -82,16 +89,15 @@ class DevicePatchLoader:
             raise RuntimeError("the loader is closed")
         if not 0 <= start_batch <= self.batches_per_epoch:
             raise UserError(f"start_batch must lie in [0, {self.batches_per_epoch}], got {start_batch}")
-        keys = _EpochKeys(self.dataset, self._keys.batch)
+        keys = _EpochKeys(self.dataset, self._keys.batch, self._keys.part)
         keys.epoch, keys.start_batch = epoch, start_batch
         return self._batches(iter(keys))
 
     def _batches(self, keys: Iterator[list[int]]) -> Iterator[dict[str, Any]]:
         made: deque[tuple[dict[str, Any], torch.cuda.Event | None]] = deque()
-        ahead = AHEAD if self._stream is not None else 0
         for some in keys:
             made.append(self._made(some))
-            if len(made) > ahead:
+            if len(made) > self._ahead:
                 yield self._arrived(*made.popleft())
         while made:
             yield self._arrived(*made.popleft())

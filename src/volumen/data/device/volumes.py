@@ -111,19 +111,26 @@ class Volumes:
     def _load(self, case: Case) -> _Held | None:
         """A case on the device; None where it stays in files."""
         if case.id in self.resident and case.id not in self._held:
-            if not _has_room(self.device, self.resident[case.id]):
+            try:
+                held = self._read(case) if _has_room(self.device, self.resident[case.id]) else None
+            except torch.OutOfMemoryError:  # what is free lies in pieces
+                held = None
+            if held is None:
                 del self.resident[case.id]
                 return None
-            prepared = self.patches.prepared
-            grey, _ = self._stored(np.asarray(prepared.image(case.id)).copy(), case)
-            image = torch.from_numpy(grey).to(self.device)
-            lesson = torch.from_numpy(np.asarray(prepared.label(case.id)).copy()).to(self.device)
-            stored, empty, emptied = prepared.empty(case.id), None, None
-            if stored is not None:
-                empty = torch.from_numpy(np.asarray(stored).copy()).to(self.device)
-                lesson, emptied = lesson.masked_fill(empty != 0, IGNORE), _sums(empty != 0)
-            self._held[case.id] = _Held(image, lesson, empty, _sums(lesson != IGNORE), emptied)
+            self._held[case.id] = held
         return self._held.get(case.id)
+
+    def _read(self, case: Case) -> _Held:
+        prepared = self.patches.prepared
+        grey, _ = self._stored(np.asarray(prepared.image(case.id)).copy(), case)
+        image = torch.from_numpy(grey).to(self.device)
+        lesson = torch.from_numpy(np.asarray(prepared.label(case.id)).copy()).to(self.device)
+        stored, empty, emptied = prepared.empty(case.id), None, None
+        if stored is not None:
+            empty = torch.from_numpy(np.asarray(stored).copy()).to(self.device)
+            lesson, emptied = lesson.masked_fill(empty != 0, IGNORE), _sums(empty != 0)
+        return _Held(image, lesson, empty, _sums(lesson != IGNORE), emptied)
 
 
 def _has_room(device: torch.device, wanted_bytes: int) -> bool:
