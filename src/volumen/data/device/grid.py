@@ -51,14 +51,15 @@ class Source:
     """Normalised value by stored value, float32."""
 
 
+_CORNERS = np.moveaxis(np.indices((2, 2, 2)), 0, -1)
+
+
 def grid_of(variation: Variation, patch: Shape) -> Grid:
     """The map of a variation."""
-    turn, offset = np.zeros((3, 3), np.int64), np.zeros(3, np.int64)
-    for axis, side in enumerate(patch):
-        along = np.arange(side).reshape([-1 if one == axis else 1 for one in range(3)])
-        view = turned(np.broadcast_to(along, patch), variation)
-        offset[axis] = view[0, 0, 0]
-        turn[axis] = np.array([view[1, 0, 0], view[0, 1, 0], view[0, 0, 1]]) - view[0, 0, 0]
+    ends = np.array(patch) - 1
+    corners = turned(_CORNERS * ends, variation)
+    offset = corners[0, 0, 0]
+    turn = (np.stack([corners[1, 0, 0], corners[0, 1, 0], corners[0, 0, 1]], axis=1) - offset[:, None]) // ends
     region, matrix = variation.region(patch), variation.matrix
     begin = np.zeros(3) if matrix is None else first_coordinate(matrix, region, patch)
     return Grid(patch, region, turn, offset, matrix, begin)
