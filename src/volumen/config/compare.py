@@ -68,7 +68,7 @@ FACTORS: dict[str, str] = {
 """Factors of an experiment by the keys or sections that they are; everything else is named by its first two words."""
 
 NO_FACTORS = (
-    "name", "experiment", "data.dataset", "data.folds", "data.workers", "device",
+    "name", "experiment", "data.dataset", "data.folds", "data.workers", "data.on_device", "device",
     "training.compile", "training.cuda_graph", "training.keep_going", "training.monitoring",
 )  # fmt: skip
 """Keys or sections by which no step of a run becomes another one: names, places, and who looks on."""
@@ -155,6 +155,7 @@ MAY_CHANGE: dict[str, str] = {
     "data.dataset": "a place: the data in it are the run's own, or it is refused",
     "data.folds": "a place: the cases are the run's own, or it is refused",
     "data.workers": "changes no sample",
+    "data.on_device": "another machine: patches lie and turn alike, the noise on them has other numbers",
     "training.epochs": "a longer or a shorter run: the schedule is planned anew",
     "training.early_stopping": "how long to wait",
     "training.keep_going": "whether a fault that is seen ends the run",

@@ -106,5 +106,9 @@ class Data(Section):
     """Patches per step."""
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     """Processes that prepare patches; 0 prepares them in the training process. Their number never changes a sample."""
+    on_device: Literal["auto", "on", "off"] = "auto"
+    """Whether patches are cut and varied by the device that trains: as many volumes as fit lie in its memory, one core
+    of the CPU is enough, and `workers` are not needed. Samples are the same but for rounding and the numbers of the
+    noise. auto: on a GPU, unless the loss wants targets that only the CPU makes (`medial_recall`, `merge_penalty`)."""
     sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()

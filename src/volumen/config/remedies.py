@@ -39,6 +39,7 @@ FIXED: dict[str, str] = {
     "data.folds": _SAME_DATA,
     "data.fold": _SAME_DATA,
     "data.workers": "it changes no sample",
+    "data.on_device": "every run is computed on the same device",
     "data.sampling.patches_per_epoch": _LENGTH,
     "training.epochs": _LENGTH,
     "training.early_stopping": _LENGTH,

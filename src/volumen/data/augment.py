@@ -6,6 +6,7 @@ one map of canonical codes, so an ignored voxel stays ignored; what lies outside
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -46,6 +47,10 @@ class Variation:
             side + 2 * math.ceil(max(reach - (side - 1) / 2, 0) + 1) for side, reach in zip(patch, half, strict=True)
         )
         return z, y, x
+
+
+STILL = Variation(None, (), (False, False, False), 1.0, 0.0, None, 0.0, 0.0)
+"""Nothing happens."""
 
 
 def draw_variation(config: Augmentation, patch: Shape, random: np.random.Generator) -> Variation:
@@ -141,9 +146,15 @@ def resample_affine(
     """
     out_image = np.empty(shape, dtype=np.float32)
     out_label = np.empty(shape, dtype=np.uint8)
-    start = (np.asarray(image.shape) - 1) / 2 - matrix @ ((np.asarray(shape) - 1) / 2)
+    start = first_coordinate(matrix, image.shape, shape)
     _resample(np.ascontiguousarray(image), np.ascontiguousarray(label), matrix, start, out_image, out_label, IGNORE)  # type: ignore[no-untyped-call]
     return out_image, out_label
+
+
+def first_coordinate(matrix: NDArray[np.float64], region: Sequence[int], patch: Sequence[int]) -> NDArray[np.float64]:
+    """Where in the region the patch's first voxel lies, z y x; both have the same centre."""
+    start: NDArray[np.float64] = (np.asarray(region) - 1) / 2 - matrix @ ((np.asarray(patch) - 1) / 2)
+    return start
 
 
 @compiled

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from volumen.config.data import Data
-from volumen.data.augment import Shape, draw_variation, vary
+from volumen.data.augment import Shape, Variation, draw_variation, vary
 from volumen.data.dataset import Case, PreparedDataset
 from volumen.data.emptiness import fill_in
 from volumen.data.labels import IGNORE, SURFACE, Lesson
@@ -30,6 +30,8 @@ REDRAWS = 10
 
 Sample = dict[str, Any]
 TargetMaker = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[Any]]
+ShareOf = Callable[[Case, Shape], float]
+"""Share of the patch of a case at an origin that is labelled."""
 
 
 class SampleError(RuntimeError):
@@ -109,12 +111,19 @@ class PatchDataset(Dataset[Sample]):
             message = f"case {case.id}, epoch {epoch}, index {index}, origin {draw.origin}: {error}"
             raise SampleError(message) from error
 
-    def draw(self, epoch: int, index: int) -> Draw:
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases by the index that a draw names."""
+        return self._cases
+
+    def draw(self, epoch: int, index: int, share_of: ShareOf | None = None) -> Draw:
         """Choose volume and place of a sample.
 
         While less than `minimum_valid_share` of the patch is labelled, they are drawn again, up to ten times; of
-        patches that all fail the best labelled one is kept.
+        patches that all fail the best labelled one is kept. `share_of` may say more cheaply what is labelled; where it
+        is less than the minimum, it has to be exact.
         """
+        share_of = share_of or self.valid_share
         settings = self.config.sampling
         random = generator(self.seed, epoch, index, "sampling")
         centred = bool(random.random() < settings.surface_share) and self._surface is not None
@@ -124,7 +133,7 @@ class PatchDataset(Dataset[Sample]):
             attempts += 1
             case = int(np.searchsorted(shares, random.random(), side="right"))
             origin = self._place(self._cases[case], centred, random)
-            share = self._valid_share(self._cases[case], origin)
+            share = share_of(self._cases[case], origin)
             if share > best_share:
                 best, best_share = (case, origin), share
         return Draw(best[0], best[1], centred, attempts)
@@ -147,21 +156,35 @@ class PatchDataset(Dataset[Sample]):
                 origin.append(min(max(first, 0), room))
         return origin[0], origin[1], origin[2]
 
-    def _valid_share(self, case: Case, origin: Shape) -> float:
+    def valid_share(self, case: Case, origin: Shape) -> float:
+        """Share of a patch that is labelled."""
         inner = tuple(slice(max(first, 0), first + side) for first, side in zip(origin, self.patch, strict=True))
         return float(np.count_nonzero(self.prepared.lesson(case.id)[inner] != IGNORE)) / float(np.prod(self.patch))
 
-    def _make(self, case: Case, draw: Draw, epoch: int, index: int) -> Sample:
+    def variation(self, epoch: int, index: int) -> tuple[Variation, np.random.Generator]:
+        """What happens to a sample's patch, and the generator that its noise comes from."""
         random = generator(self.seed, epoch, index, "augmentation")
-        variation = draw_variation(self.augmentation, self.patch, random)
+        return draw_variation(self.augmentation, self.patch, random), random
+
+    def region(self, draw: Draw, variation: Variation) -> tuple[Shape, Shape]:
+        """First voxel and size of what has to be cut out of the volume."""
         region = variation.region(self.patch)
-        margins = [(outer - side) // 2 for outer, side in zip(region, self.patch, strict=True)]
-        start = [first - margin for first, margin in zip(draw.origin, margins, strict=True)]
+        z, y, x = (first - (outer - side) // 2
+                   for first, outer, side in zip(draw.origin, region, self.patch, strict=True))  # fmt: skip
+        return (z, y, x), region
+
+    def cut(self, case: Case, start: Shape, region: Shape) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Grey values as stored, filled in where the scan holds nothing, and the lesson's codes of a region."""
         raw = crop(self.prepared.image(case.id), start, region)
         codes = crop(self.prepared.lesson(case.id), start, region, outside=IGNORE)
         empty = self.prepared.empty(case.id)
         if empty is not None:
             raw = fill_in(raw, crop(empty, start, region) == 0)
+        return raw, codes
+
+    def _make(self, case: Case, draw: Draw, epoch: int, index: int) -> Sample:
+        variation, random = self.variation(epoch, index)
+        raw, codes = self.cut(case, *self.region(draw, variation))
         image = normalise(raw, case.statistics, self.config.normalisation)
         image, codes = vary(image, codes, variation, self.patch, random)
         target = (codes == SURFACE).view(np.uint8)

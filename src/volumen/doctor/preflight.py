@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from volumen.config.load import LoadedConfig
 from volumen.config.schema import Config
+from volumen.data.device.choice import is_made_on
 from volumen.data.loader import check_workers
 from volumen.doctor.audit import AuditReport, check_codes, run_audit
 from volumen.doctor.context import open_context
@@ -65,8 +66,10 @@ def audit_first(
     """
     check_codes(tuple(accepted))
     config = loaded.config
-    choose_precision(config.precision, choose_device(config.device))
-    check_workers(config.data.workers, config.data.patch, config.data.batch, len(precomputed_targets(config.loss)))
+    device, targets = choose_device(config.device), precomputed_targets(config.loss)
+    choose_precision(config.precision, device)
+    if not is_made_on(device, config.data, targets):
+        check_workers(config.data.workers, config.data.patch, config.data.batch, len(targets))
     context = open_context(loaded, needs_folds=True, materials=materials)
     _ = context.initial  # read before anybody waits
     limit, scales = math.inf, NO_SCALES

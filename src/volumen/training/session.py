@@ -12,7 +12,7 @@ import torch
 from volumen.config.compare import diff_configs
 from volumen.config.schema import Config
 from volumen.data.dataset import PreparedDataset, surface_share
-from volumen.data.loader import PatchLoader
+from volumen.data.device.choice import Loader, loader_for
 from volumen.data.packed import DamagedDataError, Verification
 from volumen.data.sampling import PatchDataset
 from volumen.data.spacing import not_cubes
@@ -65,7 +65,7 @@ class Session:
     held_out: tuple[str, ...]
     verification: Verification
     patches: PatchDataset
-    loader: PatchLoader
+    loader: Loader
     state: TrainingState
     initial: InitialWeights | None
     """What a new run begins with, where it is another's weights."""
@@ -294,7 +294,7 @@ class Session:
     @property
     def facts(self) -> dict[str, Any]:
         """What a listener is told before the first step."""
-        cases = (*self.patches.case_ids, *self.held_out)
+        spacings = {name: self.dataset.spacing(name) for name in (*self.patches.case_ids, *self.held_out)}
         return {
             "device": str(self.device),
             "precision": self.precision.name,
@@ -304,7 +304,7 @@ class Session:
             "steps_per_epoch": self.loader.batches_per_epoch,
             "step": self.state.cursor.step,
             "warn": self.warning,
-            "notes": [*self.patches.notes, *not_cubes({name: self.dataset.spacing(name) for name in cases})],
+            "notes": [*self.patches.notes, *self.loader.notes, *not_cubes(spacings)],
         }
 
 
@@ -323,10 +323,7 @@ def session_of(
     verification = Verification(list(dataset.files((*fold.train, *fold.validation))))
     makers = target_makers(precomputed_targets(config.loss))
     patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, makers)
-    loader = PatchLoader(
-        patches, config.data.batch, config.data.workers,
-        pin_memory=device.type == "cuda", died=lambda text: session.warning(text),
-    )  # fmt: skip
+    loader = loader_for(patches, device, config.data.workers, died=lambda text: session.warning(text))
     initial = materials.initial if begins else None
     seen, empty = initial.seen if initial else (), dataset.meanings.empty
     state = fresh_state(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from volumen.config.schema import Config
-from volumen.data.loader import PatchLoader
+from volumen.data.device.choice import loader_for
 from volumen.data.sampling import PatchDataset
 from volumen.doctor.context import Context
 from volumen.losses.targets import target_makers
@@ -72,7 +72,7 @@ def make_bench(context: Context, config: Config, timed_batches: int = 0) -> Benc
     precision = choose_precision(config.precision, device)
     makers = target_makers(precomputed_targets(config.loss))
     patches = PatchDataset(context.dataset, context.training, config.data, config.seed, makers)
-    with PatchLoader(patches, config.data.batch, workers=0) as loader, _threads(1 if timed_batches else None):
+    with loader_for(patches, device, workers=0) as loader, _threads(1 if timed_batches else None):
         batch = next(loader.epoch(0))
         began = time.perf_counter()
         count = sum(1 for _ in islice(loader.epoch(0, 1 % loader.batches_per_epoch), timed_batches))

@@ -1,0 +1,40 @@
+"""Fill in what a scan does not hold on any device: `emptiness.fill_in` without waiting for the device."""
+
+import torch
+from torch import Tensor
+
+CHUNK_NUMBERS = 2**25
+_SHORT_SIDE = 512
+
+
+def fill_in(image: Tensor, scan: Tensor) -> Tensor:
+    """Each voxel outside of the scan gets the value of the nearest one in it, the first in order of z, y, x of several.
+
+    Args:
+        image: [Z, Y, X].
+        scan: bool [Z, Y, X]; where it holds nothing at all, the image stays.
+
+    Exact squared distances, axis by axis (Saito and Toriwaki 1994), with the nearest voxel's place carried along.
+    """
+    place = torch.arange(image.numel(), device=image.device).view(image.shape)
+    is_short = max(image.shape) <= _SHORT_SIDE
+    kind, most = (torch.int32, 2**20) if is_short else (torch.int64, 2**40)
+    distance = torch.zeros(image.shape, dtype=kind, device=image.device).masked_fill(~scan, most)
+    for axis in range(3):
+        distance, place = _along(distance.movedim(axis, -1), place.movedim(axis, -1), most)
+        distance, place = distance.movedim(-1, axis), place.movedim(-1, axis)
+    return image.reshape(-1)[place].where(scan.any(), image)
+
+
+def _along(distance: Tensor, place: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """For each voxel the least sum of the squared way along the last axis and the distance there, and its place."""
+    side = distance.shape[-1]
+    steps = torch.arange(side, dtype=distance.dtype, device=distance.device)
+    width = 1 << (side - 1).bit_length()
+    squares = (steps[:, None] - steps).square() * width
+    lines = (distance * width + steps).reshape(-1, 1, side)  # the distance first, then the lower index
+    best = torch.cat([(some + squares).amin(-1) for some in torch.split(lines, max(CHUNK_NUMBERS // side**2, 1))]).view(
+        distance.shape
+    )
+    nearest = (best & (width - 1)).to(torch.int64)
+    return (best // width).clamp_(max=most), place.gather(-1, nearest)
