@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from volumen.errors import UserError
 from volumen.kernels.convolution import CHANNELS_LAST, convolve, is_recorded
 from volumen.kernels.triton_rows import uses_triton
-from volumen.models.levels import Join, Pool
 from volumen.models.norm import InstanceNormLeakyReLU, uses_kernels
 
 SLOPE = 0.01
@@ -56,8 +55,8 @@ class ConvolutionNorm(nn.Module):
 def set_plain(model: nn.Module, plain: bool = True) -> None:
     """Make norms, pooling and joining use PyTorch's own operations (or the kernels again), to export or compare."""
     for module in model.modules():
-        if isinstance(module, InstanceNormLeakyReLU | Pool | Join):
-            module.plain = plain
+        if hasattr(type(module), "plain"):
+            module.plain = plain  # type: ignore[assignment]
 
 
 def initialise(model: nn.Module) -> None:
