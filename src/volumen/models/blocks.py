@@ -8,7 +8,6 @@ from volumen.errors import UserError
 from volumen.kernels.convolution import CHANNELS_LAST, convolve, is_recorded
 from volumen.kernels.triton_convolution import convolve_on_card, logits_on_card
 from volumen.kernels.triton_rows import uses_triton
-from volumen.models.levels import Join, Pool
 from volumen.models.norm import InstanceNormLeakyReLU, uses_kernels
 
 SLOPE = 0.01
@@ -78,8 +77,8 @@ class LogitsConvolution(nn.Conv3d):
 def set_plain(model: nn.Module, plain: bool = True) -> None:
     """Make all of a network use PyTorch's own operations (or the kernels again), to export or compare."""
     for module in model.modules():
-        if isinstance(module, InstanceNormLeakyReLU | Pool | Join | LogitsConvolution):
-            module.plain = plain
+        if hasattr(type(module), "plain"):
+            module.plain = plain  # type: ignore[assignment]
 
 
 def initialise(model: nn.Module) -> None:

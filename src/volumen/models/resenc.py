@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from volumen.models.blocks import ConvolutionNorm, LogitsConvolution, check_input, initialise, initialise_output
-from volumen.models.levels import Join, Pool
+from volumen.models.levels import halve, join
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,20 @@ class ResidualBlock(nn.Module):
     The side path averages before it projects (variant D of He et al. 2019): a stride throws no voxel away.
     """
 
+    plain: bool = False
+
     def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
         super().__init__()
         self.first = ConvolutionNorm(inside, outside, stride=stride, affine=True)
         self.second = ConvolutionNorm(outside, outside, affine=True, activate=False)
-        self.shrink = Pool(largest=False) if stride > 1 else None
+        self.shrink = nn.AvgPool3d(stride) if stride > 1 else None
         self.project = (
             ConvolutionNorm(inside, outside, kernel=1, affine=True, activate=False) if inside != outside else None
         )
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, inside, Z, Y, X] -> [B, outside, Z / stride, Y / stride, X / stride]."""
-        side, image = (image, image) if self.shrink is None else self.shrink(image)
+        side, image = (image, image) if self.shrink is None else halve(self.shrink, image, plain=self.plain)
         side = side if self.project is None else self.project(side)
         return self.second(self.first(image), side)  # type: ignore[no-any-return]
 
@@ -67,6 +69,8 @@ class ResEncUNet(nn.Module):
     Raises:
         UserError: `prior` out of range.
     """
+
+    plain: bool = False
 
     def __init__(
         self,
@@ -91,7 +95,6 @@ class ResEncUNet(nn.Module):
         finer_last = list(zip(features[:0:-1], features[-2::-1], strict=True))
         self.upsamplers = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for coarse, fine in finer_last)
         self.decoders = nn.ModuleList(ConvolutionNorm(2 * fine, fine, affine=True) for _, fine in finer_last)
-        self.join = Join()
         supervised = finer_last if deep_supervision else finer_last[-1:]
         self.outputs = nn.ModuleList(LogitsConvolution(fine, out_channels) for _, fine in supervised)  # coarsest first
         initialise(self)
@@ -118,7 +121,7 @@ class ResEncUNet(nn.Module):
         supervise = self.training and self.deep_supervision
         logits: list[Tensor] = []
         for stage, (upsampler, decoder) in enumerate(zip(self.upsamplers, self.decoders, strict=True)):
-            features = decoder(self.join(upsampler, features, skips.pop()))
+            features = decoder(join(upsampler, features, skips.pop(), plain=self.plain))
             if supervise:
                 logits.append(self.outputs[stage](features))
         if supervise:

@@ -5,7 +5,7 @@ depth 4.
 from torch import Tensor, nn
 
 from volumen.models.blocks import ConvolutionNorm, LogitsConvolution, check_input, initialise, initialise_output
-from volumen.models.levels import Join, Pool
+from volumen.models.levels import halve, join
 
 
 def _double(inside: int, outside: int) -> nn.Sequential:
@@ -25,6 +25,8 @@ class UNet(nn.Module):
         UserError: `prior` out of range.
     """
 
+    plain: bool = False
+
     def __init__(
         self,
         in_channels: int = 1,
@@ -41,7 +43,7 @@ class UNet(nn.Module):
         self.encoders = nn.ModuleList(
             _double(inside, outside) for inside, outside in zip([in_channels, *widths[:-2]], widths[:-1], strict=True)
         )
-        self.pool, self.join = Pool(largest=True), Join()
+        self.pool = nn.MaxPool3d(2)
         self.bottom = _double(widths[-2], widths[-1])
         finer_last = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.upsamplers = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, stride=2) for coarse, fine in finer_last)
@@ -59,10 +61,10 @@ class UNet(nn.Module):
         check_input(image, self.in_channels, self.divisor)
         features, skips = image, []
         for encoder in self.encoders:
-            features, skip = self.pool(encoder(features))
+            features, skip = halve(self.pool, encoder(features), plain=self.plain)
             skips.append(skip)
         features = self.bottom(features)
         for upsampler, decoder in zip(self.upsamplers, self.decoders, strict=True):
-            features = decoder(self.join(upsampler, features, skips.pop()))
+            features = decoder(join(upsampler, features, skips.pop(), plain=self.plain))
         logits: Tensor = self.output(features)
         return logits
