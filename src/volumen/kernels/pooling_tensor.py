@@ -15,6 +15,7 @@ from volumen.kernels.convolution import is_recorded
 from volumen.system.triton_support import has_triton
 
 _AXES = (1, 2, 3)
+_MOST_VOXELS = 2**31 - 2**16  # that 32 bits count, with a block more
 
 
 def _lower(volume: Tensor, axis: int) -> Tensor:
@@ -29,7 +30,7 @@ _BESIDE = ((_lower, _upper), (_upper, _lower))  # a voxel and its later neighbou
 
 
 def _on_triton(volume: Tensor) -> bool:
-    return volume.is_cuda and has_triton() and not is_recorded()
+    return volume.is_cuda and volume.numel() < _MOST_VOXELS and has_triton() and not is_recorded()
 
 
 def _pool(source: Tensor, axes: Sequence[int], extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

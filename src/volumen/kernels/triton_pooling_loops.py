@@ -36,7 +36,7 @@ def pool(
     along_z: tl.constexpr, along_y: tl.constexpr, along_x: tl.constexpr, largest: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """The extreme value; NaN where there is one."""
-    place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    place = tl.program_id(0) * block + tl.arange(0, block)
     valid = place < voxels
     x, y, z = place % width, place // width % height, place // width // height % depth
     best = tl.load(source + place, mask=valid, other=0)
@@ -58,7 +58,7 @@ def share(
     along_z: tl.constexpr, along_y: tl.constexpr, along_x: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Each pooled voxel's gradient over the number of sources that attain its value."""
-    place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    place = tl.program_id(0) * block + tl.arange(0, block)
     valid = place < voxels
     x, y, z = place % width, place // width % height, place // width // height % depth
     wanted = tl.load(pooled + place, mask=valid, other=0)
@@ -73,7 +73,7 @@ def share(
         count = _attained(count, source + place + 1, valid & (x + 1 < width), wanted)
         count = _attained(count, source + place - 1, valid & (x > 0), wanted)
     given = tl.load(arriving + place, mask=valid, other=0)
-    tl.store(out + place, given / count.to(given.dtype), mask=valid)
+    tl.store(out + place, given / tl.maximum(count, 1).to(given.dtype), mask=valid)  # none where it is NaN
 
 
 @jitted
@@ -82,7 +82,7 @@ def receive(
     along_z: tl.constexpr, along_y: tl.constexpr, along_x: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Each source's gradient: the shares of all pooled voxels whose value it attains."""
-    place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    place = tl.program_id(0) * block + tl.arange(0, block)
     valid = place < voxels
     x, y, z = place % width, place // width % height, place // width // height % depth
     own = tl.load(source + place, mask=valid, other=0)
