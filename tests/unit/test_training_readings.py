@@ -90,7 +90,7 @@ def session_of(optimiser, average, **reading):
     shown = []
     listener = SimpleNamespace(stepped=lambda state, result, of: shown.append((copy.copy(state.cursor), result)))
     return SimpleNamespace(
-        state=state, precision=FP32, device=CPU, forward=model, listener=listener, shown=shown,
+        state=state, precision=FP32, device=CPU, forward=model, recorder=None, listener=listener, shown=shown,
         readings=Readings(model, CPU, **reading), loader=SimpleNamespace(batches_per_epoch=STEPS),
         probe=SimpleNamespace(is_looking=False),
         named=lambda batch: {**batch, "case": [f"case{one}" for one in batch["meta"]["case"].tolist()]},
