@@ -13,7 +13,7 @@ from volumen.models import count_parameters
 
 from .plan import Plan, batch_of
 from .report import Report
-from .timing import free_memory, milliseconds, peak_gib, settle
+from .timing import free_memory, milliseconds, peak_gib, settle, tried_out
 
 CHANNELS_LAST, CHANNELS_FIRST = torch.channels_last_3d, torch.contiguous_format
 
@@ -101,6 +101,8 @@ def measure(plan: Plan, report: Report) -> None:
         _row(plan, report, "plain, fp16", plain, torch.float16, CHANNELS_FIRST)
     _row(plan, report, "plain, bf16, channels first", plain, torch.bfloat16, CHANNELS_FIRST)
     _row(plan, report, "plain, bf16, channels last", plain, torch.bfloat16, CHANNELS_LAST)
+    name = "plain, bf16, channels last, cudnn.benchmark"
+    _row(plan, report, name, plain, torch.bfloat16, CHANNELS_LAST, tried=True)
     for name, build in (("MONAI's BasicUNet", _monai), ("nnU-Net's PlainConvUNet", _nnunet)):
         _row(plan, report, f"{name}, bf16", partial(build, plan), torch.bfloat16, CHANNELS_FIRST)
     _row(plan, report, "plain, bf16, channels last, compiled", plain, torch.bfloat16, CHANNELS_LAST, compiled=True)
@@ -116,6 +118,7 @@ def _row(
     *,
     tf32: bool = True,
     compiled: bool = False,
+    tried: bool = False,
 ) -> None:
     def job() -> None:
         torch.manual_seed(0)
@@ -125,7 +128,7 @@ def _row(
         step()
         settle(plan.device)
         first = {"first_step_s": time.perf_counter() - began} if compiled else {}
-        with tensor_float(tf32):
+        with tensor_float(tf32), tried_out(tried):
             spent = milliseconds(step, plan.device, plan.rounds, plan.warm_up)
         report.add("peers", variant=name, ms=spent, gib=peak_gib(plan.device), parameters=parameters, **first)
 

@@ -14,7 +14,7 @@ from volumen.training.step import training_step
 
 from .plan import Plan, batch_of, network, objective
 from .report import Report
-from .timing import free_memory, milliseconds, peak_gib
+from .timing import free_memory, milliseconds, peak_gib, tried_out
 
 OURS = "volumen, bf16"
 
@@ -38,16 +38,20 @@ def measure(plan: Plan, report: Report) -> None:
     kind = plan.device.type
     resenc = ResEncModel(size=plan.resenc)  # type: ignore[arg-type]
     _row(plan, report, OURS, plan.unet, plan.default_precision)
+    _row(plan, report, f"{OURS}, cudnn.benchmark", plan.unet, plan.default_precision, tried=True)
     _row(plan, report, "volumen, fp32 (TF32)", plan.unet, Precision("fp32", kind))
     if plan.on_card:
         _row(plan, report, "volumen, fp16", plan.unet, Precision("fp16", kind))
     _row(plan, report, f"volumen, resenc {plan.resenc}, bf16", resenc, plan.default_precision)
 
 
-def _row(plan: Plan, report: Report, name: str, model: UNetModel | ResEncModel, precision: Precision) -> None:
+def _row(
+    plan: Plan, report: Report, name: str, model: UNetModel | ResEncModel, precision: Precision, *, tried: bool = False
+) -> None:
     def job() -> None:
         step, parameters = step_of(plan, model, precision)
-        spent = milliseconds(step, plan.device, plan.rounds, plan.warm_up)
+        with tried_out(tried):
+            spent = milliseconds(step, plan.device, plan.rounds, plan.warm_up)
         plan.known[name] = spent
         report.add("step", variant=name, ms=spent, gib=peak_gib(plan.device), parameters=parameters)
 

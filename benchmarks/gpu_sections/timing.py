@@ -3,7 +3,8 @@
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -44,6 +45,17 @@ def free_memory(device: torch.device) -> None:
 def peak_gib(device: torch.device) -> float:
     """The most that tensors occupied since `free_memory`; NaN off the card."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else float("nan")
+
+
+@contextmanager
+def tried_out(wanted: bool) -> Iterator[None]:
+    """Whether cuDNN tries its algorithms on each new shape, and takes the quickest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def settle(device: torch.device) -> None:
