@@ -40,13 +40,15 @@ class Found:
 def measure(plan: Plan, report: Report) -> bool:
     """Rows of section `correctness`; False where something is wrong."""
     cases: list[tuple[str, UNetModel | ResEncModel, tuple[int, ...]]] = [
-        (f"unet {plan.filters}/{plan.depth}", plan.unet, (3, 32, 48, 64)),
-        ("unet 8/2", UNetModel(filters=8, depth=2), (1, 20, 12, 28)),
-        ("unet 5/3", UNetModel(filters=5, depth=3), (2, 16, 24, 40)),
-        ("resenc S", ResEncModel(size="S"), (3, 16, 24, 32)),
+        ("unet 5/3", UNetModel(filters=5, depth=3), (3, 16, 24, 40)),
+        ("resenc S", ResEncModel(size="S"), (1, 16, 24, 16)),
     ]
     if plan.on_card:
-        cases.append(("resenc M", ResEncModel(size="M"), (1, 64, 64, 32)))
+        cases += [
+            ("unet 8/2", UNetModel(filters=8, depth=2), (1, 20, 12, 28)),
+            ("unet 32/4", UNetModel(filters=32, depth=4), (3, 32, 48, 64)),
+            ("resenc M", ResEncModel(size="M"), (1, 64, 64, 32)),
+        ]
     verdicts = [_compare(plan, report, name, model, shape) for name, model, shape in cases]
     return all(verdicts)
 

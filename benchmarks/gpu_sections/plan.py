@@ -40,6 +40,8 @@ class Plan:
     phantoms: int = 4
     load_seconds: float = 5.0
     train_seconds: float = 60.0
+    learnt_side: int = 96
+    """Of the phantoms that are learnt from, in voxels."""
     accuracy_steps: int = 300
     accuracy_seeds: int = 3
     bandwidth: float = 3.0e12
@@ -66,8 +68,8 @@ class Plan:
 def tiny(device: torch.device, out: Path) -> Plan:
     """Every section in a few seconds on a CPU: it shows that they work, and measures nothing."""
     return Plan(
-        device, out, filters=4, depth=2, resenc="S", patch=32, batch=1, rounds=2, warm_up=1, volume=48, matrix=128,
-        phantom=48, phantoms=2, load_seconds=0.5, train_seconds=2.0, accuracy_steps=4, accuracy_seeds=2,
+        device, out, filters=4, depth=2, resenc="S", patch=16, batch=1, rounds=2, warm_up=1, volume=24, matrix=64,
+        phantom=48, phantoms=2, load_seconds=0.5, train_seconds=2.0, learnt_side=32, accuracy_steps=3, accuracy_seeds=2,
     )  # fmt: skip
 
 

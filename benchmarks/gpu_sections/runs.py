@@ -31,7 +31,6 @@ CORES = (1, 2, 4)
 VIEWS = 8
 MOST_CALLS = 64
 """Of the bare network, from which its time for a volume is told."""
-SIDE = 96  # of the phantoms that are learnt from
 SURFACE = 1
 
 
@@ -163,8 +162,8 @@ def measure_accuracy(plan: Plan, report: Report) -> None:
 
 
 def _volume(plan: Plan, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, target and valid [SIDE]^3 on the device; the last two are held out."""
-    made = phantom(number, (SIDE,) * 3, scroll=number % 2, difficulty=0.3)
+    """Image, target and valid, cubes on the device; the last two are held out."""
+    made = phantom(number, (plan.learnt_side,) * 3, scroll=number % 2, difficulty=0.3)
     image = torch.from_numpy(made.image.astype(np.float32))
     label = torch.from_numpy(made.label)
     image = (image - image.mean()) / image.std()
@@ -177,12 +176,16 @@ def _learnt(
     """Dice on the held-out volumes after a short training from a seed, which decides weights and patches."""
     model = network(UNetModel(filters=8, depth=3), plan, precision, seed=seed)
     set_plain(model, plain)
-    loss, optimiser, side = objective(), build_optimiser(model, AdamW(learning_rate=3e-3)), min(64, SIDE)
+    loss, optimiser, side = (
+        objective(),
+        build_optimiser(model, AdamW(learning_rate=3e-3)),
+        min(64, plan.learnt_side // 2),
+    )
     draw = np.random.default_rng(seed)
     for _ in range(plan.accuracy_steps):
         cuts: list[tuple[Tensor, ...]] = []
         for _ in range(2):
-            z, y, x = draw.integers(0, SIDE - side + 1, 3)
+            z, y, x = draw.integers(0, plan.learnt_side - side + 1, 3)
             volume = volumes[int(draw.integers(2))]
             cuts.append(tuple(part[z : z + side, y : y + side, x : x + side] for part in volume))
         image, target, valid = (torch.stack(parts) for parts in zip(*cuts, strict=True))
