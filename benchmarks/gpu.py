@@ -28,7 +28,7 @@ from volumen.runtime import cpu_description, machine_description
 
 EXPECTED_SECONDS = {
     "correctness": 20, "step": 25, "peers": 85, "norm": 5, "convolutions": 15, "profile": 10, "prediction": 25,
-    "data": 45, "training": 50, "accuracy": 40,
+    "data": 45, "training": 50, "accuracy": 40, "compiled": 60,
 }  # fmt: skip
 """What each takes on a card, in the order in which they are done; one that does not fit any more is left out."""
 NEED_PHANTOMS = ("data", "training")
@@ -74,6 +74,7 @@ def measure(plan: Plan, report: Report, phantoms: Phantoms, wanted: list[str], d
         "data": lambda: runs.measure_data(plan, report, phantoms),
         "training": lambda: runs.measure_training(plan, report, phantoms, min(plan.train_seconds, left() - 25)),
         "accuracy": lambda: runs.measure_accuracy(plan, report),
+        "compiled": lambda: steps.measure_compiled(plan, report),
     }
     for name in wanted:
         if plan.on_card and left() < EXPECTED_SECONDS[name]:

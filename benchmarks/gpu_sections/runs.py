@@ -66,7 +66,7 @@ def measure_prediction(plan: Plan, report: Report) -> None:
             if importlib.util.find_spec("device_prediction"):
                 import device_prediction
 
-                found = device_prediction.measure(model, plan.device, plan.volume, plan.patch, 0.5, mirror)
+                found = device_prediction.measure(model, plan.device, plan.volume, plan.patch, 0.5, mirror, rounds=1)
             else:
                 found = _predicted(plan, model, mirror)
             report.add("prediction", volume=f"{plan.volume}^3", mirror=mirror, **found)
