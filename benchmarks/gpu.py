@@ -28,7 +28,7 @@ from volumen.runtime import cpu_description, machine_description
 
 EXPECTED_SECONDS = {
     "correctness": 20, "step": 25, "peers": 85, "norm": 5, "convolutions": 15, "profile": 10, "prediction": 25,
-    "data": 45, "training": 50, "accuracy": 40, "compiled": 60,
+    "data": 25, "training": 50, "accuracy": 40, "compiled": 60,
 }  # fmt: skip
 """What each takes on a card, in the order in which they are done; one that does not fit any more is left out."""
 NEED_PHANTOMS = ("data", "training")

@@ -46,12 +46,24 @@ def measure_data(plan: Plan, report: Report, phantoms: Phantoms) -> None:
         tasks.insert(0, ("device, 1 core", 1, {"task": "load_on_device", "device": plan.device.type, **common}))
     else:
         report.note("patches made on the device are left out: there is no benchmarks/device_data.py")
+    needs = {"twice_a_step_needs": needed} if needed else {}
+    waiting, first = [], 0
     for name, cores, arguments in tasks:
+        if first + cores > len(free):  # no cores of its own are left
+            _collect(waiting, report, needs)
+            waiting, first = [], 0
+        process = workers.start(**arguments, cores=free[first : first + cores])
+        waiting.append((name, cores, process))
+        first += cores
+    _collect(waiting, report, needs)
 
-        def job(name: str = name, cores: int = cores, arguments: dict[str, Any] = arguments) -> None:
-            found = list(workers.lines_of(workers.start(**arguments, cores=free[:cores])))[-1]
-            twice = {} if needed is None else {"twice_a_step_needs": needed}
-            report.add("data", variant=name, cores=cores, **found, **twice)
+
+def _collect(waiting: list[tuple[str, int, "subprocess.Popen[str]"]], report: Report, needs: dict[str, float]) -> None:
+    """Rows of what was measured at the same time, on cores of its own each."""
+    for name, cores, process in waiting:
+
+        def job(name: str = name, cores: int = cores, process: "subprocess.Popen[str]" = process) -> None:
+            report.add("data", variant=name, cores=cores, **list(workers.lines_of(process))[-1], **needs)
 
         report.attempt(name, job)
 
