@@ -19,8 +19,9 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 CARDS = "CUDA_VISIBLE_DEVICES"
-VISIBLE = os.environ.get(CARDS)
-"""What the caller lets programs see of the cards; None: all of them."""
+SHOWN = "VOLUMEN_TESTS_CARDS"
+"""Keeps what the caller lets programs see of the cards, also for pytest's own workers."""
+ALL_CARDS = "all"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     the same on every machine. Only `pytest -m cuda` shows it; `test_cuda.py` calls that where there is a card.
     """
     if not _wants_cards(config):
+        os.environ.setdefault(SHOWN, os.environ.get(CARDS, ALL_CARDS))
         os.environ[CARDS] = ""
 
 

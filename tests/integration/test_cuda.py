@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from tests.conftest import CARDS, VISIBLE
+from tests.conftest import ALL_CARDS, CARDS, SHOWN
 
 from volumen.cli.main import run as volumen
 from volumen.config.load import load_config
@@ -39,9 +39,9 @@ CARD, CPU = torch.device("cuda"), torch.device("cpu")
 
 @pytest.mark.timeout(900)
 def test_on_a_machine_with_a_card_what_needs_it_passes() -> None:
-    shown = {name: value for name, value in os.environ.items() if name != CARDS}
-    if VISIBLE is not None:
-        shown[CARDS] = VISIBLE
+    shown = {name: value for name, value in os.environ.items() if name not in (CARDS, SHOWN)}
+    if os.environ[SHOWN] != ALL_CARDS:
+        shown[CARDS] = os.environ[SHOWN]
     if torch.version.cuda is None:
         pytest.skip("this PyTorch knows no CUDA")
     asked = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
