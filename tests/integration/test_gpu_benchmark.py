@@ -76,7 +76,7 @@ def test_layers_prediction_and_learning_are_measured(report: Report) -> None:
 
 
 def test_a_part_that_cannot_be_done_is_named(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("no room\nfor it")
 
     monkeypatch.setattr(steps, "step_of", fails)
