@@ -18,6 +18,42 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the ba
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # a job that survives its terminal
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+CARDS = "CUDA_VISIBLE_DEVICES"
+SHOWN = "VOLUMEN_TESTS_CARDS"
+"""Keeps what the caller lets programs see of the cards, also for pytest's own workers."""
+ALL_CARDS = "all"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests are about the CPU: a card is hidden from them and from the processes they start, and what they compare is
+    the same on every machine. Only `pytest -m cuda` shows it; `test_cuda.py` calls that where there is a card.
+    """
+    if not _wants_cards(config):
+        os.environ.setdefault(SHOWN, os.environ.get(CARDS, ALL_CARDS))
+        os.environ[CARDS] = ""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a card where none is seen."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if not marked:
+        return
+    if not _wants_cards(config):
+        reason = "a card is hidden from the other tests: pytest -m cuda"
+    else:
+        import torch
+
+        if torch.cuda.is_available():
+            return
+        reason = "PyTorch sees no CUDA device"
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _wants_cards(config: pytest.Config) -> bool:
+    return str(config.getoption("markexpr", "")).strip() == "cuda"
+
+
 # A busy machine, or a kernel that is compiled at its first call, is no failure of a law.
 settings.register_profile("volumen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("volumen")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from volumen.config.load import load_config
 from volumen.config.optimisation import AdamW, Sgd
 from volumen.doctor.cost.bench import Spent
-from volumen.doctor.cost.memory import largest_batch, try_batch
+from volumen.doctor.cost.memory import MemoryTrial, by_trial, largest_batch, try_batch
 from volumen.doctor.cost.memory_trial import is_out_of_memory
 from volumen.doctor.cost.profile import StepProfile
 from volumen.doctor.cost.whole_run import scaled_rate
@@ -29,6 +29,27 @@ def test_bisection_finds_the_last_batch_that_fits(most, start, limit) -> None:
     assert all(1 <= batch <= limit for batch in asked)
     assert len(set(asked)) == len(asked)
     assert len(asked) <= 2 * math.ceil(math.log2(limit + 1)) + 2
+
+
+@given(st.integers(0, 300), st.integers(1, 300), st.integers(1, 300), st.integers(0, 12))
+def test_trials_that_end_too_early_leave_what_fitted_last(most, start, limit, allowed) -> None:
+    done: list[tuple[int, bool]] = []
+
+    def trial(batch: int, left: float) -> MemoryTrial:
+        assert 0 <= left <= 60
+        if len(done) == allowed:
+            return MemoryTrial(batch, fits=False, timed_out=True)
+        done.append((batch, batch <= most))
+        return MemoryTrial(batch, fits=batch <= most)
+
+    found, known = by_trial(trial, start, limit, 60)
+    fitted = [batch for batch, fits in done if fits]
+    if known:
+        assert found == max(fitted, default=0)
+        assert found == min(most, limit) or len(done) == allowed
+    else:
+        assert not fitted
+        assert found == start
 
 
 @given(st.floats(0.01, 100.0), st.floats(0.01, 100.0))

@@ -12,6 +12,7 @@ from volumen.doctor.data import DATA
 from volumen.doctor.findings import Finding, Severity, gravest_first
 from volumen.doctor.labels import LABELS, SHEETS
 from volumen.doctor.learning_rate import LEARNING_RATE
+from volumen.doctor.machine import MACHINE
 from volumen.doctor.objective.check import CONSTANT, FLOOR, OPERATING_POINT
 from volumen.doctor.protocol import PROTOCOL
 from volumen.doctor.settings.check import SETTINGS
@@ -25,7 +26,7 @@ __all__ = ["CHECKS", "AuditReport", "Check", "Context", "Parts", "check_codes", 
 CHECKS: dict[str, Check] = {
     check.code: check
     for check in (
-        LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, SETTINGS, DATA, START, PROTOCOL, LEARNING_RATE, COST,
+        LABELS, SHEETS, OPERATING_POINT, CONSTANT, FLOOR, SETTINGS, DATA, START, PROTOCOL, LEARNING_RATE, COST, MACHINE,
     )
 }  # fmt: skip
 """Every check by its code, in the order in which they run: a new one is added here."""

@@ -21,6 +21,8 @@ from volumen.system import memory
 RESERVE = 0.05  # of what is available: allocation is not quite a straight line
 TRIALS = 3  # of a predicted largest batch, each a tenth smaller than the one before
 TRIAL_SECONDS = 40.0
+SEARCH_SECONDS = 120.0
+"""On a card, for all trials together: memory there is no straight line, since kernels are chosen by what is free."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ def find_largest(
     most = config.data.sampling.patches_per_epoch
     room = available * (1 - RESERVE)
     predicted = largest_batch(lambda batch: fixed + slope * batch <= room, larger.batch, most)
+    if choose_device(config.device).type == "cuda":
+        predicted, verified = by_trial(
+            lambda batch, left: try_batch(config, batch, share, None, seconds=left), predicted, most, SEARCH_SECONDS
+        )
+        return LargestBatch(predicted, verified, predicted == most, available, fixed, slope)
     verified, began = False, time.perf_counter()
     per_patch_seconds = larger.seconds / larger.batch
     for _ in range(TRIALS):
@@ -126,6 +133,31 @@ def find_largest(
             break
         predicted = int(predicted * 0.9)
     return LargestBatch(predicted, verified, predicted == most, available, fixed, slope)
+
+
+def by_trial(trial: Callable[[int, float], MemoryTrial], start: int, limit: int, seconds: float) -> tuple[int, bool]:
+    """The largest batch whose steps were done, and whether that is known.
+
+    Args:
+        trial: Tries a batch within so many seconds.
+        start: What was predicted; the first one tried.
+        limit: No larger one is tried.
+        seconds: For all of them: what fitted last counts where they end first, or the prediction where none did.
+    """
+    began, good = time.perf_counter(), 0
+
+    def fits(batch: int) -> bool:
+        nonlocal good
+        done = trial(batch, max(seconds - (time.perf_counter() - began), 0.0))
+        if done.timed_out:
+            raise TimeoutError
+        good = max(good, batch if done.fits else 0)
+        return done.fits
+
+    try:
+        return largest_batch(fits, start, limit), True
+    except TimeoutError:
+        return (good, True) if good else (start, False)
 
 
 def available_bytes(config: Config) -> int:

@@ -104,9 +104,9 @@ def _batch(config: Config, batch: int, precompute: tuple[str, ...]) -> dict[str,
 
 
 def _peak_bytes(device: torch.device) -> int:
-    """The most that was occupied: on CUDA by tensors, on a CPU by the whole process."""
+    """The most that was occupied: on CUDA what the allocator took of the card, on a CPU by the whole process."""
     if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+        return int(torch.cuda.max_memory_reserved(device))
     status = proc_status("VmHWM")  # unlike ru_maxrss it does not know the parent's peak
     return status.get("VmHWM") or peak_bytes()
 

@@ -27,7 +27,7 @@ class BatchCost:
     fits: bool | None
     """None where the trial took too long to tell."""
     peak_bytes: int | None
-    """Of the training process (on CUDA: of its tensors), measured; None where no step was finished."""
+    """Of the training process (on CUDA: what its allocator took), measured; None where no step was finished."""
     memory_share: float | None
     """Of what is available."""
     learning_rate: float
