@@ -68,14 +68,14 @@ def test_files_are_the_same_and_what_precedes_a_damaged_one_is_kept(tmp_path):
 def test_the_order_is_kept_large_ones_are_written_here_and_a_death_names_its_volume():
     paths, kept, here = [Path(str(number)) for number in range(7)], [], os.getpid()
 
-    def run(write, predict, is_large):
-        work = Overlapped(lambda path: int(path.name), predict, write, is_large, processes=3)
+    def run(write, predict, is_large, processes):
+        work = Overlapped(lambda path: int(path.name), predict, write, is_large, processes)
         work.run(paths, kept.append)
 
-    run(partial(pow, 2), int, lambda number: number == 4)
+    run(partial(pow, 2), int, lambda number: number == 4, 2)
     assert kept == [2**number for number in range(7)]
     kept.clear()
     with pytest.raises(UserError, match=r"the process that wrote 0 was killed by SIGKILL.*with --resume it goes on"):
-        run(signal.raise_signal, lambda number: signal.SIGKILL, lambda number: False)
+        run(signal.raise_signal, lambda number: signal.SIGKILL, lambda number: False, 1)
     assert kept == []
     assert os.getpid() == here
