@@ -35,6 +35,8 @@ from volumen.system.stopping import raise_if_wanted
 Image = NDArray[np.float32] | Normalised
 _USABLE = 0.85
 """Of the device's free memory: convolutions want workspace, and the allocator leaves gaps."""
+_LEAST = 0.3
+"""Of that, for the volume, where many tiles at a time were asked for: there may turn out to be room for fewer."""
 EMPTY_LOGIT = -20.0  # where the scan holds nothing: probability 2e-9
 
 
@@ -180,7 +182,10 @@ class Predictor:
                 if self._on_device(work):
                     return place
                 del work, place
-                self.batch = 1
+                self.say(
+                    f"the device has no memory for {len(tiles.starts[1]) * len(tiles.starts[2])} tiles side by side: "
+                    "the host blends them, one at a time"
+                )
             return self._on_host(tiles, image, mask, progress, region, scratch, probabilities=probabilities)
 
     def _on_device(self, work: OnDevice) -> bool:
@@ -191,7 +196,7 @@ class Predictor:
             if self._is_automatic:
                 self.batch = batch = busy_batch(self.tile, room, self._tile_bytes)
                 self._is_automatic = False
-            budget = room - batch * self._tile_bytes
+            budget = max(room - batch * self._tile_bytes, int(_LEAST * room))
         caller = Caller(self.engine, self._views, batch, self.precision.memory_format, self.say)
         with torch.inference_mode():
             done = work.run(caller, budget)
@@ -243,7 +248,8 @@ class Predictor:
                 if not padded[tiles.window(origin)].any():
                     whole.skip(origin)
         waiting = iter(whole.waiting)
-        while chunk := list(islice(waiting, self.batch)):
+        batch = 1 if self.sums else self.batch  # a device that sums is asked here only where its memory is short
+        while chunk := list(islice(waiting, batch)):
             raise_if_wanted()
             stacked = np.stack([read(tiles.window(origin)) for origin in chunk])[:, None]
             for origin, values in zip(chunk, self._predict(stacked), strict=True):
