@@ -287,6 +287,7 @@ CHANGES = {
     "name=other": True,
     "experiment.hypothesis=longer is better": True,
     "inference.engine=torch": True,
+    "inference.batch=2": True,
     "seed=5": False,
     "training.selection_metric=voi": False,
     "optimiser.learning_rate=2e-3": False,

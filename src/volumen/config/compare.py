@@ -165,6 +165,7 @@ MAY_CHANGE: dict[str, str] = {
     "device": "another machine",
     "precision": "another machine",
     "inference.engine": "computes predictions, and no validation of a training",
+    "inference.batch": "how many tiles at a time, by the memory of the machine",
 }
 """What may change where a run is gone on with, keys or sections, and why; everything else makes another run of it."""
 

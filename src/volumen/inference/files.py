@@ -7,22 +7,20 @@ only if the image and the mask are still the ones on record, so that its masks n
 
 import hashlib
 import math
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pebble import ProcessExpired
 
-from volumen.data.emptiness import find_emptiness
+from volumen.config.postprocessing import Postprocessing
+from volumen.data.emptiness import Emptiness, find_emptiness
 from volumen.data.listing import SUFFIXES, list_volumes
-from volumen.data.normalise import statistics_of
+from volumen.data.normalise import IntensityStatistics, statistics_of
 from volumen.data.spacing import Spacing
 from volumen.data.volumes import Volume, encode_volume, load_volume
 from volumen.errors import UserError
@@ -30,8 +28,10 @@ from volumen.files import sha256_of, write_atomically
 from volumen.inference.accumulator import region_of
 from volumen.inference.degenerate import appearance_of
 from volumen.inference.output_folder import PROBABILITIES, VIEW, Wanted, check_output, refuse_existing, targets
+from volumen.inference.overlapped import Overlapped, result_of
 from volumen.inference.prediction_record import FilePrediction, Settings, read_predictions, write_predictions
 from volumen.inference.recipe import Recipe
+from volumen.postprocess import apply_pipeline
 from volumen.runtime import physical_cores, tune_allocator
 from volumen.system.locks import hold, sweep
 from volumen.system.output import Progress, Warn, counted, unheard
@@ -94,6 +94,7 @@ def predict_files(
         OSError: The disk is full. However it ends, images that are finished stay so.
     """
     check_output(images, out, wanted)
+    recipe.predictor.say = say
     outputs, settings = Outputs(out, wanted), _settings(recipe, wanted)
     with hold(out, LOCK):
         refuse_existing(images, out, wanted)
@@ -114,11 +115,25 @@ def predict_files(
         try:
             if side_by_side is not None:
                 side_by_side.run(missing, outputs, lambda prediction: keep(prediction, True), progress)
-            for path in missing if side_by_side is None else ():
-                keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
+            elif recipe.predictor.sums and len(missing) > 1:  # a device that predicts, beside processors that do not
+                _overlapped(recipe, outputs, progress).run(missing, lambda prediction: keep(prediction, True))
+            else:
+                for path in missing:
+                    keep(outputs.make(recipe, path.name, load_volume(path), progress), True)
         finally:
             sweep(out)  # what processes had not finished writing when they were ended
     return tuple(done[path.name] for path in images)
+
+
+def _overlapped(
+    recipe: Recipe, outputs: "Outputs", progress: Progress
+) -> "Overlapped[Seen, Predicted, FilePrediction]":
+    return Overlapped(
+        lambda path: seen(recipe, path.name, load_volume(path)),
+        lambda image: outputs.predict(recipe, image, progress),
+        partial(outputs.write, postprocessing=recipe.postprocessing),
+        lambda predicted: isinstance(predicted.probabilities, np.memmap),
+    )
 
 
 def _settings(recipe: Recipe, wanted: Wanted) -> Settings:
@@ -144,20 +159,35 @@ class Outputs:
 
     def make(self, recipe: Recipe, name: str, volume: Volume, progress: Progress) -> FilePrediction:
         """Predict an image [Z, Y, X] and write its files, the mask last: where it stands, all is whole."""
-        image, wanted = volume.array, self.wanted
-        tiles = recipe.predictor.plan(image.shape)
-        box = region_of(image.shape, wanted.region)
-        emptiness = find_emptiness(image, recipe.empty)
-        scan = None if emptiness.scan is None else emptiness.scan[box]
+        return self.write(self.predict(recipe, seen(recipe, name, volume), progress), recipe.postprocessing)
+
+    def predict(self, recipe: Recipe, image: "Seen", progress: Progress) -> "Predicted":
+        """The part that wants the network."""
+        name, stored, scan = image.name, image.volume.array, image.emptiness.scan
+        tiles = recipe.predictor.plan(stored.shape)
+        box = region_of(stored.shape, self.wanted.region)
         probabilities = recipe.predictor.probabilities(
-            recipe.normalised(image, statistics_of(image, emptiness.scan)),
-            emptiness.scan,
+            recipe.normalised(stored, image.statistics),
+            scan,
             lambda done, of: progress(name, done, of),
-            region=wanted.region,
-            scratch=self.out if 4 * math.prod(image[box].shape) > LARGE_BYTES else None,
+            region=self.wanted.region,
+            scratch=self.out if 4 * math.prod(stored[box].shape) > LARGE_BYTES else None,
         )
-        mask = recipe.mask(probabilities, scan)
-        appearance = appearance_of(name, mask, probabilities, scan, emptiness.values)
+        return Predicted(
+            name,
+            probabilities,
+            None if scan is None else scan[box],
+            image.emptiness.values,
+            tiles.padded_shape if tiles.is_padded else None,
+            image.volume.sha256,
+            image.volume.spacing,
+        )
+
+    def write(self, predicted: "Predicted", postprocessing: Postprocessing) -> FilePrediction:
+        """The part that wants a processor; the probabilities may be written over."""
+        name, probabilities, scan, wanted = predicted.name, predicted.probabilities, predicted.scan, self.wanted
+        mask = apply_pipeline(probabilities, postprocessing, scan)
+        appearance = appearance_of(name, mask, probabilities, scan, predicted.empty)
         files = {}
         if wanted.probabilities:
             probabilities *= 255
@@ -166,9 +196,39 @@ class Outputs:
         if wanted.view:
             files[f"{VIEW}/{name}"] = mask * np.uint8(255)
         files[name] = mask
-        written = {place: write_mask(self.out / place, content, volume.spacing) for place, content in files.items()}
-        padded = tiles.padded_shape if tiles.is_padded else None
-        return FilePrediction(name, mask.shape, padded, appearance, volume.sha256, written, volume.spacing)
+        spacing = predicted.spacing
+        written = {place: write_mask(self.out / place, content, spacing) for place, content in files.items()}
+        return FilePrediction(name, mask.shape, predicted.padded, appearance, predicted.image_sha256, written, spacing)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image, and what has to be known of all of it before it is predicted."""
+
+    name: str
+    volume: Volume
+    emptiness: Emptiness
+    statistics: IntensityStatistics
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """An image's probabilities, and what is known of the image itself."""
+
+    name: str
+    probabilities: NDArray[np.float32]
+    scan: NDArray[np.bool_] | None
+    """Where the scan holds something in the box that is wanted; None: everywhere."""
+    empty: tuple[int, ...]
+    padded: tuple[int, int, int] | None
+    image_sha256: str
+    spacing: Spacing | None
+
+
+def seen(recipe: Recipe, name: str, volume: Volume) -> Seen:
+    """Look at an image before it is predicted."""
+    emptiness = find_emptiness(volume.array, recipe.empty)
+    return Seen(name, volume, emptiness, statistics_of(volume.array, emptiness.scan))
 
 
 def _missing(images: Sequence[Path], before: Mapping[str, FilePrediction], outputs: Outputs, say: Warn) -> list[Path]:
@@ -233,25 +293,10 @@ class Processes:
                 pool.schedule(_predict, args=(path, out)): path for path in paths
             }
             for number, future in enumerate(as_completed(futures), start=1):
-                try:
-                    prediction = future.result()
-                except ProcessExpired as death:
-                    raise UserError(_told(f"that predicted {futures[future].name}", death.exitcode)) from death
-                except BrokenProcessPool as death:  # one that had not begun with an image yet
-                    raise UserError(_told("that was to predict", None)) from death
+                which = f"that predicted {futures[future].name}"
+                prediction = result_of(future, which, "use a smaller --parallel; ")
                 keep(prediction)
                 progress(f"{counted(self.count, 'volume')} side by side", number, len(paths))
-
-
-def _told(which: str, exit_code: int | None) -> str:
-    how = "ended" if exit_code is None else f"ended with exit code {exit_code}"
-    if exit_code is not None and exit_code < 0:
-        with suppress(ValueError):
-            how = f"was killed by {signal.Signals(-exit_code).name}"
-    return (
-        f"the process {which} {how}, most likely for want of memory: use a smaller --parallel; with --resume it goes "
-        "on behind the volumes that are done"
-    )
 
 
 def _begin(make: Callable[[], Recipe], threads: int) -> None:

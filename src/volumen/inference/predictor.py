@@ -21,16 +21,22 @@ from volumen.data.emptiness import fill_in
 from volumen.data.normalise import Normalised
 from volumen.data.packed import Region
 from volumen.errors import UserError
-from volumen.inference.accumulator import Accumulator, region_of
+from volumen.inference.accumulator import Accumulator, Stitching, file_array, region_of
 from volumen.inference.engines import Engine, OpenVinoEngine, TorchEngine
+from volumen.inference.network_memory import activation_bytes, busy_batch, free_bytes
+from volumen.inference.on_device import Caller, OnDevice, not_finite
 from volumen.inference.tiles import Tiles, Triple, plan_tiles
 from volumen.inference.views import views
 from volumen.postprocess import probabilities_from_logits
 from volumen.runtime import Precision
-from volumen.system.output import Tally
+from volumen.system.output import Tally, Warn, unheard
 from volumen.system.stopping import raise_if_wanted
 
 Image = NDArray[np.float32] | Normalised
+_USABLE = 0.85
+"""Of the device's free memory: convolutions want workspace, and the allocator leaves gaps."""
+_LEAST = 0.3
+"""Of that, for the volume, where many tiles at a time were asked for: there may turn out to be room for fewer."""
 EMPTY_LOGIT = -20.0  # where the scan holds nothing: probability 2e-9
 
 
@@ -54,8 +60,12 @@ class Predictor:
         precision: How to compute: automatic casting and memory layout.
         mirror: Average the logits over the eight mirror images, at eight times the work.
         rotate: Average them over the four quarter turns about z; with `mirror` over sixteen views.
-        batch: Tiles per call of the model.
+        batch: Tiles per call of the model, each view of one counted on a device that sums; None: what fits on CUDA, 1
+            elsewhere.
         engine: `torch`, or `openvino`, which compiles the weights of this moment at the first volume.
+        sums: Whether `device` cuts and sums the tiles as well, and not the host; None: on CUDA.
+        device_bytes: Memory of the device for volume and network; None: what is free at each volume.
+        say: Told where the device's memory did not do, and what was done about it.
 
     Raises:
         UserError: A tile that the model cannot take or that cannot be turned, an overlap out of range, or a batch
@@ -72,8 +82,11 @@ class Predictor:
         precision: Precision,
         mirror: bool = False,
         rotate: bool = False,
-        batch: int = 1,
+        batch: int | None = None,
         engine: Literal["torch", "openvino"] = "torch",
+        sums: bool | None = None,
+        device_bytes: int | None = None,
+        say: Warn = unheard,
     ) -> None:
         plan_tiles(tile, tile, overlap)  # refuses what no volume could be cut by, before a volume is read
         divisor: tuple[int, ...] = getattr(model, "divisor", (1, 1, 1))
@@ -82,12 +95,16 @@ class Predictor:
             raise UserError(f"tile {list(tile)} must be a multiple of {list(divisor)} for this model: use {fits}")
         if rotate and tile[1] != tile[2]:
             raise UserError(f"a tile that is turned about z must be square in y and x, got {list(tile)}: use another")
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise UserError(f"batch must be at least 1 tile, got {batch}")
         self.model = model.to(device=device, memory_format=precision.memory_format)  # type: ignore[call-overload]
-        self.tile, self.overlap, self.mirror, self.rotate, self.batch = tile, overlap, mirror, rotate, batch
+        self.tile, self.overlap, self.mirror, self.rotate, self.batch = tile, overlap, mirror, rotate, batch or 1
         self.device, self.precision, self.engine_name = torch.device(device), precision, engine
+        self.say = say
+        self.sums = self.device.type == "cuda" if sums is None else sums
+        self._device_bytes = device_bytes
         self._views = views(mirror=mirror, rotate=rotate)
+        self._is_automatic = batch is None and self.device.type == "cuda"
 
     @cached_property
     def engine(self) -> Engine:
@@ -128,18 +145,7 @@ class Predictor:
                 region lies outside, or the scratch folder has no room.
             StopWanted: Somebody asked a training to stop.
         """
-        tiles = self.plan(image.shape)
-        if mask is not None and mask.shape != image.shape:
-            raise UserError(f"mask {list(mask.shape)} must have the shape of the image {list(image.shape)}")
-        whole = Accumulator(tiles, region, scratch)
-        with self._evaluating():
-            self._fill(whole, image, mask, progress)
-        result = whole.finish()
-        if mask is not None:
-            inside = mask[region_of(image.shape, region)]
-            for plane, there in zip(result, inside, strict=True):
-                plane[~there] = EMPTY_LOGIT
-        return result
+        return self._predicted(image, mask, progress, region, scratch, probabilities=False)
 
     def probabilities(
         self,
@@ -151,10 +157,85 @@ class Predictor:
         scratch: Path | None = None,
     ) -> NDArray[np.float32]:
         """As `logits`, through the sigmoid: float32 [Z, Y, X] in 0..1."""
-        logits = self.logits(image, mask, progress, region=region, scratch=scratch)
-        for plane in logits:  # plane by plane: a volume in a file stays there
-            probabilities_from_logits(plane, out=plane)
-        return logits
+        return self._predicted(image, mask, progress, region, scratch, probabilities=True)
+
+    def _predicted(
+        self,
+        image: Image,
+        mask: NDArray[np.bool_] | None,
+        progress: Tally | None,
+        region: Region | None,
+        scratch: Path | None,
+        *,
+        probabilities: bool,
+    ) -> NDArray[np.float32]:
+        tiles = self.plan(image.shape)
+        if mask is not None and mask.shape != image.shape:
+            raise UserError(f"mask {list(mask.shape)} must have the shape of the image {list(image.shape)}")
+        with self._evaluating():
+            if self.sums:
+                shape = Stitching(tiles, region).shape
+                place = np.empty(shape, np.float32) if scratch is None else file_array(scratch, shape)
+                work = OnDevice(
+                    tiles, image, mask, region, place, EMPTY_LOGIT, probabilities, self.device, progress or unheard
+                )
+                if self._on_device(work):
+                    return place
+                del work, place
+                self.say(
+                    f"the device has no memory for {len(tiles.starts[1]) * len(tiles.starts[2])} tiles side by side: "
+                    "the host blends them, one at a time"
+                )
+            return self._on_host(tiles, image, mask, progress, region, scratch, probabilities=probabilities)
+
+    def _on_device(self, work: OnDevice) -> bool:
+        """Whether the device has the memory for it."""
+        batch, budget = self.batch, self._device_bytes
+        if self.device.type == "cuda":
+            room = int(_USABLE * (free_bytes(self.device) if budget is None else budget))
+            if self._is_automatic:
+                self.batch = batch = busy_batch(self.tile, room, self._tile_bytes)
+                self._is_automatic = False
+            budget = max(room - batch * self._tile_bytes, int(_LEAST * room))
+        caller = Caller(self.engine, self._views, batch, self.precision.memory_format, self.say)
+        with torch.inference_mode():
+            done = work.run(caller, budget)
+        self.batch = caller.batch
+        return done
+
+    @cached_property
+    def _tile_bytes(self) -> int:
+        """Memory that the network takes for one tile."""
+        return activation_bytes(self.model, self.tile, self.precision)
+
+    def _on_host(
+        self,
+        tiles: Tiles,
+        image: Image,
+        mask: NDArray[np.bool_] | None,
+        progress: Tally | None,
+        region: Region | None,
+        scratch: Path | None,
+        *,
+        probabilities: bool,
+    ) -> NDArray[np.float32]:
+        whole = Accumulator(tiles, region, scratch)
+        try:
+            self._fill(whole, image, mask, progress)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"{self.device} has no memory for a tile of {list(self.tile)} with this network: use a smaller one "
+                "(--tile, or inference.tile), or -o device=cpu"
+            ) from error
+        result = whole.finish()
+        if mask is not None:
+            inside = mask[region_of(image.shape, region)]
+            for plane, there in zip(result, inside, strict=True):
+                plane[~there] = EMPTY_LOGIT
+        if probabilities:
+            for plane in result:  # plane by plane: a volume in a file stays there
+                probabilities_from_logits(plane, out=plane)
+        return result
 
     def _fill(self, whole: Accumulator, image: Image, mask: NDArray[np.bool_] | None, progress: Tally | None) -> None:
         """Compute every tile that is waited for."""
@@ -167,15 +248,13 @@ class Predictor:
                 if not padded[tiles.window(origin)].any():
                     whole.skip(origin)
         waiting = iter(whole.waiting)
-        while chunk := list(islice(waiting, self.batch)):
+        batch = 1 if self.sums else self.batch  # a device that sums is asked here only where its memory is short
+        while chunk := list(islice(waiting, batch)):
             raise_if_wanted()
             stacked = np.stack([read(tiles.window(origin)) for origin in chunk])[:, None]
             for origin, values in zip(chunk, self._predict(stacked), strict=True):
                 if not np.isfinite(values).all():
-                    raise UserError(
-                        f"the model's logits are not finite in the tile at {list(origin)}: its weights have diverged "
-                        "or overflow in this precision; use another checkpoint (--which) or precision fp32"
-                    )
+                    raise not_finite(origin)
                 whole.add(origin, values)
             if progress is not None:
                 progress(total - len(whole), total)

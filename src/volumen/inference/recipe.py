@@ -52,6 +52,7 @@ def predictor_of(
         precision=precision,
         mirror=inference.mirror,
         rotate=inference.rotate,
+        batch=None if inference.batch == "auto" else inference.batch,
         engine=engine,
     )
 

@@ -1,27 +1,18 @@
-"""Whether a tile fits into memory, known before anything of its size is allocated.
-
-A network's activations decide. They are counted by running it on PyTorch's `meta` device, where tensors have shapes
-and no memory: what is alive at the same time, at its most.
-"""
+"""Whether a tile fits into memory, known before anything of its size is allocated: a network's activations decide."""
 
 import math
-import weakref
 from statistics import median_high
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from volumen.errors import UserError
+from volumen.inference.network_memory import FLOAT, activation_bytes
 from volumen.inference.predictor import Predictor
 from volumen.inference.tiles import Triple
 from volumen.system.memory import available_bytes
 from volumen.system.output import counted
 
-_FLOAT = 4
 _ALIVE = 8  # tensors of that width and the tile's size that are alive at once: no network here comes near
 
 
@@ -32,7 +23,7 @@ def check_tile(predictor: Predictor, processes: int = 1) -> None:
         UserError: The tile needs more than is available; names the largest one that does not.
     """
     room = _available(predictor.device) // processes
-    quick = _FLOAT * predictor.batch * math.prod(predictor.tile) * (2 + _ALIVE * _width(predictor.model))
+    quick = FLOAT * predictor.batch * math.prod(predictor.tile) * (2 + _ALIVE * _width(predictor.model))
     if quick <= room:
         return  # far from it: the network need not be followed
     needed = bytes_of_tile(predictor, predictor.tile)
@@ -49,24 +40,7 @@ def check_tile(predictor: Predictor, processes: int = 1) -> None:
 
 def bytes_of_tile(predictor: Predictor, tile: Triple) -> int:
     """Memory that the tiles of one call take at most, about; without knowledge of the network what goes in and out."""
-    least = 2 * _FLOAT * predictor.batch * math.prod(tile)
-    if least > 2**60:
-        return least
-    peak = _Peak()
-    model = predictor.model
-    was_training = model.training
-    try:
-        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        weightless = {name: tensor.to("meta") for name, tensor in named.items()}
-        with torch.no_grad(), peak:
-            image = torch.empty(predictor.batch, 1, *tile, device="meta")
-            functional_call(model.eval(), weightless, (image,))
-    except Exception:  # networks of other libraries may need numbers, which nothing here has
-        return max(least, peak.most)
-    finally:
-        model.train(was_training)
-    share = predictor.precision.dtype.itemsize / _FLOAT
-    return max(least, int(peak.most * share))
+    return activation_bytes(predictor.model, tile, predictor.precision, predictor.batch)
 
 
 def _largest(predictor: Predictor, room: int) -> Triple | None:
@@ -98,31 +72,3 @@ def _available(device: torch.device) -> int:
 
 def _said(size: int) -> str:
     return f"{size / 1e9:,.1f} GB"
-
-
-class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of all tensors that are alive at once, at their most."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._see(leaf.untyped_storage())
-        return result
-
-    def _see(self, storage: Any) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._forget, size)
-
-    def _forget(self, size: int) -> None:
-        self.now -= size

@@ -15,6 +15,7 @@ from volumen.postprocess.steps import (
     opening,
     plug_pinholes,
     probabilities_from_logits,
+    probabilities_on_device,
     remove_small_components,
     threshold,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "patch_sheets",
     "plug_pinholes",
     "probabilities_from_logits",
+    "probabilities_on_device",
     "remove_small_components",
     "report_pipeline",
     "report_step",

@@ -6,7 +6,7 @@ here commutes with flips of the volume and never writes to its argument.
 """
 
 import itertools
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cc3d
 import numpy as np
@@ -15,6 +15,9 @@ from scipy.special import expit
 
 from volumen.data.emptiness import slide
 from volumen.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Mask = NDArray[np.uint8]
 Radius = int | tuple[int, int, int]
@@ -37,6 +40,11 @@ def probabilities_from_logits(
     """
     result: NDArray[np.float32] = expit(logits, out=out)
     return result
+
+
+def probabilities_on_device(logits: "Tensor") -> "Tensor":
+    """The same on the device that holds the logits, float32, in their place; equal within float32's rounding."""
+    return logits.sigmoid_()
 
 
 def threshold(probabilities: NDArray[np.float32], level: float) -> Mask:
