@@ -41,7 +41,7 @@ from volumen.training.probe import Probe
 from volumen.training.repairs import Repairs
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import NonFiniteError
-from volumen.training.validate import Validation, validate
+from volumen.training.validate import Truths, Validation, validate
 from volumen.training.watch import Verdict
 
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
@@ -80,7 +80,7 @@ class Session:
         self.findings: tuple[dict[str, Any], ...] = ()
         self.diagnosis: Diagnosis | None = None
         """After the last validation."""
-        self._said = ("", "")
+        self._said, self.truths = ("", ""), Truths()
         self.criteria = CriteriaWatch()
         self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
 
@@ -237,6 +237,7 @@ class Session:
                 self.config,
                 state.cursor.epoch,
                 progress=lambda done, of: self.listener.validating(state, done, of),
+                truths=self.truths,
             )
 
     def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
@@ -254,9 +255,8 @@ class Session:
         self.verification.raise_if_damaged()
         self.state.trusted = self.verification.is_done
         cursor = self.state.cursor
-        self.run.checkpoints.save(
-            self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss
-        )
+        state = self.state.state_dict()
+        self.run.checkpoints.save(state, step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss)
 
     def end(self, how: str, reason: str = "", **details: Any) -> Outcome:
         """Write and tell how the run ended."""
