@@ -19,8 +19,10 @@ from volumen.runs.scales import ProgressScales
 from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
 from volumen.training.advance import advance, begin_epoch
+from volumen.training.bad_days import explained
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
+from volumen.training.out_of_memory import updates_of
 from volumen.training.repairing import answer, repair, restart
 from volumen.training.session import Session, SignsOf, session_of
 from volumen.training.signs import standing_signs
@@ -82,7 +84,14 @@ def run_training(
                     session.scales, session.findings = audited.scales, audited.findings
                 session.watch()
             try:
-                return train(session, stop)
+                with updates_of(session) as updates:
+                    try:
+                        return train(session, stop)
+                    except (MemoryError, RuntimeError) as error:
+                        said = explained(session, error, updates)
+                        if said is None:
+                            raise
+                raise said
             except BaseException as error:
                 session.fail(error)
                 if isinstance(error, OSError) and not folder.is_dir():

@@ -20,8 +20,10 @@ from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_w
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
 from volumen.training.initial import InitialWeights
+from volumen.training.moving import load_optimiser
 from volumen.training.objective import build_objective
 from volumen.training.repairs import BRANCH, Changes, Repairs
+from volumen.training.resizing import Place, resized
 from volumen.training.schedule import LearningRate
 from volumen.training.step import StepResult
 from volumen.training.totals import EpochTotals
@@ -152,7 +154,7 @@ class TrainingState:
         Raises:
             UserError: It is no whole checkpoint of this model, or of other data than the run's.
         """
-        saved = checked_state(state, origin)[1]
+        before, saved = checked_state(state, origin)
         _refuse_other_data(saved, self.data, origin)
         self.data = replace(self.data, before=saved.before)
         self.restore(state, origin)
@@ -161,12 +163,21 @@ class TrainingState:
         self.cursor = Cursor(**state["cursor"])
         self.totals = EpochTotals(**state["totals"])
         self.planned_steps = int(state["planned_steps"])
+        self._resize(before)
         self.budget_seconds = state.get("budget_seconds")
         self.seconds = float(state["seconds"])
         self.ended_epoch = bool(state["ended_epoch"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
+
+    def _resize(self, before: Config) -> None:
+        """Count in this configuration's steps what was counted in those of another batch."""
+        now, cursor, patches = self.config.data, self.cursor, before.data.batch
+        per_epoch = before.data.sampling.patches_per_epoch // patches
+        place = Place(cursor.step, cursor.batch, self.planned_steps, per_epoch, patches)
+        place = resized(place, now.batch, self.steps_per_epoch)
+        cursor.step, cursor.batch, self.planned_steps = place.step, place.batch, place.planned
 
     def restore(self, state: dict[str, Any], origin: str) -> None:
         """What a rollback brings back: weights, optimiser, rate, averages and loss scale, together.
@@ -176,7 +187,7 @@ class TrainingState:
         """
         self.adopt(Repairs.of(state, origin).changes)
         load_weights(self.model, state["model"], origin)
-        self.optimiser.load_state_dict(state["optimiser"])
+        load_optimiser(self.optimiser, state["optimiser"])
         self.rate.load_state_dict(state["rate"])
         for part, saved in ((self.average, state["average"]), (self.swa, state["swa"]), (self.scaler, state["scaler"])):
             if part is not None and saved is not None:
