@@ -206,6 +206,7 @@ def train(
             audited=audited,
             materials=materials,
             descent=None if resume else descent_of(loaded),
+            may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
             meant=tuple(settings or ()),
         )
 

@@ -83,6 +83,7 @@ def train(
             audited=audited,
             materials=materials,
             descent=None if resume else descent_of(loaded),
+            may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
     metric, value = settings.training.selection_metric, number(outcome.best_metric, ".4f")

@@ -22,6 +22,7 @@ from volumen.training.averaging import EqualAverage, MovingAverage
 from volumen.training.initial import InitialWeights
 from volumen.training.moving import load_optimiser
 from volumen.training.objective import build_objective
+from volumen.training.pacing import Pace, pace_of, saved_pace
 from volumen.training.repairs import BRANCH, Changes, Repairs
 from volumen.training.resizing import Place, resized
 from volumen.training.schedule import LearningRate
@@ -66,6 +67,8 @@ class TrainingState:
     ended_epoch: bool = False
     """Whether the running epoch's averages and record are done already, and only its validation is left."""
     repairs: Repairs = field(default_factory=Repairs)
+    pace: Pace = field(default_factory=lambda: Pace(1))
+    """How often it validates."""
     branch: dict[str, Any] | None = None
     """State of a tournament's branch that was left in the middle; all the rest is the run's own."""
 
@@ -144,6 +147,7 @@ class TrainingState:
             "validated_weights": self.validated_weights,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **saved_pace(self.pace, self.config),
             **self.repairs.to_state(),
             **({} if self.branch is None else {BRANCH: self.branch}),
         }
@@ -166,7 +170,7 @@ class TrainingState:
         self._resize(before)
         self.budget_seconds = state.get("budget_seconds")
         self.seconds = float(state["seconds"])
-        self.ended_epoch = bool(state["ended_epoch"])
+        self.ended_epoch, self.pace = bool(state["ended_epoch"]), pace_of(state, self.config)
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
@@ -275,4 +279,5 @@ def fresh_state(
         scaler=torch.amp.GradScaler(device.type) if precision.name == "fp16" else None,
         planned_steps=training.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
+        pace=Pace(training.validate_every_epochs),
     )
