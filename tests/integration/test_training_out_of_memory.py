@@ -23,12 +23,13 @@ from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run, run_config
 from volumen.runs.records import read_status
+from volumen.training import fitting
 from volumen.training import state as training_state
 from volumen.training.averaging import MovingAverage
-from volumen.training.fitting import Size, smaller_sizes
+from volumen.training.fitting import Size, fitting_batch, ran_out_of_memory, settled, smaller_sizes
 from volumen.training.loop import run_training
 from volumen.training.lost_device import DeviceLostError, is_lost
-from volumen.training.out_of_memory import OutOfMemoryError, ran_out_of_memory
+from volumen.training.out_of_memory import OutOfMemoryError
 from volumen.training.resizing import Place, resized
 from volumen.training.step import NonFiniteError
 
@@ -212,6 +213,34 @@ def test_what_pytorch_says_of_memory_is_known(error: BaseException) -> None:
 def test_other_errors_are_neither(error: BaseException) -> None:
     assert not ran_out_of_memory(error)
     assert not is_lost(error)
+
+
+@pytest.mark.parametrize(("room", "patches", "fits"), [(1, 8, 1), (2.5, 8, 2), (7.9, 8, 4), (99, 8, 8), (99, 7, 4)])
+def test_auto_is_the_largest_power_of_two_that_fits(prepared: Path, room: float, patches: int, fits: int) -> None:
+    config = configuration(prepared, "data.batch=auto", f"data.sampling.patches_per_epoch={patches}")
+    with forward_fails(room_for(int(room * 24**3))):
+        assert fitting_batch(config, torch.device("cpu"), 10**12) == fits
+
+
+def test_auto_says_what_to_do_where_nothing_fits(prepared: Path) -> None:
+    config = configuration(prepared, "data.batch=auto")
+    with forward_fails(room_for(20**3)), pytest.raises(UserError, match=r"not even one patch of \[24, 24, 24\] fits"):
+        fitting_batch(config, torch.device("cpu"), 10**9)
+
+
+def test_a_run_that_began_with_auto_keeps_its_number(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = configuration(prepared, "data.batch=auto"), tmp_path / "run"
+    assert settled(config) == configuration(prepared, "data.batch=2")  # on a CPU
+    monkeypatch.setattr(fitting, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(fitting, "free_bytes", lambda _: 10**12)
+    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free: 4)
+    assert run_training(config, run, StopAt(1)).state == "stopped"
+    assert run_config(run) == configuration(prepared, "data.batch=4")
+    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free: 8)
+    assert run_training(config, run, SilentDisplay(), resume=True).state == "finished"
+    assert run_config(run) == configuration(prepared, "data.batch=4")
 
 
 @given(own=st.builds(Size, st.integers(1, 300), st.tuples(*[st.integers(1, 24).map(lambda n: 16 * n)] * 3)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from volumen.config.load import load_config
 from volumen.runtime import choose_precision
-from volumen.training.pacing import FEWEST, SHARE, Pace, fewest_validations, lengthen, longer_interval,
+from volumen.training.pacing import FEWEST, SHARE, Pace, fewest_validations, lengthen, longer_interval
 from volumen.training.state import TrainingState, fresh_state
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -1,8 +1,9 @@
 """Errors of the machine in the middle of a training, in words and with the way on: no memory, no card."""
 
 from volumen.errors import UserError
+from volumen.training.fitting import ran_out_of_memory
 from volumen.training.lost_device import is_lost, lost_device
-from volumen.training.out_of_memory import Updates, out_of_memory, ran_out_of_memory
+from volumen.training.out_of_memory import Updates, out_of_memory
 from volumen.training.session import Session
 
 

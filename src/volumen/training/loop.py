@@ -20,6 +20,7 @@ from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
 from volumen.training.advance import advance, begin_epoch
 from volumen.training.bad_days import explained
+from volumen.training.fitting import settled
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.out_of_memory import updates_of
@@ -69,6 +70,7 @@ def run_training(
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
     with _held(folder, resume), StopRequest() as stop:
+        config = settled(config, folder if resume else None)
         run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
         opened = materials or Materials(config)
         with session_of(config, run, listener, opened, begins=not resume, signs_of=signs_of) as session:

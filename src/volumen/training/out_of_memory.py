@@ -4,9 +4,7 @@ A step is done or it is not: the state is whole unless the memory ran out betwee
 changes and the cursor that counts it. Then the last checkpoint stands.
 """
 
-import gc
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -18,11 +16,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.runs.folder import RAN_OUT
-from volumen.system.memory import amount, is_out_of_memory
+from volumen.system.memory import amount
 from volumen.training.advance import advance
-from volumen.training.fitting import Size, random_batch, smaller_sizes
+from volumen.training.fitting import Size, finds_room, let_go, random_batch, smaller_sizes
 from volumen.training.session import Session
-from volumen.training.step import NonFiniteError
 
 OTHERS_BYTES = 2 * 2**30
 """What others hold of a card before it is worth a word: this process' own context is no allocation of PyTorch's."""
@@ -61,18 +58,11 @@ def updates_of(session: Session) -> Iterator[Updates]:
         handle.remove()
 
 
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not there, on a card or beside it."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and not isinstance(error, NonFiniteError) and is_out_of_memory(str(error))
-
-
 def out_of_memory(session: Session, error: BaseException, updates: Updates) -> OutOfMemoryError:
     """Save the state where it is whole, find what fits, and say both: what a run that ran out of memory ends with."""
     state, config, store = session.state, session.config, session.run.checkpoints
     said, others = _first_line(error), others_bytes(session.device)
-    _forget(error, state.optimiser, session.device)
+    let_go(error, state.optimiser, session.device)
     if updates.is_whole:
         session.save(waits=False)
     validates = state.ended_epoch or state.cursor.batch >= session.loader.batches_per_epoch
@@ -122,18 +112,6 @@ def others_bytes(device: torch.device) -> int:
     return held if held > OTHERS_BYTES else 0
 
 
-def _forget(error: BaseException, optimiser: Optimizer, device: torch.device) -> None:
-    """Let go of what the failed step held: its graph hangs on the frames that the error remembers."""
-    seen: BaseException | None = error
-    while seen is not None:
-        traceback.clear_frames(seen.__traceback__)
-        seen.__traceback__, seen = None, seen.__context__
-    optimiser.zero_grad(set_to_none=True)
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def _fitting(session: Session, *, tries_own: bool) -> Size | None:
     """The largest size of a step that fits now, by trying; what that does to the weights does not matter any more."""
     own, state = _own(session.config), session.state
@@ -151,19 +129,3 @@ def _fits(session: Session, size: Size) -> bool:
     batch["meta"] = {"case": torch.zeros(size.batch, dtype=torch.int64)}
     session.state.model.train()
     return finds_room(lambda: advance(session, objective, batch), session.state.optimiser, session.device)
-
-
-def finds_room(step: Callable[[], Any], optimiser: Optimizer, device: torch.device) -> bool:
-    """Whether a step finds the memory that it needs; what a failed one held is free again afterwards."""
-    failed: BaseException | None = None
-    try:
-        step()
-    except NonFiniteError:  # invented patches; the memory was there
-        pass
-    except (MemoryError, RuntimeError) as error:
-        if not ran_out_of_memory(error):
-            raise
-        failed = error
-    if failed is not None:
-        _forget(failed, optimiser, device)
-    return failed is None
