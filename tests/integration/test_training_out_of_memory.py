@@ -23,7 +23,7 @@ from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run, run_config
 from volumen.runs.records import read_status
-from volumen.training import fitting
+from volumen.training import fitting, pacing
 from volumen.training import state as training_state
 from volumen.training.averaging import MovingAverage
 from volumen.training.fitting import Size, fitting_batch, ran_out_of_memory, settled, smaller_sizes
@@ -271,3 +271,27 @@ def test_a_place_in_smaller_steps_is_the_same_place(
     assert (batch == per_epoch) <= (found.batch == after)
     assert found.step >= before.step
     assert resized(found, now, after) == found
+
+
+def intervals(run: Path) -> list[int]:
+    """Epochs after which the run was validated, from 1."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return sorted({line["epoch"] + 1 for line in lines if line["kind"] == "validation"})
+
+
+def test_validations_that_take_too_long_become_rarer_and_stay_so(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a card; and a run that is gone on with knows it. An interval that was set by name stays."""
+    monkeypatch.setattr(pacing, "PACED", ("cpu",))
+    monkeypatch.setattr(pacing, "SHARE", 1e-6)  # every validation takes too long: as rare as five are left
+    config = configuration(prepared, "training.epochs=20", "data.sampling.patches_per_epoch=1", "data.batch=1")
+    run_training(config, tmp_path / "named", SilentDisplay())
+    assert intervals(tmp_path / "named") == list(range(1, 21))
+    run = tmp_path / "run"
+    assert run_training(config, run, StopAt(6), may_validate_rarely=True).state == "stopped"
+    assert run_training(config, run, SilentDisplay(), resume=True).state == "finished"
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    found = [event for event in events if event["kind"] == "validation_interval"]
+    assert [(event["before"], event["every_epochs"]) for event in found] == [(1, 3)]  # after 2 of 20 epochs
+    assert intervals(run) == [1, 2, 5, 8, 11, 14, 17, 20]

@@ -4,6 +4,7 @@ import gc
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,14 +173,23 @@ def _trial(config: Config, device: torch.device, free: int) -> Callable[[int], b
     state = fresh_state(config, device, precision, steps_per_epoch=1, prior=0.1)
     state.model.train()
     objective = build_objective(config.loss, config.loss.curriculum[-1].start_epoch if config.loss.curriculum else 0)
-    how = {"precision": precision, "device": device, "gradient_clip": config.training.gradient_clip}
+    step = partial(
+        training_step,
+        state.model,
+        objective,
+        state.optimiser,
+        precision=precision,
+        device=device,
+        gradient_clip=config.training.gradient_clip,
+        scaler=state.scaler,
+    )
 
     def fits(batch: int) -> bool:
         samples = random_batch(Size(batch, config.data.patch), objective.requires)
 
         def steps() -> None:
             for _ in range(STEPS):
-                training_step(state.model, objective, state.optimiser, samples, scaler=state.scaler, **how)
+                step(samples)
 
         return finds_room(steps, state.optimiser, device) and held_bytes(device) <= (1 - MARGIN) * free
 
@@ -195,6 +205,7 @@ def let_go_of_cache(device: torch.device) -> None:
     """Give back what nothing uses, and count anew."""
     gc.collect()
     if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # nothing can be counted anew before
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
