@@ -83,6 +83,12 @@ def out_of_memory(session: Session, error: BaseException, updates: Updates) -> O
     )
 
 
+def _is_shared() -> bool:
+    """Whether other processes take part in each step."""
+    group = torch.distributed
+    return group.is_available() and group.is_initialized() and group.get_world_size() > 1
+
+
 def _own(config: Config) -> Size:
     return Size(config.data.batch, config.data.patch)
 
@@ -92,6 +98,8 @@ def _fix(config: Config, fits: Size | None, *, validates: bool) -> str:
         return "free the card, or start a new run with a smaller inference.tile"
     if fits is None:
         return "not even one small patch fits now: free the memory"
+    if _is_shared():
+        return f"{fits.all_words()} may fit"
     return f"{fits.all_words()} fits" + (" again" if fits == _own(config) else "")
 
 
@@ -115,6 +123,8 @@ def others_bytes(device: torch.device) -> int:
 def _fitting(session: Session, *, tries_own: bool) -> Size | None:
     """The largest size of a step that fits now, by trying; what that does to the weights does not matter any more."""
     own, state = _own(session.config), session.state
+    if _is_shared():  # a step alone would wait for the others
+        return next(smaller_sizes(own, session.config.divisor), None)
     cursor = copy(state.cursor)
     try:
         tried = (*([own] if tries_own else []), *smaller_sizes(own, session.config.divisor))
