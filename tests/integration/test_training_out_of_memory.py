@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,6 +20,7 @@ from volumen.cli.main import run as volumen
 from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.errors import UserError
+from volumen.inference.recipe import open_recipe
 from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run, run_config
@@ -295,3 +297,45 @@ def test_validations_that_take_too_long_become_rarer_and_stay_so(
     found = [event for event in events if event["kind"] == "validation_interval"]
     assert [(event["before"], event["every_epochs"]) for event in found] == [(1, 3)]  # after 2 of 20 epochs
     assert intervals(run) == [1, 2, 5, 8, 11, 14, 17, 20]
+
+
+on_a_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
+@pytest.mark.cuda
+@on_a_card
+@pytest.mark.parametrize(("begins", "ends"), [("cuda", "cpu"), ("cpu", "cuda")])
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_a_checkpoint_goes_on_and_predicts_on_another_device(
+    prepared: Path, tmp_path: Path, begins: str, ends: str, optimiser: str
+) -> None:
+    run, kind = tmp_path / "run", f"optimiser={{kind: {optimiser}}}"
+    run_training(configuration(prepared, kind, f"device={begins}"), run, StopAt(3))
+    outcome = run_training(configuration(prepared, kind, f"device={ends}"), run, SilentDisplay(), resume=True)
+    assert (outcome.state, outcome.epochs) == ("finished", 3)
+    for device in (begins, ends):
+        recipe = open_recipe(run, which="last", overrides=[f"device={device}", "precision=fp32"])
+        found = recipe.predictor.probabilities(np.zeros((20, 24, 24), np.float32))
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.cuda
+@on_a_card
+def test_a_card_whose_memory_runs_out(prepared: Path, tmp_path: Path) -> None:
+    large = ["data.patch=[64, 64, 64]", "model.filters=8", "model.depth=3", "device=cuda", "precision=fp32"]
+    config, run = configuration(prepared, *large, "data.batch=8"), tmp_path / "run"
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.6 * 2**30 / total)
+    try:
+        with pytest.raises(OutOfMemoryError) as error:
+            run_training(config, run, SilentDisplay())
+        options = shlex.split(str(error.value).split("--resume")[1])[1::2]
+        outcome = run_training(configuration(prepared, *large, *options), run, SilentDisplay(), resume=True)
+        assert outcome.state == "finished"
+        assert run_config(run).data.batch < 8
+        auto = settled(configuration(prepared, *large, "data.batch=auto")).data.batch
+        assert 1 <= auto < 8
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
