@@ -89,8 +89,9 @@ def _load(options: argparse.Namespace) -> None:
 def _load_on_device(options: argparse.Namespace) -> None:
     """Batches made by the device itself, one core beside it."""
     os.sched_setaffinity(0, options.cores)
-    import device_data
     import torch
+
+    import device_data
 
     torch.set_num_threads(1)
     found = device_data.measure(torch.device(options.device), options.patch, options.batch, options.seconds)

@@ -10,9 +10,9 @@ from volumen.config.load import load_config
 from volumen.config.optimisation import AdamW, Sgd
 from volumen.doctor.cost.bench import Spent
 from volumen.doctor.cost.memory import MemoryTrial, by_trial, largest_batch, try_batch
-from volumen.doctor.cost.memory_trial import is_out_of_memory
 from volumen.doctor.cost.profile import StepProfile
 from volumen.doctor.cost.whole_run import scaled_rate
+from volumen.system.memory import is_out_of_memory
 
 SMALL = ("data.patch=[16, 16, 16]", "model.filters=2", "model.depth=2", "device=cpu")
 

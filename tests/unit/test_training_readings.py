@@ -27,10 +27,11 @@ from volumen.runtime import Precision
 from volumen.training.advance import advance, settle
 from volumen.training.averaging import MovingAverage
 from volumen.training.listener import BaseListener, Listeners
+from volumen.training.moving import load_optimiser
 from volumen.training.objective import build_objective
 from volumen.training.readings import MOST_STEPS, Readings
 from volumen.training.schedule import LearningRate
-from volumen.training.state import TrainingState, build_optimiser, load_optimiser
+from volumen.training.state import TrainingState, build_optimiser
 from volumen.training.step import Guard, NonFiniteError, StepResult, _differentiate, launch_step
 
 CPU = torch.device("cpu")

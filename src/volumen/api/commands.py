@@ -177,6 +177,7 @@ def train(
     from volumen.system.output import say, unheard
     from volumen.trackers.choice import chosen_trackers, tracked
     from volumen.training.budget import parse_duration
+    from volumen.training.fitting import settle
     from volumen.training.initial import Materials
     from volumen.training.loop import run_training
 
@@ -189,6 +190,7 @@ def train(
     trackers = chosen_trackers(track or ["none"])
     folder, overrides = Path(out), overrides_of(settings)
     loaded = load_config(config, overrides)
+    loaded = loaded if resume else settle(loaded)  # the audit sees what will be trained
     budget = None if time_budget is None else parse_duration(time_budget)
     audited, materials = None, Materials(loaded.config)
     if not resume:
@@ -206,6 +208,7 @@ def train(
             audited=audited,
             materials=materials,
             descent=None if resume else descent_of(loaded),
+            may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
             meant=tuple(settings or ()),
         )
 

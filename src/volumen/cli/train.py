@@ -59,6 +59,7 @@ def train(
     from volumen.reporting.words import number
     from volumen.trackers.choice import chosen_trackers, tracked
     from volumen.training.budget import parse_duration
+    from volumen.training.fitting import settle
     from volumen.training.initial import Materials
     from volumen.training.loop import run_training
 
@@ -68,6 +69,7 @@ def train(
         raise UserError(f"{config} is a folder: give a YAML file or preset:NAME, or --resume to go on with that run")
     overrides = overrides_of(override, fold, dataset) + (["training.keep_going=true"] if keep_going else [])
     loaded = load_config(source / "config.yaml" if in_place else config, overrides)
+    loaded = loaded if resume else settle(loaded)  # the audit sees what will be trained
     settings = loaded.config
     folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
     budget = None if time_budget is None else parse_duration(time_budget)
@@ -83,6 +85,7 @@ def train(
             audited=audited,
             materials=materials,
             descent=None if resume else descent_of(loaded),
+            may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
             meant=[text.partition("=")[0].strip() for text in overrides],
         )
     metric, value = settings.training.selection_metric, number(outcome.best_metric, ".4f")

@@ -169,10 +169,13 @@ MAY_CHANGE: dict[str, str] = {
 }
 """What may change where a run is gone on with, keys or sections, and why; everything else makes another run of it."""
 
+MAY_SHRINK = ("data.batch", "data.patch")
+"""What besides may change where the run has run out of memory."""
 
-def may_change(key: str) -> bool:
-    """Whether a run may be gone on with under another value of this key."""
-    return any(_within(key, allowed) for allowed in MAY_CHANGE)
+
+def may_change(key: str, *, ran_out: bool = False) -> bool:
+    """Whether a run may be gone on with under another value of this key; `ran_out`: its memory did."""
+    return any(_within(key, allowed) for allowed in MAY_CHANGE) or (ran_out and key in MAY_SHRINK)
 
 
 def _within(key: str, section: str) -> bool:

@@ -1,8 +1,10 @@
 """Settings of the data: which volumes, which patches of them, and how patches are varied."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, ValidatorFunctionWrapHandler, WithJsonSchema
+from pydantic.functional_serializers import WrapSerializer
+from pydantic.functional_validators import WrapValidator
 
 from volumen.config.base import Section
 
@@ -23,6 +25,32 @@ def _held(size: tuple[int, int, int]) -> tuple[int, int, int]:
     return size
 
 
+class AutoBatch(int):
+    """What `auto` stands for until a card has been asked, and on a CPU for good."""
+
+
+AUTO = AutoBatch(2)
+MOST_PATCHES = 4096
+"""Of a step."""
+
+
+def _batch(value: Any, check: ValidatorFunctionWrapHandler) -> int:
+    return AUTO if value == "auto" or isinstance(value, AutoBatch) else int(check(value))
+
+
+def _written(value: int, write: SerializerFunctionWrapHandler) -> Any:
+    return "auto" if isinstance(value, AutoBatch) else write(value)
+
+
+Batch = Annotated[
+    int,
+    Field(ge=1, le=MOST_PATCHES),
+    WrapValidator(_batch),
+    WrapSerializer(_written),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_PATCHES}, {"const": "auto", "type": "string"}]}
+    ),
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(ge=0.01, le=100.0)]
 Scale = Annotated[float, Field(ge=0.25, le=4.0)]
@@ -102,8 +130,9 @@ class Data(Section):
     percentile: map those percentiles to 0 and 1. none: divide by the largest value of the stored type."""
     patch: Patch = (64, 64, 64)
     """Training patch in voxels, z y x."""
-    batch: Annotated[int, Field(ge=1, le=4096)] = 2
-    """Patches per step."""
+    batch: Batch = 2
+    """Patches per step. auto: the largest power of two that fits on the card when the run begins, written into its
+    configuration; 2 on a CPU."""
     workers: Annotated[int, Field(ge=0, le=256)] = 1
     """Processes that prepare patches; 0 prepares them in the training process. Their number never changes a sample."""
     on_device: Literal["auto", "on", "off"] = "auto"

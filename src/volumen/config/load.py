@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from volumen.config.dump import Step, config_hash, dotted, leaves
 from volumen.config.explain import explain
-from volumen.config.inheritance import bases_of, read_layer, read_layers
+from volumen.config.inheritance import PRESET, bases_of, read_layer, read_layers
 from volumen.config.layers import merge, override_layer, with_defaults
 from volumen.config.places import place_of
 from volumen.config.problems import DEFAULT, OVERRIDE, ConfigError, Problem
@@ -37,6 +37,11 @@ class LoadedConfig(Generic[ModelT]):
     """SHA-256 of the configuration's values, see `config_hash`."""
     sources: tuple[str, ...]
     """The files and presets that were read, most basic first."""
+
+    def is_meant(self, key: str) -> bool:
+        """Whether the user set a key, by a file or an override; what a preset says is ours."""
+        origin = self.origins.get(key, DEFAULT)
+        return origin != DEFAULT and not origin.startswith(PRESET)
 
 
 def load_config(source: Path | str, overrides: Sequence[str] = ()) -> LoadedConfig[Config]:

@@ -21,6 +21,7 @@ from volumen.system.names import one_line
 from volumen.system.processes import processors
 from volumen.system.stopping import ask_to_stop
 from volumen.training.loop import run_training
+from volumen.training.lost_device import DeviceLostError
 from volumen.training.state import TrainingState
 from volumen.training.step import NonFiniteError, StepResult
 from volumen.training.validate import Validation
@@ -66,7 +67,7 @@ class Training:
             reason = self._trained(job)
         except NonFiniteError as error:
             return Refused(f"diverged: {error}")
-        except (HeldError, DamagedError):
+        except (HeldError, DamagedError, DeviceLostError):  # after a lost card a process is of no more use
             raise
         except UserError as error:
             if job.entry.number == BASELINE and not job.entry.of:

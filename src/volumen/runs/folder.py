@@ -45,6 +45,8 @@ WORK = "train"
 RESERVE = ".reserve"
 """A file that is removed when the disk is full, so that the run's last word still fits."""
 _RESERVED_BYTES = 32768
+RAN_OUT = "out_of_memory"
+"""Event of a run whose memory ran out, with what would fit."""
 _FALSE_START = {CONFIG, METRICS, EVENTS, FINDINGS, STATUS, SCALES, RESERVE}
 
 
@@ -123,12 +125,13 @@ class RunFolder:
             UserError: No run there, a `config.yaml` that was changed since, or a configuration of another run.
         """
         run, file = open_run(path), _file_config(path)
-        began = run.began_with() or file
+        began, ran_out = run.began_with() or file, run.ran_out_of_memory()
         if config_hash(file) != read_stamp(path / CONFIG).hash:
             changed = [each for each in diff_configs(began, file) if not may_change(each.key)]
             if any(each.key not in meant for each in changed) or began is file:
                 raise UserError(_changed(path, changed))
-        differences = [each for each in diff_configs(began, config) if not may_change(each.key)]
+        changed = diff_configs(began, config)
+        differences = [each for each in changed if not may_change(each.key, ran_out=ran_out)]
         if differences:
             changes = ", ".join(f"{each.key} {each.left} -> {each.right}" for each in differences)
             raise UserError(
@@ -137,6 +140,10 @@ class RunFolder:
                 "run with --out"
             )
         return run
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the run says that it once did not fit into memory."""
+        return any(one.get("kind") == RAN_OUT for one in read_log(self.path / EVENTS, owner=self.owner).records)
 
     def began_with(self) -> Config | None:
         """The configuration in the newest checkpoint; None before the first one.

@@ -16,6 +16,16 @@ _LIMITS = (  # of a container: what it may hold, and what it holds
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 _UNKNOWN = 2**63
+_OUT_OF_MEMORY = (
+    "not enough memory",
+    "allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "alloc_failed",  # cuDNN and cuBLAS
+    "resource temporarily unavailable",
+    "failed to map segment",  # a library that no longer fits
+    "could not get source code",  # what importing PyTorch ends in where no room is left for a file's text
+)
 
 
 def available_bytes() -> int:
@@ -68,3 +78,8 @@ def amount(size: int) -> str:
     while value >= 1000 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.3g} {units[0]}"
+
+
+def is_out_of_memory(message: str) -> bool:
+    """Whether an error's text speaks of memory that was not there: PyTorch has a class for it on CUDA only."""
+    return any(words in message.lower() for words in _OUT_OF_MEMORY)

@@ -124,7 +124,7 @@ class Planner:
                 seconds_left=state.budget_seconds - state.seconds,
                 step_seconds=step_seconds,
                 validation_seconds=validation,
-                steps_per_validation=state.steps_per_epoch * state.config.training.validate_every_epochs,
+                steps_per_validation=state.steps_per_epoch * state.pace.every,
             )
         if state.planned_steps != before:
             self._tell({"kind": "planned_steps", "before": before, "planned": state.planned_steps})

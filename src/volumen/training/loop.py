@@ -20,9 +20,13 @@ from volumen.runs.scales import ProgressScales
 from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
 from volumen.training.advance import advance, begin_epoch, settle
+from volumen.training.bad_days import explained
 from volumen.training.compiling import compile_steps, compiles
+from volumen.training.fitting import settled
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
+from volumen.training.out_of_memory import updates_of
+from volumen.training.pacing import lengthen
 from volumen.training.repairing import answer, repair, restart
 from volumen.training.session import Session, SignsOf, session_of
 from volumen.training.signs import standing_signs
@@ -42,6 +46,7 @@ def run_training(
     meant: Sequence[str] = (),
     descent: Descent | None = None,
     materials: Materials | None = None,
+    may_validate_rarely: bool = False,
     signs_of: SignsOf = standing_signs,
 ) -> Outcome:
     """Train a configuration into a run folder.
@@ -57,6 +62,8 @@ def run_training(
         meant: Keys that the user set by name.
         descent: What a new run changes in the configuration that it comes from.
         materials: Data set, fold and initial weights, where the audit has opened them already.
+        may_validate_rarely: Lengthen a new run's interval of validations where they take more than 5 % of the training
+            time on a card, since nobody set it by name.
         signs_of: Asked after each validation what is seen; the run's own monitors are.
 
     Raises:
@@ -65,6 +72,7 @@ def run_training(
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
     with _held(folder, resume), StopRequest() as stop:
+        config = settled(config, folder if resume else None)
         run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
         opened = materials or Materials(config)
         with session_of(config, run, listener, opened, begins=not resume, signs_of=signs_of) as session:
@@ -75,6 +83,7 @@ def run_training(
                 session.watch(resumed=True)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
+                session.state.pace.may_grow = may_validate_rarely
                 if descent is not None:
                     session.event(descent.event())
                 if session.initial is not None:
@@ -84,7 +93,14 @@ def run_training(
                     session.scales, session.findings = audited.scales, audited.findings
                 session.watch()
             try:
-                return train(session, stop)
+                with updates_of(session) as updates:
+                    try:
+                        return train(session, stop)
+                    except (MemoryError, RuntimeError) as error:
+                        said = explained(session, error, updates)
+                        if said is None:
+                            raise
+                raise said
             except BaseException as error:
                 session.fail(error)
                 if isinstance(error, OSError) and not folder.is_dir():
@@ -159,7 +175,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
 
             last = cursor.step >= state.planned_steps
             validation, verdict = None, Verdict()
-            if last or (cursor.epoch + 1) % config.training.validate_every_epochs == 0:
+            if last or state.pace.is_due(cursor.epoch):
                 validation, verdict = session.judge(objective)
         except StopWanted:
             session.save(waits=False)
@@ -170,8 +186,21 @@ def train(session: Session, stop: StopRequest) -> Outcome:
             continue
 
         cursor.epoch, cursor.batch, state.totals, state.ended_epoch = cursor.epoch + 1, 0, EpochTotals(), False
-        planner.validation_seconds = time.perf_counter() - began
-        state.seconds += planner.validation_seconds
+        seconds, is_first = time.perf_counter() - began, planner.validation_seconds is None
+        state.seconds += seconds
+        if validation is not None:
+            planner.validation_seconds = seconds
+            if not is_first:  # a session's first validation compiles what is compiled once
+                lengthen(
+                    state.pace,
+                    config,
+                    session.device,
+                    session.event,
+                    validation_seconds=seconds,
+                    epoch_seconds=record["seconds"],
+                    epochs_done=cursor.epoch,
+                    epochs_left=state.planned_epochs - cursor.epoch,
+                )
         session.listener.epoch_ended(state, record, validation)
         session.status("running")
 

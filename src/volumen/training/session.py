@@ -43,7 +43,7 @@ from volumen.training.recorded import Recorder
 from volumen.training.repairs import Repairs
 from volumen.training.state import TrainingState, fresh_state
 from volumen.training.step import Forward, NonFiniteError
-from volumen.training.validate import Validation, validate
+from volumen.training.validate import Truths, Validation, validate
 from volumen.training.watch import Verdict
 
 REFRESH_BATCHES = 50  # patches that averaged weights see before their normalisation statistics are trusted
@@ -87,7 +87,7 @@ class Session:
         self.findings: tuple[dict[str, Any], ...] = ()
         self.diagnosis: Diagnosis | None = None
         """After the last validation."""
-        self._said = ("", "")
+        self._said, self.truths = ("", ""), Truths()
         self.criteria = CriteriaWatch()
         self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
 
@@ -244,6 +244,7 @@ class Session:
                 self.config,
                 state.cursor.epoch,
                 progress=lambda done, of: self.listener.validating(state, done, of),
+                truths=self.truths,
             )
 
     def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
@@ -261,9 +262,8 @@ class Session:
         self.verification.raise_if_damaged()
         self.state.trusted = self.verification.is_done
         cursor = self.state.cursor
-        self.run.checkpoints.save(
-            self.state.state_dict(), step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss
-        )
+        state = self.state.state_dict()
+        self.run.checkpoints.save(state, step=cursor.step, epoch=cursor.epoch, best=best, best_loss=best_loss)
 
     def end(self, how: str, reason: str = "", **details: Any) -> Outcome:
         """Write and tell how the run ended."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from volumen.config.optimisation import AdamW, Sgd
@@ -20,8 +20,11 @@ from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_w
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
 from volumen.training.initial import InitialWeights
+from volumen.training.moving import load_optimiser
 from volumen.training.objective import build_objective
+from volumen.training.pacing import Pace, pace_of, saved_pace
 from volumen.training.repairs import BRANCH, Changes, Repairs
+from volumen.training.resizing import Place, resized
 from volumen.training.schedule import LearningRate
 from volumen.training.totals import EpochTotals
 from volumen.training.watch import Watch
@@ -63,6 +66,8 @@ class TrainingState:
     ended_epoch: bool = False
     """Whether the running epoch's averages and record are done already, and only its validation is left."""
     repairs: Repairs = field(default_factory=Repairs)
+    pace: Pace = field(default_factory=lambda: Pace(1))
+    """How often it validates."""
     branch: dict[str, Any] | None = None
     """State of a tournament's branch that was left in the middle; all the rest is the run's own."""
 
@@ -141,6 +146,7 @@ class TrainingState:
             "validated_weights": self.validated_weights,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **saved_pace(self.pace, self.config),
             **self.repairs.to_state(),
             **({} if self.branch is None else {BRANCH: self.branch}),
         }
@@ -151,7 +157,7 @@ class TrainingState:
         Raises:
             UserError: It is no whole checkpoint of this model, or of other data than the run's.
         """
-        saved = checked_state(state, origin)[1]
+        before, saved = checked_state(state, origin)
         _refuse_other_data(saved, self.data, origin)
         self.data = replace(self.data, before=saved.before)
         self.restore(state, origin)
@@ -160,12 +166,21 @@ class TrainingState:
         self.cursor = Cursor(**state["cursor"])
         self.totals = EpochTotals(**state["totals"])
         self.planned_steps = int(state["planned_steps"])
+        self._resize(before)
         self.budget_seconds = state.get("budget_seconds")
         self.seconds = float(state["seconds"])
-        self.ended_epoch = bool(state["ended_epoch"])
+        self.ended_epoch, self.pace = bool(state["ended_epoch"]), pace_of(state, self.config)
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
+
+    def _resize(self, before: Config) -> None:
+        """Count in this configuration's steps what was counted in those of another batch."""
+        now, cursor, patches = self.config.data, self.cursor, before.data.batch
+        per_epoch = before.data.sampling.patches_per_epoch // patches
+        place = Place(cursor.step, cursor.batch, self.planned_steps, per_epoch, patches)
+        place = resized(place, now.batch, self.steps_per_epoch)
+        cursor.step, cursor.batch, self.planned_steps = place.step, place.batch, place.planned
 
     def restore(self, state: dict[str, Any], origin: str) -> None:
         """What a rollback brings back: weights, optimiser, rate, averages and loss scale, together.
@@ -234,23 +249,6 @@ def build_optimiser(model: nn.Module, settings: Sgd | AdamW, *, fused: bool | No
     )
 
 
-def load_optimiser(optimiser: Optimizer, saved: Mapping[str, Any]) -> None:
-    """Go on with saved moments, which may come from another device: how steps are computed stays this one's."""
-    own = ({key: group[key] for key in ("fused", "foreach") if key in group} for group in optimiser.param_groups)
-    groups = [{**group, **kept} for group, kept in zip(saved["param_groups"], own, strict=True)]
-    optimiser.load_state_dict({**saved, "param_groups": groups})
-    for group in optimiser.param_groups:
-        for parameter in group["params"] if group.get("fused") else ():
-            _lay_out(optimiser.state.get(parameter, {}), parameter)
-
-
-def _lay_out(moments: dict[str, Any], parameter: Tensor) -> None:
-    """A fused kernel takes all of a weight's tensors in one layout only."""
-    for name, value in moments.items():
-        if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-            moments[name] = torch.empty_like(parameter).copy_(value)
-
-
 def fresh_state(
     config: Config,
     device: torch.device,
@@ -290,4 +288,5 @@ def fresh_state(
         scaler=torch.amp.GradScaler(device.type) if precision.name == "fp16" else None,
         planned_steps=training.epochs * steps_per_epoch,
         steps_per_epoch=steps_per_epoch,
+        pace=Pace(training.validate_every_epochs),
     )

@@ -3,11 +3,14 @@
 The whole volume is predicted once; the loss terms are taken on large fixed blocks of the stitched logits and the
 metrics on the whole mask. Nothing is drawn at random, so two validations differ only by their weights. Crops in place
 of whole volumes are a function of the seed, and of the epoch only where the configuration asks for fresh ones.
+
+On a card, mask and metrics of one volume are computed while the next is predicted; the numbers are the same.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any
 
@@ -21,11 +24,14 @@ from volumen.data.labels import IGNORE, SURFACE
 from volumen.inference.predictor import Predictor
 from volumen.inference.recipe import Recipe
 from volumen.losses import CompositeLoss
-from volumen.metrics import leaderboard, leaderboard_without_matching_tunnels, mean_of_known, overlap, ratio
+from volumen.metrics import mean_of_known, overlap, ratio
+from volumen.metrics.leaderboard import Definition, Truth, analyse_truth, score_masks
+from volumen.metrics.masks import binarise
 from volumen.metrics.table import validated_values
 from volumen.postprocess import probabilities_from_logits
 from volumen.system.output import Tally, unheard
 from volumen.system.stopping import raise_if_wanted
+from volumen.training.behind import Behind, threads_beside
 from volumen.training.regions import validation_regions
 
 BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however large the volume is
@@ -33,6 +39,13 @@ BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however lar
 
 SHOWN_CASES = 2
 SHOWN_SIDE = 384  # voxels: of larger slices every n-th one is kept
+DEFINITION = Definition(ignore_label=IGNORE)
+MOST_TRUTHS = 32  # cases: of 320^3 voxels each holds some 30 MB
+
+Truths = dict[str, Truth]
+"""What was found of held-out volumes' truths, by case, for the next validation."""
+Scored = tuple[str, dict[str, float], "Shown | None"]
+"""Case, metrics of one region of it, and what is shown."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,8 @@ def validate(
     config: Config,
     epoch: int = 0,
     progress: Tally = unheard,
+    truths: Truths | None = None,
+    threads: int | None = None,
 ) -> Validation:
     """Score the weights now in the predictor's model on whole volumes, or on the crops that the configuration names.
 
@@ -90,30 +105,32 @@ def validate(
         case_ids: The held-out cases.
         config: Normalisation, post-processing, selection metric, and protocol.
         epoch: Decides which crops are drawn where they are drawn anew.
-        progress: Told how many of how many cases are done.
+        progress: Told how many of how many cases are predicted.
+        truths: What earlier validations of the same volumes found; added to.
+        threads: Masks and metrics that are computed while the next volume is predicted; None decides by the device.
+            The result does not depend on it.
+
+    Raises:
+        StopWanted: Somebody asked to stop.
     """
     started = time.perf_counter()
     recipe = Recipe(predictor, config.data.normalisation, config.postprocessing)
     losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
-    cases: dict[str, dict[str, float]] = {}
-    shown: list[Shown] = []
-    for number, case_id in enumerate(case_ids):
-        progress(number, len(case_ids))
-        raise_if_wanted()
-        label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
-        image = recipe.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
-        found = []
-        for region in validation_regions(config, lesson, number, epoch):
-            there = None if scan is None else scan[region]
-            logits = predictor.logits(image[region], there)
-            losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region])))
-            mask = recipe.mask(probabilities_from_logits(logits), there)
-            if len(shown) == number < SHOWN_CASES:
-                shown.append(_middle(case_id, image[region], label[region], mask))
-            found.append(
-                mask_metrics(mask, label[region], full=config.training.selection_metric in ("leaderboard", "topo"))
-            )
-        cases[case_id] = _mean(found)
+    known = truths if truths is not None and config.training.validation.kind == "full" else None
+    with Behind[Scored](threads_beside(predictor.device) if threads is None else threads) as work:
+        for number, case_id in enumerate(case_ids):
+            progress(number, len(case_ids))
+            raise_if_wanted()
+            label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
+            image = recipe.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
+            for place, region in enumerate(validation_regions(config, lesson, number, epoch)):
+                there = None if scan is None else scan[region]
+                logits = predictor.logits(image[region], there)
+                losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region]), predictor.device))
+                looked_at = image[region] if number < SHOWN_CASES and place == 0 else None
+                work.add(partial(_score, case_id, recipe, config, logits, label[region], there, looked_at, known))
+        scored = work.results()
+    cases = {case: _mean([row for name, row, _ in scored if name == case]) for case in case_ids}
     return Validation(
         total=mean_of_known(total for total, _, _ in losses),
         raw=_mean([raw for _, raw, _ in losses]),
@@ -121,26 +138,56 @@ def validate(
         metrics=_mean(list(cases.values())),
         cases=cases,
         seconds=time.perf_counter() - started,
-        shown=tuple(shown),
+        shown=tuple(shown for _, _, shown in scored if shown is not None),
     )
 
 
-def mask_metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -> dict[str, float]:
+def _score(
+    case: str,
+    recipe: Recipe,
+    config: Config,
+    logits: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    scan: NDArray[np.bool_] | None,
+    image: NDArray[np.float32] | None,
+    truths: Truths | None,
+) -> Scored:
+    """Mask and metrics of a region; touches no device."""
+    mask = recipe.mask(probabilities_from_logits(logits), scan)
+    full, truth = config.training.selection_metric in ("leaderboard", "topo"), None
+    if truths is not None and (case in truths or len(truths) < MOST_TRUTHS):
+        if case not in truths:
+            truths[case] = analyse_truth(binarise(mask, label, IGNORE).truth, DEFINITION)
+        truth = truths[case]
+    metrics = mask_metrics(mask, label, full=full, truth=truth)
+    return case, metrics, None if image is None else _middle(case, image, label, mask)
+
+
+def mask_metrics(
+    mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool, truth: Truth | None = None
+) -> dict[str, float]:
     """Metrics of a mask [Z, Y, X] against canonical codes, by name.
 
     Args:
         mask: 0 and 1.
         label: Truth.
         full: Exact `leaderboard` and `topo`; otherwise `leaderboard_quick`, an upper bound for the matched tunnels.
+        truth: What is known of the label already, as `analyse_truth` with `DEFINITION` finds it.
     """
-    score = (leaderboard if full else leaderboard_without_matching_tunnels)(mask, label)
+    score = score_masks(binarise(mask, label, IGNORE), DEFINITION, truth, match_tunnels=full)
     return validated_values(score, overlap(mask, label), exact=full)
 
 
 def loss_on_blocks(
-    objective: CompositeLoss, logits: NDArray[np.float32], label: NDArray[np.uint8]
+    objective: CompositeLoss,
+    logits: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    device: torch.device | str = "cpu",
 ) -> tuple[float, dict[str, float], dict[str, float]]:
-    """Total, raw and weighted terms on blocks of a volume [Z, Y, X], averaged by their labelled voxels."""
+    """Total, raw and weighted terms on blocks of a volume [Z, Y, X], averaged by their labelled voxels.
+
+    They are computed on a device.
+    """
     total, raw, weighted, weight_sum = 0.0, dict[str, float](), dict[str, float](), 0
     for block in _blocks(label.shape):
         valid = label[block] != IGNORE
@@ -150,9 +197,9 @@ def loss_on_blocks(
         raise_if_wanted()
         with torch.no_grad():
             breakdown = objective(
-                torch.from_numpy(np.ascontiguousarray(logits[block]))[None, None],
-                torch.from_numpy((label[block] == SURFACE).astype(np.uint8))[None],
-                torch.from_numpy(valid)[None],
+                torch.from_numpy(np.ascontiguousarray(logits[block])).to(device)[None, None],
+                torch.from_numpy((label[block] == SURFACE).astype(np.uint8)).to(device)[None],
+                torch.from_numpy(valid).to(device)[None],
             )
         weight_sum += count
         total += count * float(breakdown.total)

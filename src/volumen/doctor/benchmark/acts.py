@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import torch
@@ -194,8 +195,8 @@ def unmask(share: float) -> Alter:
 def measure_inverted(measure: Measure) -> Measure:
     """The metric looks at the background's channel."""
 
-    def inverted(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -> dict[str, float]:
-        return measure((1 - mask).astype(np.uint8), label, full=full)
+    def inverted(mask: NDArray[np.uint8], label: NDArray[np.uint8], **how: Any) -> dict[str, float]:
+        return measure((1 - mask).astype(np.uint8), label, **how)
 
     return inverted
 
@@ -203,8 +204,8 @@ def measure_inverted(measure: Measure) -> Measure:
 def measure_mirrored(measure: Measure) -> Measure:
     """The metric compares with another place of the volume."""
 
-    def mirrored(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -> dict[str, float]:
-        return measure(np.ascontiguousarray(mask[::-1, ::-1, ::-1]), label, full=full)
+    def mirrored(mask: NDArray[np.uint8], label: NDArray[np.uint8], **how: Any) -> dict[str, float]:
+        return measure(np.ascontiguousarray(mask[::-1, ::-1, ::-1]), label, **how)
 
     return mirrored
 

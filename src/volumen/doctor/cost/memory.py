@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from volumen.config.schema import Config
-from volumen.doctor.cost.memory_trial import is_out_of_memory
 from volumen.errors import UserError
 from volumen.runtime import choose_device
 from volumen.system import memory
+from volumen.system.memory import is_out_of_memory
 
 RESERVE = 0.05  # of what is available: allocation is not quite a straight line
 TRIALS = 3  # of a predicted largest batch, each a tenth smaller than the one before

@@ -12,27 +12,17 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 import torch
 
 from volumen.config.schema import Config
-from volumen.losses import PRECOMPUTE
 from volumen.runtime import choose_device, choose_precision, proc_status, tune_allocator
-from volumen.system.memory import limit_growth, peak_bytes
+from volumen.system.memory import is_out_of_memory, limit_growth, peak_bytes
+from volumen.training.fitting import Size, random_batch
 from volumen.training.objective import build_objective
 from volumen.training.state import fresh_state
 from volumen.training.step import training_step
 
 STEPS = 2  # the optimiser's moments exist from the second step on
-OUT_OF_MEMORY = (
-    "not enough memory",
-    "allocate memory",
-    "out of memory",
-    "bad_alloc",
-    "resource temporarily unavailable",
-    "failed to map segment",  # a library that no longer fits
-    "could not get source code",  # what importing PyTorch ends in where no room is left for a file's text
-)
 
 
 def main() -> None:
@@ -55,11 +45,6 @@ def main() -> None:
     print(json.dumps(answer))
 
 
-def is_out_of_memory(message: str) -> bool:
-    """Whether an error's text speaks of memory that was not there: PyTorch has a class for it on CUDA only."""
-    return any(words in message.lower() for words in OUT_OF_MEMORY)
-
-
 def _limit(room_bytes: int) -> None:
     """Let this process grow by no more than what is left of `room_bytes` beside what it occupies already.
 
@@ -75,7 +60,7 @@ def _steps(config: Config, batch: int, share: float, device: torch.device) -> di
     state = fresh_state(config, device, precision, steps_per_epoch=1, prior=share)
     state.model.train()
     objective = build_objective(config.loss, config.loss.curriculum[-1].start_epoch if config.loss.curriculum else 0)
-    samples = _batch(config, batch, objective.requires)
+    samples = random_batch(Size(batch, config.data.patch), objective.requires)
     seconds = float("inf")
     for _ in range(STEPS):
         began = time.perf_counter()
@@ -91,16 +76,6 @@ def _steps(config: Config, batch: int, share: float, device: torch.device) -> di
         )
         seconds = min(seconds, time.perf_counter() - began)
     return {"peak_bytes": _peak_bytes(device), "seconds": seconds}
-
-
-def _batch(config: Config, batch: int, precompute: tuple[str, ...]) -> dict[str, Any]:
-    patch = config.data.patch
-    target = np.zeros(patch, np.uint8)
-    target[::8] = 1
-    made = {name: PRECOMPUTE[name](target, np.ones(patch, bool)) for name in precompute}
-    whole = {"target": target, "valid": np.ones(patch, bool), **made}
-    repeated = {name: torch.from_numpy(np.stack([one] * batch)) for name, one in whole.items()}
-    return {"image": torch.randn(batch, 1, *patch), **repeated}
 
 
 def _peak_bytes(device: torch.device) -> int:
