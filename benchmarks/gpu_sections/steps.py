@@ -10,14 +10,16 @@ from volumen.config.model import ResEncModel, UNetModel
 from volumen.config.optimisation import AdamW
 from volumen.models import count_parameters
 from volumen.runtime import Precision
-from volumen.training import step as training
+from volumen.training.recorded import Recorder
 from volumen.training.state import build_optimiser
+from volumen.training.step import Guard, launch_step, training_step
 
 from .plan import Plan, batch_of, network, objective
 from .report import Report
 from .timing import free_memory, milliseconds, peak_gib, settle, tried_out
 
 OURS = "volumen, bf16"
+ONE_BY_ONE = "volumen, bf16, kernels launched one by one"
 READ_EACH = "volumen, bf16, read each step"
 
 
@@ -27,6 +29,7 @@ def step_of(
     precision: Precision,
     *,
     late: bool = True,
+    recorded: bool = True,
     compiled: bool = False,
 ) -> tuple[Callable[[], Any], int]:
     """A function that does one step on a batch of noise, and the network's number of parameters.
@@ -36,19 +39,21 @@ def step_of(
         model: The network.
         precision: Of the step.
         late: Whether its numbers stay on the device, as a run reads them there; fp16 reads each.
-        compiled: Whether PyTorch's compiler makes the forward pass.
+        recorded: Whether forward and backward are a CUDA graph, as in a run; where its numbers stay on the device.
+        compiled: Whether PyTorch's compiler makes the forward pass, and nothing is recorded.
     """
     made, loss, batch = network(model, plan, precision), objective(), batch_of(plan)
     optimiser = build_optimiser(made, AdamW())
-    launch = getattr(training, "launch_step", None) if late and plan.on_card and precision.name != "fp16" else None
+    late = late and plan.on_card and precision.name != "fp16"
     given: dict[str, Any] = {"precision": precision, "device": plan.device, "gradient_clip": 1.0}
     if compiled:
         given["forward"] = torch.compile(made, dynamic=False)
-    if launch is not None:
-        given["guard"] = training.Guard(made, plan.device)  # type: ignore[attr-defined]
+    if late:
+        given["guard"] = Guard(made, plan.device)
+        given["recorder"] = Recorder(made, _heard) if recorded and not compiled else None
     elif precision.name == "fp16":
         given["scaler"] = torch.amp.GradScaler(plan.device.type)
-    take = launch or training.training_step
+    take: Callable[..., object] = launch_step if late else training_step
 
     def step() -> object:
         return take(made, loss, optimiser, batch, **given)
@@ -56,11 +61,18 @@ def step_of(
     return step, count_parameters(made)
 
 
+def _heard(event: dict[str, Any]) -> None:
+    if event["kind"] == "not_recorded":
+        print(f"  {event['message']}", flush=True)
+
+
 def measure(plan: Plan, report: Report) -> None:
     """Rows of section `step`."""
     kind = plan.device.type
     resenc, default = ResEncModel(size=plan.resenc), plan.default_precision  # type: ignore[arg-type]
     _row(plan, report, OURS, plan.unet, default)
+    if plan.on_card:
+        _row(plan, report, ONE_BY_ONE, plan.unet, default, recorded=False)
     _row(plan, report, READ_EACH, plan.unet, default, late=False)
     _row(plan, report, f"{OURS}, cudnn.benchmark", plan.unet, default, tried=True)
     _row(plan, report, "volumen, fp32 (TF32)", plan.unet, Precision("fp32", kind))
