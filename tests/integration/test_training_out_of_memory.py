@@ -189,6 +189,8 @@ def test_a_card_that_is_gone_ends_in_a_sentence_and_the_run_goes_on(prepared: Pa
     LOST,
     "CUDA error: uncorrectable ECC error encountered",
     "CUDA error: device-side assert triggered",
+    "CUDA driver error: an illegal memory access was encountered",
+    "Triton Error [CUDA]: unspecified launch failure",
     "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
     "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm",
     "Unable to determine the device handle: GPU 0000:3B:00.0 has fallen off the bus",

@@ -1,5 +1,6 @@
 """Patches made on a device are those that the CPU makes, whatever is drawn; a CPU stands in for the device."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,40 @@ def test_a_damaged_volume_is_refused_by_its_name(tmp_path: Path):
         pytest.raises(UserError, match=r"11\.npy is damaged"),
     ):
         list(loader.epoch(0))
+
+
+class Lane:
+    """A stream that writes down what it is told."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def wait_stream(self, other: "Lane") -> None:
+        self.log.append(f"{self.name} waits for {other.name}")
+
+    def record_event(self) -> str:
+        return f"batch {sum(line.startswith('makes') for line in self.log)}"
+
+    def wait_event(self, event: str) -> None:
+        self.log.append(f"{self.name} waits for {event}")
+
+
+def test_a_stream_beside_waits_before_it_uses_memory_again_and_is_waited_for(kinds, monkeypatch):
+    """Before each batch for all that was launched, so also for what reads the batches that nobody holds any more."""
+    patches = patches_of(kinds["uint8"], patch=(8, 8, 8), sampling=Sampling(patches_per_epoch=4))
+    log: list[str] = []
+    with DevicePatchLoader(patches, 1, CPU) as loader:
+        makes = loader._make
+        loader._stream, loader._ahead = Lane("side", log), 1
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Lane("main", log))
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(loader, "_make", lambda keys: log.append(f"makes {keys}") or makes(keys))
+        for batch in loader.epoch(0):
+            log.append(f"uses {batch['meta']['key'].tolist()}")
+    made = ["side waits for main", "makes [0]"]
+    for number in range(1, 4):
+        made += ["side waits for main", f"makes [{number}]", f"main waits for batch {number}", f"uses [{number - 1}]"]
+    assert log == [*made, "main waits for batch 4", "uses [3]"]
 
 
 @pytest.mark.cuda

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -269,3 +270,24 @@ def test_a_damaged_file_in_a_worker_is_one_line(prepared: PreparedDataset, tmp_p
         with pytest.raises(DamagedDataError, match=r"images/11.npy .*run `volumen prepare` again") as caught:
             list(batches)
         assert "\n" not in str(caught.value)
+
+
+def test_a_thread_that_pins_batches_and_ends_with_its_connection_says_that_a_worker_died(
+    dataset: PatchDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a card that thread reads what workers send; the worker is known to be dead a moment later."""
+
+    class Worker:
+        exitcode: int | None = None
+
+        def join(self, seconds: float) -> None:
+            self.exitcode = -9
+
+        def is_alive(self) -> bool:
+            return self.exitcode is None
+
+    with PatchLoader(dataset, 1, 0) as loader:
+        monkeypatch.setattr(loader, "workers", 1)
+        monkeypatch.setattr(loader, "_loader", SimpleNamespace(_iterator=SimpleNamespace(_workers=[Worker()])))
+        assert loader._cause_of_death(RuntimeError("no sample")) is None
+        assert "killed" in str(loader._cause_of_death(RuntimeError("Pin memory thread exited unexpectedly")))

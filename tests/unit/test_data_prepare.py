@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,14 @@ import pytest
 import tifffile
 
 from small_datasets import MEANINGS, SHAPE, command, save, volume, write_dataset
+from volumen._version import __version__
 from volumen.data import pack
 from volumen.data.dataset import MANIFEST, PreparedDataset
 from volumen.data.labels import SURFACE
 from volumen.data.prepare import prepare
 from volumen.errors import UserError
+
+prepare_module = sys.modules["volumen.data.prepare"]
 
 CASES = {"11": "a", "12": "a", "13": "b"}
 
@@ -57,6 +62,22 @@ def test_a_good_data_set_is_packed_exactly(tmp_path: Path) -> None:
     assert not test_image.has_label
     with pytest.raises(UserError, match=r"case 21 .* has no label"):
         prepared.label("21")
+
+
+def test_a_package_that_is_not_installed_says_its_version(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks = prepare_module.version
+
+    def installed(name: str) -> str:
+        if name == "volumen":
+            raise PackageNotFoundError(name)
+        return asks(name)
+
+    monkeypatch.setattr(prepare_module, "version", installed)
+    monkeypatch.setattr("importlib.metadata.version", installed)
+    prepare(dataset, dataset.parent / "from_source")
+    versions = json.loads((dataset.parent / "from_source" / MANIFEST).read_text())["versions"]
+    assert versions["volumen"] == __version__
+    assert versions["numpy"] == np.__version__
 
 
 def test_own_values_become_canonical_codes(tmp_path: Path) -> None:

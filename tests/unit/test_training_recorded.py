@@ -1,5 +1,6 @@
 """Laws of recorded steps, with a tape that computes again what it recorded, as a CUDA graph does, on a CPU."""
 
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from volumen.losses import CompositeLoss
 from volumen.losses.terms import SoftDice, Variance
 from volumen.runtime import Precision
-from volumen.training.recorded import PLAIN_STEPS, Derived, Recorder
+from volumen.training.recorded import PLAIN_STEPS, Derived, Recorder, _CudaTape
 from volumen.training.step import Guard, launch_step
 
 CPU = torch.device("cpu")
@@ -142,3 +143,40 @@ def test_moved_parameters_are_recorded_anew():
         )  # fmt: skip
         assert launched.result().gradient_norm > 0
     assert [event["kind"] for event in told] == ["recorded", "recorded"]
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_recording_that_fails_leaves_the_thread_its_stream_and_its_memory(monkeypatch, refused):
+    """PyTorch's context gives the stream back only where the driver lets the recording end."""
+    current, ended = ["own"], []
+
+    @contextmanager
+    def graph(made, pool, capture_error_mode):
+        current[0] = "recording"
+        try:
+            yield
+        finally:
+            if refused:
+                raise RuntimeError("operation failed due to a previous error during capture")
+            current[0] = "own"
+
+    def end(device, pool):
+        if not refused:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        ended.append(("end", pool))
+
+    for name, fake in {
+        "CUDAGraph": object, "graph": graph, "graph_pool_handle": lambda: (0, 7), "current_device": lambda: 0,
+        "current_stream": lambda: current[0], "set_stream": lambda stream: current.__setitem__(0, stream),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda device, pool: ended.append(("release", pool)))
+
+    def derive():
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        _CudaTape().record(derive)
+    assert current == ["own"]
+    assert ended == ([("end", (0, 7)), ("release", (0, 7))] if refused else [])

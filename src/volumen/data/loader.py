@@ -159,7 +159,8 @@ class PatchLoader:
         """What befell the workers; None where the error is not that one died."""
         iterator = None if self._loader is None else self._loader._iterator
         workers = getattr(iterator, "_workers", ())
-        is_connection = isinstance(error, OSError | EOFError)
+        # On a card a thread that pins batches reads the connection, and ends where it breaks.
+        is_connection = isinstance(error, OSError | EOFError) or "in memory thread exited" in str(error)
         for worker in workers if is_connection else ():
             worker.join(DYING_SECONDS)  # its connection breaks before it is known to be dead
         codes = [worker.exitcode for worker in workers if not worker.is_alive()]

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from textwrap import indent
 
+from volumen._version import __version__
 from volumen.data.dataset import FORMAT_VERSION, MANIFEST, PARTS, Case, PreparedDataset, identity_of
 from volumen.data.emptiness import in_words
 from volumen.data.labels import LabelMeanings
@@ -288,7 +289,7 @@ def _write_manifest(
         "identity": identity_of(meanings, cases),
         "source": os.fspath(dataset),
         "meanings": meanings.to_json(),
-        "versions": {name: version(name) for name in ("volumen", "numpy", "tifffile", "imagecodecs")},
+        "versions": {"volumen": __version__, **{name: version(name) for name in ("numpy", "tifffile", "imagecodecs")}},
         "notes": list(notes),
         "cases": [case.to_json() for case in cases],
     }

@@ -5,8 +5,9 @@ import re
 from volumen.errors import UserError
 
 _GONE = re.compile(
-    r"CUDA error|CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)|CUBLAS_STATUS_(EXECUTION_FAILED|"
-    r"INTERNAL_ERROR|MAPPING_ERROR)|fallen off the bus|uncorrectable (NVLink|ECC)|cuda(Error|Failure)\w*",
+    r"CUDA (driver )?error|Triton Error \[CUDA\]|CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)|"
+    r"CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)|fallen off the bus|uncorrectable (NVLink|ECC)|"
+    r"cuda(Error|Failure)\w*",
     re.IGNORECASE,
 )
 

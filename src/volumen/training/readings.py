@@ -132,5 +132,5 @@ class Readings:
         host = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
         host.copy_(joined, non_blocking=True)
         copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        copied.record()
+        copied.record(torch.cuda.current_stream(joined.device))
         self._windows.append(_Window(host, len(steps), copied))

@@ -7,6 +7,7 @@ and gradients are where the parameters find them.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,12 +54,28 @@ class _CudaTape:
         self._graph = torch.cuda.CUDAGraph()
 
     def record(self, derive: Callable[[], Derived]) -> Derived:
-        # Other threads may ask the driver for memory meanwhile, as the one that pins batches does.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            return derive()
+        own, pool = torch.cuda.current_stream(), torch.cuda.graph_pool_handle()
+        try:
+            # Other threads may ask the driver for memory meanwhile, as the one that pins batches does.
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                return derive()
+        except RuntimeError:
+            torch.cuda.set_stream(own)
+            _end(pool)
+            raise
 
     def replay(self) -> None:
         self._graph.replay()
+
+
+def _end(pool: tuple[int, int]) -> None:
+    """End a recording that the driver refused, which PyTorch leaves open: its stream stays the thread's, memory is
+    taken as for a recording, and what `record_stream` was told of is never free again.
+    """
+    device = torch.cuda.current_device()
+    with suppress(RuntimeError, AttributeError):  # it was ended: the step failed, and not the recording
+        torch._C._cuda_endAllocateToPool(device, pool)
+        torch._C._cuda_releasePool(device, pool)
 
 
 @dataclass(frozen=True)

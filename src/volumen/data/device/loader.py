@@ -5,6 +5,7 @@ while the step before it runs, and the host waits for none of it. Samples are th
 of their arithmetic, but for the noise: its numbers come from the sample's own generator by way of a key (`noise`).
 """
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -93,6 +94,12 @@ class DevicePatchLoader:
         keys.epoch, keys.start_batch = epoch, start_batch
         return self._batches(iter(keys))
 
+    def samples(self, dataset: PatchDataset, keys: list[int]) -> dict[str, Any]:
+        """A batch of any keys, out of order: of this loader's data set, or of a copy of it that varies otherwise."""
+        other = copy.copy(self)
+        other.dataset = dataset
+        return other._arrived(*other._made(keys))
+
     def _batches(self, keys: Iterator[list[int]]) -> Iterator[dict[str, Any]]:
         made: deque[tuple[dict[str, Any], torch.cuda.Event | None]] = deque()
         for some in keys:
@@ -103,6 +110,14 @@ class DevicePatchLoader:
             yield self._arrived(*made.popleft())
 
     def _made(self, keys: list[int]) -> tuple[dict[str, Any], torch.cuda.Event | None]:
+        """A batch on its way, where the memory of earlier ones may be used again.
+
+        What read those was launched before, on the stream of whoever asks: this one waits for it, and runs beside what
+        is launched next. (`record_stream` would hold each batch until the card is done with it, and the host runs many
+        steps ahead; after a recording that failed it would hold them for good.)
+        """
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with self._beside():
             batch = self._make(keys)
             return batch, None if self._stream is None else self._stream.record_event()
@@ -111,13 +126,9 @@ class DevicePatchLoader:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def _arrived(self, batch: dict[str, Any], event: torch.cuda.Event | None) -> dict[str, Any]:
-        """A batch for the stream of whoever asked; its memory is not given away before that stream is done with it."""
+        """A batch for the stream of whoever asked."""
         if event is not None:
-            current = torch.cuda.current_stream(self.device)
-            current.wait_event(event)
-            for tensor in (*batch.values(), *batch["meta"].values()):
-                if isinstance(tensor, Tensor) and tensor.is_cuda:
-                    tensor.record_stream(current)
+            torch.cuda.current_stream(self.device).wait_event(event)
         return batch
 
     def _make(self, keys: list[int]) -> dict[str, Any]:
