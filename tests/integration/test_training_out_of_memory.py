@@ -152,12 +152,12 @@ def test_an_update_that_was_begun_is_not_saved(prepared: Path, tmp_path: Path) -
     """The weights have moved and nobody counted it: the last checkpoint stands, and leads where it would have led."""
     update, calls = MovingAverage.update, 0
 
-    def fails(average: MovingAverage, model: torch.nn.Module) -> None:
+    def fails(average: MovingAverage, model: torch.nn.Module, stopped: torch.Tensor | None = None) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        update(average, model)
+        update(average, model, stopped)
 
     with mock.patch.object(MovingAverage, "update", fails), pytest.raises(UserError, match="the state of step 2 is"):
         run_training(configuration(prepared), tmp_path / "run", SilentDisplay())
