@@ -41,8 +41,8 @@ DYING_SECONDS = 2.0
 class _EpochKeys:
     """Batches of keys of the epoch that is set."""
 
-    def __init__(self, dataset: PatchDataset, batch: int) -> None:
-        self.dataset, self.batch = dataset, batch
+    def __init__(self, dataset: PatchDataset, batch: int, part: tuple[int, int]) -> None:
+        self.dataset, self.batch, self.part = dataset, batch, part
         self.epoch, self.start_batch = 0, 0
 
     @property
@@ -54,8 +54,10 @@ class _EpochKeys:
 
     def __iter__(self) -> Iterator[list[int]]:
         for number in range(self.start_batch, self.batches_per_epoch):
-            first = self.dataset.key(self.epoch, number * self.batch)
-            yield list(range(first, first + self.batch))
+            rank, ranks = self.part
+            each = self.batch // ranks
+            first = self.dataset.key(self.epoch, number * self.batch + rank * each)
+            yield list(range(first, first + each))
 
 
 class PatchLoader:
@@ -65,6 +67,7 @@ class PatchLoader:
         dataset: patches by key.
         batch: patches per batch; the last incomplete batch of an epoch is dropped.
         workers: processes that make patches; 0 makes them in this one.
+        part: (0, 1) makes whole batches; (r, n) the r-th of n equal parts of each, for one of n ranks.
         pin_memory: page-locked batches, for copying to a GPU.
         died: told, in a sentence, when a worker died and what is done about it.
 
@@ -78,6 +81,7 @@ class PatchLoader:
         batch: int,
         workers: int,
         *,
+        part: tuple[int, int] = (0, 1),
         pin_memory: bool = False,
         died: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -86,8 +90,8 @@ class PatchLoader:
                 f"batch must lie between 1 and patches_per_epoch ({len(dataset)}), got {batch}: an epoch would be empty"
             )
         self.dataset, self.workers, self._died = dataset, workers, died
-        self._keys, self._pin_memory, self._deaths = _EpochKeys(dataset, batch), pin_memory, 0
-        check_workers(workers, dataset.patch, batch, len(dataset.makers))
+        self._keys, self._pin_memory, self._deaths = _EpochKeys(dataset, batch, part), pin_memory, 0
+        check_workers(workers, dataset.patch, batch // part[1], len(dataset.makers))
         self._loader: DataLoader[Sample] | None = self._make()
 
     def _make(self) -> "DataLoader[Sample]":

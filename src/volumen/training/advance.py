@@ -1,7 +1,8 @@
 """A step of the run and the start of an epoch, for the loop and for the branches of a tournament alike."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 from volumen.losses import CompositeLoss
@@ -9,7 +10,7 @@ from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import phase_at, weights_at
 from volumen.training.session import Session
 from volumen.training.state import TrainingState
-from volumen.training.step import StepResult, training_step
+from volumen.training.step import NonFiniteError, StepResult, training_step
 
 
 def advance(
@@ -25,7 +26,7 @@ def advance(
     """
     state, steps = session.state, session.loader.batches_per_epoch
     state.rate.apply(state.cursor.step / steps, state.planned_steps / steps)
-    with look or nullcontext():
+    with look or nullcontext(), session.world.whole_batch(), _named_by_all(session, batch):
         result = training_step(
             state.model,
             objective,
@@ -35,11 +36,25 @@ def advance(
             device=session.device,
             gradient_clip=state.gradient_clip,
             scaler=state.scaler,
+            forward=session.forward,
         )
     if state.average is not None:
         state.average.update(state.model)
     state.cursor.step, state.cursor.batch = state.cursor.step + 1, state.cursor.batch + 1
     return result
+
+
+@contextmanager
+def _named_by_all(session: Session, batch: Mapping[str, Any]) -> Iterator[None]:
+    """A number that is not finite is the same on all ranks: the error names the cases of all."""
+    try:
+        yield
+    except NonFiniteError as error:
+        if session.world.is_alone:
+            raise
+        cases = chain(*session.world.gather(lambda: session.named(batch)["case"]))
+        session.forget_step()
+        raise NonFiniteError(f"{str(error).rpartition('; ')[0]}; patches of {', '.join(cases)}") from error
 
 
 def begin_epoch(state: TrainingState) -> list[dict[str, Any]]:

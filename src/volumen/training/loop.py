@@ -7,7 +7,7 @@ does to the weights is in `step.py`, all that it remembers in `state.py`, all th
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from volumen.config.compare import Descent
@@ -19,10 +19,12 @@ from volumen.runs.scales import ProgressScales
 from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
 from volumen.training.advance import advance, begin_epoch
+from volumen.training.distributed import ALONE, World
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.repairing import answer, repair, restart
 from volumen.training.session import Session, SignsOf, session_of
+from volumen.training.sharing import SharedStop, refuse_unshared, shared_folder, shared_stop
 from volumen.training.signs import standing_signs
 from volumen.training.step import NonFiniteError
 from volumen.training.totals import EpochTotals
@@ -41,6 +43,7 @@ def run_training(
     descent: Descent | None = None,
     materials: Materials | None = None,
     signs_of: SignsOf = standing_signs,
+    world: World = ALONE,
 ) -> Outcome:
     """Train a configuration into a run folder.
 
@@ -56,20 +59,25 @@ def run_training(
         descent: What a new run changes in the configuration that it comes from.
         materials: Data set, fold and initial weights, where the audit has opened them already.
         signs_of: Asked after each validation what is seen; the run's own monitors are.
+        world: The processes that train together, each of which calls this; rank 0 alone writes and has a listener.
 
     Raises:
         UserError: Wrong folder, data set, fold or checkpoint; another process trains there; nothing is left to do; or a
             file of the data is not what `prepare` wrote, and the last checkpoint whose data were whole stands.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
-    with _held(folder, resume), StopRequest() as stop:
-        run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
+    refuse_unshared(config, world)
+    with _held(folder, resume, world), StopRequest() as own:
+        stop = shared_stop(own, world)
+        run = shared_folder(
+            world, folder, lambda: RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
+        )
         opened = materials or Materials(config)
-        with session_of(config, run, listener, opened, begins=not resume, signs_of=signs_of) as session:
+        with session_of(config, run, listener, opened, begins=not resume, signs_of=signs_of, world=world) as session:
             session.state.budget_seconds = time_budget_seconds
             if resume:
                 session.resume()
-                session.scales = ProgressScales.load(folder, run.owner)
+                session.scales = world.from_first(lambda: ProgressScales.load(folder, run.owner))
                 session.watch(resumed=True)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
@@ -83,16 +91,27 @@ def run_training(
                 session.watch()
             try:
                 return train(session, stop)
-            except BaseException as error:
+            except BaseException as raised:
+                error = world.explained(raised)
                 session.fail(error)
                 if isinstance(error, OSError) and not folder.is_dir():
                     gone = f"{folder} was removed while it was trained into: nothing is left to go on with"
                     raise UserError(gone) from error
+                if error is not raised:
+                    raise error from raised
                 raise
 
 
 @contextmanager
-def _held(folder: Path, resume: bool) -> Iterator[None]:
+def _held(folder: Path, resume: bool, world: World) -> Iterator[None]:
+    """The folder, held by rank 0 for all."""
+    with ExitStack() as stack:
+        world.from_first(lambda: stack.enter_context(_held_here(folder, resume)))
+        yield
+
+
+@contextmanager
+def _held_here(folder: Path, resume: bool) -> Iterator[None]:
     """The folder, held by this process alone; one that was made for it and stayed empty goes again."""
     if resume:
         run_owner(folder)
@@ -106,7 +125,7 @@ def _held(folder: Path, resume: bool) -> Iterator[None]:
             folder.rmdir()
 
 
-def train(session: Session, stop: StopRequest) -> Outcome:
+def train(session: Session, stop: StopRequest | SharedStop) -> Outcome:
     """Epochs until the planned end, early stopping, a fault that no repair mends, or a signal."""
     config, state, planner = session.config, session.state, session.planner
     steps, cut_short = session.loader.batches_per_epoch, False
@@ -129,7 +148,8 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                     look = session.probe.around(cursor.step, batch, objective, is_last)
                     result = advance(session, objective, batch, look)
                     ended = time.perf_counter()
-                    state.count(result, batch, seconds=ended - waited, loader_seconds=began - waited)
+                    seconds, waiting = ended - waited, began - waited
+                    state.count(result, batch, seconds=seconds, loader_seconds=waiting, world=session.world)
                     session.listener.stepped(state, result, steps)
                     waited = ended
                     if planner.is_early:

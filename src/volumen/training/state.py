@@ -19,6 +19,7 @@ from volumen.models import build_model
 from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_weights
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
+from volumen.training.distributed import ALONE, World
 from volumen.training.initial import InitialWeights
 from volumen.training.objective import build_objective
 from volumen.training.repairs import BRANCH, Changes, Repairs
@@ -64,12 +65,25 @@ class TrainingState:
     ended_epoch: bool = False
     """Whether the running epoch's averages and record are done already, and only its validation is left."""
     repairs: Repairs = field(default_factory=Repairs)
+    shares: bool = False
+    """Whether other ranks on other cards have the same state."""
     branch: dict[str, Any] | None = None
     """State of a tournament's branch that was left in the middle; all the rest is the run's own."""
 
-    def count(self, result: StepResult, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float) -> None:
-        """Take a step's result and times into the epoch's sums."""
+    def count(
+        self,
+        result: StepResult,
+        batch: Mapping[str, Any],
+        *,
+        seconds: float,
+        loader_seconds: float,
+        world: World = ALONE,
+    ) -> None:
+        """Take a step's result and times into the epoch's sums; counts are those of all ranks."""
         centred, patches = int(batch["meta"]["centred"].sum()), len(batch["image"])
+        counts = (result.predicted, result.true, result.valid, centred, patches)
+        predicted, true, valid, centred, patches = world.sum(*counts)
+        result = replace(result, predicted=predicted, true=true, valid=valid)
         self.totals.add(result, patches=patches, centred=centred, seconds=seconds, loader_seconds=loader_seconds)
         self.seconds += seconds
 
@@ -165,7 +179,9 @@ class TrainingState:
         self.seconds = float(state["seconds"])
         self.ended_epoch = bool(state["ended_epoch"])
         torch.set_rng_state(state["random"])
-        if state["random_cuda"] and torch.cuda.is_available():
+        if state["random_cuda"] and self.shares:  # of rank 0, whose card is the first
+            torch.cuda.set_rng_state(state["random_cuda"][0])
+        elif state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
 
     def restore(self, state: dict[str, Any], origin: str) -> None:

@@ -4,7 +4,7 @@ A non-finite loss or gradient stops the step *before* the optimiser sees it, and
 from and in which cases.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ def training_step(
     device: torch.device,
     gradient_clip: float | None,
     scaler: torch.amp.GradScaler | None = None,
+    forward: Callable[[Tensor], Any] | None = None,
 ) -> StepResult:
     """Do one step; the learning rate has been set by its owner already.
 
@@ -58,6 +59,7 @@ def training_step(
         precision: Autocast and memory format.
         gradient_clip: Largest global norm, or None.
         scaler: Loss scaling, for fp16 only.
+        forward: The model's forward pass, where that is more than calling it.
 
     Raises:
         NonFiniteError: Before the update.
@@ -66,7 +68,7 @@ def training_step(
     target, valid = batch["target"].to(device), batch["valid"].to(device)
     precomputed = {name: batch[name].to(device) for name in objective.requires if name in batch}
     with precision.autocast():
-        logits = model(image)
+        logits = (forward or model)(image)
     breakdown = objective(logits, target, valid, precomputed=precomputed)
     _check_loss(breakdown, batch)
     optimiser.zero_grad(set_to_none=True)

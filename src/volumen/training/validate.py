@@ -26,7 +26,9 @@ from volumen.metrics.table import validated_values
 from volumen.postprocess import probabilities_from_logits
 from volumen.system.output import Tally, unheard
 from volumen.system.stopping import raise_if_wanted
+from volumen.training.distributed import ALONE, World
 from volumen.training.regions import validation_regions
+from volumen.training.sharing import my_cases
 
 BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however large the volume is
 
@@ -80,6 +82,7 @@ def validate(
     config: Config,
     epoch: int = 0,
     progress: Tally = unheard,
+    world: World = ALONE,
 ) -> Validation:
     """Score the weights now in the predictor's model on whole volumes, or on the crops that the configuration names.
 
@@ -90,16 +93,54 @@ def validate(
         case_ids: The held-out cases.
         config: Normalisation, post-processing, selection metric, and protocol.
         epoch: Decides which crops are drawn where they are drawn anew.
-        progress: Told how many of how many cases are done.
+        progress: Told how many of how many cases are done; of several ranks, each is told of its own.
+        world: The ranks that share out the cases; all of them are given all results, in the cases' order.
     """
     started = time.perf_counter()
+    mine = my_cases(case_ids, {name: dataset.case(name).shape for name in case_ids}, world)
+    parts = world.gather(lambda: _score(predictor, objective, dataset, case_ids, mine, config, epoch, progress))
+    found = dict(sorted(chain(*(part.items() for part in parts))))
+    losses = [loss for one in found.values() for loss in one.losses]
+    cases = {case_ids[number]: one.metrics for number, one in found.items()}
+    return Validation(
+        total=mean_of_known(total for total, _, _ in losses),
+        raw=_mean([raw for _, raw, _ in losses]),
+        weighted=_mean([weighted for _, _, weighted in losses]),
+        metrics=_mean(list(cases.values())),
+        cases=cases,
+        seconds=time.perf_counter() - started,
+        shown=tuple(one.shown for one in found.values() if one.shown is not None),
+    )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One case: total, raw and weighted terms of each region, and the mean of their metrics."""
+
+    losses: list[tuple[float, dict[str, float], dict[str, float]]]
+    metrics: dict[str, float]
+    shown: Shown | None
+
+
+def _score(
+    predictor: Predictor,
+    objective: CompositeLoss,
+    dataset: PreparedDataset,
+    case_ids: Sequence[str],
+    numbers: Sequence[int],
+    config: Config,
+    epoch: int,
+    progress: Tally,
+) -> dict[int, _Scored]:
+    """The cases of these numbers."""
     recipe = Recipe(predictor, config.data.normalisation, config.postprocessing)
-    losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
-    cases: dict[str, dict[str, float]] = {}
-    shown: list[Shown] = []
-    for number, case_id in enumerate(case_ids):
-        progress(number, len(case_ids))
+    scored: dict[int, _Scored] = {}
+    for done, number in enumerate(numbers):
+        case_id = case_ids[number]
+        progress(done, len(numbers))
         raise_if_wanted()
+        losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
+        shown: Shown | None = None
         label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
         image = recipe.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
         found = []
@@ -108,21 +149,13 @@ def validate(
             logits = predictor.logits(image[region], there)
             losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region])))
             mask = recipe.mask(probabilities_from_logits(logits), there)
-            if len(shown) == number < SHOWN_CASES:
-                shown.append(_middle(case_id, image[region], label[region], mask))
+            if shown is None and number < SHOWN_CASES:
+                shown = _middle(case_id, image[region], label[region], mask)
             found.append(
                 mask_metrics(mask, label[region], full=config.training.selection_metric in ("leaderboard", "topo"))
             )
-        cases[case_id] = _mean(found)
-    return Validation(
-        total=mean_of_known(total for total, _, _ in losses),
-        raw=_mean([raw for _, raw, _ in losses]),
-        weighted=_mean([weighted for _, _, weighted in losses]),
-        metrics=_mean(list(cases.values())),
-        cases=cases,
-        seconds=time.perf_counter() - started,
-        shown=tuple(shown),
-    )
+        scored[number] = _Scored(losses, _mean(found), shown)
+    return scored
 
 
 def mask_metrics(mask: NDArray[np.uint8], label: NDArray[np.uint8], *, full: bool) -> dict[str, float]:
