@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 from volumen.losses import CompositeLoss
+from volumen.training.distributed import Replica
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import phase_at, weights_at
 from volumen.training.session import Session
@@ -53,7 +54,8 @@ def _named_by_all(session: Session, batch: Mapping[str, Any]) -> Iterator[None]:
         if session.world.is_alone:
             raise
         cases = chain(*session.world.gather(lambda: session.named(batch)["case"]))
-        session.forget_step()
+        if isinstance(session.forward, Replica):
+            session.forward.forget()
         raise NonFiniteError(f"{str(error).rpartition('; ')[0]}; patches of {', '.join(cases)}") from error
 
 

@@ -1,14 +1,12 @@
 """What a run is told of before its first step."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from volumen.data.spacing import not_cubes
-
-if TYPE_CHECKING:
-    from volumen.training.session import Session
+from volumen.training.session import Session
 
 
-def facts_of(session: "Session") -> dict[str, Any]:
+def facts_of(session: Session) -> dict[str, Any]:
     """Device, precision, processes, sizes and cases, for whoever shows the run."""
     cases = (*session.patches.case_ids, *session.held_out)
     return {

@@ -20,6 +20,7 @@ from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
 from volumen.training.advance import advance, begin_epoch
 from volumen.training.distributed import ALONE, World
+from volumen.training.facts import facts_of
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.repairing import answer, repair, restart
@@ -130,7 +131,7 @@ def train(session: Session, stop: StopRequest | SharedStop) -> Outcome:
     config, state, planner = session.config, session.state, session.planner
     steps, cut_short = session.loader.batches_per_epoch, False
     session.verification.start()
-    session.listener.started(session.run.path, config, session.facts)
+    session.listener.started(session.run.path, config, facts_of(session))
     while state.cursor.step < state.planned_steps or state.ended_epoch:
         try:
             if state.cursor.batch == 0:

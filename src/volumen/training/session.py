@@ -33,8 +33,7 @@ from volumen.system.memory import peak_bytes
 from volumen.system.stopping import InterruptedBySignal, StopWanted
 from volumen.training.averaging import Average, averaged_model
 from volumen.training.budget import Planner
-from volumen.training.distributed import ALONE, Replica, World, forward_of
-from volumen.training.facts import facts_of
+from volumen.training.distributed import ALONE, World, forward_of
 from volumen.training.initial import InitialWeights, Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
@@ -291,16 +290,6 @@ class Session:
             self.event({"kind": kind, "message": reason})
         with suppress(OSError):
             self.status("stopped" if kind == "interrupted" else "failed", reason=reason)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a listener is told before the first step."""
-        return facts_of(self)
-
-    def forget_step(self) -> None:
-        """A step was left before its end."""
-        if isinstance(self.forward, Replica):
-            self.forward.forget()
 
 
 @contextmanager
