@@ -35,16 +35,19 @@ TOLERANCE = 1e-5
 
 
 def small(preset: str) -> Config:
-    return load_config(f"preset:{preset}", ["model.kind=unet", "model.filters=2", "model.depth=1"]).config
+    """With a rate at which ten steps lead somewhere."""
+    overrides = ["model.kind=unet", "model.filters=2", "model.depth=1", "optimiser.learning_rate=0.02"]
+    return load_config(f"preset:{preset}", overrides).config
 
 
 def objectives() -> dict[str, tuple[Config, CompositeLoss]]:
-    """Those of every preset in every phase, and all terms at once."""
+    """Those of every preset in every phase, each once, and all terms together."""
     found = {}
     for name in PRESETS:
         config = small(name)
         for epoch in {0, *(phase.start_epoch for phase in config.loss.curriculum)}:
-            found[f"{name} from {epoch}"] = config, build_objective(config.loss, epoch)
+            objective = build_objective(config.loss, epoch)
+            found.setdefault(repr(objective.terms), (config, objective))
     every = CompositeLoss({name: (1.0, term()) for name, term in TERMS.items()})
     return {**found, "every term": (small("default"), every)}
 

@@ -33,6 +33,11 @@ TIMEOUT = timedelta(minutes=30)
 at once, since its connections close; this is for machines that hang."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out", "timeout")
+_KNOWN = (
+    "find_unused_parameters=True was specified",  # and none was found in the first step
+    "`broadcast_buffers` is deprecated",  # its successor is not in every PyTorch yet
+    "Grad strides do not match bucket view strides",  # axes of one channel have any stride
+)
 _FAILED = "volumen/failed"
 T = TypeVar("T")
 
@@ -266,7 +271,7 @@ class Replica:
     def _wrap(self) -> nn.Module:
         device = self._world.device
         on_cuda = device is not None and device.type == "cuda"
-        for known in ("find_unused_parameters=True was specified", "`broadcast_buffers` is deprecated"):
+        for known in _KNOWN:
             warnings.filterwarnings("ignore", known)
         return nn.parallel.DistributedDataParallel(
             self._model,
