@@ -1,6 +1,7 @@
 """`volumen train`."""
 
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,25 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add `train` to the command."""
-    app.command()(train)
+    app.command()(_said_once(train))
+
+
+def _said_once(command: "Callable[..., int]") -> "Callable[..., int]":
+    """Of several processes that make the same mistake, one says it."""
+
+    @wraps(command)
+    def said_once(*arguments: object, **options: object) -> int:
+        from volumen.errors import EXIT_USER_ERROR, UserError
+        from volumen.training.distributed import is_listener
+
+        try:
+            return command(*arguments, **options)
+        except UserError:
+            if is_listener():
+                return EXIT_USER_ERROR
+            raise
+
+    return said_once
 
 
 def train(

@@ -28,8 +28,8 @@ from volumen.runtime import choose_device
 from volumen.system.names import one_line
 from volumen.system.stopping import InterruptedBySignal, StopWanted
 
-TIMEOUT = timedelta(minutes=30)
-"""What one rank waits for the others at most: an audit, the larger part of a validation. A rank that ends is noticed
+TIMEOUT = timedelta(hours=1)
+"""What one rank waits for the others at most: an audit, the hashing of the data, a part of a validation. A rank that ends is noticed
 at once, since its connections close; this is for machines that hang."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out", "timeout")
@@ -190,6 +190,11 @@ def joined(requested: Literal["auto", "cpu", "cuda"], environment: Mapping[str, 
             if not isinstance(error, RankLostError) and not store.check([_FAILED]):
                 store.set(_FAILED, one_line(f"rank {rank}: {error or type(error).__name__}", 400))
         raise
+
+
+def is_listener(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun has started this process as one that has nothing to say, since rank 0 says it."""
+    return environment.get("WORLD_SIZE", "1") != "1" and environment.get("RANK", "0") != "0"
 
 
 def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
