@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from volumen.config.load import LoadedConfig
     from volumen.config.schema import Config
     from volumen.runs.folder import Audited
-    from volumen.trackers.choice import Opener
+    from volumen.trackers.listening import Opener
     from volumen.training.distributed import World
     from volumen.training.initial import Materials
     from volumen.training.listener import Listener, Outcome

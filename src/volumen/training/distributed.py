@@ -29,8 +29,8 @@ from volumen.system.names import one_line
 from volumen.system.stopping import InterruptedBySignal, StopWanted
 
 TIMEOUT = timedelta(hours=1)
-"""What one rank waits for the others at most: an audit, the hashing of the data, a part of a validation. A rank that ends is noticed
-at once, since its connections close; this is for machines that hang."""
+"""What one rank waits for the others at most: for an audit, the hashing of the data, a part of a validation. A rank
+that ends is noticed at once, since its connections close; this is for machines that hang."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out", "timeout")
 _KNOWN = (
