@@ -34,7 +34,6 @@ that ends is noticed at once, since its connections close; this is for machines 
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out", "timeout")
 _KNOWN = (
-    "find_unused_parameters=True was specified",  # and none was found in the first step
     "`broadcast_buffers` is deprecated",  # its successor is not in every PyTorch yet
     "Grad strides do not match bucket view strides",  # axes of one channel have any stride
 )
@@ -251,9 +250,7 @@ def _total(vector: Tensor) -> Tensor:
 class Replica:
     """A network's forward pass after which `backward` averages the gradients over all ranks.
 
-    The network stays as it is; it is wrapped anew where other parameters are trained than before. Buckets of gradients
-    are laid out in the order of the parameters and stay so (which `find_unused_parameters` brings with it): were they
-    laid anew after the first step, three or more summands would be added in another order after a resume.
+    The network stays as it is; it is wrapped anew where other parameters are trained than before.
     """
 
     def __init__(self, model: nn.Module, world: World, *, leaves_out: bool) -> None:
@@ -267,11 +264,22 @@ class Replica:
         trained = tuple(parameter.requires_grad for parameter in self._model.parameters())
         if self._wrapped is None or trained != self._trained:
             self._trained, self._wrapped = trained, self._wrap()
+            if self._world.size > 2 and not self._leaves_out:
+                self._settle(self._wrapped, image)
         return self._wrapped(image)
 
     def forget(self) -> None:
         """Wrap anew at the next call, since a step was left in the middle."""
         self._wrapped = None
+
+    def _settle(self, wrapped: nn.Module, image: Tensor) -> None:
+        """Go back and forth once for nothing, since the gradients' buckets are laid anew after the first time: three or
+        more summands would be added in another order there, and a resumed run would differ in its last bits."""
+        logits = wrapped(torch.zeros_like(image))
+        outputs = logits if isinstance(logits, list | tuple) else [logits]
+        torch.autograd.backward([output.sum() for output in outputs])
+        for parameter in self._model.parameters():
+            parameter.grad = None
 
     def _wrap(self) -> nn.Module:
         device = self._world.device
@@ -283,7 +291,7 @@ class Replica:
             device_ids=[device] if on_cuda else None,
             broadcast_buffers=False,
             gradient_as_bucket_view=True,
-            find_unused_parameters=self._leaves_out or self._world.size > 2,
+            find_unused_parameters=self._leaves_out,
         )
 
 
