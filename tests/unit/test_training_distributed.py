@@ -1,9 +1,11 @@
 """Ranks: their batch is one batch, their objective one objective, their errors everybody's, their cases all cases."""
 
+import copy
 import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,13 +21,16 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.losses import TERMS, CompositeLoss
 from volumen.models import build_model
+from volumen.models.resenc import ResEncUNet
+from volumen.models.unet import UNet
 from volumen.runtime import choose_precision
 from volumen.system.stopping import StopWanted
+from volumen.training.advance import _named_by_all
 from volumen.training.distributed import ALONE, World, forward_of, joined
 from volumen.training.objective import build_objective
 from volumen.training.sharing import my_cases, refuse_unshared
 from volumen.training.state import build_optimiser
-from volumen.training.step import training_step
+from volumen.training.step import NonFiniteError, training_step
 
 CPU = torch.device("cpu")
 STEPS, BATCH, SIDE = 10, 4, 8
@@ -132,7 +137,14 @@ def told() -> list[Any]:
             caught(lambda: world.gather(lambda: fails(StopWanted()) if rank == 1 else rank)),
             caught(lambda: world.gather(lambda: fails(Torn("a", "b")) if rank == 1 else rank)),
             caught(lambda: world.gather(lambda: (lambda: rank) if rank == 1 else rank))[0],
+            caught(lambda: not_finite(world)),
         ]
+
+
+def not_finite(world: World) -> None:
+    named = SimpleNamespace(world=world, named=lambda batch: {"case": [f"case{world.rank}"]}, forward=None)
+    with _named_by_all(named, {}):
+        raise NonFiniteError(f"the loss is not finite: term focal; patches of case{world.rank}")
 
 
 def test_ranks_are_told_the_same_errors_included() -> None:
@@ -144,7 +156,67 @@ def test_ranks_are_told_the_same_errors_included() -> None:
     assert first[6] == ("UserError", "of 1"), "a fault goes before a wish"
     assert first[7] == ("StopWanted", "")
     assert first[8] == ("RuntimeError", "Torn: ab")
+    assert first[10] == ("NonFiniteError", "the loss is not finite: term focal; patches of case0, case1")
     assert first[9] in ("RuntimeError", "PicklingError", "AttributeError")
+
+
+def gone_on(world: World, deep: bool, seed: int) -> tuple[Tensor, Tensor, int, tuple[bool, str]]:
+    """In float64: parameters of six steps, of the last three again from a copy, gradients left out, a planted NaN."""
+    names = ("cldice", "signed_distance") if deep else ("soft_dice", "variance")  # coarse outputs: no term sees them
+    objective, data = CompositeLoss({name: (1.0, TERMS[name]()) for name in names}), batches(seed)[:6]
+
+    def fresh() -> tuple[nn.Module, torch.optim.Optimizer, Any]:
+        torch.manual_seed(seed)
+        model: nn.Module = ResEncUNet(1, 1, (2, 2, 2), (1, 1, 1), deep_supervision=True) if deep else UNet(1, 1, 2, 1)
+        model = model.double()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=0.02)
+        return model, optimiser, forward_of(model, world, leaves_out=deep)
+
+    def steps(model: nn.Module, optimiser: torch.optim.Optimizer, forward: Any, some: list[dict[str, Tensor]]) -> None:
+        for batch in some:
+            batch = {"image": batch["image"].double()} | {name: batch[name] for name in ("target", "valid")}
+            each = len(batch["image"]) // world.size
+            part = {name: value[world.rank * each : (world.rank + 1) * each] for name, value in batch.items()}
+            with world.whole_batch():
+                training_step(
+                    model, objective, optimiser, part, precision=choose_precision("fp32", CPU), device=CPU,
+                    gradient_clip=1.0, forward=forward,
+                )  # fmt: skip
+
+    data = [{name: torch.cat([one[name], one[name][:2]]) for name in one} for one in data]  # six samples
+    run = fresh()
+    steps(*run, data[:3])
+    model, optimiser, forward = fresh()
+    model.load_state_dict(copy.deepcopy(run[0].state_dict()))
+    optimiser.load_state_dict(copy.deepcopy(run[1].state_dict()))
+    steps(*run, data[3:])
+    steps(model, optimiser, forward, data[3:])
+    flat = [nn.utils.parameters_to_vector(one.parameters()).detach() for one in (run[0], model)]
+    bad = copy.deepcopy(data[0])
+    bad["image"][-1], bad["valid"][-1] = math.nan, True  # in the last rank's part
+    said = caught(lambda: steps(*run, [bad]))[0]
+    same = torch.equal(flat[0], nn.utils.parameters_to_vector(run[0].parameters()))
+    return (*flat, sum(one.grad is None for one in model.parameters()), (same, said))
+
+
+def all_gone_on(seed: int) -> list[Any]:
+    with joined("cpu") as world:
+        return [gone_on(world, deep, seed) for deep in (False, True)]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_go_on_to_the_same_bits_and_stop_before_a_number_that_is_not_finite(size: int) -> None:
+    seed = random.randrange(2**31)
+    codes, told = launch(all_gone_on, size, seed)
+    assert codes == [0] * size, seed
+    for number, deep in enumerate((False, True)):
+        alone = gone_on(ALONE, deep, seed)
+        for found in (one[number] for one in told):
+            assert torch.equal(found[0], told[0][number][0]), (seed, deep, "ranks differ")
+            assert torch.equal(found[0], found[1]), (seed, deep, "after going on")
+            assert float((found[0] - alone[0]).norm() / alone[0].norm()) < 1e-9, (seed, deep)
+            assert found[2] == alone[2], (seed, deep, "parameters without a gradient")
+            assert found[3] == alone[3] == (True, "NonFiniteError"), (seed, deep)
 
 
 def test_one_process_is_told_what_it_makes() -> None:
