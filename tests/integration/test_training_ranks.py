@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,21 @@ from volumen.cli.main import run
 from volumen.config.load import load_config
 from volumen.config.schema import Config
 from volumen.errors import EXIT_FAILURE, EXIT_USER_ERROR
+from volumen.losses.terms import SoftDice
 from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.runs.folder import open_run
 from volumen.runs.records import read_metrics
+from volumen.training import session, state
 from volumen.training.distributed import joined
 from volumen.training.listener import BaseListener
 from volumen.training.loop import run_training
+from volumen.training.readings import Readings
+from volumen.training.step import NonFiniteError
 
 STEPS, EPOCHS = 4, 3
 TOLERANCE = 1e-4
 """Of all weights after the run: the parts of a sum are rounded in another order, and AdamW divides by small numbers."""
+NO_MEMORY = 0
 TIMES = {"seconds", "loader_seconds", "memory_gb", "run", "trusted", "random_cuda"}
 
 
@@ -63,12 +69,14 @@ def configuration(prepared: Path, *more: str) -> Config:
 
 
 class Ends(BaseListener):
-    """Sends its process a signal after a step."""
+    """Sends its process a signal after a step, or lets it run out of memory."""
 
     def __init__(self, step: int, number: int) -> None:
         self.step, self.number = step, number
 
     def stepped(self, state: Any, result: Any, steps_per_epoch: int) -> None:
+        if state.cursor.step == self.step and self.number == NO_MEMORY:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         if state.cursor.step == self.step:
             os.kill(os.getpid(), self.number)
 
@@ -133,7 +141,7 @@ def test_two_processes_train_as_one_does(prepared: Path, undisturbed: Path, tmp_
     assert [path.name for path in sorted(undisturbed.iterdir())] == [path.name for path in sorted(alone.iterdir())]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, NO_MEMORY])
 def test_a_run_that_lost_or_stopped_a_process_goes_on_to_the_same_end(
     prepared: Path, undisturbed: Path, tmp_path: Path, number: int
 ) -> None:
@@ -141,11 +149,13 @@ def test_a_run_that_lost_or_stopped_a_process_goes_on_to_the_same_end(
     rank, step = random.randrange(2), random.randrange(STEPS + 1, STEPS * EPOCHS)
     where, folder = f"rank {rank}, step {step}", tmp_path / "run"
     codes, told = launch(trained, 2, configuration(prepared), folder, False, {rank: (step, number)})
-    if number == signal.SIGKILL:
-        assert codes[rank] == -signal.SIGKILL, where
+    if number in (signal.SIGKILL, NO_MEMORY):
+        assert codes[rank] == (-signal.SIGKILL if number else EXIT_FAILURE), where
         assert codes[1 - rank] == EXIT_FAILURE, where
+        reason = json.loads((folder / "status.json").read_text()).get("reason", "")
         if rank == 1:
-            assert "another of the 2 processes ended" in json.loads((folder / "status.json").read_text())["reason"]
+            assert "another of the 2 processes ended" in reason
+        assert number == signal.SIGKILL or "memory ran out" in reason, where
         assert state_of(folder)["cursor"]["step"] == (step - 1) // STEPS * STEPS, where
     else:
         assert codes == [0, 0], where
@@ -162,6 +172,44 @@ def test_a_run_that_lost_or_stopped_a_process_goes_on_to_the_same_end(
 
 def command(arguments: list[str]) -> int:
     return run(arguments)
+
+
+def read_late(config: Config, folder: Path, bad: int, reading: dict[str, Any]) -> tuple[list[Any], str]:
+    """What a rank was told of the steps, and of the step from which on there are no numbers."""
+    told, calls, real = [], [], SoftDice.compute
+
+    class Told(BaseListener):
+        def stepped(self, state: Any, result: Any, steps_per_epoch: int) -> None:
+            told.append((state.cursor.step, state.cursor.batch, result))
+
+    def compute(self: SoftDice, inputs: Any) -> torch.Tensor:
+        value = real(self, inputs)
+        calls.extend([0] if value.requires_grad else [])
+        return value * float("nan") if len(calls) == bad and value.requires_grad else value
+
+    with joined("cpu") as world, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "build_optimiser", partial(state.build_optimiser, fused=True))
+        patch.setattr(session, "Readings", lambda *arguments, **_: Readings(*arguments, **reading))
+        patch.setattr(SoftDice, "compute", compute)
+        try:
+            return told, run_training(config, folder, Told(), world=world).state
+        except NonFiniteError as error:
+            return told, str(error)
+
+
+def test_ranks_that_read_their_steps_late_are_told_the_same(prepared: Path, tmp_path: Path) -> None:
+    config = configuration(prepared, "training.monitoring={probe_every_steps: 3}")
+    bad = random.choice([0, random.randrange(1, STEPS * EPOCHS + 1)])  # 0: none
+    found = []
+    for name, reading in (("late", {"every": 3}), ("at_once", {"at_once": True})):
+        codes, told = launch(read_late, 2, config, tmp_path / name, bad, reading)
+        assert codes == [0, 0], (name, bad)
+        assert told[0] == told[1], (name, bad)
+        found.append((told[0], records(tmp_path / name, "train", "steps", "validation", "probe")))
+    assert found[0] == found[1], bad
+    steps, said = found[0][0]
+    assert [step for step, _, _ in steps] == list(range(1, bad or STEPS * EPOCHS + 1)), bad
+    assert said == "finished" if not bad else said.count("phantom") == 2 or said.count(", ") >= 1, said
 
 
 def test_one_process_goes_on_with_what_two_began(prepared: Path, undisturbed: Path, tmp_path: Path) -> None:

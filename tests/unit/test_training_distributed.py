@@ -24,9 +24,12 @@ from volumen.models.resenc import ResEncUNet
 from volumen.models.unet import UNet
 from volumen.runtime import choose_precision
 from volumen.system.stopping import StopWanted
+from volumen.training import fitting
 from volumen.training.advance import _named_by_all
 from volumen.training.distributed import ALONE, World, forward_of, joined
+from volumen.training.fitting import fitting_batch, settled
 from volumen.training.objective import build_objective
+from volumen.training.pacing import Pace, lengthen
 from volumen.training.sharing import my_cases, refuse_unshared
 from volumen.training.state import build_optimiser
 from volumen.training.step import NonFiniteError, training_step
@@ -137,7 +140,26 @@ def told() -> list[Any]:
             caught(lambda: world.gather(lambda: fails(Torn("a", "b")) if rank == 1 else rank)),
             caught(lambda: world.gather(lambda: (lambda: rank) if rank == 1 else rank))[0],
             caught(lambda: not_finite(world)),
+            fitted(world),
+            lengthened(world, float(1 + 9 * rank)),
         ]
+
+
+def fitted(world: World) -> int:
+    """The batch where one patch more fits on rank 0 than on the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "_trial", lambda *_: lambda batch: batch <= (4 if world.is_first else 2))
+        return fitting_batch(small("default"), CPU, 1, world)
+
+
+def lengthened(world: World, seconds: float) -> int:
+    """The interval after a validation that took so long."""
+    pace = Pace(1, may_grow=True)
+    lengthen(
+        pace, small("default"), torch.device("cuda"), lambda _: None, validation_seconds=seconds, epoch_seconds=10.0,
+        epochs_done=1, epochs_left=10**6, world=world,
+    )  # fmt: skip
+    return pace.every
 
 
 def not_finite(world: World) -> None:
@@ -155,6 +177,8 @@ def test_ranks_are_told_the_same_errors_included() -> None:
     assert first[7] == ("StopWanted", "")
     assert first[8] == ("RuntimeError", "Torn: ab")
     assert first[10] == ("NonFiniteError", "the loss is not finite: term focal; patches of case0, case1")
+    assert first[11] == 4, "what fits on each card, times their number"
+    assert first[12] == lengthened(ALONE, 1.0), "by the clock of rank 0"
     assert first[9] in ("RuntimeError", "PicklingError", "AttributeError")
 
 
@@ -235,6 +259,13 @@ def test_a_batch_is_divided_evenly_or_refused_with_one_that_can_be(batch: int, s
         world.part_of(batch)
     fits = int(str(refused.value).split("data.batch=")[1].split(",")[0])
     assert World(0, size).part_of(fits) >= 1
+
+
+@given(st.integers(1, 9))
+def test_a_batch_that_is_chosen_for_the_ranks_can_be_divided(size: int) -> None:
+    world = World(0, size, device=CPU)
+    batch = settled(load_config("preset:default", ["data.batch=auto"]).config, world=world).data.batch
+    assert world.part_of(batch) >= 1
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=0, max_size=20), st.integers(1, 9))

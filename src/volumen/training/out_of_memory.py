@@ -93,6 +93,8 @@ def _own(config: Config) -> Size:
 def _fix(config: Config, fits: Size | None, *, validates: bool, was_tried: bool) -> str:
     if validates:
         return "free the card, or start a new run with a smaller inference.tile"
+    if fits is None and not was_tried:
+        return "free the memory"
     if fits is None:
         return "not even one small patch fits now: free the memory"
     if not was_tried:
