@@ -25,7 +25,7 @@ from volumen.phantoms.scrolls import write_phantom_dataset
 from volumen.reporting.terminal import SilentDisplay
 from volumen.runs.folder import open_run, run_config
 from volumen.runs.records import read_status
-from volumen.training import fitting, pacing
+from volumen.training import distributed, fitting, pacing
 from volumen.training import state as training_state
 from volumen.training.averaging import MovingAverage
 from volumen.training.fitting import Size, fitting_batch, ran_out_of_memory, settled, smaller_sizes
@@ -152,7 +152,7 @@ def test_an_update_that_was_begun_is_not_saved(prepared: Path, tmp_path: Path) -
     """The weights have moved and nobody counted it: the last checkpoint stands, and leads where it would have led."""
     update, calls = MovingAverage.update, 0
 
-    def fails(average: MovingAverage, model: torch.nn.Module) -> None:
+    def fails(average: MovingAverage, model: torch.nn.Module, stopped: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == 4:
@@ -235,12 +235,12 @@ def test_a_run_that_began_with_auto_keeps_its_number(
 ) -> None:
     config, run = configuration(prepared, "data.batch=auto"), tmp_path / "run"
     assert settled(config) == configuration(prepared, "data.batch=2")  # on a CPU
-    monkeypatch.setattr(fitting, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(distributed, "choose_device", lambda _: torch.device("cuda"))
     monkeypatch.setattr(fitting, "free_bytes", lambda _: 10**12)
-    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free: 4)
+    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free, world: 4)
     assert run_training(config, run, StopAt(1)).state == "stopped"
     assert run_config(run) == configuration(prepared, "data.batch=4")
-    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free: 8)
+    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free, world: 8)
     assert run_training(config, run, SilentDisplay(), resume=True).state == "finished"
     assert run_config(run) == configuration(prepared, "data.batch=4")
 

@@ -35,11 +35,11 @@ from volumen.training.state import build_optimiser
 from volumen.training.step import NonFiniteError, training_step
 
 CPU = torch.device("cpu")
-EVERY = "every term"
 STEPS, BATCH, SIDE = 10, 4, 8
 PRESETS = sorted(path.stem for path in (Path(volumen.config.__file__).parent / "presets").glob("*.yaml"))
-TOLERANCE = 1e-5
-"""Of all parameters together after `STEPS` steps; sums over parts are rounded in another order."""
+TOLERANCE = 1e-9
+"""Of all parameters together after `STEPS` steps in float64; sums over parts are rounded in another order, and AdamW
+divides by gradients near 0."""
 
 
 def small(preset: str) -> Config:
@@ -57,7 +57,7 @@ def objectives() -> dict[str, tuple[Config, CompositeLoss]]:
             objective = build_objective(config.loss, epoch)
             found.setdefault(repr(objective.terms), (config, objective))
     every = CompositeLoss({name: (1.0, term()) for name, term in TERMS.items()})
-    return {**found, EVERY: (small("default"), every)}
+    return {**found, "every term": (small("default"), every)}
 
 
 def batches(seed: int) -> list[dict[str, Any]]:
@@ -75,12 +75,13 @@ def batches(seed: int) -> list[dict[str, Any]]:
 
 
 def learned(world: World, config: Config, objective: CompositeLoss, seed: int) -> tuple[Tensor, list[float]]:
-    """Parameters and totals of some steps on this rank's part of each batch."""
+    """In float64: parameters and totals of some steps on this rank's part of each batch."""
     torch.manual_seed(seed)
-    model = build_model(config.model, prior=0.3)
+    model = build_model(config.model, prior=0.3).double()
     optimiser = build_optimiser(model, config.optimiser)
     forward, each, totals = forward_of(model, world, leaves_out=False), world.part_of(BATCH), []
     for batch in batches(seed):
+        batch["image"] = batch["image"].double()
         part = {name: value[world.rank * each : (world.rank + 1) * each] for name, value in batch.items()}
         with world.whole_batch():
             result = training_step(
@@ -104,9 +105,8 @@ def test_two_ranks_learn_what_one_process_learns_under_every_preset() -> None:
         alone, totals = learned(ALONE, *one, seed)
         assert torch.equal(first[name][0], second[name][0]), (seed, name)
         assert first[name][1] == second[name][1], (seed, name)
-        assert first[name][1] == pytest.approx(totals, rel=TOLERANCE, abs=1e-6), (seed, name)
-        apart = float((first[name][0] - alone).norm() / alone.norm())
-        assert apart < (10 if name == EVERY else 1) * TOLERANCE, (seed, name)  # all kinks of all terms at once
+        assert first[name][1] == pytest.approx(totals, rel=TOLERANCE, abs=TOLERANCE), (seed, name)
+        assert float((first[name][0] - alone).norm() / alone.norm()) < TOLERANCE, (seed, name)
 
 
 class Torn(Exception):
