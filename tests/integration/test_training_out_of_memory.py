@@ -235,14 +235,15 @@ def test_a_run_that_began_with_auto_keeps_its_number(
 ) -> None:
     config, run = configuration(prepared, "data.batch=auto"), tmp_path / "run"
     assert settled(config) == configuration(prepared, "data.batch=2")  # on a CPU
-    monkeypatch.setattr(distributed, "choose_device", lambda _: torch.device("cuda"))
-    monkeypatch.setattr(fitting, "free_bytes", lambda _: 10**12)
-    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free, world: 4)
-    assert run_training(config, run, StopAt(1)).state == "stopped"
-    assert run_config(run) == configuration(prepared, "data.batch=4")
-    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free, world: 8)
+    with monkeypatch.context() as card:
+        card.setattr(distributed, "choose_device", lambda _: torch.device("cuda"))
+        card.setattr(fitting, "free_bytes", lambda _: 10**12)
+        card.setattr(fitting, "fitting_batch", lambda config, device, free, world: 4)
+        begun = settled(config)
+    assert begun == configuration(prepared, "data.batch=4")
+    assert run_training(begun, run, StopAt(1)).state == "stopped"
     assert run_training(config, run, SilentDisplay(), resume=True).state == "finished"
-    assert run_config(run) == configuration(prepared, "data.batch=4")
+    assert run_config(run) == begun
 
 
 @given(own=st.builds(Size, st.integers(1, 300), st.tuples(*[st.integers(1, 24).map(lambda n: 16 * n)] * 3)))
