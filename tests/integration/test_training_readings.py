@@ -55,7 +55,7 @@ def without_times(value: Any) -> Any:
 def ended(prepared: Path, run: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str, **reading: Any) -> Any:
     """All that a run leaves, but times."""
     monkeypatch.setattr(state, "build_optimiser", partial(state.build_optimiser, fused=True))
-    monkeypatch.setattr(session, "Readings", lambda *arguments, at_once: Readings(*arguments, **reading))
+    monkeypatch.setattr(session, "Readings", lambda *arguments, **_: Readings(*arguments, **reading))
     config = load_config("preset:default", [f"data.dataset={prepared}", *SMALL, *overrides]).config
     shown = Steps()
     outcome = run_training(config, run, shown)

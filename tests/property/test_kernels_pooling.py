@@ -136,3 +136,13 @@ def test_off_the_cpu_the_tensor_operations_are_taken(monkeypatch):
     result.sum().backward()
     assert called == ["skeleton"]
     assert source.grad.shape == source.shape
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**16), shape=SHAPES, iterations=st.integers(0, 3), share=st.floats(0.0, 1.0))
+def test_what_is_not_a_number_is_no_error(seed, shape, iterations, share):
+    source = volume(seed, shape, tied=True)
+    with torch.no_grad():
+        source[torch.from_numpy(np.random.default_rng(seed).random(shape) < share)] = float("nan")
+    for result in (soft_skeleton(source, iterations), dilate_cube(source)):
+        assert gradient_of(result, source)[0].shape == source.shape

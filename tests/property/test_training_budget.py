@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from volumen.config.optimisation import CosineWarmRestarts, OneCycle, Polynomial
 from volumen.errors import UserError
 from volumen.training.budget import Planner, guessed_validation
+from volumen.training.pacing import Pace
 from volumen.training.schedule import LearningRate, fitted_warmup
 from volumen.training.state import TrainingState
 from volumen.training.totals import EpochTotals
@@ -36,7 +37,8 @@ def a_state(epochs: int, per_epoch: int, budget: float | None, every: int = 1) -
 
     return State(config=config, cursor=cursor, totals=EpochTotals(), seconds=0.0, budget_seconds=budget,
                  planned_steps=epochs * per_epoch, steps_per_epoch=per_epoch, ended_epoch=False,
-                 repairs=SimpleNamespace(seconds=0.0))  # fmt: skip
+                 repairs=SimpleNamespace(seconds=0.0),
+                 pace=Pace(config.training.validate_every_epochs))  # fmt: skip
 
 
 def go_on(

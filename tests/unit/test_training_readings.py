@@ -26,6 +26,7 @@ from volumen.models import build_model
 from volumen.runtime import Precision
 from volumen.training.advance import advance, settle
 from volumen.training.averaging import MovingAverage
+from volumen.training.distributed import ALONE
 from volumen.training.listener import BaseListener, Listeners
 from volumen.training.moving import load_optimiser
 from volumen.training.objective import build_objective
@@ -93,7 +94,7 @@ def session_of(optimiser, average, **reading):
     return SimpleNamespace(
         state=state, precision=FP32, device=CPU, forward=model, recorder=None, listener=listener, shown=shown,
         readings=Readings(model, CPU, **reading), loader=SimpleNamespace(batches_per_epoch=STEPS),
-        probe=SimpleNamespace(is_looking=False),
+        probe=SimpleNamespace(is_looking=False), world=ALONE,
         named=lambda batch: {**batch, "case": [f"case{one}" for one in batch["meta"]["case"].tolist()]},
     )  # fmt: skip
 

@@ -1,23 +1,49 @@
 """`volumen train`."""
 
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volumen.cli.options import Dataset, Fold, Setting, overrides_of
-from volumen.system.output import counted, say
+from volumen.system.output import counted, say, unheard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from volumen.config.load import LoadedConfig
     from volumen.config.schema import Config
     from volumen.runs.folder import Audited
+    from volumen.trackers.listening import Opener
+    from volumen.training.distributed import World
     from volumen.training.initial import Materials
+    from volumen.training.listener import Listener, Outcome
 
 
 def register(app: typer.Typer) -> None:
     """Add `train` to the command."""
-    app.command()(train)
+    app.command()(_said_once(train))
+
+
+def _said_once(command: "Callable[..., int]") -> "Callable[..., int]":
+    """Of several processes that make the same mistake, one says it."""
+
+    @wraps(command)
+    def said_once(*arguments: object, **options: object) -> int:
+        from volumen.errors import EXIT_USER_ERROR, UserError
+        from volumen.training.distributed import is_listener
+        from volumen.training.lost_device import DeviceLostError
+
+        try:
+            return command(*arguments, **options)
+        except UserError as error:
+            if is_listener() and not isinstance(error, MemoryError | DeviceLostError):  # those befall one
+                return EXIT_USER_ERROR
+            raise
+
+    return said_once
 
 
 def train(
@@ -46,7 +72,8 @@ def train(
 ) -> int:
     """Train a configuration on a prepared data set, after a quick audit of it.
 
-    Ctrl-C and SIGTERM save and end with exit code 75; --resume goes on as if nothing had happened.
+    Ctrl-C and SIGTERM save and end with exit code 75; --resume goes on as if nothing had happened. On several GPUs:
+    torchrun --nproc-per-node N -m volumen train ...
     """
     from volumen.runtime import tune_allocator
 
@@ -54,14 +81,14 @@ def train(
 
     from volumen.config.compare import descent_of
     from volumen.config.load import load_config
-    from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED, UserError
-    from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
-    from volumen.reporting.words import number
-    from volumen.trackers.choice import chosen_trackers, tracked
+    from volumen.errors import UserError
+    from volumen.trackers.choice import chosen_trackers
     from volumen.training.budget import parse_duration
+    from volumen.training.distributed import joined
     from volumen.training.fitting import settle
     from volumen.training.initial import Materials
     from volumen.training.loop import run_training
+    from volumen.training.sharing import refuse_unshared
 
     trackers, source = chosen_trackers(track.split(",")), Path(config)
     in_place = source.is_dir()
@@ -69,25 +96,52 @@ def train(
         raise UserError(f"{config} is a folder: give a YAML file or preset:NAME, or --resume to go on with that run")
     overrides = overrides_of(override, fold, dataset) + (["training.keep_going=true"] if keep_going else [])
     loaded = load_config(source / "config.yaml" if in_place else config, overrides)
-    loaded = loaded if resume else settle(loaded)  # the audit sees what will be trained
-    settings = loaded.config
-    folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
     budget = None if time_budget is None else parse_duration(time_budget)
-    materials = Materials(settings)
-    audited = None if resume else _audit(loaded, folder, accept or [], budget, materials, quiet=quiet)
+    with joined(loaded.config.device) as world:
+        loaded = loaded if resume else settle(loaded, world)  # the audit sees what will be trained
+        settings = loaded.config
+        folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
+        refuse_unshared(settings, world)
+        materials = Materials(settings)
+        audited = None
+        if not resume:
+            audited = world.from_first(lambda: _audit(loaded, folder, accept or [], budget, materials, quiet=quiet))
+        with _listener(trackers, world, quiet=quiet) as listener:
+            outcome = run_training(
+                settings,
+                folder,
+                listener,
+                resume=resume,
+                time_budget_seconds=budget,
+                audited=audited,
+                materials=materials,
+                descent=None if resume else descent_of(loaded),
+                may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
+                meant=[text.partition("=")[0].strip() for text in overrides],
+                world=world,
+            )
+    return _last_word(outcome, settings, folder, say if world.is_first else unheard)
+
+
+@contextmanager
+def _listener(trackers: "dict[str, Opener]", world: "World", *, quiet: bool) -> "Iterator[Listener]":
+    """The display and the trackers; of several processes the first one has them."""
+    from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
+    from volumen.trackers.choice import tracked
+    from volumen.training.listener import BaseListener
+
+    if not world.is_first:
+        yield BaseListener()
+        return
     with SilentDisplay() if quiet else TrainingDisplay() as display, tracked(trackers, display, say) as listener:
-        outcome = run_training(
-            settings,
-            folder,
-            listener,
-            resume=resume,
-            time_budget_seconds=budget,
-            audited=audited,
-            materials=materials,
-            descent=None if resume else descent_of(loaded),
-            may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
-            meant=[text.partition("=")[0].strip() for text in overrides],
-        )
+        yield listener
+
+
+def _last_word(outcome: "Outcome", settings: "Config", folder: Path, say: "Callable[[str], None]") -> int:
+    """Say how a run ended, and what comes next; its exit code."""
+    from volumen.errors import EXIT_FAILURE, EXIT_INTERRUPTED
+    from volumen.reporting.words import number
+
     metric, value = settings.training.selection_metric, number(outcome.best_metric, ".4f")
     best = f"best {metric} {value} in epoch {outcome.best_epoch + 1}"
     say(

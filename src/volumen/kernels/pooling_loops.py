@@ -8,8 +8,9 @@ At a tie the gradient is shared equally among the voxels that attain the extreme
 convex combination of one-sided choices) and, unlike "the first one wins", it does not depend on the scan order, so that
 flipping a volume flips the gradient.
 
-Two habits need a word. Rows beyond the volume are stood in for by a row of +inf (minimum) or -inf (maximum), which
-never wins. Float literals would promote float32 to float64, so constants are made from the arrays' own type.
+Some habits need a word. Rows beyond the volume are stood in for by a row of +inf (minimum) or -inf (maximum), which
+never wins. What is not a number equals nothing, so that a pooled voxel may have no source. Float literals would promote
+float32 to float64, so constants are made from the arrays' own type.
 """
 
 from typing import Any, TypeAlias
@@ -36,7 +37,7 @@ def _share_among_three(first: Volume, middle: Volume, last: Volume, value: Volum
     """Divide each pooled voxel's gradient by the number of its three sources that attain its value."""
     for x in range(value.size):
         count = np.int32(first[x] == value[x]) + np.int32(middle[x] == value[x]) + np.int32(last[x] == value[x])
-        share[x] /= share.dtype.type(count)
+        share[x] /= share.dtype.type(max(count, np.int32(1)))
 
 
 @compiled
@@ -106,7 +107,7 @@ def erode_backward(source: Volume, eroded: Volume, eroded_gradient: Volume, grad
                 count[x] = np.int32(centre[x] == value[x]) + along_z + along_y
             _count_along_row(centre, value, count)
             for x in range(width):
-                share[x] /= share.dtype.type(count[x])
+                share[x] /= share.dtype.type(max(count[x], np.int32(1)))
     for z in range(depth):
         for y in range(height):
             centre, output = source[z, y], gradient[z, y]
@@ -157,7 +158,7 @@ def _dilate_plane_backward(
             count[x] = np.int32(middle[x] == value[x])
         _count_along_row(middle, value, count)
         for x in range(width):
-            share[x] /= share.dtype.type(count[x])
+            share[x] /= share.dtype.type(max(count[x], np.int32(1)))
         _collect_along_row(middle, value, share, plane_gradients[1, y])
     for y in range(height):
         upper, lower = _row(planes, 0, y - 1, border), _row(planes, 0, y + 1, border)

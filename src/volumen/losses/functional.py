@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from volumen.kernels.pooling import dilate_cube, soft_skeleton
+from volumen.losses.whole_batch import over_batch
 
 
 def bit_mask(valid: Tensor, dtype: torch.dtype) -> Tensor:
@@ -66,8 +67,9 @@ def binary_entropy(logits: Tensor, valid: Tensor) -> Tensor:
 
 
 def mean_over(field: Tensor, count: Tensor) -> Tensor:
-    """Sum of a field over a count of voxels or a sum of weights (a scalar); 0 where that is 0."""
-    return field.sum() / torch.where(count > 0, count, 1)
+    """Sum of a field over a count of voxels or a sum of weights, both of the whole batch; 0 where the count is 0."""
+    total, count = over_batch(field.sum(), count)
+    return total / torch.where(count > 0, count, 1)
 
 
 def _mean_over_samples(values: Tensor, counted: Tensor) -> Tensor:

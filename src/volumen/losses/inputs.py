@@ -10,6 +10,7 @@ from torch import Tensor
 
 from volumen.losses.functional import bit_mask, focal_cross_entropy, hide_ignored, masked_probabilities
 from volumen.losses.targets import PRECOMPUTE
+from volumen.losses.whole_batch import over_batch
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,14 @@ class LossInputs:
 
     @cached_property
     def valid_count(self) -> Tensor:
-        """Number of valid voxels in the batch."""
+        """Number of valid voxels here."""
         return torch.count_nonzero(self.valid)
+
+    @cached_property
+    def any_valid(self) -> Tensor:
+        """Whether the whole batch has a valid voxel."""
+        (count,) = over_batch(self.valid_count)
+        return count > 0
 
     @cached_property
     def labelled_samples(self) -> Tensor:

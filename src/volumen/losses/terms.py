@@ -143,7 +143,7 @@ class Variance(Term):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         spread = functional.variance(inputs.probabilities, inputs.valid_mask, inputs.valid_count)
-        return torch.where(inputs.valid_count > 0, (1 - spread).square(), 0 * spread)
+        return torch.where(inputs.any_valid, (1 - spread).square(), 0 * spread)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class Entropy(Term):
 
     def compute(self, inputs: LossInputs) -> Tensor:
         entropy = functional.mean_over(functional.binary_entropy(inputs.logits, inputs.valid_mask), inputs.valid_count)
-        return torch.where(inputs.valid_count > 0, (self.minimum - entropy).clamp(min=0), 0 * entropy)
+        return torch.where(inputs.any_valid, (self.minimum - entropy).clamp(min=0), 0 * entropy)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,18 @@
 """A step of the run and the start of an epoch, for the loop and for the branches of a tournament alike."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 from volumen.losses import CompositeLoss
+from volumen.training.distributed import World
 from volumen.training.noise import inject_noise, noise_is_due
 from volumen.training.objective import phase_at, weights_at
 from volumen.training.readings import LateError
 from volumen.training.session import Session
 from volumen.training.state import TrainingState
-from volumen.training.step import Launched, StepResult, launch_step, training_step
+from volumen.training.step import Launched, NonFiniteError, StepResult, launch_step, training_step
 
 
 def advance(
@@ -30,7 +31,9 @@ def advance(
     state, readings = session.state, session.readings
     _set_rate(state, session.loader.batches_per_epoch)
     with look or nullcontext():
-        readings.add(state.cursor.step, _step(session, objective, batch))
+        with session.world.whole_batch(), _named_by_all(session.world):
+            done = _step(session, objective, batch)
+        readings.add(state.cursor.step, done)
         if session.probe.is_looking and readings.guard is not None:  # what is looked at must be whole
             read = list(unread(session, wait=True))
             for number, result in read:
@@ -63,15 +66,16 @@ def unread(session: Session, *, wait: bool) -> Iterator[tuple[int, StepResult]]:
     Raises:
         NonFiniteError: A step was bad; the state is that before it.
     """
-    try:
-        yield from session.readings.read(wait=wait)
-    except LateError as error:
-        state, late = session.state, session.state.cursor.step - error.step
-        state.cursor.step, state.cursor.batch = error.step, state.cursor.batch - late
-        if state.average is not None:
-            state.average.count -= late
-        _set_rate(state, session.loader.batches_per_epoch)
-        raise
+    with _named_by_all(session.world):
+        try:
+            yield from session.readings.read(wait=wait)
+        except LateError as error:
+            state, late = session.state, session.state.cursor.step - error.step
+            state.cursor.step, state.cursor.batch = error.step, state.cursor.batch - late
+            if state.average is not None:
+                state.average.count -= late
+            _set_rate(state, session.loader.batches_per_epoch)
+            raise
 
 
 def settle(session: Session, *, wait: bool) -> None:
@@ -81,7 +85,7 @@ def settle(session: Session, *, wait: bool) -> None:
         NonFiniteError: A step was bad; the state is that before it.
     """
     state, now = session.state, session.state.cursor
-    for number, result in unread(session, wait=wait):
+    for number, result in _of_all(session.world, unread(session, wait=wait)):
         state.totals.add(result)
         late = now.step - number - 1
         state.cursor = replace(now, step=now.step - late, batch=now.batch - late) if late else now
@@ -93,6 +97,37 @@ def settle(session: Session, *, wait: bool) -> None:
 
 def _set_rate(state: TrainingState, steps: int) -> None:
     state.rate.apply(state.cursor.step / steps, state.planned_steps / steps)
+
+
+def _of_all(world: World, read: Iterator[tuple[int, StepResult]]) -> Iterator[tuple[int, StepResult]]:
+    """Results with the counts of all ranks, which read the same steps at the same time; losses are equal already."""
+    if world.is_alone:
+        yield from read
+        return
+    found, failed = list[tuple[int, StepResult]](), None
+    try:
+        found.extend(read)
+    except NonFiniteError as error:
+        failed = error
+    counts = [count for _, one in found for count in (one.predicted, one.true, one.valid)]
+    sums = iter(world.sum(*counts) if counts else ())
+    for number, one in found:
+        yield number, replace(one, predicted=next(sums), true=next(sums), valid=next(sums))
+    if failed is not None:
+        raise failed
+
+
+@contextmanager
+def _named_by_all(world: World) -> Iterator[None]:
+    """A number that is not finite is the same on all ranks: the error names the cases of all."""
+    try:
+        yield
+    except NonFiniteError as error:
+        if world.is_alone:
+            raise
+        what, _, cases = str(error).partition("; patches of ")
+        named = ", ".join(filter(None, world.gather(lambda: cases)))
+        raise NonFiniteError(f"{what}; patches of {named}" if named else what) from error
 
 
 def begin_epoch(state: TrainingState) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from volumen.training.fitting import ran_out_of_memory
 from volumen.training.lost_device import is_lost, lost_device
 from volumen.training.out_of_memory import Updates, out_of_memory
 from volumen.training.session import Session
+from volumen.training.sharing import seen_here
 
 
 def explained(session: Session, error: BaseException, updates: Updates) -> UserError | None:
@@ -22,5 +23,5 @@ def explained(session: Session, error: BaseException, updates: Updates) -> UserE
             error = worse
     if not is_lost(error):
         return None
-    listed = session.run.checkpoints.manifest().latest
+    listed = seen_here(session.run.checkpoints).manifest().latest  # the other ranks may not be asked any more
     return lost_device(error, session.run.path, listed[-1].step if listed else None)

@@ -8,6 +8,7 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.inference.tiles import Triple, plan_tiles
 from volumen.inference.views import views
+from volumen.training.distributed import ALONE, World
 from volumen.training.state import TrainingState
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -71,8 +72,14 @@ class Planner:
     `planned_steps` and `budget_seconds` of the state are what is planned; `tell` is told the event of a change.
     """
 
-    def __init__(self, state: TrainingState, volumes: Sequence[Triple], tell: Callable[[dict[str, Any]], None]) -> None:
-        self._state, self._volumes, self._tell = state, volumes, tell
+    def __init__(
+        self,
+        state: TrainingState,
+        volumes: Sequence[Triple],
+        tell: Callable[[dict[str, Any]], None],
+        world: World = ALONE,
+    ) -> None:
+        self._state, self._volumes, self._tell, self._world = state, volumes, tell, world
         self.validation_seconds: float | None = None
         """Of the last one; None before the first of a session."""
         self.begin_session()
@@ -113,21 +120,24 @@ class Planner:
         """Fit the number of steps to the time budget; a change from what was planned before is an event."""
         state = self._state
         before = state.planned_steps if before is None else before
-        if state.budget_seconds is not None:
-            step_seconds, working_seconds = self._pace()
-            validation = self.validation_seconds
-            if validation is None:
-                validation = guessed_validation(state.config, self._volumes, working_seconds)
-            state.planned_steps = affordable_steps(
-                state.cursor.step,
-                configured=state.configured_steps,
-                seconds_left=state.budget_seconds - state.seconds,
-                step_seconds=step_seconds,
-                validation_seconds=validation,
-                steps_per_validation=state.steps_per_epoch * state.pace.every,
-            )
+        if state.budget_seconds is not None:  # by rank 0's clock
+            state.planned_steps = self._world.from_first(self._affordable)
         if state.planned_steps != before:
             self._tell({"kind": "planned_steps", "before": before, "planned": state.planned_steps})
+
+    def _affordable(self) -> int:
+        state, validation = self._state, self.validation_seconds
+        step_seconds, working_seconds = self._pace()
+        if validation is None:
+            validation = guessed_validation(state.config, self._volumes, working_seconds)
+        return affordable_steps(
+            state.cursor.step,
+            configured=state.configured_steps,
+            seconds_left=(state.budget_seconds or 0.0) - state.seconds,
+            step_seconds=step_seconds,
+            validation_seconds=validation,
+            steps_per_validation=state.steps_per_epoch * state.pace.every,
+        )
 
     def _pace(self) -> tuple[float, float]:
         """Seconds of a step in this epoch, with and without waiting; between two epochs, of all that was done."""

@@ -19,8 +19,9 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.losses import PRECOMPUTE
 from volumen.runs.folder import run_config
-from volumen.runtime import choose_device, choose_precision
+from volumen.runtime import choose_precision
 from volumen.system.memory import amount, is_out_of_memory
+from volumen.training.distributed import ALONE, World
 from volumen.training.objective import build_objective
 from volumen.training.state import fresh_state
 from volumen.training.step import NonFiniteError, training_step
@@ -112,31 +113,33 @@ def finds_room(step: Callable[[], Any], optimiser: Optimizer, device: torch.devi
     return failed is None
 
 
-def settled(config: Config, run: Path | None = None) -> Config:
+def settled(config: Config, run: Path | None = None, world: World = ALONE) -> Config:
     """The configuration with a number for `data.batch: auto`: what fits here, or what a run began with.
+
+    Several ranks have the batch of the one where least fits, times their number.
 
     Raises:
         UserError: Not even one patch fits on the card.
     """
     if not isinstance(config.data.batch, AutoBatch):
         return config
-    device = choose_device(config.device)
+    device = world.device_of(config.device)
     if run is not None:
-        batch = run_config(run).data.batch
+        batch = world.from_first(lambda: run_config(run).data.batch)
     elif device.type == "cpu":
-        batch = int(config.data.batch)
+        batch = max(config.data.batch // world.size, 1) * world.size
     else:
-        batch = fitting_batch(config, device, free_bytes(device))
+        batch = fitting_batch(config, device, free_bytes(device), world)
     return config.model_copy(update={"data": config.data.model_copy(update={"batch": batch})})
 
 
-def settle(loaded: LoadedConfig[Config]) -> LoadedConfig[Config]:
+def settle(loaded: LoadedConfig[Config], world: World = ALONE) -> LoadedConfig[Config]:
     """As `settled`, with where the values come from.
 
     Raises:
         UserError: Not even one patch fits on the card.
     """
-    config = settled(loaded.config)
+    config = settled(loaded.config, world=world)
     return loaded if config is loaded.config else replace(loaded, config=config, hash=config_hash(config))
 
 
@@ -146,25 +149,27 @@ def free_bytes(device: torch.device) -> int:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-def fitting_batch(config: Config, device: torch.device, free: int) -> int:
+def fitting_batch(config: Config, device: torch.device, free: int, world: World = ALONE) -> int:
     """The largest power of two whose steps fit into free memory with a margin, by real steps of the real network.
 
     Args:
         config: The run.
         device: Where it will train.
         free: Bytes.
+        world: The ranks, each of which tries its own part of a step.
 
     Raises:
         UserError: Not even one patch fits.
     """
-    batch = largest_power(_trial(config, device, free), min(MOST_PATCHES, config.data.sampling.patches_per_epoch))
+    most = max(min(MOST_PATCHES, config.data.sampling.patches_per_epoch) // world.size, 1)
+    batch = min(world.gather(lambda: largest_power(_trial(config, device, free), most)))
     let_go_of_cache(device)
     if batch == 0:
         raise UserError(
             f"data.batch auto: not even one patch of {list(config.data.patch)} fits into {amount(free)} of the card: "
             "make data.patch or the model smaller, or free the card"
         )
-    return batch
+    return batch * world.size
 
 
 def _trial(config: Config, device: torch.device, free: int) -> Callable[[int], bool]:

@@ -7,7 +7,7 @@ does to the weights is in `step.py`, all that it remembers in `state.py`, all th
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from volumen.config.compare import Descent
@@ -22,6 +22,8 @@ from volumen.system.stopping import StopRequest, StopWanted
 from volumen.training.advance import advance, begin_epoch, settle
 from volumen.training.bad_days import explained
 from volumen.training.compiling import compile_steps, compiles
+from volumen.training.distributed import ALONE, World
+from volumen.training.facts import facts_of
 from volumen.training.fitting import settled
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
@@ -29,6 +31,7 @@ from volumen.training.out_of_memory import updates_of
 from volumen.training.pacing import lengthen
 from volumen.training.repairing import answer, repair, restart
 from volumen.training.session import Session, SignsOf, session_of
+from volumen.training.sharing import SharedStop, refuse_unshared, shared_folder, shared_stop
 from volumen.training.signs import standing_signs
 from volumen.training.step import NonFiniteError
 from volumen.training.totals import EpochTotals
@@ -48,6 +51,7 @@ def run_training(
     materials: Materials | None = None,
     may_validate_rarely: bool = False,
     signs_of: SignsOf = standing_signs,
+    world: World = ALONE,
 ) -> Outcome:
     """Train a configuration into a run folder.
 
@@ -65,21 +69,25 @@ def run_training(
         may_validate_rarely: Lengthen a new run's interval of validations where they take more than 5 % of the training
             time on a card, since nobody set it by name.
         signs_of: Asked after each validation what is seen; the run's own monitors are.
+        world: The processes that train together, each of which calls this; rank 0 alone writes and has a listener.
 
     Raises:
         UserError: Wrong folder, data set, fold or checkpoint; another process trains there; nothing is left to do; or a
             file of the data is not what `prepare` wrote, and the last checkpoint whose data were whole stands.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
-    with _held(folder, resume), StopRequest() as stop:
-        config = settled(config, folder if resume else None)
-        run = RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
+    with _held(folder, resume, world), StopRequest() as own:
+        config, stop = settled(config, folder if resume else None, world), shared_stop(own, world)
+        refuse_unshared(config, world)
+        run = shared_folder(
+            world, folder, lambda: RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
+        )
         opened = materials or Materials(config)
-        with session_of(config, run, listener, opened, begins=not resume, signs_of=signs_of) as session:
+        with session_of(config, run, listener, opened, begins=not resume, signs_of=signs_of, world=world) as session:
             session.state.budget_seconds = time_budget_seconds
             if resume:
                 session.resume()
-                session.scales = ProgressScales.load(folder, run.owner)
+                session.scales = world.from_first(lambda: ProgressScales.load(folder, run.owner))
                 session.watch(resumed=True)
             else:  # only now, when nothing about data set, fold or model can be wrong any more, is the folder made
                 run.write_config(config)
@@ -93,24 +101,28 @@ def run_training(
                     session.scales, session.findings = audited.scales, audited.findings
                 session.watch()
             try:
-                with updates_of(session) as updates:
-                    try:
-                        return train(session, stop)
-                    except (MemoryError, RuntimeError) as error:
-                        said = explained(session, error, updates)
-                        if said is None:
-                            raise
-                raise said
-            except BaseException as error:
+                return _trained(session, stop)
+            except BaseException as raised:
+                error = world.explained(raised)
                 session.fail(error)
                 if isinstance(error, OSError) and not folder.is_dir():
                     gone = f"{folder} was removed while it was trained into: nothing is left to go on with"
                     raise UserError(gone) from error
+                if error is not raised:
+                    raise error from raised
                 raise
 
 
 @contextmanager
-def _held(folder: Path, resume: bool) -> Iterator[None]:
+def _held(folder: Path, resume: bool, world: World) -> Iterator[None]:
+    """The folder, held by rank 0 for all."""
+    with ExitStack() as stack:
+        world.from_first(lambda: stack.enter_context(_held_here(folder, resume)))
+        yield
+
+
+@contextmanager
+def _held_here(folder: Path, resume: bool) -> Iterator[None]:
     """The folder, held by this process alone; one that was made for it and stayed empty goes again."""
     if resume:
         run_owner(folder)
@@ -124,17 +136,29 @@ def _held(folder: Path, resume: bool) -> Iterator[None]:
             folder.rmdir()
 
 
-def train(session: Session, stop: StopRequest) -> Outcome:
+def _trained(session: Session, stop: StopRequest | SharedStop) -> Outcome:
+    """`train`, with errors of the machine in words."""
+    with updates_of(session) as updates:
+        try:
+            return train(session, stop)
+        except (MemoryError, RuntimeError) as error:
+            said = explained(session, error, updates)
+            if said is None:
+                raise
+    raise said
+
+
+def train(session: Session, stop: StopRequest | SharedStop) -> Outcome:
     """Epochs until the planned end, early stopping, a fault that no repair mends, or a signal."""
     config, state, planner = session.config, session.state, session.planner
     steps, cut_short = session.loader.batches_per_epoch, False
     session.verification.start()
-    session.listener.started(session.run.path, config, session.facts)
+    session.listener.started(session.run.path, config, facts_of(session))
     if compiles(config, session.device):
         compile_steps(session)
     while state.cursor.step < state.planned_steps or state.ended_epoch:
         try:
-            wait_for_workers(config.data.workers)
+            session.world.gather(lambda: wait_for_workers(config.data.workers))
             if state.cursor.batch == 0:
                 repair(session)  # a tournament that is due, and what people ask for
             cursor, objective = state.cursor, state.objective()
@@ -151,7 +175,8 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                     advance(session, objective, batch, look)
                     settle(session, wait=is_last or planner.is_early)
                     ended = time.perf_counter()
-                    state.count(batch, seconds=ended - waited, loader_seconds=began - waited)
+                    seconds, waiting = ended - waited, began - waited
+                    state.count(batch, seconds=seconds, loader_seconds=waiting, world=session.world)
                     waited = ended
                     if planner.is_early:
                         planner.replan()
@@ -200,6 +225,7 @@ def train(session: Session, stop: StopRequest) -> Outcome:
                     epoch_seconds=record["seconds"],
                     epochs_done=cursor.epoch,
                     epochs_left=state.planned_epochs - cursor.epoch,
+                    world=session.world,
                 )
         session.listener.epoch_ended(state, record, validation)
         session.status("running")

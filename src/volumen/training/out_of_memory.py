@@ -64,7 +64,7 @@ def out_of_memory(session: Session, error: BaseException, updates: Updates) -> O
     said, others = _first_line(error), others_bytes(session.device)
     session.recorder = None  # and what it recorded
     let_go(error, state.optimiser, session.device)
-    if updates.is_whole:
+    if updates.is_whole and session.world.is_alone:  # of several ranks the others are in the midst of a step
         settle(session, wait=True)
         session.save(waits=False)
     validates = state.ended_epoch or state.cursor.batch >= session.loader.batches_per_epoch
@@ -75,32 +75,29 @@ def out_of_memory(session: Session, error: BaseException, updates: Updates) -> O
     what = f"memory ran out in {during} ({said})"
     if others:
         what += f"; other programs hold {amount(others)} of the card"
-    if store.is_empty():
+    if not session.world.is_alone:
+        kept, command = "the last checkpoint stands", "go on by the same torchrun with --resume"
+    elif store.is_empty():
         kept, command = "no step was saved yet", "start again"
     else:
         kept = f"the state of step {store.manifest().latest[-1].step} is saved"
         command = f"go on with: volumen train {session.run.path} --resume"
-    return OutOfMemoryError(
-        f"{what}; {kept}; {_fix(config, fits, validates=validates)}; {command}{_options(config, fits)}"
-    )
-
-
-def _is_shared() -> bool:
-    """Whether other processes take part in each step."""
-    group = torch.distributed
-    return group.is_available() and group.is_initialized() and group.get_world_size() > 1
+    fix = _fix(config, fits, validates=validates, was_tried=session.world.is_alone)
+    return OutOfMemoryError(f"{what}; {kept}; {fix}; {command}{_options(config, fits)}")
 
 
 def _own(config: Config) -> Size:
     return Size(config.data.batch, config.data.patch)
 
 
-def _fix(config: Config, fits: Size | None, *, validates: bool) -> str:
+def _fix(config: Config, fits: Size | None, *, validates: bool, was_tried: bool) -> str:
     if validates:
         return "free the card, or start a new run with a smaller inference.tile"
+    if fits is None and not was_tried:
+        return "free the memory"
     if fits is None:
         return "not even one small patch fits now: free the memory"
-    if _is_shared():
+    if not was_tried:
         return f"{fits.all_words()} may fit"
     return f"{fits.all_words()} fits" + (" again" if fits == _own(config) else "")
 
@@ -124,9 +121,10 @@ def others_bytes(device: torch.device) -> int:
 
 def _fitting(session: Session, *, tries_own: bool) -> Size | None:
     """The largest size of a step that fits now, by trying; what that does to the weights does not matter any more."""
-    own, state = _own(session.config), session.state
-    if _is_shared():  # a step alone would wait for the others
-        return next(smaller_sizes(own, session.config.divisor), None)
+    own, state, ranks = _own(session.config), session.state, session.world.size
+    if not session.world.is_alone:  # a step alone would wait for the others
+        part = next(smaller_sizes(Size(own.batch // ranks, own.patch), session.config.divisor), None)
+        return None if part is None else Size(part.batch * ranks, part.patch)
     cursor = copy(state.cursor)
     try:
         tried = (*([own] if tries_own else []), *smaller_sizes(own, session.config.divisor))

@@ -14,6 +14,7 @@ import torch
 
 from volumen.config.optimisation import Plateau, Tournament
 from volumen.config.schema import Config
+from volumen.training.distributed import ALONE, World
 
 SHARE = 0.05
 """Of the training time, what validations may take."""
@@ -88,6 +89,7 @@ def lengthen(
     epoch_seconds: float,
     epochs_done: int,
     epochs_left: int,
+    world: World = ALONE,
 ) -> None:
     """After a validation, validate more rarely from now on if it took too long; a change is an event.
 
@@ -100,10 +102,12 @@ def lengthen(
         epoch_seconds: Of the training steps of the epoch before it.
         epochs_done: Of the run.
         epochs_left: Of the run.
+        world: The ranks, for which rank 0's seconds count.
     """
     if not pace.may_grow or device.type not in PACED or isinstance(config.training.intervention, Tournament):
         return
-    before = pace.every
+    before, own = pace.every, (validation_seconds, epoch_seconds)
+    validation_seconds, epoch_seconds = world.from_first(lambda: own)
     pace.every = longer_interval(
         before,
         validation_seconds=validation_seconds,

@@ -43,6 +43,8 @@ class Probe:
     every: int | None
     write: Callable[[Record], None]
     """Told the record, under the step that is current when it is complete."""
+    ranks: int = 1
+    """Processes that each hold such a part of the batch; what is looked at is this one's."""
     _record: Record | None = None
     _gradient: dict[str, Tensor] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ class Probe:
         due = is_due(step, self.every)
         before = self._weights() if due else {}
         if due:
-            self._record = {"batch": len(batch["image"]), **self._look(batch, objective)}
+            self._record = {"batch": len(batch["image"]) * self.ranks, **self._look(batch, objective)}
         yield
         if self._record is None:
             return

@@ -83,12 +83,14 @@ def _take_request(session: Session) -> bool:
     state = session.state
     number = state.repairs.requests + 1
     try:
-        request = next_request(session.run.path, session.run.owner, number - 1)
+        request = session.world.from_first(lambda: next_request(session.run.path, session.run.owner, number - 1))
         if request is None:
             return False
         wanted: Interventions = (request.intervention,)
         if request.now:
             make(session, wanted, by="person", request=number)
+        elif not session.world.is_alone:
+            raise UserError("a trial needs a run of one process; `--now` does it without a trial")
         else:
             reason = begin_tournament(session, "request", [], [wanted], request=number)
             if reason:

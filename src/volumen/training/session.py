@@ -15,7 +15,6 @@ from volumen.data.dataset import PreparedDataset, surface_share
 from volumen.data.device.choice import Loader, loader_for
 from volumen.data.packed import DamagedDataError, Verification
 from volumen.data.sampling import PatchDataset
-from volumen.data.spacing import not_cubes
 from volumen.inference.recipe import predictor_of
 from volumen.losses import CompositeLoss
 from volumen.losses.targets import target_makers
@@ -29,16 +28,17 @@ from volumen.runs.folder import RunFolder
 from volumen.runs.records import read_run_logs
 from volumen.runs.saved import TrainedOn, checked_state
 from volumen.runs.scales import NO_SCALES, TOTAL, TRAIN, VALIDATION, ProgressScales
-from volumen.runtime import Precision, choose_device, choose_precision, machine_description
+from volumen.runtime import Precision, choose_precision, machine_description
 from volumen.system.memory import peak_bytes
 from volumen.system.stopping import InterruptedBySignal, StopWanted
 from volumen.training.averaging import Average, averaged_model
 from volumen.training.budget import Planner
+from volumen.training.distributed import ALONE, World, forward_of
 from volumen.training.initial import InitialWeights, Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.objective import phase_at, precomputed_targets
 from volumen.training.probe import Probe
-from volumen.training.readings import Readings
+from volumen.training.readings import MOST_STEPS, Readings
 from volumen.training.recorded import Recorder
 from volumen.training.repairs import Repairs
 from volumen.training.state import TrainingState, fresh_state
@@ -71,17 +71,20 @@ class Session:
     """What a new run begins with, where it is another's weights."""
     signs_of: SignsOf
     scales: ProgressScales = NO_SCALES
+    world: World = ALONE
 
     def __post_init__(self) -> None:
         shapes = [self.dataset.case(name).shape for name in self.held_out]
-        self.planner = Planner(self.state, shapes, self.event)
+        self.planner = Planner(self.state, shapes, self.event, self.world)
         self.predictor = predictor_of(self.state.model, self.config, self.device, self.precision)
         monitoring = self.config.training.monitoring
         every = None if monitoring is None else monitoring.probe_every_steps
-        at_once = self.state.scaler is not None or getattr(self.listener, "acts_between_steps", False)
-        self.readings = Readings(self.state.model, self.device, at_once=at_once)
-        self.forward: Forward = self.state.model
-        records = self.device.type == "cuda" and self.config.training.cuda_graph == "auto"
+        acts = self.world.from_first(lambda: bool(getattr(self.listener, "acts_between_steps", False)))
+        at_once = self.state.scaler is not None or acts
+        late = not self.world.is_alone and self.device.type == "cuda"  # by the clock ranks would read apart
+        self.readings = Readings(self.state.model, self.device, at_once=at_once, every=MOST_STEPS if late else None)
+        self.forward: Forward = forward_of(self.state.model, self.world, leaves_out=self.config.model.kind != "unet")
+        records = self.device.type == "cuda" and self.config.training.cuda_graph == "auto" and self.world.is_alone
         self.recorder = Recorder(self.state.model, self.event) if records else None
         self.monitors: Monitors | None = None
         self.findings: tuple[dict[str, Any], ...] = ()
@@ -89,10 +92,14 @@ class Session:
         """After the last validation."""
         self._said, self.truths = ("", ""), Truths()
         self.criteria = CriteriaWatch()
-        self.probe = Probe(self.state.model, self.precision, self.device, every, partial(self.metric, "probe"))
+        self.probe = Probe(
+            self.state.model, self.precision, self.device, every, partial(self.metric, "probe"), self.world.size
+        )
 
     def watch(self, *, resumed: bool = False) -> None:
         """Begin to watch; a resumed run's monitors see first what it recorded up to its checkpoint."""
+        if not self.world.is_first:
+            return
         experiment, facts = self.config.experiment, setting_of(self.config, self.scales)
         watches = bool(experiment.criteria) or self.config.training.monitoring is not None
         before = read_history(self.run.path, self.state.cursor.step).records if resumed and watches else ()
@@ -245,6 +252,7 @@ class Session:
                 state.cursor.epoch,
                 progress=lambda done, of: self.listener.validating(state, done, of),
                 truths=self.truths,
+                world=self.world,
             )
 
     def _progress(self, kind: str, total: float, terms: Mapping[str, float]) -> dict[str, float]:
@@ -258,8 +266,8 @@ class Session:
     def save(self, *, best: bool = False, best_loss: bool = False, waits: bool = True) -> None:
         """Write a checkpoint, of data that are known to be whole; who has been asked to stop does not wait for that."""
         if waits:
-            self.verification.confirm()
-        self.verification.raise_if_damaged()
+            self.world.gather(self.verification.confirm)
+        self.world.gather(self.verification.raise_if_damaged)
         self.state.trusted = self.verification.is_done
         cursor = self.state.cursor
         state = self.state.state_dict()
@@ -291,39 +299,26 @@ class Session:
         with suppress(OSError):
             self.status("stopped" if kind == "interrupted" else "failed", reason=reason)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a listener is told before the first step."""
-        spacings = {name: self.dataset.spacing(name) for name in (*self.patches.case_ids, *self.held_out)}
-        return {
-            "device": str(self.device),
-            "precision": self.precision.name,
-            "parameters": sum(parameter.numel() for parameter in self.state.model.parameters()),
-            "training_cases": len(self.patches.case_ids),
-            "validation_cases": len(self.held_out),
-            "steps_per_epoch": self.loader.batches_per_epoch,
-            "step": self.state.cursor.step,
-            "warn": self.warning,
-            "notes": [*self.patches.notes, *self.loader.notes, *not_cubes(spacings)],
-        }
-
 
 @contextmanager
 def session_of(
-    config: Config, run: RunFolder, listener: Listener, materials: Materials, *, begins: bool, signs_of: SignsOf
-) -> Iterator[Session]:
+    config: Config, run: RunFolder, listener: Listener, materials: Materials,
+    *, begins: bool, signs_of: SignsOf, world: World = ALONE,
+) -> Iterator[Session]:  # fmt: skip
     """Open all that a training needs, with initial weights where it `begins`; nothing is written yet.
 
     Raises:
         UserError: Wrong data set, fold or initial weights, or a device or precision that is not to be had.
     """
-    device = choose_device(config.device)
+    world.part_of(config.data.batch)
+    device = world.device_of(config.device)
     precision = choose_precision(config.precision, device)
     dataset, fold = materials.dataset, materials.fold
-    verification = Verification(list(dataset.files((*fold.train, *fold.validation))))
+    verification = Verification(list(dataset.files((*fold.train, *fold.validation))) if world.local_rank == 0 else [])
     makers = target_makers(precomputed_targets(config.loss))
     patches = PatchDataset(dataset.trusting(), fold.train, config.data, config.seed, makers)
-    loader = loader_for(patches, device, config.data.workers, died=lambda text: session.warning(text))
+    part = (world.rank, world.size)
+    loader = loader_for(patches, device, config.data.workers, part=part, died=lambda text: session.warning(text))
     initial = materials.initial if begins else None
     seen, empty = initial.seen if initial else (), dataset.meanings.empty
     state = fresh_state(
@@ -335,10 +330,10 @@ def session_of(
         data=TrainedOn(dataset.identity, config.data.fold, fold.train, fold.validation, seen, empty),
         initial=initial,
     )
-    state.run = run.owner
+    state.run, state.shares = run.owner, not world.is_alone and device.type == "cuda"
     session = Session(
         config, run, listener, device, precision, dataset, fold.validation, verification, patches, loader, state,
-        initial, signs_of=signs_of,
+        initial, signs_of=signs_of, world=world,
     )  # fmt: skip
     with closing(loader), closing(verification):
         yield session

@@ -19,6 +19,7 @@ from volumen.models import build_model
 from volumen.runs.saved import FORMAT, NO_DATA, TrainedOn, checked_state, load_weights
 from volumen.runtime import Precision
 from volumen.training.averaging import EqualAverage, MovingAverage
+from volumen.training.distributed import ALONE, World
 from volumen.training.initial import InitialWeights
 from volumen.training.moving import load_optimiser
 from volumen.training.objective import build_objective
@@ -68,12 +69,14 @@ class TrainingState:
     repairs: Repairs = field(default_factory=Repairs)
     pace: Pace = field(default_factory=lambda: Pace(1))
     """How often it validates."""
+    shares: bool = False
+    """Whether other ranks on other cards have the same state."""
     branch: dict[str, Any] | None = None
     """State of a tournament's branch that was left in the middle; all the rest is the run's own."""
 
-    def count(self, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float) -> None:
-        """Take a step's patches and times into the epoch's sums; its result follows when it is read."""
-        centred, patches = int(batch["meta"]["centred"].sum()), len(batch["image"])
+    def count(self, batch: Mapping[str, Any], *, seconds: float, loader_seconds: float, world: World = ALONE) -> None:
+        """Take a step's patches (of all ranks) and times into the epoch's sums; its result follows when it is read."""
+        centred, patches = world.sum(int(batch["meta"]["centred"].sum()), len(batch["image"]))
         self.totals.add_batch(patches=patches, centred=centred, seconds=seconds, loader_seconds=loader_seconds)
         self.seconds += seconds
 
@@ -171,7 +174,9 @@ class TrainingState:
         self.seconds = float(state["seconds"])
         self.ended_epoch, self.pace = bool(state["ended_epoch"]), pace_of(state, self.config)
         torch.set_rng_state(state["random"])
-        if state["random_cuda"] and torch.cuda.is_available():
+        if state["random_cuda"] and self.shares:  # of rank 0, whose card is the first
+            torch.cuda.set_rng_state(state["random_cuda"][0])
+        elif state["random_cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
 
     def _resize(self, before: Config) -> None:

@@ -32,7 +32,9 @@ from volumen.postprocess import probabilities_from_logits
 from volumen.system.output import Tally, unheard
 from volumen.system.stopping import raise_if_wanted
 from volumen.training.behind import Behind, threads_beside
+from volumen.training.distributed import ALONE, World
 from volumen.training.regions import validation_regions
+from volumen.training.sharing import my_cases
 
 BLOCK = 160  # voxels along an axis: the loss's memory stays bounded however large the volume is
 
@@ -44,8 +46,8 @@ MOST_TRUTHS = 32  # cases: of 320^3 voxels each holds some 30 MB
 
 Truths = dict[str, Truth]
 """What was found of held-out volumes' truths, by case, for the next validation."""
-Scored = tuple[str, dict[str, float], "Shown | None"]
-"""Case, metrics of one region of it, and what is shown."""
+Scored = tuple[int, dict[str, float], "Shown | None"]
+"""Number of a case, metrics of one region of it, and what is shown."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def validate(
     progress: Tally = unheard,
     truths: Truths | None = None,
     threads: int | None = None,
+    world: World = ALONE,
 ) -> Validation:
     """Score the weights now in the predictor's model on whole volumes, or on the crops that the configuration names.
 
@@ -105,32 +108,27 @@ def validate(
         case_ids: The held-out cases.
         config: Normalisation, post-processing, selection metric, and protocol.
         epoch: Decides which crops are drawn where they are drawn anew.
-        progress: Told how many of how many cases are predicted.
+        progress: Told how many of how many cases are predicted; of several ranks, each is told of its own.
         truths: What earlier validations of the same volumes found; added to.
         threads: Masks and metrics that are computed while the next volume is predicted; None decides by the device.
             The result does not depend on it.
+        world: The ranks that share out the cases; all of them are given all results, in the cases' order.
 
     Raises:
         StopWanted: Somebody asked to stop.
     """
     started = time.perf_counter()
-    recipe = Recipe(predictor, config.data.normalisation, config.postprocessing)
-    losses: list[tuple[float, dict[str, float], dict[str, float]]] = []
+    mine = my_cases(case_ids, {name: dataset.case(name).shape for name in case_ids}, world)
     known = truths if truths is not None and config.training.validation.kind == "full" else None
-    with Behind[Scored](threads_beside(predictor.device) if threads is None else threads) as work:
-        for number, case_id in enumerate(case_ids):
-            progress(number, len(case_ids))
-            raise_if_wanted()
-            label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
-            image = recipe.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
-            for place, region in enumerate(validation_regions(config, lesson, number, epoch)):
-                there = None if scan is None else scan[region]
-                logits = predictor.logits(image[region], there)
-                losses.append(loss_on_blocks(objective, logits, np.asarray(lesson[region]), predictor.device))
-                looked_at = image[region] if number < SHOWN_CASES and place == 0 else None
-                work.add(partial(_score, case_id, recipe, config, logits, label[region], there, looked_at, known))
-        scored = work.results()
-    cases = {case: _mean([row for name, row, _ in scored if name == case]) for case in case_ids}
+    threads = threads_beside(predictor.device) if threads is None else threads
+
+    def own() -> dict[int, _Case]:
+        recipe = Recipe(predictor, config.data.normalisation, config.postprocessing)
+        return _score_cases(recipe, objective, dataset, case_ids, mine, config, epoch, progress, known, threads)
+
+    found = dict(sorted(chain(*(part.items() for part in world.gather(own)))))
+    losses = [loss for one in found.values() for loss in one.losses]
+    cases = {case_ids[number]: one.metrics for number, one in found.items()}
     return Validation(
         total=mean_of_known(total for total, _, _ in losses),
         raw=_mean([raw for _, raw, _ in losses]),
@@ -138,11 +136,63 @@ def validate(
         metrics=_mean(list(cases.values())),
         cases=cases,
         seconds=time.perf_counter() - started,
-        shown=tuple(shown for _, _, shown in scored if shown is not None),
+        shown=tuple(one.shown for one in found.values() if one.shown is not None),
     )
 
 
+@dataclass(frozen=True)
+class _Case:
+    """One case: total, raw and weighted terms of each region, and the mean of their metrics."""
+
+    losses: list[tuple[float, dict[str, float], dict[str, float]]]
+    metrics: dict[str, float]
+    shown: Shown | None
+
+
+def _score_cases(
+    recipe: Recipe,
+    objective: CompositeLoss,
+    dataset: PreparedDataset,
+    case_ids: Sequence[str],
+    numbers: Sequence[int],
+    config: Config,
+    epoch: int,
+    progress: Tally,
+    truths: Truths | None,
+    threads: int,
+) -> dict[int, _Case]:
+    """The cases of these numbers."""
+    predictor = recipe.predictor
+    losses = {number: list[tuple[float, dict[str, float], dict[str, float]]]() for number in numbers}
+    with Behind[Scored](threads) as work:
+        for done, number in enumerate(numbers):
+            case_id = case_ids[number]
+            progress(done, len(numbers))
+            raise_if_wanted()
+            label, lesson, scan = (np.asarray(dataset.label(case_id)), dataset.lesson(case_id), dataset.scan(case_id))
+            image = recipe.normalised(np.asarray(dataset.image(case_id)), dataset.case(case_id).statistics)
+            for place, region in enumerate(validation_regions(config, lesson, number, epoch)):
+                there = None if scan is None else scan[region]
+                logits = predictor.logits(image[region], there)
+                losses[number].append(loss_on_blocks(objective, logits, np.asarray(lesson[region]), predictor.device))
+                looked_at = image[region] if number < SHOWN_CASES and place == 0 else None
+                work.add(
+                    partial(_score, number, case_id, recipe, config, logits, label[region], there, looked_at, truths)
+                )
+        scored = work.results()
+    regions = {number: [one for one in scored if one[0] == number] for number in numbers}
+    return {
+        number: _Case(
+            losses[number],
+            _mean([metrics for _, metrics, _ in found]),
+            next((shown for _, _, shown in found if shown is not None), None),
+        )
+        for number, found in regions.items()
+    }
+
+
 def _score(
+    number: int,
     case: str,
     recipe: Recipe,
     config: Config,
@@ -160,7 +210,7 @@ def _score(
             truths[case] = analyse_truth(binarise(mask, label, IGNORE).truth, DEFINITION)
         truth = truths[case]
     metrics = mask_metrics(mask, label, full=full, truth=truth)
-    return case, metrics, None if image is None else _middle(case, image, label, mask)
+    return number, metrics, None if image is None else _middle(case, image, label, mask)
 
 
 def mask_metrics(
