@@ -35,7 +35,7 @@ class Inference(Section):
     as two mirrorings are a half turn)."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What computes predictions: auto takes OpenVINO on a CPU where it is installed. Training validates with torch."""
-    batch: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    batch: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = "auto"
     """Tiles in a call of the network; on CUDA each view of a tile counts. auto: what fits on CUDA, 1 elsewhere."""
     empty: Literal["auto", "found", "none"] | Grey | tuple[Grey, ...] = "auto"
     """Grey values where images that were never prepared hold nothing, which gets no surface. found: zeros, and the fill

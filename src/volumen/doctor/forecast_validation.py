@@ -32,6 +32,7 @@ class _Imitation:
 
     def __init__(self, session: Session, case: str) -> None:
         self._predictor, self._labels = session.predictor, _labels(session, case)
+        self.device = self._predictor.device
 
     def logits(self, image: NDArray[np.float32], empty: NDArray[np.generic] | None) -> NDArray[np.float32]:
         """Of the next region."""

@@ -84,7 +84,7 @@ class Session:
         late = not self.world.is_alone and self.device.type == "cuda"  # by the clock ranks would read apart
         self.readings = Readings(self.state.model, self.device, at_once=at_once, every=MOST_STEPS if late else None)
         self.forward: Forward = forward_of(self.state.model, self.world, leaves_out=self.config.model.kind != "unet")
-        records = self.device.type == "cuda" and self.config.training.cuda_graph == "auto" and self.world.is_alone
+        records = self.config.training.cuda_graph == "auto" and self.device.type == "cuda" and self.world.is_alone
         self.recorder = Recorder(self.state.model, self.event) if records else None
         self.monitors: Monitors | None = None
         self.findings: tuple[dict[str, Any], ...] = ()
