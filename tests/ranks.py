@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import tempfile
 from collections.abc import Callable
@@ -39,6 +40,10 @@ def _rank(
 ) -> None:
     import torch
 
+    # The server that forks this process may be a loader's, whose children do not hear signals until they say so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     torch.set_num_threads(1)
     names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in names.items()}

@@ -28,6 +28,7 @@ from volumen.runs.records import read_status
 from volumen.training import fitting, pacing
 from volumen.training import state as training_state
 from volumen.training.averaging import MovingAverage
+from volumen.training.distributed import World
 from volumen.training.fitting import Size, fitting_batch, ran_out_of_memory, settled, smaller_sizes
 from volumen.training.loop import run_training
 from volumen.training.lost_device import DeviceLostError, is_lost
@@ -237,12 +238,13 @@ def test_a_run_that_began_with_auto_keeps_its_number(
 ) -> None:
     config, run = configuration(prepared, "data.batch=auto"), tmp_path / "run"
     assert settled(config) == configuration(prepared, "data.batch=2")  # on a CPU
-    monkeypatch.setattr(fitting, "choose_device", lambda _: torch.device("cuda"))
+    first = iter(["cuda"])  # for whoever settles the batch, and nobody after that
+    monkeypatch.setattr(World, "device_of", lambda world, wanted: torch.device(next(first, "cpu")))
     monkeypatch.setattr(fitting, "free_bytes", lambda _: 10**12)
-    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free: 4)
+    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free, world: 4)
     assert run_training(config, run, StopAt(1)).state == "stopped"
     assert run_config(run) == configuration(prepared, "data.batch=4")
-    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free: 8)
+    monkeypatch.setattr(fitting, "fitting_batch", lambda config, device, free, world: 8)
     assert run_training(config, run, SilentDisplay(), resume=True).state == "finished"
     assert run_config(run) == configuration(prepared, "data.batch=4")
 

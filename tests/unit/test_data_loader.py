@@ -148,6 +148,7 @@ def test_a_worker_that_is_signalled_before_it_has_begun_begins(
     dataset: PatchDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole group gets SIGTERM while the workers, and what they are forked from, still import."""
+    forkserver._forkserver._stop()  # another test's may have been started otherwise
     monkeypatch.setattr(loader_module, "_start_worker", _signalled_first)
     said: list[str] = []
     with PatchLoader(dataset, 1, 2, died=said.append) as loader:
