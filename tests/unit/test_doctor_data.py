@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.doctor.data import measure_alignment
+from volumen.doctor.data.alignment import measure_alignment
 
 
 def pair(seed: int, side: int = 40) -> tuple[np.ndarray, np.ndarray]:

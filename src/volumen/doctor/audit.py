@@ -8,7 +8,7 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context, Parts, open_context
 from volumen.doctor.cost.budget import check_budget
 from volumen.doctor.cost.check import COST
-from volumen.doctor.data import DATA
+from volumen.doctor.data.check import DATA
 from volumen.doctor.findings import Finding, Severity, gravest_first
 from volumen.doctor.labels import LABELS, SHEETS
 from volumen.doctor.learning_rate import LEARNING_RATE

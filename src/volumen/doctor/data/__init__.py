@@ -1,0 +1,1 @@
+"""What a volume and a division of volumes say of themselves."""

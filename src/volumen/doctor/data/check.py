@@ -1,0 +1,55 @@
+"""P7: the data set, its division, and what is really drawn from it."""
+
+from collections.abc import Iterator
+
+from volumen.doctor.check import Check
+from volumen.doctor.context import Context
+from volumen.doctor.data.alignment import check_alignment
+from volumen.doctor.data.division import check_division
+from volumen.doctor.data.sampling import check_sampling
+from volumen.doctor.findings import Finding, Severity
+from volumen.system.output import counted
+
+
+def check_data(context: Context) -> Iterator[Finding]:
+    """Whether images and labels belong together, and the fold and the patches are what they should be."""
+    yield from _constant_volumes(context)
+    yield from check_alignment(context)
+    yield from _nothing_to_find(context)
+    yield from check_division(context)
+    yield from check_sampling(context)
+
+
+def _constant_volumes(context: Context) -> Iterator[Finding]:
+    flat = [case.id for case in context.dataset.cases if not case.statistics.std > 0]
+    if flat:
+        yield Finding(
+            code="P7",
+            severity=Severity.stop,
+            title=counted(len(flat), "volume is constant", "volumes are constant"),
+            evidence=f"standard deviation 0: {', '.join(flat[:5])}{' ...' if len(flat) > 5 else ''}",
+            causes=("an export or conversion failed",),
+            remedies=("export them again, or remove them",),
+            where=f"train_images/{flat[0]}",
+        )
+
+
+def _nothing_to_find(context: Context) -> Iterator[Finding]:
+    """Held-out volumes without surface: no ratio of what was found to what there is has a value on them."""
+    if any(context.dataset.case(name).surface_voxels for name in context.validation):
+        return
+    yield Finding(
+        code="P7",
+        severity=Severity.stop,
+        title="no held-out volume has surface",
+        evidence=(
+            f"{', '.join(context.validation[:5])}: {context.config.training.selection_metric}, by which the best "
+            "checkpoint is chosen, says nothing there of what a network finds"
+        ),
+        causes=("volumes without surface make up a fold",),
+        remedies=("another data.fold, or volumen folds anew with fewer folds",),
+        where=context.where("data.fold"),
+    )
+
+
+DATA = Check(code="P7", title="Data and division", run=check_data, seconds=4.0)
