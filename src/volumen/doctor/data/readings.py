@@ -77,11 +77,10 @@ def _place(dataset: PreparedDataset, case: Case, measure: Measure) -> Path:
 
 
 def _kept(place: Path) -> Numbers | None:
-    with (
-        suppress(OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error),
-        np.load(place, allow_pickle=False) as file,
-    ):
-        return dict(file)
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
+        content = io.BytesIO(place.read_bytes())
+        with np.load(content, allow_pickle=False) as file:
+            return dict(file)
     return None
 
 
