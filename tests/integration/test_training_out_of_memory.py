@@ -29,7 +29,7 @@ from volumen.training import fitting, pacing
 from volumen.training import state as training_state
 from volumen.training.averaging import MovingAverage
 from volumen.training.distributed import World
-from volumen.training.fitting import Size, fitting_batch, ran_out_of_memory, settled, smaller_sizes
+from volumen.training.fitting import Size, fitting_batch, ran_out_of_memory, smaller_sizes, with_batch
 from volumen.training.loop import run_training
 from volumen.training.lost_device import DeviceLostError, is_lost
 from volumen.training.out_of_memory import OutOfMemoryError
@@ -237,7 +237,7 @@ def test_a_run_that_began_with_auto_keeps_its_number(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = configuration(prepared, "data.batch=auto"), tmp_path / "run"
-    assert settled(config) == configuration(prepared, "data.batch=2")  # on a CPU
+    assert with_batch(config) == configuration(prepared, "data.batch=2")  # on a CPU
     first = iter(["cuda"])  # for whoever settles the batch, and nobody after that
     monkeypatch.setattr(World, "device_of", lambda world, wanted: torch.device(next(first, "cpu")))
     monkeypatch.setattr(fitting, "free_bytes", lambda _: 10**12)
@@ -338,7 +338,7 @@ def test_a_card_whose_memory_runs_out(prepared: Path, tmp_path: Path) -> None:
         outcome = run_training(configuration(prepared, *large, *options), run, SilentDisplay(), resume=True)
         assert outcome.state == "finished"
         assert run_config(run).data.batch < 8
-        auto = settled(configuration(prepared, *large, "data.batch=auto")).data.batch
+        auto = with_batch(configuration(prepared, *large, "data.batch=auto")).data.batch
         assert 1 <= auto < 8
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

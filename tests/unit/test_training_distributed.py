@@ -27,7 +27,7 @@ from volumen.system.stopping import StopWanted
 from volumen.training import fitting
 from volumen.training.advance import _named_by_all
 from volumen.training.distributed import ALONE, World, forward_of, joined
-from volumen.training.fitting import fitting_batch, settled
+from volumen.training.fitting import fitting_batch, with_batch
 from volumen.training.objective import build_objective
 from volumen.training.pacing import Pace, lengthen
 from volumen.training.sharing import my_cases, refuse_unshared
@@ -266,7 +266,7 @@ def test_a_batch_is_divided_evenly_or_refused_with_one_that_can_be(batch: int, s
 @given(st.integers(1, 9))
 def test_a_batch_that_is_chosen_for_the_ranks_can_be_divided(size: int) -> None:
     world = World(0, size, device=CPU)
-    batch = settled(load_config("preset:default", ["data.batch=auto"]).config, world=world).data.batch
+    batch = with_batch(load_config("preset:default", ["data.batch=auto"]).config, world=world).data.batch
     assert world.part_of(batch) >= 1
 
 

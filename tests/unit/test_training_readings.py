@@ -24,7 +24,7 @@ from volumen.losses import TERMS, CompositeLoss
 from volumen.losses.terms import SoftDice
 from volumen.models import build_model
 from volumen.runtime import Precision
-from volumen.training.advance import advance, settle
+from volumen.training.advance import advance, read_back
 from volumen.training.averaging import MovingAverage
 from volumen.training.distributed import ALONE
 from volumen.training.listener import BaseListener, Listeners
@@ -116,7 +116,7 @@ def trained(session, plant, *, each):
     try:
         for number, batch in enumerate(made):
             advance(session, objective, batch)
-            settle(session, wait=each or number == STEPS - 1)
+            read_back(session, wait=each or number == STEPS - 1)
     except NonFiniteError as error:
         return str(error)
     return None

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from volumen.data.folds import Folds
     from volumen.doctor.audit import AuditReport
     from volumen.experiments.scoring import Evaluation
-    from volumen.training.listener import Outcome
+    from volumen.training.listener import Listener, Outcome
 
 Settings = Mapping[str, Any]
 
@@ -168,18 +169,13 @@ def train(
         UserError: Wrong configuration, data set, folder or tracker, or a finding that stops the run.
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
-    from volumen.config.compare import descent_of
+    from volumen.api.starting import Order, start_training
     from volumen.config.load import load_config
-    from volumen.doctor.preflight import audit_first
     from volumen.reporting.terminal import SilentDisplay, TrainingDisplay
-    from volumen.runs.folder import WORK, RunFolder
-    from volumen.system.locks import refuse_held
     from volumen.system.output import say, unheard
     from volumen.trackers.choice import chosen_trackers, tracked
     from volumen.training.budget import parse_duration
-    from volumen.training.fitting import settle
-    from volumen.training.initial import Materials
-    from volumen.training.loop import run_training
+    from volumen.training.fitting import loaded_with_batch
 
     class Mute(SilentDisplay):
         """Warnings stand in the run's events."""
@@ -187,30 +183,18 @@ def train(
         def event(self, event: dict[str, Any]) -> None:
             """Nothing to show."""
 
+    @contextmanager
+    def listening() -> Iterator[Listener]:
+        tell = say if show else unheard
+        with TrainingDisplay() if show else Mute() as display, tracked(trackers, display, tell) as listener:
+            yield listener
+
     trackers = chosen_trackers(track or ["none"])
-    folder, overrides = Path(out), overrides_of(settings)
-    loaded = load_config(config, overrides)
-    loaded = loaded if resume else settle(loaded)  # the audit sees what will be trained
+    loaded = load_config(config, overrides_of(settings))
+    loaded = loaded if resume else loaded_with_batch(loaded)  # the audit sees what will be trained
     budget = None if time_budget is None else parse_duration(time_budget)
-    audited, materials = None, Materials(loaded.config)
-    if not resume:
-        refuse_held(folder, WORK)
-        RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
-        audited = audit_first(loaded, accept, budget_seconds=budget, materials=materials)
-    tell = say if show else unheard
-    with TrainingDisplay() if show else Mute() as display, tracked(trackers, display, tell) as listener:
-        return run_training(
-            loaded.config,
-            folder,
-            listener,
-            resume=resume,
-            time_budget_seconds=budget,
-            audited=audited,
-            materials=materials,
-            descent=None if resume else descent_of(loaded),
-            may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
-            meant=tuple(settings or ()),
-        )
+    order = Order(loaded, Path(out), resume, budget, accept, tuple(settings or ()))
+    return start_training(order, listening())
 
 
 def evaluate(

@@ -13,12 +13,9 @@ from volumen.system.output import counted, say, unheard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from volumen.config.load import LoadedConfig
     from volumen.config.schema import Config
-    from volumen.runs.folder import Audited
     from volumen.trackers.listening import Opener
     from volumen.training.distributed import World
-    from volumen.training.initial import Materials
     from volumen.training.listener import Listener, Outcome
 
 
@@ -79,16 +76,16 @@ def train(
 
     tune_allocator()  # before torch allocates anything
 
-    from volumen.config.compare import descent_of
+    from volumen.api.starting import Order, start_training
+    from volumen.cli.progress import progress_bar
     from volumen.config.load import load_config
     from volumen.errors import UserError
+    from volumen.reporting.console import console_for
+    from volumen.reporting.doctor_tables import print_findings
     from volumen.trackers.choice import chosen_trackers
     from volumen.training.budget import parse_duration
     from volumen.training.distributed import joined
-    from volumen.training.fitting import settle
-    from volumen.training.initial import Materials
-    from volumen.training.loop import run_training
-    from volumen.training.sharing import refuse_unshared
+    from volumen.training.fitting import loaded_with_batch
 
     trackers, source = chosen_trackers(track.split(",")), Path(config)
     in_place = source.is_dir()
@@ -98,28 +95,17 @@ def train(
     loaded = load_config(source / "config.yaml" if in_place else config, overrides)
     budget = None if time_budget is None else parse_duration(time_budget)
     with joined(loaded.config.device) as world:
-        loaded = loaded if resume else settle(loaded, world)  # the audit sees what will be trained
+        loaded = loaded if resume else loaded_with_batch(loaded, world)  # the audit sees what will be trained
         settings = loaded.config
         folder = out or (source if in_place else Path("runs") / f"{settings.name}-fold{settings.data.fold}")
-        refuse_unshared(settings, world)
-        materials = Materials(settings)
-        audited = None
-        if not resume:
-            audited = world.from_first(lambda: _audit(loaded, folder, accept or [], budget, materials, quiet=quiet))
-        with _listener(trackers, world, quiet=quiet) as listener:
-            outcome = run_training(
-                settings,
-                folder,
-                listener,
-                resume=resume,
-                time_budget_seconds=budget,
-                audited=audited,
-                materials=materials,
-                descent=None if resume else descent_of(loaded),
-                may_validate_rarely=not loaded.is_meant("training.validate_every_epochs"),
-                meant=[text.partition("=")[0].strip() for text in overrides],
-                world=world,
-            )
+        meant = [text.partition("=")[0].strip() for text in overrides]
+        outcome = start_training(
+            Order(loaded, folder, resume, budget, accept or [], meant),
+            _listener(trackers, world, quiet=quiet),
+            world=world,
+            auditing=lambda: progress_bar("audit", "checks", plain=not quiet),
+            report=unheard if quiet else lambda found: print_findings(found, console_for()),
+        )
     return _last_word(outcome, settings, folder, say if world.is_first else unheard)
 
 
@@ -160,37 +146,3 @@ def _last_word(outcome: "Outcome", settings: "Config", folder: Path, say: "Calla
     say(f"run folder: {folder}")
     say(f"next: volumen evaluate {folder}")
     return 0
-
-
-def _audit(
-    loaded: "LoadedConfig[Config]",
-    folder: Path,
-    accepted: list[str],
-    budget: float | None,
-    materials: "Materials",
-    *,
-    quiet: bool,
-) -> "Audited":
-    """The quick audit of a new run; what it finds is printed, and what stops the run is refused."""
-    from volumen.cli.progress import progress_bar
-    from volumen.doctor.audit import AuditReport
-    from volumen.doctor.preflight import audit_first
-    from volumen.reporting.console import console_for
-    from volumen.reporting.doctor_tables import print_findings
-    from volumen.runs.folder import WORK, RunFolder
-    from volumen.system.locks import refuse_held
-    from volumen.system.places import writable_folder
-
-    refuse_held(folder, WORK)
-    RunFolder.claim(folder)  # nobody waits for an audit of a run that has no place to go
-    is_new = not folder.exists()
-    writable_folder(folder)
-    if is_new:
-        folder.rmdir()
-
-    def show(report: AuditReport) -> None:
-        if not quiet:
-            print_findings(report, console_for())
-
-    with progress_bar("audit", "checks", plain=not quiet) as progress:
-        return audit_first(loaded, accepted, budget_seconds=budget, materials=materials, progress=progress, report=show)

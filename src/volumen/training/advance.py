@@ -23,7 +23,7 @@ def advance(
 ) -> None:
     """Write the rate, do a step, move the average and the place in the data; `look` is what looks at the step.
 
-    What the step did is read by `unread` or `settle`.
+    What the step did is read by `unread` or `read_back`.
 
     Raises:
         NonFiniteError: The state is that before the bad step, this one or one that was not read yet.
@@ -78,7 +78,7 @@ def unread(session: Session, *, wait: bool) -> Iterator[tuple[int, StepResult]]:
             raise
 
 
-def settle(session: Session, *, wait: bool) -> None:
+def read_back(session: Session, *, wait: bool) -> None:
     """Count and show the steps that can be read by now, or with `wait` all; each is shown in its place in the data.
 
     Raises:

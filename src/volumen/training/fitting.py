@@ -113,7 +113,7 @@ def finds_room(step: Callable[[], Any], optimiser: Optimizer, device: torch.devi
     return failed is None
 
 
-def settled(config: Config, run: Path | None = None, world: World = ALONE) -> Config:
+def with_batch(config: Config, run: Path | None = None, world: World = ALONE) -> Config:
     """The configuration with a number for `data.batch: auto`: what fits here, or what a run began with.
 
     Several ranks have the batch of the one where least fits, times their number.
@@ -133,13 +133,13 @@ def settled(config: Config, run: Path | None = None, world: World = ALONE) -> Co
     return config.model_copy(update={"data": config.data.model_copy(update={"batch": batch})})
 
 
-def settle(loaded: LoadedConfig[Config], world: World = ALONE) -> LoadedConfig[Config]:
-    """As `settled`, with where the values come from.
+def loaded_with_batch(loaded: LoadedConfig[Config], world: World = ALONE) -> LoadedConfig[Config]:
+    """As `with_batch`, with where the values come from.
 
     Raises:
         UserError: Not even one patch fits on the card.
     """
-    config = settled(loaded.config, world=world)
+    config = with_batch(loaded.config, world=world)
     return loaded if config is loaded.config else replace(loaded, config=config, hash=config_hash(config))
 
 

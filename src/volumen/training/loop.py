@@ -9,22 +9,24 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from volumen.config.compare import Descent
 from volumen.config.optimisation import PlanIntervention
 from volumen.config.schema import Config
 from volumen.data.loader import wait_for_workers
 from volumen.errors import UserError
+from volumen.losses import CompositeLoss
 from volumen.runs.folder import WORK, Audited, RunFolder, run_owner
 from volumen.runs.scales import ProgressScales
 from volumen.system.locks import hold
 from volumen.system.stopping import StopRequest, StopWanted
-from volumen.training.advance import advance, begin_epoch, settle
+from volumen.training.advance import advance, begin_epoch, read_back
 from volumen.training.bad_days import explained
 from volumen.training.compiling import compile_steps, compiles
 from volumen.training.distributed import ALONE, World
 from volumen.training.facts import facts_of
-from volumen.training.fitting import settled
+from volumen.training.fitting import with_batch
 from volumen.training.initial import Materials
 from volumen.training.listener import Listener, Outcome
 from volumen.training.out_of_memory import updates_of
@@ -77,7 +79,7 @@ def run_training(
         NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stands.
     """
     with _held(folder, resume, world), StopRequest() as own:
-        config, stop = settled(config, folder if resume else None, world), shared_stop(own, world)
+        config, stop = with_batch(config, folder if resume else None, world), shared_stop(own, world)
         refuse_unshared(config, world)
         run = shared_folder(
             world, folder, lambda: RunFolder.reopen(folder, config, meant) if resume else RunFolder.claim(folder)
@@ -150,8 +152,7 @@ def _trained(session: Session, stop: StopRequest | SharedStop) -> Outcome:
 
 def train(session: Session, stop: StopRequest | SharedStop) -> Outcome:
     """Epochs until the planned end, early stopping, a fault that no repair mends, or a signal."""
-    config, state, planner = session.config, session.state, session.planner
-    steps, cut_short = session.loader.batches_per_epoch, False
+    config, state, cut_short = session.config, session.state, False
     session.verification.start()
     session.listener.started(session.run.path, config, facts_of(session))
     if compiles(config, session.device):
@@ -161,46 +162,19 @@ def train(session: Session, stop: StopRequest | SharedStop) -> Outcome:
             session.world.gather(lambda: wait_for_workers(config.data.workers))
             if state.cursor.batch == 0:
                 repair(session)  # a tournament that is due, and what people ask for
-            cursor, objective = state.cursor, state.objective()
+            objective = state.objective()
             if not state.ended_epoch:
-                if cursor.batch == 0:
-                    for event in begin_epoch(state):
-                        session.event(event)
-                state.model.train()
-                waited = time.perf_counter()
-                for batch in session.loader.epoch(cursor.epoch, start_batch=cursor.batch):
-                    began = time.perf_counter()
-                    is_last = cursor.batch + 1 == steps or cursor.step + 1 == state.planned_steps
-                    look = session.probe.around(cursor.step, batch, objective, is_last)
-                    advance(session, objective, batch, look)
-                    settle(session, wait=is_last or planner.is_early)
-                    ended = time.perf_counter()
-                    seconds, waiting = ended - waited, began - waited
-                    state.count(batch, seconds=seconds, loader_seconds=waiting, world=session.world)
-                    waited = ended
-                    if planner.is_early:
-                        planner.replan()
-                    if cursor.step >= state.planned_steps:
-                        break
-                    if stop.requested and cursor.batch < steps:
-                        settle(session, wait=True)
-                        raise StopWanted
+                _take_steps(session, objective, stop)
 
             # The epoch's record. A stop from here on repeats the validation and not what stands before it.
-            began, cut_short = time.perf_counter(), cursor.batch < steps
+            began, cut_short = time.perf_counter(), state.cursor.batch < session.loader.batches_per_epoch
             record = session.epoch_record()
             if not state.ended_epoch:
-                if state.swa is not None and state.swa.after_epoch(state.model, cursor.epoch):
-                    session.event({"kind": "swa_update", "averaged": state.swa.count})
-                session.metric("steps", state.totals.by_step())
-                session.metric("train", record)
-                if cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
-                    planner.replan()
-                state.ended_epoch = True
+                _end_epoch(session, record)
 
-            last = cursor.step >= state.planned_steps
+            last = state.cursor.step >= state.planned_steps
             validation, verdict = None, Verdict()
-            if last or state.pace.is_due(cursor.epoch):
+            if last or state.pace.is_due(state.cursor.epoch):
                 validation, verdict = session.judge(objective)
         except StopWanted:
             session.save(waits=False)
@@ -210,23 +184,7 @@ def train(session: Session, stop: StopRequest | SharedStop) -> Outcome:
                 raise
             continue
 
-        cursor.epoch, cursor.batch, state.totals, state.ended_epoch = cursor.epoch + 1, 0, EpochTotals(), False
-        seconds, is_first = time.perf_counter() - began, planner.validation_seconds is None
-        state.seconds += seconds
-        if validation is not None:
-            planner.validation_seconds = seconds
-            if not is_first:  # a session's first validation compiles what is compiled once
-                lengthen(
-                    state.pace,
-                    config,
-                    session.device,
-                    session.event,
-                    validation_seconds=seconds,
-                    epoch_seconds=record["seconds"],
-                    epochs_done=cursor.epoch,
-                    epochs_left=state.planned_epochs - cursor.epoch,
-                    world=session.world,
-                )
+        _turn_the_page(session, record, time.perf_counter() - began, validated=validation is not None)
         session.listener.epoch_ended(state, record, validation)
         session.status("running")
 
@@ -248,6 +206,73 @@ def train(session: Session, stop: StopRequest | SharedStop) -> Outcome:
             return session.end("stopped", signal=stop.name)
     ran_out = cut_short or state.planned_steps < state.configured_steps
     return session.end("out_of_time" if ran_out else "finished")
+
+
+def _take_steps(session: Session, objective: CompositeLoss, stop: StopRequest | SharedStop) -> None:
+    """The epoch's steps, from where it was left, to its end or the run's.
+
+    Raises:
+        StopWanted: Between two steps.
+        NonFiniteError: See `advance`.
+    """
+    state, planner, steps = session.state, session.planner, session.loader.batches_per_epoch
+    cursor = state.cursor
+    if cursor.batch == 0:
+        for event in begin_epoch(state):
+            session.event(event)
+    state.model.train()
+    waited = time.perf_counter()
+    for batch in session.loader.epoch(cursor.epoch, start_batch=cursor.batch):
+        began = time.perf_counter()
+        is_last = cursor.batch + 1 == steps or cursor.step + 1 == state.planned_steps
+        look = session.probe.around(cursor.step, batch, objective, is_last)
+        advance(session, objective, batch, look)
+        read_back(session, wait=is_last or planner.is_early)
+        ended = time.perf_counter()
+        state.count(batch, seconds=ended - waited, loader_seconds=began - waited, world=session.world)
+        waited = ended
+        if planner.is_early:
+            planner.replan()
+        if cursor.step >= state.planned_steps:
+            break
+        if stop.requested and cursor.batch < steps:
+            read_back(session, wait=True)
+            raise StopWanted
+
+
+def _end_epoch(session: Session, record: dict[str, Any]) -> None:
+    """What an epoch's steps leave: its records, and where its time says so another plan."""
+    state = session.state
+    if state.swa is not None and state.swa.after_epoch(state.model, state.cursor.epoch):
+        session.event({"kind": "swa_update", "averaged": state.swa.count})
+    session.metric("steps", state.totals.by_step())
+    session.metric("train", record)
+    if state.cursor.step < state.planned_steps:  # the schedule has ended otherwise: nothing is added to it
+        session.planner.replan()
+    state.ended_epoch = True
+
+
+def _turn_the_page(session: Session, record: dict[str, Any], seconds: float, *, validated: bool) -> None:
+    """The next epoch begins; `seconds` are those since the last step."""
+    state, planner = session.state, session.planner
+    state.cursor.epoch, state.cursor.batch = state.cursor.epoch + 1, 0
+    state.totals, state.ended_epoch = EpochTotals(), False
+    state.seconds += seconds
+    if not validated:
+        return
+    is_first, planner.validation_seconds = planner.validation_seconds is None, seconds
+    if not is_first:  # a session's first validation compiles what is compiled once
+        lengthen(
+            state.pace,
+            session.config,
+            session.device,
+            session.event,
+            validation_seconds=seconds,
+            epoch_seconds=record["seconds"],
+            epochs_done=state.cursor.epoch,
+            epochs_left=state.planned_epochs - state.cursor.epoch,
+            world=session.world,
+        )
 
 
 def _roll_back(session: Session, verdict: Verdict, gradient_norm: float) -> None:

@@ -17,7 +17,7 @@ from volumen.config.schema import Config
 from volumen.errors import UserError
 from volumen.runs.folder import RAN_OUT
 from volumen.system.memory import amount
-from volumen.training.advance import advance, settle
+from volumen.training.advance import advance, read_back
 from volumen.training.fitting import Size, finds_room, let_go, random_batch, smaller_sizes
 from volumen.training.session import Session
 
@@ -65,7 +65,7 @@ def out_of_memory(session: Session, error: BaseException, updates: Updates) -> O
     session.recorder = None  # and what it recorded
     let_go(error, state.optimiser, session.device)
     if updates.is_whole and session.world.is_alone:  # of several ranks the others are in the midst of a step
-        settle(session, wait=True)
+        read_back(session, wait=True)
         session.save(waits=False)
     validates = state.ended_epoch or state.cursor.batch >= session.loader.batches_per_epoch
     fits = None if validates else _fitting(session, tries_own=others > 0)
