@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -86,6 +87,27 @@ def records() -> None:
 def records_class() -> None:
     columns: volumen.Records = volumen.records("runs/small", "validation")
     print(*columns)  # names; columns.to_pandas() makes a data frame where pandas is installed
+
+
+def plan() -> None:
+    forecast = volumen.plan("preset:default", SMALL, batches=[4])
+    print(forecast.to_dict())
+
+
+def train_folds() -> None:
+    summary = volumen.train_folds("preset:default", SMALL, folds="0-1", out="runs/folds")
+    assert [one.state for one in summary.folds] == ["scored", "scored"]
+
+
+def compare() -> None:
+    found = volumen.compare(["runs/small", "runs/folds/fold1"], metric="dice", quick=True)
+    assert len(found.told) == 2
+
+
+def sweep() -> None:
+    Path("space.yaml").write_text("optimiser.learning_rate: {from: 1e-4, to: 1e-2, log: true}\n", encoding="utf-8")
+    found = volumen.sweep("preset:default", "space.yaml", SMALL, trials=2, epochs=1, out="sweeps/small")
+    print(found.recommended, [entry.parameters for entry in found.complete])
 
 
 def evaluate() -> None:
@@ -186,11 +208,13 @@ PAGE: dict[str, dict[str, Callable[[], None]]] = {
     "Training": {
         "audit": audit,
         "AuditReport": audit_report,
+        "plan": plan,
         "train": train,
         "Outcome": outcome,
         "records": records,
         "Records": records_class,
     },
+    "Experiments": {"train_folds": train_folds, "compare": compare, "sweep": sweep},
     "Evaluation": {"evaluate": evaluate, "Evaluation": evaluation, "report": report},
     "Prediction": {"load": load, "Model": model, "make_mask": make_mask},
     "Metrics": {

@@ -30,6 +30,8 @@ interface; whatever else the modules hold may change from one version to the nex
 The examples share these lines:
 
 ```python
+from pathlib import Path
+
 import numpy as np
 import volumen
 

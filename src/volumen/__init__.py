@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from volumen.api.commands import prepare as prepare
     from volumen.api.commands import report as report
     from volumen.api.commands import train as train
+    from volumen.api.experiments import compare as compare
+    from volumen.api.experiments import plan as plan
+    from volumen.api.experiments import sweep as sweep
+    from volumen.api.experiments import train_folds as train_folds
     from volumen.api.records import Records as Records
     from volumen.api.records import records as records
     from volumen.config.inheritance import preset_names as preset_names
@@ -54,6 +58,7 @@ _HOMES = {
     "Records": "api.records",
     "UserError": "errors",
     "audit": "api.commands",
+    "compare": "api.experiments",
     "evaluate": "api.commands",
     "folds": "api.commands",
     "leaderboard": "metrics.leaderboard",
@@ -63,13 +68,16 @@ _HOMES = {
     "make_mask": "api.arrays",
     "overlap": "metrics.overlap",
     "phantom": "api.commands",
+    "plan": "api.experiments",
     "prepare": "api.commands",
     "preset_names": "config.inheritance",
     "records": "api.records",
     "report": "api.commands",
     "surface_dice": "metrics.surface_dice",
+    "sweep": "api.experiments",
     "topo_score": "metrics.topology",
     "train": "api.commands",
+    "train_folds": "api.experiments",
     "voi_score": "metrics.voi",
 }
 """The module of each public name."""

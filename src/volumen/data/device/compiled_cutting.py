@@ -14,6 +14,7 @@ from volumen.data.augment import STILL
 from volumen.data.device.cutting import SLACK
 from volumen.data.device.grid import Field, Grid, Source, grid_of, numbers_of, pinned
 from volumen.data.labels import IGNORE, SURFACE
+from volumen.system.triton_trial import jitted
 
 BLOCK = 512
 TRIED_SIDE = 8
@@ -62,7 +63,7 @@ def try_kernel(device: torch.device) -> None:
         raise RuntimeError("a small patch came out wrong")
 
 
-@triton.jit
+@jitted
 def _place(z, y, x, numbers):  # type: ignore[no-untyped-def]
     """Place in a volume of whole coordinates in the region; beyond the border the nearest voxel."""
     depth, height, width = tl.load(numbers + 3), tl.load(numbers + 4), tl.load(numbers + 5)
@@ -72,7 +73,7 @@ def _place(z, y, x, numbers):  # type: ignore[no-untyped-def]
     return (z * height + y) * width + x
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@jitted
 def _value(z, y, x, image, table, numbers, within, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
     """Normalised grey value."""
     raw = tl.load(image + _place(z, y, x, numbers), mask=within, other=0)
@@ -85,7 +86,7 @@ def _value(z, y, x, image, table, numbers, within, KIND: tl.constexpr):  # type:
     return value
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@jitted
 def _code(z, y, x, lesson, numbers, within, IGNORE: tl.constexpr):  # type: ignore[no-untyped-def]
     """Code at whole coordinates in the region; beyond the border ignore."""
     a, b, c = z + tl.load(numbers), y + tl.load(numbers + 1), x + tl.load(numbers + 2)
@@ -95,7 +96,7 @@ def _code(z, y, x, lesson, numbers, within, IGNORE: tl.constexpr):  # type: igno
     return tl.where(held, code, IGNORE)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@jitted
 def _cut(  # type: ignore[no-untyped-def]
     image, lesson, table, whole, real, out, target, valid, voxels,
     WARPED: tl.constexpr, KIND: tl.constexpr, SURFACE: tl.constexpr, IGNORE: tl.constexpr, SLACK: tl.constexpr,
