@@ -20,7 +20,7 @@ from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
 from volumen.doctor.data.local_shape import FEATURES, block_starts, local_shape, padded
 from volumen.doctor.data.portraits import INVARIANT, unit_moments
 from volumen.doctor.data.readings import Numbers, numbers_of
-from volumen.doctor.data.volume_numbers import ALL, VOLUME, covariance, fitted, standardised
+from volumen.doctor.data.volume_numbers import ALL, VOLUME, covariance, fitted, moments_of, standardised
 from volumen.system.output import Progress, unheard
 
 Floats = NDArray[np.float64]
@@ -128,9 +128,11 @@ def places_of(case: str, grey: Scores, label: NDArray[np.uint8], weights: Floats
         label: Canonical codes, [Z, Y, X].
         weights: Of the features.
     """
-    evidence = _evidence(_scores(grey, weights), label)
+    first = _scores(grey, weights)
+    first /= max(float(first.std()), 1e-6)
+    evidence = _evidence(_scores(first, fitted(moments_of(first, label), ALL)), label)
     far = edt.edt(np.ascontiguousarray(label != SURFACE), parallel=1) > AWAY_VOXELS
-    missed = (label == BACKGROUND) & far & (evidence > 0)
+    missed = (label == BACKGROUND) & far & (evidence > LEAST)
     surface = label == SURFACE
     blurred = ndimage.gaussian_filter(np.where(surface, evidence, 0), ALONG_VOXELS, truncate=2)
     blurred /= np.maximum(ndimage.gaussian_filter(surface.astype(np.float32), ALONG_VOXELS, truncate=2), 1e-3)
@@ -142,6 +144,8 @@ def places_of(case: str, grey: Scores, label: NDArray[np.uint8], weights: Floats
 
 
 NOTHING = 0.5
+LEAST = 1.0
+OFFSET = 0.45
 
 
 def _scores(grey: Scores, weights: Floats) -> Scores:
@@ -185,5 +189,5 @@ def _pieces(case: str, suspicion: Suspicion, mask: NDArray[np.bool_], evidence: 
             tuple(int(a + b) for a, b in zip(corner, nearest, strict=True)),  # type: ignore[arg-type]
             tuple((int(side.start), int(side.stop)) for side in box),  # type: ignore[arg-type]
             voxels,
-            float(sums[number]) / LIMIT,
+            float(sums[number]) / LIMIT - OFFSET * voxels,
         )

@@ -3,8 +3,6 @@
 Everything is sums over blocks, so that a model of other volumes can be tried on this one without reading it again.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,9 +46,7 @@ def measure_volume(seen: Seen) -> Numbers:
     for number, start in enumerate(_telling_blocks(label)):
         codes, wide = padded(label, start, 0), padded(label, start)
         known, surface = codes != IGNORE, (wide == SURFACE).astype(np.float32)
-        features = local_shape(padded(grey, start).astype(np.float32))[:, known]
-        truth = (codes[known] == SURFACE).astype(np.float32)
-        rows = np.concatenate([np.ones((1, len(truth)), np.float32), features, truth[None]])
+        rows = _rows(padded(grey, start), codes, known)
         moments[number % GROUPS] += (rows @ rows.T).astype(np.float64)
         far = ~within(surface, NEAR_VOXELS)[known]
         seconds.append(np.concatenate([rows[:, ::SAMPLED], far[None, ::SAMPLED].astype(np.float32)]))
@@ -93,6 +89,23 @@ def _lookalike(total: Floats, seconds: list[NDArray[np.float32]]) -> tuple[float
     score, truth, far = fitted(total, ALL) @ rows[ALL], rows[-2] > 0, rows[-1] > 0
     alike = far & ~truth & (score > np.median(score[truth]))
     return float(alike.sum() / truth.sum()), float((far & ~truth).sum() / max((~truth).sum(), 1))
+
+
+def moments_of(grey: NDArray[np.float32], label: NDArray[np.uint8]) -> Floats:
+    """Sums of products of (1, features, surface) over the labelled voxels of the telling blocks."""
+    total = np.zeros((FEATURES + 2, FEATURES + 2))
+    for start in _telling_blocks(label):
+        codes = padded(label, start, 0)
+        rows = _rows(padded(grey, start), codes, codes != IGNORE)
+        total += rows @ rows.T
+    return total
+
+
+def _rows(block: NDArray[np.generic], codes: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """(1, features, surface) of the known voxels, [FEATURES + 2, N]."""
+    features = local_shape(block.astype(np.float32))[:, known]
+    truth = (codes[known] == SURFACE).astype(np.float32)
+    return np.concatenate([np.ones((1, len(truth)), np.float32), features, truth[None]])
 
 
 ALL = np.arange(1, FEATURES + 1)
