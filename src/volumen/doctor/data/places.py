@@ -52,6 +52,8 @@ class Place:
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     """First voxel and the one after the last, z y x."""
     voxels: int
+    mask: NDArray[np.bool_]
+    """The piece within its box."""
     score: float
     """Sum of the voxels' evidence (logarithm of likelihood ratios, each limited), in units of a labelled voxel's."""
 
@@ -189,5 +191,6 @@ def _pieces(case: str, suspicion: Suspicion, mask: NDArray[np.bool_], evidence: 
             tuple(int(a + b) for a, b in zip(corner, nearest, strict=True)),  # type: ignore[arg-type]
             tuple((int(side.start), int(side.stop)) for side in box),  # type: ignore[arg-type]
             voxels,
+            inside,
             float(sums[number]) / LIMIT - OFFSET * voxels,
         )
