@@ -1,12 +1,13 @@
 """What an image looks like about each voxel: Gaussian derivatives, and what of them no rotation changes.
 
-Blocks, not volumes: a block's derivatives are products with small matrices, one an axis, which takes a tenth of the time
-of filters over the volume and gives the same numbers.
+Blocks, not volumes: a block's derivatives are products with small matrices, one an axis, which takes a tenth of
+the time of filters over the volume and gives the same numbers.
 """
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ FEATURES = JET + len(INVARIANTS)
 
 Block = NDArray[np.float32]
 Start = tuple[int, int, int]
+Voxel = TypeVar("Voxel", bound=np.generic)
 
 
 @lru_cache(maxsize=64)
@@ -105,11 +107,11 @@ def block_starts(shape: Sequence[int]) -> Iterator[Start]:
     yield from product(*along)  # type: ignore[misc]
 
 
-def padded(volume: NDArray[np.generic], start: Start, margin: int = MARGIN) -> NDArray[np.generic]:
+def padded(volume: NDArray[Voxel], start: Start, margin: int = MARGIN) -> NDArray[Voxel]:
     """A block with a margin, mirrored where the volume ends."""
     picks = []
     for first, length in zip(start, volume.shape, strict=True):
         place = np.arange(first - margin, min(first + SIDE, length) + margin) % (2 * length)
         picks.append(np.minimum(place, 2 * length - 1 - place))
-    block: NDArray[np.generic] = volume[np.ix_(*picks)]
+    block: NDArray[Voxel] = volume[np.ix_(*picks)]
     return block

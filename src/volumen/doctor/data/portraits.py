@@ -31,7 +31,7 @@ class Portrait:
     own: float
     """Correlation of label and what a linear model of the volume's other blocks says of it."""
     others: float
-    """Correlation of label and what the other volumes' model says of it; negative where they are each other's negative."""
+    """Correlation of label and what the other volumes' model says of it."""
     negative: float
     """The same for the negative of the image."""
     grey: float
@@ -73,14 +73,13 @@ def _portrait(numbers: Numbers, others: float, negative: float) -> Portrait:
     kinship = np.min([1 - cells[f"{axis}1"] / (2 * alive) for axis in "zyx"], axis=0)
     all_kin = np.max([1 - cells[f"{axis}1"] / (2 * alive) for axis in "zyx"], axis=0)
     mean_variance = max(float(variance[~constant].mean()) if (~constant).any() else 0.0, 1e-12)
-    fine = [
-        np.log(max(float((4 * cells[f"{axis}1"] - cells[f"{axis}2"])[~constant].sum()), 1e-9) / max((~constant).sum(), 1) / mean_variance)
-        for axis in "zyx"
-    ]  # fmt: skip
+    held = max(int((~constant).sum()), 1)
+    bent = [float((4 * cells[f"{axis}1"] - cells[f"{axis}2"])[~constant].sum()) / held for axis in "zyx"]
+    fine = [float(np.log(max(one, 1e-9) / mean_variance)) for one in bent]
     return Portrait(
         surface=surface,
         share=surface / max(surface + background, 1),
-        own=_own(moments),
+        own=_own(np.asarray(moments, dtype=np.float64)),
         others=others,
         negative=negative,
         grey=_correlation(moments.sum(axis=0), np.ones(1), INVARIANT[:1]),
@@ -124,7 +123,8 @@ def unit_moments(moments: Floats) -> Floats:
         return moments
     spread = np.sqrt(np.maximum(np.diag(covariance(moments)), 1e-12))
     spread[[0, -1]] = 1.0
-    return moments / np.outer(spread, spread) / moments[0, 0]
+    unit: Floats = moments / np.outer(spread, spread) / moments[0, 0]
+    return unit
 
 
 def _likeness(units: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
@@ -141,7 +141,7 @@ def _likeness(units: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
             if model:
                 weights = fitted(np.sum(model, axis=0), INVARIANT)
                 turned = NEGATIVE[:, None] * units[case][np.ix_(SWAPPED, SWAPPED)] * NEGATIVE
-                found[case] = tuple(_correlation(one, weights, INVARIANT) for one in (units[case], turned))
+                found[case] = (_correlation(units[case], weights, INVARIANT), _correlation(turned, weights, INVARIANT))
         middle = float(np.nanmedian([found[case][0] for case in told])) if told else 0.0
         fit = [case for case in told if found[case][0] > max(middle / 3, found[case][1])] or told
     return found

@@ -31,7 +31,8 @@ def measure_volume(seen: Seen) -> Numbers:
     """Numbers of a volume.
 
     Returns:
-        moments: of (1, features, surface) over labelled voxels, [GROUPS, FEATURES + 2, FEATURES + 2], image of unit variance.
+        moments: of (1, features, surface) over labelled voxels, the image of unit variance, by group of blocks,
+            [GROUPS, FEATURES + 2, FEATURES + 2].
         cells: `COLUMNS` of cells of 16 voxels, [N, 13].
         counts: voxels of background and surface.
         thickness: of the surface, in voxels; NaN without any.
@@ -58,9 +59,9 @@ def measure_volume(seen: Seen) -> Numbers:
         "moments": moments,
         "cells": _cells(grey, label),
         "counts": np.bincount(label.ravel(), minlength=3)[:2],
-        "thickness": np.float64(2 * volume / area if area else np.nan),
-        "lookalike": np.float64(lookalike),
-        "far": np.float64(far_share),
+        "thickness": np.asarray(2 * volume / area if area else np.nan),
+        "lookalike": np.asarray(lookalike),
+        "far": np.asarray(far_share),
     }
 
 
@@ -125,7 +126,8 @@ def covariance(moments: Floats) -> Floats:
     """From sums of products of (1, ...) to covariances of the same rows; row 0 is 0."""
     count = max(float(moments[0, 0]), 1.0)
     mean = moments[0] / count
-    return moments / count - np.outer(mean, mean)
+    found: Floats = moments / count - np.outer(mean, mean)
+    return found
 
 
 def _cells(grey: NDArray[np.float32], label: NDArray[np.uint8]) -> Floats:
