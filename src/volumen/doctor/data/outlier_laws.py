@@ -1,11 +1,12 @@
 """What a volume can be told by from the others of its data set: kinds of outliers, the gravest first.
 
-A law compares a volume's portrait with those of the others. Its bounds were chosen on phantoms, drawn sheets, shells and
-balls, and simulated scans, half of them, faults in one to three volumes against none.
+A law compares a volume's portrait with those of the others. Its bounds were chosen on phantoms, on drawn sheets, shells
+and balls, and on simulated scans: faults in one to three volumes against none.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -20,6 +21,20 @@ FEWEST_SURFACE = 2500
 """Voxels of surface below which thickness, share and lookalikes scatter by themselves, as in volumes of 32^3."""
 
 
+Number = Callable[[Portrait], float]
+thickness: Number = attrgetter("thickness")
+share: Number = attrgetter("share")
+labelled: Number = attrgetter("labelled")
+others_say: Number = attrgetter("others")
+negative: Number = attrgetter("negative")
+own: Number = attrgetter("own")
+grey: Number = attrgetter("grey")
+lookalike: Number = attrgetter("lookalike")
+constant: Number = attrgetter("constant")
+noise: Number = attrgetter("noise")
+far: Number = attrgetter("far")
+
+
 @dataclass(frozen=True)
 class Sight:
     """A volume among the others."""
@@ -27,12 +42,12 @@ class Sight:
     mine: Portrait
     others: tuple[Portrait, ...]
 
-    def usual(self, number: Callable[[Portrait], float]) -> float:
+    def usual(self, number: Number) -> float:
         """Median over the other volumes; NaN where none of them has the number."""
         known = [value for one in self.others if np.isfinite(value := number(one))]
         return float(np.median(known)) if known else float("nan")
 
-    def apart(self, number: Callable[[Portrait], float]) -> float:
+    def apart(self, number: Number) -> float:
         """Difference from the nearest of the others but those few that may have the same fault; 0 if not known.
 
         What other volumes have as well is no fault of this one: the nearest 30 % of the others are passed over, and the
@@ -57,65 +72,25 @@ class Law:
     title: str
     """After `2 volumes: `."""
     holds: Callable[[Sight], bool]
-    shown: tuple[tuple[str, Callable[[Portrait], float], str], ...]
+    shown: tuple[tuple[str, Number, str], ...]
     """Name, number and format of the evidence."""
     causes: tuple[str, ...]
     remedy: str
-
-
-def thickness(one: Portrait) -> float:
-    return one.thickness
 
 
 def log_thickness(one: Portrait) -> float:
     return float(np.log(one.thickness)) if one.thickness > 0 else float("nan")
 
 
-def share(one: Portrait) -> float:
-    return one.share
-
-
 def log_odds(one: Portrait) -> float:
     return float(np.log(one.share / (1 - one.share))) if 0 < one.share < 1 else float("nan")
-
-
-def labelled(one: Portrait) -> float:
-    return one.labelled
-
-
-def others_say(one: Portrait) -> float:
-    return one.others
-
-
-def negative(one: Portrait) -> float:
-    return one.negative
-
-
-def own(one: Portrait) -> float:
-    return one.own
-
-
-def grey(one: Portrait) -> float:
-    return one.grey
-
-
-def lookalike(one: Portrait) -> float:
-    return one.lookalike
-
-
-def constant(one: Portrait) -> float:
-    return one.constant
-
-
-def noise(one: Portrait) -> float:
-    return one.noise
 
 
 def fineness(one: Portrait) -> float:
     return float(np.mean(one.fineness))
 
 
-def unevenness(axis: int) -> Callable[[Portrait], float]:
+def unevenness(axis: int) -> Number:
     """How much finer an axis is than the two others."""
     return lambda one: one.fineness[axis] - float(np.mean([one.fineness[other] for other in range(3) if other != axis]))
 
@@ -149,12 +124,8 @@ def _unlabelled_taken(sight: Sight) -> bool:
 def _threshold(sight: Sight) -> bool:
     """The label is what its image's grey values say, where the others' labels are not."""
     return (
-        abs(sight.mine.grey) > 0.45 and abs(sight.apart(grey)) > 0.2 and sight.mine.far < 0.5 * sight.usual(_far) + 0.01
+        abs(sight.mine.grey) > 0.45 and abs(sight.apart(grey)) > 0.2 and sight.mine.far < 0.5 * sight.usual(far) + 0.01
     )
-
-
-def _far(one: Portrait) -> float:
-    return one.far
 
 
 def _negative(sight: Sight) -> bool:
@@ -180,9 +151,9 @@ def _other_size(sight: Sight) -> bool:
 
 def _uneven(sight: Sight) -> bool:
     """One axis is finer or coarser than it is in any other volume."""
-    far, axis = max((abs(sight.apart(unevenness(axis))), axis) for axis in range(3))
+    apart, axis = max((abs(sight.apart(unevenness(axis))), axis) for axis in range(3))
     from_usual = unevenness(axis)(sight.mine) - sight.usual(unevenness(axis))
-    return far > 1.0 and abs(from_usual) > 1.7 and abs(sight.apart(log_thickness)) < 0.6
+    return apart > 1.0 and abs(from_usual) > 1.7 and abs(sight.apart(log_thickness)) < 0.6
 
 
 def _backed(sight: Sight) -> bool:
