@@ -64,7 +64,9 @@ def blurred(pair: Pair) -> Pair:
 
 
 def other_size(pair: Pair) -> Pair:
-    image, label = (ndimage.zoom(one[:32, :32, :32], 2, order=order) for one, order in zip(pair, (1, 0), strict=True))
+    image, label = (
+        ndimage.zoom(one[16:48, 16:48, 16:48], 2, order=order) for one, order in zip(pair, (1, 0), strict=True)
+    )
     return image, label
 
 

@@ -153,7 +153,7 @@ def _uneven(sight: Sight) -> bool:
     """One axis is finer or coarser than it is in any other volume."""
     apart, axis = max((abs(sight.apart(unevenness(axis))), axis) for axis in range(3))
     from_usual = unevenness(axis)(sight.mine) - sight.usual(unevenness(axis))
-    return apart > 1.0 and abs(from_usual) > 1.7 and abs(sight.apart(log_thickness)) < 0.6
+    return apart > 1.5 and abs(from_usual) > 2.0 and abs(sight.apart(log_thickness)) < 0.6
 
 
 def _backed(sight: Sight) -> bool:
