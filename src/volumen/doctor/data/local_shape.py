@@ -17,7 +17,7 @@ from volumen.doctor.sheetness import largest_eigenvalue
 SIDE, MARGIN = 32, 10
 """Voxels of a block, and what its filters see beyond it."""
 SCALES_VOXELS = (1.0, 2.0, 3.5)
-ORDERS = tuple(order for order in product(range(3), repeat=3) if sum(order) <= 2)
+ORDERS = tuple((z, y, x) for z, y, x in product(range(3), repeat=3) if z + y + x <= 2)
 AREA_VOXELS = 0.7
 JET = len(SCALES_VOXELS) * len(ORDERS)
 INVARIANTS = tuple(
@@ -104,7 +104,7 @@ def within(mask: Block, reach: int) -> NDArray[np.bool_]:
 def block_starts(shape: Sequence[int]) -> Iterator[Start]:
     """Corners of blocks that cover a volume; the last ones overlap, a volume smaller than a block has one."""
     along = [sorted({*range(0, max(length - SIDE, 0) + 1, SIDE), max(length - SIDE, 0)}) for length in shape]
-    yield from product(*along)  # type: ignore[misc]
+    yield from product(*along)
 
 
 def padded(volume: NDArray[Voxel], start: Start, margin: int = MARGIN) -> NDArray[Voxel]:

@@ -27,9 +27,19 @@ Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
 AWAY_VOXELS = 3.0
 """Background nearer to labelled surface is the sheet's own other face."""
+RIM_VOXELS = 2.0
+"""Background nearer to what nobody labelled may be the next sheet's face, at which the labelling ended."""
 FEWEST_VOXELS = 40
 LIMIT = 3.0
 """Evidence of one voxel is within plus and minus this."""
+OTHERS = 0.5
+"""Weight of the other volumes' model beside the volume's own."""
+OFFSET = 0.45
+"""What a voxel's evidence is counted from: cut-out pieces of sheets have 0.55 to 0.75, other faces 0.25 to 0.45."""
+LEAST = 1.0
+"""Evidence of a voxel that belongs to a piece."""
+NOTHING = 0.5
+"""Evidence against surface, averaged along a label, from which on it lies on nothing."""
 ALONG_VOXELS = 2.0
 """Labels are judged by the evidence of their neighbourhood."""
 
@@ -118,9 +128,6 @@ def _weights(total: Floats, others: Sequence[Floats]) -> Floats:
     return weights
 
 
-OTHERS = 0.5
-
-
 def places_of(case: str, grey: Scores, label: NDArray[np.uint8], weights: Floats) -> list[Place]:
     """Suspect places of one volume.
 
@@ -134,6 +141,7 @@ def places_of(case: str, grey: Scores, label: NDArray[np.uint8], weights: Floats
     first /= max(float(first.std()), 1e-6)
     evidence = _evidence(_scores(first, fitted(moments_of(first, label), ALL)), label)
     far = edt.edt(np.ascontiguousarray(label != SURFACE), parallel=1) > AWAY_VOXELS
+    far &= edt.edt(np.ascontiguousarray(label != IGNORE), parallel=1) > RIM_VOXELS
     missed = (label == BACKGROUND) & far & (evidence > LEAST)
     surface = label == SURFACE
     blurred = ndimage.gaussian_filter(np.where(surface, evidence, 0), ALONG_VOXELS, truncate=2)
@@ -143,11 +151,6 @@ def places_of(case: str, grey: Scores, label: NDArray[np.uint8], weights: Floats
         *_pieces(case, Suspicion.unlabelled, missed, evidence),
         *_pieces(case, Suspicion.empty, wrong, -blurred),
     ]
-
-
-NOTHING = 0.5
-LEAST = 1.0
-OFFSET = 0.45
 
 
 def _scores(grey: Scores, weights: Floats) -> Scores:

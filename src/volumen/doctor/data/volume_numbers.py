@@ -135,9 +135,9 @@ def _cells(grey: NDArray[np.float32], label: NDArray[np.uint8]) -> Floats:
     sides = tuple(min(CELL, length) for length in grey.shape)
     whole = tuple(slice(0, length // side * side) for length, side in zip(grey.shape[1:], sides[1:], strict=True))
     layers = range(0, len(grey) - sides[0] + 1, 2 * sides[0])
-    return np.concatenate(
-        [_layer(grey[z : z + sides[0]][:, *whole], label[z : z + sides[0]][:, *whole]) for z in layers]
-    )
+    picked = [(slice(z, z + sides[0]), *whole) for z in layers]
+    found: Floats = np.concatenate([_layer(grey[place], label[place]) for place in picked])
+    return found
 
 
 def _layer(grey: NDArray[np.float32], label: NDArray[np.uint8]) -> Floats:

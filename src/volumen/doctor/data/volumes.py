@@ -8,7 +8,8 @@ import numpy as np
 from volumen.data.dataset import Case
 from volumen.data.pictures import choose_slices, encode_png, slice_panel
 from volumen.doctor.context import Context, once
-from volumen.doctor.data.outliers import FEWEST_VOLUMES, Law, findings_of, outliers
+from volumen.doctor.data.outlier_laws import Law
+from volumen.doctor.data.outliers import FEWEST_VOLUMES, findings_of, outliers
 from volumen.doctor.data.portraits import Portrait, portraits_of
 from volumen.doctor.data.readings import Seen, read_volumes
 from volumen.doctor.data.volume_numbers import VOLUME, measure_volume
