@@ -147,7 +147,8 @@ def _layer(grey: NDArray[np.float32], label: NDArray[np.uint8]) -> Floats:
     def means(values: NDArray[np.float32]) -> Floats:
         """Over cells; differences are fewer than voxels at the far end, where they count as 0."""
         rows = values.sum(axis=0).reshape(height // side[0], side[0], width // side[1], side[1])
-        return np.asarray(rows.sum(axis=(1, 3)), dtype=np.float64).ravel() / (depth * side[0] * side[1])
+        mean: Floats = rows.sum(axis=(1, 3)).astype(np.float64).ravel() / (depth * side[0] * side[1])
+        return mean
 
     mean = means(grey)
     columns = [mean, means(grey * grey) - mean**2]
