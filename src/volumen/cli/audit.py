@@ -11,7 +11,7 @@ import typer
 from volumen.cli.options import ConfigSource, Fold, Json, Setting, overrides_of
 from volumen.cli.progress import progress_bar
 from volumen.cli.subjects import Subjects
-from volumen.system.output import say
+from volumen.system.output import counted, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +66,9 @@ def everything(
         list[str] | None, typer.Option(help="Run only the check of this code, such as P3. Repeatable.")
     ] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Code of a finding to accept. Repeatable.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for a picture of every volume that is unlike the others.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Every check; what is meant where no subject is named.
@@ -79,6 +82,11 @@ def everything(
     with progress_bar("reading", "checks") as show:
         context = _context(config, data, meanings, fold, as_run, override)
         report = run_audit(context, full=full, only=tuple(only or ()), progress=show)
+    if pictures is not None:
+        from volumen.doctor.data.volumes import write_pictures
+
+        written = write_pictures(context, pictures)
+        say(f"written: {counted(len(written), 'picture')} in {pictures}", aside=as_json)
     findings = [finding.to_dict() for finding in report.findings]
     _print(as_json, findings, lambda console: print_findings(report, console))
     return EXIT_USER_ERROR if report.refusals(tuple(accept or ())) else 0
@@ -137,6 +145,40 @@ def cost(
 
     found = measure_cost(_context(config, data, meanings, fold, as_run, override), batch=batch)
     _print(as_json, found.to_dict(), lambda console: print_cost(found, console))
+
+
+@app.command()
+def places(
+    config: ConfigSource,
+    data: Data = None,
+    meanings: Meanings = None,
+    fold: Fold = None,
+    as_run: AsRun = False,
+    override: Setting = None,
+    top: Annotated[int, typer.Option(min=1, help="How many places.")] = 50,
+    out: Annotated[Path | None, typer.Option(help="Write the places as a CSV table.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of every place.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Places where labels are suspect: sheets that are background, labels on nothing; the most suspect first."""
+    from volumen.doctor.data.places import suspect_places
+    from volumen.doctor.data.places_output import table_of, write_place_pictures
+    from volumen.files import write_atomically
+    from volumen.reporting.doctor_tables import print_places
+    from volumen.system.places import writable_file
+
+    context = _context(config, data, meanings, fold, as_run, override)
+    if out is not None:
+        writable_file(out, "choose another file with --out")
+    with progress_bar("reading", "volumes") as show:
+        found = suspect_places(context.dataset, (*context.training, *context.validation), most=top, progress=show)
+    if out is not None:
+        write_atomically(out, table_of(found))
+        say(f"written: {out}", aside=as_json)
+    if pictures is not None:
+        written = write_place_pictures(context.dataset, found, pictures)
+        say(f"written: {counted(len(written), 'picture')} in {pictures}", aside=as_json)
+    _print(as_json, [place.to_dict() for place in found], lambda console: print_places(found, console))
 
 
 def _liveness(context: "Context") -> Shown:

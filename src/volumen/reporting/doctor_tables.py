@@ -8,6 +8,7 @@ from rich.console import Console
 from volumen.config.describe import value_text
 from volumen.doctor.audit import AuditReport
 from volumen.doctor.cost.whole_run import BatchCost, Cost
+from volumen.doctor.data.places import Place
 from volumen.doctor.findings import Severity
 from volumen.doctor.learning_rate import RateRange
 from volumen.doctor.objective.autopsy import Autopsy, Range
@@ -48,6 +49,20 @@ def print_findings(report: AuditReport, console: Console) -> None:
     took = sum(report.seconds.values())
     verdict = ", ".join(counts) if counts else "nothing found"
     console.print(f"{verdict} (checked {checked} in {took:.1f} s; docs/audit.md explains the codes)")
+
+
+def print_places(places: Sequence[Place], console: Console) -> None:
+    """Print suspect places, the most suspect first."""
+    if not places:
+        console.print("No place of the labels is suspect.")
+        return
+    headings = ("case", "centre z y x", "box", "voxels", "score", "suspected")
+    table = plain_table("Places where label and image disagree", headings)
+    for one in places:
+        box = " ".join(f"{first}:{end}" for first, end in one.box)
+        centre = " ".join(map(str, one.centre))
+        table.add_row(one.case, centre, box, str(one.voxels), f"{one.score:.0f}", str(one.suspicion))
+    console.print(table)
 
 
 def print_autopsy(phase: str, found: Autopsy, point: OperatingPoint | None, console: Console) -> None:

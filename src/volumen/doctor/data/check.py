@@ -7,6 +7,7 @@ from volumen.doctor.context import Context
 from volumen.doctor.data.alignment import check_alignment
 from volumen.doctor.data.division import check_division
 from volumen.doctor.data.sampling import check_sampling
+from volumen.doctor.data.volumes import check_volumes
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
 
@@ -15,6 +16,7 @@ def check_data(context: Context) -> Iterator[Finding]:
     """Whether images and labels belong together, and the fold and the patches are what they should be."""
     yield from _constant_volumes(context)
     yield from check_alignment(context)
+    yield from check_volumes(context)
     yield from _nothing_to_find(context)
     yield from check_division(context)
     yield from check_sampling(context)

@@ -1,0 +1,341 @@
+"""What a volume can be told by from the others of its data set: kinds of outliers, the gravest first.
+
+A law compares a volume's portrait with those of the others. Its bounds were chosen on phantoms, on drawn sheets, shells
+and balls, and on simulated scans: faults in one to three volumes against none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+
+from volumen.doctor.data.portraits import Portrait
+from volumen.doctor.findings import Severity
+
+FEWEST_TO_TURN = 4
+"""Volumes from which on one of them may be called another's negative."""
+ALIKE = 0.3
+"""Share of the other volumes that may have the same fault: a volume is compared with those beyond them."""
+FEWEST_SURFACE = 2500
+"""Voxels of surface below which thickness, share and lookalikes scatter by themselves, as in volumes of 32^3."""
+
+
+Number = Callable[[Portrait], float]
+thickness: Number = attrgetter("thickness")
+share: Number = attrgetter("share")
+labelled: Number = attrgetter("labelled")
+others_say: Number = attrgetter("others")
+negative: Number = attrgetter("negative")
+own: Number = attrgetter("own")
+grey: Number = attrgetter("grey")
+lookalike: Number = attrgetter("lookalike")
+constant: Number = attrgetter("constant")
+noise: Number = attrgetter("noise")
+far: Number = attrgetter("far")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A volume among the others."""
+
+    mine: Portrait
+    others: tuple[Portrait, ...]
+
+    def usual(self, number: Number) -> float:
+        """Median over the other volumes; NaN where none of them has the number."""
+        known = [value for one in self.others if np.isfinite(value := number(one))]
+        return float(np.median(known)) if known else float("nan")
+
+    def apart(self, number: Number) -> float:
+        """Difference from the nearest of the others but those few that may have the same fault; 0 if not known.
+
+        What other volumes have as well is no fault of this one: the nearest 30 % of the others are passed over, and the
+        next one counts.
+        """
+        value = number(self.mine)
+        away = sorted(value - other for one in self.others if np.isfinite(other := number(one)))
+        if not away or not np.isfinite(value):
+            return 0.0
+        if away[0] < 0 < away[-1] and len(away) < FEWEST_TO_TURN:
+            return 0.0
+        nearest = sorted(away, key=abs)
+        return nearest[min(int(ALIKE * len(nearest)), len(nearest) - 1)]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A kind of outlier."""
+
+    code: str
+    severity: Severity
+    title: str
+    """After `2 volumes: `."""
+    holds: Callable[[Sight], bool]
+    shown: tuple[tuple[str, Number, str], ...]
+    """Name, number and format of the evidence."""
+    causes: tuple[str, ...]
+    remedy: str
+
+
+def log_thickness(one: Portrait) -> float:
+    return float(np.log(one.thickness)) if one.thickness > 0 else float("nan")
+
+
+def log_odds(one: Portrait) -> float:
+    return float(np.log(one.share / (1 - one.share))) if 0 < one.share < 1 else float("nan")
+
+
+def fineness(one: Portrait) -> float:
+    return float(np.mean(one.fineness))
+
+
+def unevenness(axis: int) -> Number:
+    """How much finer an axis is than the two others."""
+    return lambda one: one.fineness[axis] - float(np.mean([one.fineness[other] for other in range(3) if other != axis]))
+
+
+def _nothing(sight: Sight) -> bool:
+    """No surface where almost every other volume has some, in an image as fine as theirs."""
+    having = sum(one.surface > 0 for one in sight.others) / len(sight.others)
+    return sight.mine.surface == 0 and sight.mine.labelled > 0 and having >= 0.8 and abs(sight.apart(fineness)) < 0.5
+
+
+def _dead(sight: Sight) -> bool:
+    """Parts of one value, or of noise beside what is none: a volume that is noisy all over is another matter."""
+    held = sight.mine.constant > 0.05 and sight.usual(constant) < 0.025
+    return held or (0.1 < sight.mine.noise < 0.9 and sight.usual(noise) < 0.05 and sight.mine.alive > 0.45)
+
+
+def _wrong_class(sight: Sight) -> bool:
+    """Far more surface than elsewhere, in bodies: thick sheets alone are another matter."""
+    much = sight.apart(log_odds) > 0.8 and sight.mine.share > 0.35
+    turned = sight.mine.others < 0 and sight.mine.others < sight.usual(others_say) / 2
+    thick = sight.apart(log_thickness)
+    return (much and (turned or (thick > 0.2 and sight.mine.own < 0.8 * sight.usual(own)))) or (thick > 0.6 and turned)
+
+
+def _unlabelled_taken(sight: Sight) -> bool:
+    """Everything is labelled, while elsewhere a part is not, and what became background looks like surface."""
+    missing = sight.mine.lookalike > max(3 * sight.usual(lookalike), 0.02) or sight.mine.own < 0.85 * sight.usual(own)
+    return sight.mine.labelled > 0.97 and sight.apart(labelled) > 0.15 and missing and sight.apart(log_odds) < -0.3
+
+
+def _threshold(sight: Sight) -> bool:
+    """The label is what its image's grey values say, where the others' labels are not."""
+    return (
+        abs(sight.mine.grey) > 0.45 and abs(sight.apart(grey)) > 0.2 and sight.mine.far < 0.5 * sight.usual(far) + 0.01
+    )
+
+
+def _negative(sight: Sight) -> bool:
+    told = [one for one in sight.others if np.isfinite(one.others)]
+    healthy = sum(one.others > one.negative for one in told)
+    turned = sight.mine.negative - sight.mine.others
+    return (
+        len(told) + 1 >= FEWEST_TO_TURN and healthy > 0.6 * len(told) and turned > 0.08 and sight.mine.negative > 0.25
+    )
+
+
+def _unrelated(sight: Sight) -> bool:
+    own_low = not sight.mine.own > 0.35 or sight.mine.own < 0.4 * sight.usual(own)
+    low = sight.mine.others < 0.15 and sight.mine.others < 0.4 * sight.usual(others_say)
+    return bool(own_low and low and sight.usual(own) > 0.3 and not sight.apart(fineness) > 1.0)
+
+
+def _other_size(sight: Sight) -> bool:
+    """Finer and thinner, or coarser and thicker, than elsewhere."""
+    fine, thick = sight.apart(fineness), sight.apart(log_thickness)
+    return sight.mine.surface >= FEWEST_SURFACE and ((fine > 0.6 and thick < -0.12) or (fine < -0.8 and thick > 0.15))
+
+
+def _uneven(sight: Sight) -> bool:
+    """One axis is finer or coarser than it is in any other volume."""
+    apart, axis = max((abs(sight.apart(unevenness(axis))), axis) for axis in range(3))
+    from_usual = unevenness(axis)(sight.mine) - sight.usual(unevenness(axis))
+    return apart > 1.5 and abs(from_usual) > 2.0 and abs(sight.apart(log_thickness)) < 0.6
+
+
+def _backed(sight: Sight) -> bool:
+    """The image says plainly that the label is right: things differ in size."""
+    return sight.mine.others > max(0.75, sight.usual(others_say) - 0.1)
+
+
+def _thick(sight: Sight) -> bool:
+    return not _backed(sight) and sight.apart(log_thickness) > 0.25 and sight.apart(log_odds) > 0.15
+
+
+def _thin(sight: Sight) -> bool:
+    return not _backed(sight) and sight.apart(log_thickness) < -0.2 and sight.apart(log_odds) < -0.4
+
+
+def _missing(sight: Sight) -> bool:
+    """Background away from the surface that looks like it."""
+    plain = sight.mine.lookalike > 0.18 and sight.apart(lookalike) > 0.15
+    less = sight.apart(log_odds) < -0.4 and sight.mine.own < 0.7 * sight.usual(own)
+    enough = sight.mine.surface >= FEWEST_SURFACE
+    return (
+        enough
+        and sight.mine.lookalike > 4 * sight.usual(lookalike)
+        and (plain or (less and sight.mine.lookalike > 0.04))
+    )
+
+
+def _share(sight: Sight) -> bool:
+    enough = sight.mine.surface >= FEWEST_SURFACE * max(sight.mine.share, 0.1) * 10
+    return enough and abs(sight.apart(log_odds)) > 1.2
+
+
+def _noisy(sight: Sight) -> bool:
+    return sight.apart(fineness) > 1.0
+
+
+def _blurred(sight: Sight) -> bool:
+    return sight.apart(fineness) < -1.2
+
+
+LOOK = "look at a slice of image and label: volumen audit CONFIG --only {code} --pictures FOLDER"
+_SHARE = ("surface among the labelled", share, "{:.1%}")
+_THICKNESS = ("thickness in voxels", thickness, "{:.1f}")
+_OTHERS = ("agreement with the other volumes' model", others_say, "{:.2f}")
+_FINENESS = ("fineness (logarithm)", fineness, "{:.1f}")
+
+LAWS: tuple[Law, ...] = (
+    Law(
+        "P7",
+        Severity.warn,
+        "no surface at all, in an image like the others'",
+        _nothing,
+        (_SHARE,),
+        ("the label file is empty, or its values are others than dataset.yaml says",),
+        "label it, or remove it from the data set",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "a part of the image is constant or noise, and labelled",
+        _dead,
+        (("constant part", constant, "{:.0%}"), ("part of noise", noise, "{:.0%}")),
+        ("an export or a transfer that was cut off", "padding"),
+        "export the image again, or mark that part as ignore",
+    ),
+    Law(
+        "P1",
+        Severity.warn,
+        "what is labelled surface is another class than elsewhere",
+        _wrong_class,
+        (_SHARE, _THICKNESS, _OTHERS),
+        ("label files with other values (surface and background exchanged, unlabelled taken for surface)",),
+        "write these label files with the values that dataset.yaml declares, and prepare again",
+    ),
+    Law(
+        "P1",
+        Severity.warn,
+        "what elsewhere is unlabelled is background",
+        _unlabelled_taken,
+        (
+            ("labelled part", labelled, "{:.0%}"),
+            _SHARE,
+            ("lookalikes in the background per voxel of surface", lookalike, "{:.2f}"),
+        ),
+        ("the value for unlabelled was written as background",),
+        "write unlabelled voxels as ignore, and prepare again",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "another voxel size than the others'",
+        _other_size,
+        (_THICKNESS, _FINENESS),
+        ("image and label were scaled", "a scan of another resolution"),
+        "bring them to one voxel size, or train without them",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "one axis is sampled otherwise than the two others",
+        _uneven,
+        (
+            ("fineness of z against y, x", unevenness(0), "{:.1f}"),
+            ("of y", unevenness(1), "{:.1f}"),
+            ("of x", unevenness(2), "{:.1f}"),
+        ),
+        ("voxels that are longer along one axis",),
+        "resample to cubic voxels, and prepare again",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "the label is a threshold of the image",
+        _threshold,
+        (("correlation of label and grey value", grey, "{:.2f}"), _SHARE),
+        ("a mask in place of the label",),
+        "put the real labels in place, or leave these volumes out",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "grey values are the negative of the others'",
+        _negative,
+        (_OTHERS, ("of the image's negative", negative, "{:.2f}")),
+        ("black and white were exchanged in the export",),
+        "invert these images, and prepare again",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "label and image have next to nothing to do with each other",
+        _unrelated,
+        (("agreement with its own model", own, "{:.2f}"), _OTHERS),
+        ("labels of other volumes: names that were mixed up", "labels shifted or mirrored"),
+        LOOK,
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "much of what looks like surface is labelled background",
+        _missing,
+        (("lookalikes in the background per voxel of surface", lookalike, "{:.2f}"), _SHARE),
+        ("sheets that nobody labelled",),
+        "volumen audit places CONFIG shows where; label them, or mark them as ignore",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "surface is drawn thicker than elsewhere",
+        _thick,
+        (_THICKNESS, _SHARE),
+        ("another annotator or tool", "labels that were dilated"),
+        "draw surfaces equally thick: erode these labels, and prepare again",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "surface is drawn thinner than elsewhere",
+        _thin,
+        (_THICKNESS, _SHARE),
+        ("another annotator or tool", "labels that were eroded or scaled"),
+        "draw surfaces equally thick: dilate these labels, and prepare again",
+    ),
+    Law(
+        "P7",
+        Severity.note,
+        "another share of surface than elsewhere",
+        _share,
+        (_SHARE,),
+        ("other parts were labelled",),
+        LOOK,
+    ),
+    Law(
+        "P7", Severity.note, "noisier than the others", _noisy, (_FINENESS,), ("another scan or reconstruction",), LOOK
+    ),
+    Law(
+        "P7",
+        Severity.note,
+        "more blurred than the others",
+        _blurred,
+        (_FINENESS,),
+        ("a smoothed or enlarged image",),
+        LOOK,
+    ),
+)
