@@ -70,7 +70,10 @@ def doubts(context: Context, requires: tuple[str, ...], dice: float) -> Doubt:
 def harm_of(context: Context) -> Harm:
     """Of the last phase's objective; what a good network would lose is measured only where another loses much."""
     objective, threshold = list(context.objectives.values())[-1], context.config.postprocessing.threshold
-    own, best, plains, level = [], [], [], threshold
+    level = threshold
+    own: list[float] = []
+    best: list[float] = []
+    plains: list[float] = []
     for dice, bar in zip(KNOWLEDGE, HARMFUL, strict=True):
         doubt = doubts(context, tuple(objective.requires), dice)
         found = expected(fitted(objective, context.config.data.patch, INNER), doubt, threshold)

@@ -131,20 +131,23 @@ def masks_of(context: Context) -> Masks | None:
     ids = [name for name in (*context.validation, *context.training) if dataset.case(name).scanned_surface][:VOLUMES]
     if not ids or all(isinstance(step, Threshold) for step in settings.steps):
         return None
-    truth, blurred, largest, thickness = [], [], 0, []
+    largest = 0
+    truth: list[Left] = []
+    unsure: list[Left] = []
+    thickness: list[float] = []
     doubted_too = any(isinstance(step, ON_PROBABILITIES) for step in settings.steps)
     for name in ids:
         label, whole = _block(context, name)
         fitted = scaled(settings, (label.size / whole) ** (2 / 3) * float((label != IGNORE).mean()))
         surface = label == SURFACE
         truth.append(what_is_left(np.where(surface, 1 - NEARLY, NEARLY).astype(np.float32), label, fitted, 1.0))
-        if doubted_too and not blurred:
-            blurred.append(_of_blurred(label, fitted, label.size / whole))
+        if doubted_too and not unsure:
+            unsure.append(_of_blurred(label, fitted, label.size / whole))
         sizes = np.bincount(cc3d.connected_components(surface, connectivity=26).ravel())[1:]
         largest = max(largest, int(sizes.max(initial=0)))
         faces = sum(int((surface[_after(axis)] != surface[_before(axis)]).sum()) for axis in range(3))
         thickness.append(2 * surface.sum() / max(faces / 1.5, 1))  # a tilted sheet shows 1.5 faces a unit on average
-    return Masks(tuple(truth), tuple(blurred), tuple(ids), largest, float(np.mean(thickness)))
+    return Masks(tuple(truth), tuple(unsure), tuple(ids), largest, float(np.mean(thickness)))
 
 
 def _of_blurred(label: NDArray[np.uint8], settings: Postprocessing, share: float) -> Left:
@@ -182,8 +185,8 @@ def check_masks(context: Context) -> Iterator[Finding]:
     found = masks_of(context)
     if found is None:
         return
-    for kind, rows, what in (("truth", found.truth, "the labels"), ("blurred", found.blurred, "blurred labels")):
-        lost = float(np.mean([row.lost for row in rows]))
+    for rows, what in ((found.truth, "the labels"), (found.blurred, "blurred labels")):
+        lost = float(np.mean([row.lost for row in rows])) if rows else 0.0
         if lost < HARMFUL:
             continue
         worst = max(rows, key=lambda row: row.cost)
