@@ -9,6 +9,7 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context, once
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.objective.autopsy import Autopsy, Range, autopsy
+from volumen.doctor.objective.domination import check_domination
 from volumen.doctor.objective.goals import check_met_by_constants, check_within_reach
 from volumen.doctor.objective.harm import HARMFUL, check_harm, harm_of
 from volumen.doctor.objective.masks import check_masks
@@ -204,7 +205,8 @@ def check_floor(context: Context) -> Iterator[Finding]:
             )
     yield from check_within_reach(context)
     blind = any(_is_blind(found.total) for found in autopsies(context).values())
-    yield from (one for one in check_harm(context) if one.code == "P5" and not blind)
+    if not blind:
+        yield from [one for one in check_harm(context) if one.code == "P5"] or check_domination(context)
     for phase, found in autopsies(context).items():
         yield from _conflicts(context, phase, found)
 

@@ -33,6 +33,8 @@ WHERE = "experiment.criteria"
 def check_met_by_constants(context: Context) -> Iterator[Finding]:
     """P4: criteria on metrics that a constant meets, all of them together."""
     asked = [one for one in _demanded(context) if one.metric is not None]
+    if any(True for one in asked if one.metric in OF_SHARES for _ in _check_share(context, one)):
+        return  # the labels themselves do not have it: P5 says so
     if not asked:
         return
     known = _constants(context, {one.metric for one in asked if one.metric})

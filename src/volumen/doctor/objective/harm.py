@@ -14,9 +14,9 @@ from volumen.doctor.objective.limited import EVERYWHERE, MARGIN, Doubt, doubt_of
 from volumen.losses import CompositeLoss
 from volumen.losses.terms import ClDice, CrossEntropy, Focal, SoftDice
 
-KNOWLEDGE = (0.8, 0.9)
+KNOWLEDGE = (0.7, 0.85)
 """Dice that the best mask can expect: of a network as they are on hard volumes, and of a good one."""
-HARMFUL = (0.12, 0.04)
+HARMFUL = (0.10, 0.03)
 """Share of that Dice which an objective may cost, by knowledge: both are exceeded where it is called harmful."""
 RUINOUS = (0.5, 0.3)
 RESTORES = 0.6

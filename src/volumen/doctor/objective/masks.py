@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from volumen.config.postprocessing import (
     Hysteresis,
+    PatchSheets,
     Postprocessing,
     RemoveSmallComponents,
     SharpenRidges,
@@ -29,11 +30,12 @@ from volumen.postprocess.pipeline import walk
 
 VOLUMES, MOST_SIDE, DOUBTED_SIDE = 2, 192, 96
 ON_PROBABILITIES = (Hysteresis, SharpenRidges, SplitFused)
+SLOW = (PatchSheets, SplitFused)
 NEARLY = 1e-4
 """Probability of surface where there is none, and of none where there is."""
 GOOD_DICE = 0.9
 """Of the blurred labels at their best threshold: a good network's."""
-HARMFUL, RUINOUS = 0.10, 0.40
+HARMFUL, HARMFUL_IN_DOUBT, RUINOUS = 0.10, 0.30, 0.40
 """Share of the score (of the truth, or of the blurred labels by a plain threshold) that the steps cost."""
 CHANGED = 0.002
 """Of the surface: masks that differ by fewer voxels score alike."""
@@ -136,8 +138,9 @@ def masks_of(context: Context) -> Masks | None:
     unsure: list[Left] = []
     thickness: list[float] = []
     doubted_too = any(isinstance(step, ON_PROBABILITIES) for step in settings.steps)
+    slow = any(isinstance(step, SLOW) for step in settings.steps)
     for name in ids:
-        label, whole = _block(context, name)
+        label, whole = _block(context, name, DOUBTED_SIDE if slow else MOST_SIDE)
         fitted = scaled(settings, (label.size / whole) ** (2 / 3) * float((label != IGNORE).mean()))
         surface = label == SURFACE
         truth.append(what_is_left(np.where(surface, 1 - NEARLY, NEARLY).astype(np.float32), label, fitted, 1.0))
@@ -170,12 +173,11 @@ def _before(axis: int) -> tuple[slice, ...]:
     return tuple(slice(None, -1) if one == axis else slice(None) for one in range(3))
 
 
-def _block(context: Context, name: str) -> tuple[NDArray[np.uint8], int]:
+def _block(context: Context, name: str, most: int) -> tuple[NDArray[np.uint8], int]:
     """The labels of a volume, of a large one its middle, and the voxels of the whole."""
     lesson = context.dataset.lesson(name)
     cut = tuple(
-        slice(max(0, (side - MOST_SIDE) // 2), max(0, (side - MOST_SIDE) // 2) + min(side, MOST_SIDE))
-        for side in lesson.shape
+        slice(max(0, (side - most) // 2), max(0, (side - most) // 2) + min(side, most)) for side in lesson.shape
     )
     return np.asarray(lesson[cut], np.uint8), int(np.prod(lesson.shape))
 
@@ -185,9 +187,12 @@ def check_masks(context: Context) -> Iterator[Finding]:
     found = masks_of(context)
     if found is None:
         return
-    for rows, what in ((found.truth, "the labels"), (found.blurred, "blurred labels")):
+    for rows, what, bar in (
+        (found.truth, "the labels", HARMFUL),
+        (found.blurred, "blurred labels", HARMFUL_IN_DOUBT),
+    ):
         lost = float(np.mean([row.lost for row in rows])) if rows else 0.0
-        if lost < HARMFUL:
+        if lost < bar:
             continue
         worst = max(rows, key=lambda row: row.cost)
         step = context.config.postprocessing.steps[worst.worst]
