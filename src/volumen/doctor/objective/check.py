@@ -9,12 +9,15 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context, once
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.objective.autopsy import Autopsy, Range, autopsy
+from volumen.doctor.objective.domination import check_domination
+from volumen.doctor.objective.goals import check_met_by_constants, check_within_reach
+from volumen.doctor.objective.harm import HARMFUL, check_harm, harm_of
+from volumen.doctor.objective.masks import check_masks
 from volumen.doctor.objective.operating_point import OperatingPoint, Population, operating_point, population_of
 from volumen.losses import Term
 from volumen.losses.terms import CrossEntropy, Focal
 
 CLEAR_SHIFT = 0.03  # of the operating point, in true probability
-SHARE_FACTOR = 2.0  # asked share of surface over the true one, either way
 CONFLICT_SHARE = 0.10  # of (baseline - floor) that a term may lose at the perfect prediction
 LEAST_DICE = 0.95  # of the sum's own optimum
 
@@ -52,7 +55,7 @@ def operating_points(context: Context) -> dict[str, OperatingPoint | None]:
 def check_operating_point(context: Context) -> Iterator[Finding]:
     """Whether class weights and alpha push where the intent points, and how much surface the objective asks for."""
     threshold = context.config.postprocessing.threshold
-    intent = context.config.experiment.intent
+    intent, pushed = context.config.experiment.intent, False
     for phase, point in operating_points(context).items():
         objective = context.objectives[phase]
         pushes = {
@@ -69,6 +72,7 @@ def check_operating_point(context: Context) -> Iterator[Finding]:
                 f"{asked:.1%} surface above the threshold {threshold:g}, the labels {true:.1%}"
             )
         if intent != "none" and against:
+            pushed = True
             yield Finding(
                 code="P3",
                 severity=Severity.stop,
@@ -87,16 +91,9 @@ def check_operating_point(context: Context) -> Iterator[Finding]:
                 ),
                 where=context.where("loss.class_weights.surface"),
             )
-        elif point is not None and not true / SHARE_FACTOR <= asked <= true * SHARE_FACTOR:
-            yield Finding(
-                code="P3",
-                severity=Severity.warn,
-                title=f"the objective asks for {asked / max(true, 1e-9):.1f} times the labels' share of surface",
-                evidence=numbers,
-                causes=("class weights or focal alpha", "a threshold that does not fit the objective"),
-                remedies=("weights of 1, alpha null", "a threshold tuned on held-out predictions"),
-                where=context.where("loss.class_weights.surface"),
-            )
+    harmful = [] if intent != "none" and pushed else [one for one in check_harm(context) if one.code == "P3"]
+    yield from harmful
+    yield from check_masks(context)
 
 
 def _crossing_of(term: Term) -> float | None:
@@ -149,11 +146,16 @@ def check_constant(context: Context) -> Iterator[Finding]:
                 ),
                 where=context.where("experiment.criteria"),
             )
+    yield from check_met_by_constants(context)
     for phase, found in autopsies(context).items():
         for one in (*found.terms, found.total):
-            indifferent = one.baseline - one.floor < BLIND_SHARE * (one.prior - one.floor)
-            if indifferent and one.name not in CONSTANT_BY_DESIGN:
+            if _is_blind(one) and one.name not in CONSTANT_BY_DESIGN:
                 yield _blind(context, phase, one, whole=one is found.total)
+
+
+def _is_blind(one: Range) -> bool:
+    """Whether a constant is as good as the truth."""
+    return one.baseline - one.floor < BLIND_SHARE * (one.prior - one.floor)
 
 
 def _blind(context: Context, phase: str, one: Range, *, whole: bool) -> Finding:
@@ -201,19 +203,24 @@ def check_floor(context: Context) -> Iterator[Finding]:
                 remedies=("drop the term, or judge by dice or leaderboard",),
                 where=context.where("experiment.criteria"),
             )
+    yield from check_within_reach(context)
+    blind = any(_is_blind(found.total) for found in autopsies(context).values())
+    if not blind:
+        yield from [one for one in check_harm(context) if one.code == "P5"] or check_domination(context)
     for phase, found in autopsies(context).items():
         yield from _conflicts(context, phase, found)
 
 
 def _conflicts(context: Context, phase: str, found: Autopsy) -> Iterator[Finding]:
-    """Terms that want something else than the labels, and a sum that does."""
+    """Terms that want something else than the labels, and a sum that does: worth a note where it harms nothing."""
     room = found.total.baseline - found.total.floor
+    severity = Severity.warn if harm_of(context).exceeds(HARMFUL) else Severity.note
     for term in found.terms:
         lost = term.weight * term.conflict
         if lost > CONFLICT_SHARE * room:
             yield Finding(
                 code="P5",
-                severity=Severity.warn,
+                severity=severity,
                 title=f"the term {term.name} punishes the perfect prediction",
                 evidence=(
                     f"phase {phase!r}: {term.perfect:.3f} at the perfect prediction, {term.floor:.3f} at its best; "
@@ -226,7 +233,7 @@ def _conflicts(context: Context, phase: str, found: Autopsy) -> Iterator[Finding
     if found.optimum.dice < LEAST_DICE:
         yield Finding(
             code="P5",
-            severity=Severity.warn,
+            severity=severity,
             title="the objective's own optimum is not the truth",
             evidence=(
                 f"phase {phase!r}: its best logits have Dice {found.optimum.dice:.3f} and "

@@ -1,0 +1,244 @@
+"""What post-processing leaves of the truth: the configured steps, run on the labels themselves.
+
+A step that takes away much of a perfect prediction takes as much of any good one. The labels are given as
+probabilities near 0 and 1; besides, blurred a little, as a network that is good but not perfect would give them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from volumen.config.postprocessing import (
+    Hysteresis,
+    PatchSheets,
+    Postprocessing,
+    RemoveSmallComponents,
+    SharpenRidges,
+    SplitFused,
+    Step,
+    Threshold,
+)
+from volumen.data.labels import IGNORE, SURFACE
+from volumen.doctor.context import Context, once
+from volumen.doctor.findings import Finding, Severity
+from volumen.doctor.objective.knowledge import blurred, expected_dice, sigma_for
+from volumen.metrics import leaderboard_without_matching_tunnels, overlap
+from volumen.postprocess.pipeline import walk
+
+VOLUMES, MOST_SIDE, DOUBTED_SIDE = 2, 192, 96
+ON_PROBABILITIES = (Hysteresis, SharpenRidges, SplitFused)
+SLOW = (PatchSheets, SplitFused)
+NEARLY = 1e-4
+"""Probability of surface where there is none, and of none where there is."""
+GOOD_DICE = 0.9
+"""Of the blurred labels at their best threshold: a good network's."""
+HARMFUL, HARMFUL_IN_DOUBT, RUINOUS = 0.10, 0.30, 0.40
+"""Share of the score (of the truth, or of the blurred labels by a plain threshold) that the steps cost."""
+CHANGED = 0.002
+"""Of the surface: masks that differ by fewer voxels score alike."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What the steps leave of a prediction."""
+
+    before: float
+    """Score of the truth, or of the best plain threshold."""
+    after: float
+    worst: int
+    """Place of the step that costs most."""
+    cost: float
+    """What that step takes of the score."""
+    empty: bool
+    """Whether nothing is left of surface that there was."""
+
+    @property
+    def lost(self) -> float:
+        """Share of the score."""
+        return max(0.0, 1 - self.after / max(self.before, 1e-9))
+
+
+def score_of(mask: NDArray[np.uint8], label: NDArray[np.uint8]) -> float:
+    """Mean of Dice and of the leaderboard's score without matched tunnels."""
+    dice = overlap(mask, label).dice
+    score = leaderboard_without_matching_tunnels(mask, label).score
+    return float((np.nan_to_num(dice) + score) / 2)
+
+
+def what_is_left(
+    probabilities: NDArray[np.float32],
+    label: NDArray[np.uint8],
+    settings: Postprocessing,
+    before: float,
+    scan: NDArray[np.bool_] | None = None,
+) -> Left:
+    """Run the steps; score their end, and each of them where they cost much.
+
+    Args:
+        probabilities: float32 [Z, Y, X].
+        label: Canonical codes [Z, Y, X].
+        settings: The steps.
+        before: Score without them.
+        scan: Where the scan holds something.
+    """
+    masks = [state.mask for _, state in walk(probabilities, settings, scan)]
+    last = masks[-1]
+    if last is None:
+        raise RuntimeError("no step decides between surface and background")  # the schema refuses that
+    surface = label == SURFACE
+    changed = int(((last > 0) != surface)[label != IGNORE].sum())
+    after = before if changed < CHANGED * int(surface.sum()) else score_of(last, label)
+    empty = not last[surface].any()
+    first = next(place for place, mask in enumerate(masks) if mask is not None)
+    if after >= before * (1 - HARMFUL):
+        return Left(before, after, first, before - after, empty)
+    scores = [before, *(score_of(mask, label) for mask in masks[first:] if mask is not None)]
+    drops = -np.diff(scores)
+    return Left(before, after, first + int(np.argmax(drops)), float(drops.max()), empty)
+
+
+def scaled(settings: Postprocessing, share: float) -> Postprocessing:
+    """The steps with the least size of components as large as this share of a whole component's."""
+    if share >= 1:
+        return settings
+    steps: list[Step] = [
+        step.model_copy(update={"minimum_voxels": max(1, round(step.minimum_voxels * share))})
+        if isinstance(step, RemoveSmallComponents) and step.minimum_voxels
+        else step
+        for step in settings.steps
+    ]
+    return settings.model_copy(update={"steps": tuple(steps)})
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What post-processing leaves of held-out volumes."""
+
+    truth: tuple[Left, ...]
+    blurred: tuple[Left, ...]
+    cases: tuple[str, ...]
+    largest: int
+    """Voxels of the largest component of surface."""
+    thickness: float
+    """Mean thickness of the surface, in voxels."""
+
+
+@once
+def masks_of(context: Context) -> Masks | None:
+    """The steps on the labels of some held-out volumes; None where none has surface, or no step can take any away."""
+    settings, dataset = context.config.postprocessing, context.dataset
+    ids = [name for name in (*context.validation, *context.training) if dataset.case(name).scanned_surface][:VOLUMES]
+    if not ids or all(isinstance(step, Threshold) for step in settings.steps):
+        return None
+    largest = 0
+    truth: list[Left] = []
+    unsure: list[Left] = []
+    thickness: list[float] = []
+    doubted_too = any(isinstance(step, ON_PROBABILITIES) for step in settings.steps)
+    slow = any(isinstance(step, SLOW) for step in settings.steps)
+    for name in ids:
+        label, whole = _block(context, name, DOUBTED_SIDE if slow else MOST_SIDE)
+        fitted = scaled(settings, (label.size / whole) ** (2 / 3) * float((label != IGNORE).mean()))
+        surface = label == SURFACE
+        truth.append(what_is_left(np.where(surface, 1 - NEARLY, NEARLY).astype(np.float32), label, fitted, 1.0))
+        if doubted_too and not unsure:
+            unsure.append(_of_blurred(label, fitted, label.size / whole))
+        sizes = np.bincount(cc3d.connected_components(surface, connectivity=26).ravel())[1:]
+        largest = max(largest, int(sizes.max(initial=0)))
+        faces = sum(int((surface[_after(axis)] != surface[_before(axis)]).sum()) for axis in range(3))
+        thickness.append(2 * surface.sum() / max(faces / 1.5, 1))  # a tilted sheet shows 1.5 faces a unit on average
+    return Masks(tuple(truth), tuple(unsure), tuple(ids), largest, float(np.mean(thickness)))
+
+
+def _of_blurred(label: NDArray[np.uint8], settings: Postprocessing, share: float) -> Left:
+    """The steps on the labels of a block, made as uncertain as a good network's answers."""
+    cut = tuple(slice(max(0, (side - DOUBTED_SIDE) // 2), (side + DOUBTED_SIDE) // 2) for side in label.shape)
+    part = np.ascontiguousarray(label[cut]) if (label[cut] == SURFACE).any() else label
+    sigma = sigma_for(part, GOOD_DICE)
+    doubted = blurred(part, sigma)
+    known = part != IGNORE
+    level = expected_dice(doubted[known], doubted[known]).best_level
+    before = score_of((doubted > level).astype(np.uint8), part)
+    return what_is_left(doubted, part, scaled(settings, (part.size / label.size) ** (2 / 3)), before)
+
+
+def _after(axis: int) -> tuple[slice, ...]:
+    return tuple(slice(1, None) if one == axis else slice(None) for one in range(3))
+
+
+def _before(axis: int) -> tuple[slice, ...]:
+    return tuple(slice(None, -1) if one == axis else slice(None) for one in range(3))
+
+
+def _block(context: Context, name: str, most: int) -> tuple[NDArray[np.uint8], int]:
+    """The labels of a volume, of a large one its middle, and the voxels of the whole."""
+    lesson = context.dataset.lesson(name)
+    cut = tuple(
+        slice(max(0, (side - most) // 2), max(0, (side - most) // 2) + min(side, most)) for side in lesson.shape
+    )
+    return np.asarray(lesson[cut], np.uint8), int(np.prod(lesson.shape))
+
+
+def check_masks(context: Context) -> Iterator[Finding]:
+    """Whether post-processing takes away the truth."""
+    found = masks_of(context)
+    if found is None:
+        return
+    for rows, what, bar in (
+        (found.truth, "the labels", HARMFUL),
+        (found.blurred, "blurred labels", HARMFUL_IN_DOUBT),
+    ):
+        lost = float(np.mean([row.lost for row in rows])) if rows else 0.0
+        if lost < bar:
+            continue
+        worst = max(rows, key=lambda row: row.cost)
+        step = context.config.postprocessing.steps[worst.worst]
+        if isinstance(step, Threshold):
+            return  # the threshold's place is the operating point's business
+        before, after = (float(np.mean([getattr(row, one) for row in rows])) for one in ("before", "after"))
+        ruined = lost >= RUINOUS or all(row.empty for row in rows)
+        yield Finding(
+            code="P3",
+            severity=Severity.stop if ruined else Severity.warn,
+            title=f"post-processing takes away the truth: {step.kind} costs {worst.cost:.2f} of the score",
+            evidence=(
+                f"the steps run on {what} of {', '.join(found.cases)} leave {after:.3f} of {before:.3f} (mean of Dice "
+                f"and leaderboard score); the surface is {found.thickness:.1f} voxels thick, its largest component "
+                f"has {found.largest:,} voxels"
+            ),
+            causes=(_cause(step),),
+            remedies=(
+                _remedy(step, found),
+                "choose the steps on held-out predictions: volumen tune",
+            ),
+            where=context.where(f"postprocessing.steps.{worst.worst}.kind"),
+        )
+        return
+
+
+def _cause(step: Step) -> str:
+    return {
+        "remove_small_components": "whole sheets are smaller than the least size",
+        "open": "the sheets are thinner than the box, and what is thinner than it is removed",
+        "close": "the box is wider than the gaps between sheets, and joins them",
+        "hysteresis": "no voxel of most sheets reaches the higher level",
+        "fill_holes": "what lies between sheets is enclosed, and taken for a hole",
+        "fill_cavities": "what lies between sheets is enclosed, and taken for a cavity",
+        "median": "the sheets are thinner than the window, and lose every vote",
+        "patch_sheets": "gaps between sheets are taken for holes in them",
+        "split_fused": "sheets are cut where they are one",
+        "plug_pinholes": "openings of the surface are taken for pinholes",
+    }.get(step.kind, "the step changes what is right")
+
+
+def _remedy(step: Step, found: Masks) -> str:
+    if isinstance(step, RemoveSmallComponents):
+        return "minimum_voxels: null, which follows the size of the volume"
+    if isinstance(step, Hysteresis):
+        return "hysteresis with low 0.3 and high 0.85, or threshold 0.5"
+    if step.kind in ("open", "close"):
+        return f"leave {step.kind} out, or take a radius of 1 at most (sheets are {found.thickness:.1f} voxels thick)"
+    return f"leave {step.kind} out"

@@ -1,0 +1,57 @@
+"""Post-processing run on the truth: what destroys it costs score, and the step is found."""
+
+import numpy as np
+import pytest
+
+from volumen.config.postprocessing import Postprocessing
+from volumen.doctor.objective.masks import HARMFUL, NEARLY, scaled, what_is_left
+
+DECIDE = {"kind": "threshold", "level": 0.5}
+
+
+def two_sheets() -> np.ndarray:
+    label = np.zeros((32, 32, 32), np.uint8)
+    label[8:11] = 1
+    label[20:23] = 1
+    label[:, :, 30:] = 2
+    return label
+
+
+def left(*steps: dict):
+    label = two_sheets()
+    given = np.where(label == 1, 1 - NEARLY, NEARLY).astype(np.float32)
+    return what_is_left(given, label, Postprocessing(steps=steps), 1.0)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (DECIDE,),
+        (DECIDE, {"kind": "remove_small_components"}),
+        (DECIDE, {"kind": "close"}, {"kind": "fill_holes"}, {"kind": "remove_small_components", "minimum_voxels": 100}),
+        ({"kind": "hysteresis"}, {"kind": "plug_pinholes"}, {"kind": "fill_cavities"}),
+    ],
+)
+def test_sensible_steps_leave_the_truth(steps) -> None:
+    assert left(*steps).lost < HARMFUL
+
+
+@pytest.mark.parametrize(
+    ("steps", "worst"),
+    [
+        ((DECIDE, {"kind": "close"}, {"kind": "remove_small_components", "minimum_voxels": 100_000}), 2),
+        ((DECIDE, {"kind": "open", "radius_voxels": (2, 2, 2)}), 1),
+        ((DECIDE, {"kind": "close", "radius_voxels": (10, 10, 10)}, {"kind": "fill_cavities"}), 1),
+        (({"kind": "hysteresis", "low": 0.5, "high": 0.99999},), 0),
+    ],
+)
+def test_the_step_that_destroys_it_is_found(steps, worst) -> None:
+    found = left(*steps)
+    assert found.lost > HARMFUL
+    assert found.worst == worst
+
+
+def test_the_least_size_follows_what_is_seen_of_a_volume() -> None:
+    steps = (DECIDE, {"kind": "remove_small_components", "minimum_voxels": 1000}, {"kind": "remove_small_components"})
+    found = scaled(Postprocessing(steps=steps), 0.25).steps
+    assert [getattr(step, "minimum_voxels", 0) for step in found] == [0, 250, None]
