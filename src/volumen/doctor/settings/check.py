@@ -16,6 +16,7 @@ from volumen.config.schema import Config
 from volumen.doctor.check import Check
 from volumen.doctor.context import Context
 from volumen.doctor.findings import Finding, Severity
+from volumen.doctor.settings.course import check_course
 from volumen.doctor.settings.effective import check_effective
 from volumen.doctor.settings.laws import never_acting, switched_off
 from volumen.doctor.settings.reads import KIND, unread
@@ -113,6 +114,7 @@ def check_settings(context: Context) -> Iterator[Finding]:
         )
     if context.budget is not None:  # what a setting does is asked of the run as it was written, not of its only epoch
         context = replace(context, config=context.budget.configured, budget=None)
+    yield from check_course(context)
     wrong_weights = list(check_effective(context))
     yield from wrong_weights
     for setting in examine_settings(context):

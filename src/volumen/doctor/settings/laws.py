@@ -196,7 +196,9 @@ def _sampling(context: Context) -> Iterator[Law]:
     fills = all(side >= length for case in cases for side, length in zip(data.patch, case.shape, strict=True))
     exact = all(side <= length for case in cases for side, length in zip(data.patch, case.shape, strict=True))
     labelled = exact and all(case.valid_voxels == case.voxels for case in cases)
-    yield ("data.sampling.jitter_voxels",), fills, "a patch is as large as every training volume"
+    larger = any(all(side > case.shape[axis] for case in cases) for axis, side in enumerate(data.patch))
+    filled = fills and not larger  # a patch that is larger is named itself
+    yield ("data.sampling.jitter_voxels",), filled, "a patch is as large as every training volume"
     yield ("data.sampling.jitter_voxels",), data.sampling.surface_share == 0.0, "data.sampling.surface_share is 0"
     yield ("data.sampling.minimum_valid_share",), labelled, "every voxel of every training volume is labelled"
 
