@@ -11,8 +11,8 @@ every objective:
 - *diverging*: the first rate after the least r at which r is again above half of what was gained, or not finite.
 - *upper*: a third of the rate of the least r, where a loss that has begun to shake is left out.
 
-The quick audit does fewer steps on two patches, and compares paths: the sum of the rates, times what a momentum
-makes of them, is how far weights can move. A run whose whole path is no longer than the test's up to *lower* learns nothing.
+The quick audit does fewer steps on two patches, and compares paths: the sum of the rates, times what a momentum makes
+of them, is how far weights can move. A run whose whole path is no longer than the test's up to *lower* learns nothing.
 """
 
 import time
@@ -53,7 +53,7 @@ FEWEST_STEPS = 100
 """A shorter run is a try, and takes less time than the quick test."""
 STRONG_DECAY, MANY_FOLDS = 3.0, 3.0
 """Decay of 1 does no harm to AdamW, nor 0.1 to SGD; how often a weight is divided by e over the run."""
-SHORT_PATH, NO_PATH = 1.5, 0.4
+SHORT_PATH, NO_PATH = 2.0, 0.4
 """Paths of a run, in paths to the lower end; measured in runs of 216 steps: what learns has 2.8 and more, what has 0.8
 and less gives no surface at all."""
 

@@ -20,8 +20,8 @@ IDLE_RATE, IDLE_SHARE = 0.01, 0.4
 """A rate below this share of the highest does next to nothing; usual schedules spend at most 0.1 of the run there."""
 LEAST_VALIDATED_EPOCHS = 10
 """A run of fewer may end with its only validation."""
-STRONG_NOISE = 0.1
-"""Standard deviation of weight noise, relative to the weights' own."""
+STRONG_NOISE = 0.5
+"""Standard deviation of weight noise, relative to the weights' own; 0.3 at each epoch does no harm, 1 takes all."""
 IMPATIENT = 2
 """Validations: the metric of a healthy run falls as often in a row."""
 
@@ -137,7 +137,7 @@ def _noise(context: Context) -> Iterator[Finding]:
         return
     times = -(-(epochs - noise.start_epoch) // noise.every_epochs)
     stds = noise.std * noise.decay ** np.arange(times)
-    if stds[0] >= STRONG_NOISE:
+    if stds[0] >= STRONG_NOISE and times > 1:
         yield _found(
             context,
             "training.weight_noise.std",
