@@ -355,7 +355,7 @@ def test_the_total_is_the_sum_of_weight_times_term(prepared, name) -> None:
             ("training.degradation.epochs=5", "training.intervention={kind: tournament, steps: 9}"),
             "training.degradation.epochs", "training.intervention is tournament",
         ),
-        (("data.patch=[80, 80, 80]", "data.sampling.jitter_voxels=4"), "data.sampling.jitter_voxels", "as large as"),
+        (("data.patch=[48, 48, 48]", "data.sampling.jitter_voxels=4"), "data.sampling.jitter_voxels", "as large as"),
         (("data.sampling={surface_share: 0.0, jitter_voxels: 4}",), "data.sampling.jitter_voxels", "surface_share is"),
         (("training.weight_noise={layers: [head*]}",), "training.weight_noise.layers", "no parameter is head*"),
         (("training.weight_noise={start_epoch: 195, decay: 0.5}",), "training.weight_noise.decay", "once only"),
