@@ -104,6 +104,7 @@ def test_a_long_path_is_that_of_the_final_velocity(momentum) -> None:
         ((), []),
         (("optimiser.learning_rate=1e-7",), ["stop"]),
         (("optimiser.eps=1.0", "training.epochs=2"), ["stop"]),
+        (("optimiser={kind: sgd}", "training.gradient_clip=1e-7"), ["stop"]),
         (("optimiser.weight_decay=100",), ["stop"]),
         (("training.epochs=1", "data.sampling.patches_per_epoch=8", "optimiser.learning_rate=1e-7"), []),
     ],

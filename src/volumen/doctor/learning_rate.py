@@ -17,7 +17,7 @@ of them, is how far weights can move. A run whose whole path is no longer than t
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -181,6 +181,20 @@ def quick_rates(context: Context) -> tuple[Finding, ...]:
     low, diverging = found.interval.lower, found.interval.diverging
     if diverging is not None and found.configured >= diverging:
         return (_finding(context, found, Severity.stop, "the learning rate lies where the loss diverges"),)
+    if (
+        low is None
+        and found.complete
+        and context.config.training.gradient_clip is not None
+        and isinstance(context.config.optimiser, Sgd)
+    ):
+        return (
+            replace(
+                _finding(context, found, Severity.stop, "gradients are clipped to nothing"),
+                causes=("a gradient_clip far below the gradients, which sets the size of every step",),
+                remedies=("training.gradient_clip: 12.0",),
+                where=context.where("training.gradient_clip"),
+            ),
+        )
     if low is None or context.initial is not None:
         return ()
     optimiser, rates = context.config.optimiser, rates_of(context.config)

@@ -141,7 +141,7 @@ def _augmented(context: Context) -> Iterator[Finding]:
             context,
             "data.augmentation",
             "augmentation takes from the images what their labels are known by",
-            f"a linear model on local derivatives, fitted to {VARIED} patches as the run varies them, finds "
+            f"a linear model on edges and brightness, fitted to {VARIED} patches as the run varies them, finds "
             f"{max(left, 0):.0%} of the correlation with the labels that it finds when fitted to unvaried ones",
             f"{_harshest(context)} at its default",
             ("strength or probability far above the usual ones",),

@@ -18,7 +18,7 @@ from volumen.doctor.context import Context
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.settings.course import check_course
 from volumen.doctor.settings.effective import check_effective
-from volumen.doctor.settings.laws import never_acting, switched_off
+from volumen.doctor.settings.laws import FILLED, never_acting, switched_off
 from volumen.doctor.settings.reads import KIND, unread
 
 WEIGHTS = ("loss.terms.*.weight", "loss.curriculum.*.weights.*")
@@ -144,7 +144,7 @@ def _ignored(context: Context, setting: Setting) -> Finding:
 def _inert(context: Context, setting: Setting) -> Finding:
     return Finding(
         code="P6",
-        severity=Severity.warn,
+        severity=Severity.note if setting.reason in FILLED else Severity.warn,
         title=f"{setting.key} changes nothing",
         evidence=f"it is {value_text(setting.value)}, and {setting.reason}",
         causes=(

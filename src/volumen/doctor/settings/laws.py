@@ -18,6 +18,10 @@ from volumen.training.schedule import WARMUP_SHARE
 from volumen.training.tournament import trial_steps
 
 
+FILLED = ("a patch is as large as every training volume", "a crop is as large as every held-out volume")
+"""Reasons that lie in small volumes: nothing is wrong with such a run."""
+
+
 class Dead(NamedTuple):
     """A setting that does nothing, and why."""
 
@@ -198,7 +202,7 @@ def _sampling(context: Context) -> Iterator[Law]:
     labelled = exact and all(case.valid_voxels == case.voxels for case in cases)
     larger = any(all(side > case.shape[axis] for case in cases) for axis, side in enumerate(data.patch))
     filled = fills and not larger  # a patch that is larger is named itself
-    yield ("data.sampling.jitter_voxels",), filled, "a patch is as large as every training volume"
+    yield ("data.sampling.jitter_voxels",), filled, FILLED[0]
     yield ("data.sampling.jitter_voxels",), data.sampling.surface_share == 0.0, "data.sampling.surface_share is 0"
     yield ("data.sampling.minimum_valid_share",), labelled, "every voxel of every training volume is labelled"
 
@@ -224,7 +228,7 @@ def _watching(context: Context) -> Iterator[Law]:
         shapes = [context.dataset.case(name).shape for name in context.validation]
         whole = all(side >= length for shape in shapes for side, length in zip(crop, shape, strict=True))
         keys = ("training.validation.per_volume", "training.validation.fresh")
-        yield keys, whole, "a crop is as large as every held-out volume"
+        yield keys, whole, FILLED[1]
     class_weights, both_one = config.loss.class_weights, (1.0, 1.0)
     equal = class_weights.enabled and (class_weights.background, class_weights.surface) == both_one
     yield ("loss.class_weights.enabled",), equal, "both class weights are 1"
