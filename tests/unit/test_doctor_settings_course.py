@@ -60,6 +60,11 @@ def test_usual_courses_are_left_in_peace(seed) -> None:
         (("training.swa={start_epoch: 1}", "schedule.warmup_epochs=9"), "P6", "training.swa.start_epoch"),
         (("training.weight_noise={std: 1.0}",), "P6", "training.weight_noise.std"),
         (("training.validate_every_epochs=500",), "P6", "training.validate_every_epochs"),
+        (
+            ("training.degradation={rollback: true, catastrophic_share: 0.01}",),
+            "P9", "training.degradation.catastrophic_share",
+        ),
+        (("training.degradation.epochs=1", "training.intervention={}"), "P9", "training.degradation.epochs"),
         (("training.early_stopping={patience: 1}",), "P9", "training.early_stopping.patience"),
         (
             ("training.early_stopping={patience: 3}", "schedule.warmup_epochs=30"),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volumen.config.optimisation import CosineWarmRestarts, Plateau
+from volumen.config.optimisation import CosineWarmRestarts, PlanIntervention, Plateau
 from volumen.config.schema import Config
 from volumen.doctor.context import Context
 from volumen.doctor.findings import Finding, Severity
@@ -22,6 +22,8 @@ LEAST_VALIDATED_EPOCHS = 10
 """A run of fewer may end with its only validation."""
 STRONG_NOISE = 0.5
 """Standard deviation of weight noise, relative to the weights' own; 0.3 at each epoch does no harm, 1 takes all."""
+SETBACK = 0.05
+"""Relative rise of the validation loss that a healthy run has between two epochs, on the very same voxels."""
 IMPATIENT = 2
 """Validations: the metric of a healthy run falls as often in a row."""
 
@@ -50,7 +52,7 @@ def rates_of(config: Config) -> NDArray[np.float64]:
 
 def check_course(context: Context) -> Iterator[Finding]:
     """Whether rate, averages and validations have the room that they need."""
-    for law in (_warmup, _rates, _averages, _noise, _validations, _stopping):
+    for law in (_warmup, _rates, _averages, _noise, _validations, _stopping, _degradation):
         yield from law(context)
 
 
@@ -199,6 +201,29 @@ def _stopping(context: Context) -> Iterator[Finding]:
             f"it waits for {counted(stopping.patience, 'validation')} of {validations}; the metric of a healthy run "
             "falls back as often between two bests",
             f"{key}: {max(5, validations // 5)}",
+            code="P9",
+        )
+
+
+def _degradation(context: Context) -> Iterator[Finding]:
+    training, rule = context.config.training, context.config.training.degradation
+    if rule.rollback and rule.catastrophic_share < SETBACK:
+        yield _found(
+            context,
+            "training.degradation.catastrophic_share",
+            "a usual setback counts as catastrophic",
+            f"a validation loss {rule.catastrophic_share:.1%} above the best goes back to the best state; a healthy run "
+            f"rises by {SETBACK:.0%} and more between two epochs",
+            "training.degradation.catastrophic_share: 0.15",
+            code="P9",
+        )
+    elif isinstance(training.intervention, PlanIntervention) and rule.epochs == 1:
+        yield _found(
+            context,
+            "training.degradation.epochs",
+            "a single setback counts as sustained",
+            "one validation loss above the best restores the best state and scales the rate",
+            "training.degradation.epochs: 3",
             code="P9",
         )
 

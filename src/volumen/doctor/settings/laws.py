@@ -17,7 +17,6 @@ from volumen.training.objective import CLASS_WEIGHTED
 from volumen.training.schedule import WARMUP_SHARE
 from volumen.training.tournament import trial_steps
 
-
 FILLED = ("a patch is as large as every training volume", "a crop is as large as every held-out volume")
 """Reasons that lie in small volumes: nothing is wrong with such a run."""
 
