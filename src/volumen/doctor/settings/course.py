@@ -212,7 +212,7 @@ def _degradation(context: Context) -> Iterator[Finding]:
             context,
             "training.degradation.catastrophic_share",
             "a usual setback counts as catastrophic",
-            f"a validation loss {rule.catastrophic_share:.1%} above the best goes back to the best state; a healthy run "
+            f"a validation loss {rule.catastrophic_share:.1%} above the best restores the best state; a healthy run "
             f"rises by {SETBACK:.0%} and more between two epochs",
             "training.degradation.catastrophic_share: 0.15",
             code="P9",
