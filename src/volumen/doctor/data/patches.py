@@ -26,7 +26,7 @@ SHEETS_A_SIDE = 0.75
 VARIED, VARIED_SIDE, VARIED_VOXELS, VARIED_SCALES = 24, 32, 2000, (1.0, 2.0, 3.0)
 LEFT, ALMOST_NOTHING = 0.8, 0.3
 """Share of what the image says of its labels that must be left; measured: the default leaves 0.99, gamma of
-0.05 to 20 0.7, noise of 5 deviations 0.54, magnification by 4 0.6, reduction to a quarter 0.13, which ends in nothing."""
+0.05 to 20 0.7, noise of 5 deviations 0.54, magnification by 4 0.6, reduction to a quarter 0.13."""
 SAYS = 0.2
 """Correlation of the labels with what the model says of unvaried images, below which nothing is said."""
 
