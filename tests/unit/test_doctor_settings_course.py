@@ -50,6 +50,7 @@ def test_usual_courses_are_left_in_peace(seed) -> None:
 @pytest.mark.parametrize(
     ("overrides", "code", "key"),
     [
+        (("training.epochs=2", "data.sampling.patches_per_epoch=20"), "P6", "training.epochs"),
         (("schedule.warmup_epochs=100",), "P6", "schedule.warmup_epochs"),
         (("schedule={kind: cosine_warm_restarts, minimum_rate: 0.05}",), "P6", "schedule.minimum_rate"),
         (("schedule={kind: plateau, minimum_rate: 0.005}",), "P6", "schedule.minimum_rate"),
