@@ -47,10 +47,13 @@ def test_usual_courses_are_left_in_peace(seed) -> None:
     assert named(*usual(seed)) == []
 
 
+def test_a_try_of_a_few_steps_is_left_in_peace() -> None:
+    assert named("training.epochs=2", "data.sampling.patches_per_epoch=20", "training.weight_noise={std: 1.0}") == []
+
+
 @pytest.mark.parametrize(
     ("overrides", "code", "key"),
     [
-        (("training.epochs=2", "data.sampling.patches_per_epoch=20"), "P6", "training.epochs"),
         (("schedule.warmup_epochs=100",), "P6", "schedule.warmup_epochs"),
         (("schedule={kind: cosine_warm_restarts, minimum_rate: 0.05}",), "P6", "schedule.minimum_rate"),
         (("schedule={kind: plateau, minimum_rate: 0.005}",), "P6", "schedule.minimum_rate"),

@@ -23,7 +23,7 @@ LEAST_VALIDATED_EPOCHS = 10
 STRONG_NOISE = 0.5
 """Standard deviation of weight noise, relative to the weights' own; 0.3 at each epoch does no harm, 1 takes all."""
 FEWEST_STEPS = 30
-"""Of a run that is more than a try; 54 give no surface on phantoms, 108 do."""
+"""Of a run that is more than a try."""
 SETBACK = 0.05
 """Relative rise of the validation loss that a healthy run has between two epochs, on the very same voxels."""
 IMPATIENT = 2
@@ -54,17 +54,7 @@ def rates_of(config: Config) -> NDArray[np.float64]:
 
 def check_course(context: Context) -> Iterator[Finding]:
     """Whether rate, averages and validations have the room that they need."""
-    steps, epochs = steps_of(context.config), context.config.training.epochs
-    if steps < FEWEST_STEPS:
-        yield _found(
-            context,
-            "training.epochs",
-            f"the whole run has {counted(steps, 'step')}: they give no model",
-            f"{counted(epochs, 'epoch')} of {counted(steps_per_epoch(context.config), 'step')}; "
-            f"{FEWEST_STEPS} are the least, and some hundreds usual",
-            "more training.epochs or data.sampling.patches_per_epoch",
-            Severity.note,  # it may be a try
-        )
+    if steps_of(context.config) < FEWEST_STEPS:
         return
     for law in (_warmup, _rates, _averages, _noise, _validations, _stopping, _degradation):
         yield from law(context)
