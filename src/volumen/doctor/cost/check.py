@@ -20,7 +20,7 @@ LARGEST_TIME_SHARE = 0.1
 """Of network and terms; measured: the default's own terms 0.005 each, soft clDice with 10 iterations 0.2."""
 SMALLEST_OBJECTIVE_SHARE = 0.01
 LONGEST_WAIT = 0.2  # of a step
-LARGEST_VALIDATION = 1.5
+LARGEST_VALIDATION = 3.0
 """Of the time of the steps before it."""
 QUICK_SECONDS, STEP_SECONDS = 1.0, 6.0
 
