@@ -1,5 +1,6 @@
 """P11: what does a step cost, does the batch fit, and is every term worth its time?"""
 
+import math
 from collections.abc import Iterator
 
 from volumen.doctor.check import Check
@@ -9,17 +10,24 @@ from volumen.doctor.cost.whole_run import Cost, measure_cost
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.objective.autopsy import SMALL, Range
 from volumen.doctor.objective.check import autopsies
+from volumen.doctor.settings.course import steps_per_epoch
+from volumen.inference.views import views
 from volumen.system.output import counted
+from volumen.training.budget import FORWARD_SHARE
+from volumen.training.regions import validation_regions
 
 LARGEST_TIME_SHARE = 0.1
 """Of network and terms; measured: the default's own terms 0.005 each, soft clDice with 10 iterations 0.2."""
 SMALLEST_OBJECTIVE_SHARE = 0.01
 LONGEST_WAIT = 0.2  # of a step
+LARGEST_VALIDATION = 3.0
+"""Of the time of the steps before it."""
 QUICK_SECONDS, STEP_SECONDS = 1.0, 6.0
 
 
 def check_terms(context: Context) -> Iterator[Finding]:
-    """Terms that take much and count for nothing; measured only where a term counts for so little."""
+    """Validations that take more than the training, and terms that take much and count for nothing."""
+    yield from _validations(context)
     shares = {phase: objective_shares(found.terms) for phase, found in autopsies(context).items()}
     idle = {name for found in shares.values() for name, share in found.items() if share < SMALLEST_OBJECTIVE_SHARE}
     if not idle:
@@ -43,6 +51,40 @@ def check_terms(context: Context) -> Iterator[Finding]:
                 remedies=(f"loss.terms.{name}.weight: 0, which does not compute it", "a weight that counts"),
                 where=context.where(f"loss.terms.{name}.weight"),
             )
+
+
+def _validations(context: Context) -> Iterator[Finding]:
+    """Validation against training, by the voxels that either sends through the network."""
+    config, voxels = context.config, 0
+    for number, case_id in enumerate(context.validation):
+        lesson = context.dataset.lesson(case_id)
+        for region in validation_regions(config, lesson, number, 0):
+            sides = [len(range(*part.indices(side))) for part, side in zip(region, lesson.shape, strict=True)]
+            tiles = context.parts.tiles((sides[0], sides[1], sides[2]), config.tile, config.inference.overlap)
+            voxels += len(tiles) * math.prod(config.tile)
+    voxels *= len(views(mirror=config.inference.mirror, rotate=config.inference.rotate))
+    steps = steps_per_epoch(config) * config.training.validate_every_epochs
+    share = FORWARD_SHARE * voxels / (steps * config.data.batch * math.prod(config.data.patch))
+    if share > LARGEST_VALIDATION and config.training.epochs >= config.training.validate_every_epochs:
+        every = math.ceil(share * config.training.validate_every_epochs)
+        yield Finding(
+            code="P11",
+            severity=Severity.warn,
+            title="validation takes longer than training",
+            evidence=(
+                f"by the voxels that the network sees, {share:.2g} times as long as the "
+                f"{counted(steps, 'step')} before it; tiles of {list(config.tile)}, overlap "
+                f"{config.inference.overlap:g}"
+            ),
+            causes=("tiles that overlap too much", "a validation after too few steps"),
+            remedies=(
+                "inference.overlap: 0.25"
+                if config.inference.overlap > 0.5
+                else f"training.validate_every_epochs: {every}",
+                "training.validation: {kind: crops}",
+            ),
+            where=context.where("inference.overlap" if config.inference.overlap > 0.5 else "training.validation"),
+        )
 
 
 def objective_shares(terms: tuple[Range, ...]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context
 from volumen.doctor.data.alignment import check_alignment
 from volumen.doctor.data.division import check_division
+from volumen.doctor.data.patches import check_patches
 from volumen.doctor.data.sampling import check_sampling
 from volumen.doctor.data.volumes import check_volumes
 from volumen.doctor.findings import Finding, Severity
@@ -19,7 +20,8 @@ def check_data(context: Context) -> Iterator[Finding]:
     yield from check_volumes(context)
     yield from _nothing_to_find(context)
     yield from check_division(context)
-    yield from check_sampling(context)
+    patches = tuple(check_patches(context))
+    yield from patches or check_sampling(context)  # what is drawn wrongly follows from patches that are wrong
 
 
 def _constant_volumes(context: Context) -> Iterator[Finding]:

@@ -17,8 +17,9 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context
 from volumen.doctor.findings import Finding, Severity
 from volumen.doctor.objective.goals import check_judged
+from volumen.doctor.settings.course import check_course
 from volumen.doctor.settings.effective import check_effective
-from volumen.doctor.settings.laws import never_acting, switched_off
+from volumen.doctor.settings.laws import FILLED, never_acting, switched_off
 from volumen.doctor.settings.reads import KIND, unread
 
 WEIGHTS = ("loss.terms.*.weight", "loss.curriculum.*.weights.*")
@@ -115,6 +116,7 @@ def check_settings(context: Context) -> Iterator[Finding]:
     yield from check_judged(context)
     if context.budget is not None:  # what a setting does is asked of the run as it was written, not of its only epoch
         context = replace(context, config=context.budget.configured, budget=None)
+    yield from check_course(context)
     wrong_weights = list(check_effective(context))
     yield from wrong_weights
     for setting in examine_settings(context):
@@ -144,7 +146,7 @@ def _ignored(context: Context, setting: Setting) -> Finding:
 def _inert(context: Context, setting: Setting) -> Finding:
     return Finding(
         code="P6",
-        severity=Severity.warn,
+        severity=Severity.note if setting.reason in FILLED else Severity.warn,
         title=f"{setting.key} changes nothing",
         evidence=f"it is {value_text(setting.value)}, and {setting.reason}",
         causes=(

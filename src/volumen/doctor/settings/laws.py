@@ -17,6 +17,9 @@ from volumen.training.objective import CLASS_WEIGHTED
 from volumen.training.schedule import WARMUP_SHARE
 from volumen.training.tournament import trial_steps
 
+FILLED = ("a patch is as large as every training volume", "a crop is as large as every held-out volume")
+"""Reasons that lie in small volumes: nothing is wrong with such a run."""
+
 
 class Dead(NamedTuple):
     """A setting that does nothing, and why."""
@@ -196,7 +199,9 @@ def _sampling(context: Context) -> Iterator[Law]:
     fills = all(side >= length for case in cases for side, length in zip(data.patch, case.shape, strict=True))
     exact = all(side <= length for case in cases for side, length in zip(data.patch, case.shape, strict=True))
     labelled = exact and all(case.valid_voxels == case.voxels for case in cases)
-    yield ("data.sampling.jitter_voxels",), fills, "a patch is as large as every training volume"
+    larger = any(all(side > case.shape[axis] for case in cases) for axis, side in enumerate(data.patch))
+    filled = fills and not larger  # a patch that is larger is named itself
+    yield ("data.sampling.jitter_voxels",), filled, FILLED[0]
     yield ("data.sampling.jitter_voxels",), data.sampling.surface_share == 0.0, "data.sampling.surface_share is 0"
     yield ("data.sampling.minimum_valid_share",), labelled, "every voxel of every training volume is labelled"
 
@@ -222,7 +227,7 @@ def _watching(context: Context) -> Iterator[Law]:
         shapes = [context.dataset.case(name).shape for name in context.validation]
         whole = all(side >= length for shape in shapes for side, length in zip(crop, shape, strict=True))
         keys = ("training.validation.per_volume", "training.validation.fresh")
-        yield keys, whole, "a crop is as large as every held-out volume"
+        yield keys, whole, FILLED[1]
     class_weights, both_one = config.loss.class_weights, (1.0, 1.0)
     equal = class_weights.enabled and (class_weights.background, class_weights.surface) == both_one
     yield ("loss.class_weights.enabled",), equal, "both class weights are 1"

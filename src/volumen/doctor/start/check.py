@@ -23,6 +23,7 @@ from volumen.doctor.start.first_steps import (
     resume_error,
 )
 from volumen.doctor.start.overfit import LEARNT, Overfit, overfit
+from volumen.doctor.start.size import check_size
 from volumen.inference.accumulator import merge
 from volumen.inference.tiles import CoverageError, Tiles
 from volumen.system.output import counted
@@ -45,6 +46,10 @@ MODE_GAP = 0.2
 def check_start(context: Context) -> Iterator[Finding]:
     """P8, what takes seconds."""
     yield from _seen(context)
+    sizes = tuple(check_size(context))
+    yield from sizes
+    if any(one.severity == Severity.stop for one in sizes):
+        return
     with alone():
         yield from _tiles(context)
         board = board_of(context, 2)
