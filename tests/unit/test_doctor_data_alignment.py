@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from volumen.data.labels import IGNORE, SURFACE
-from volumen.doctor.data.alignment import judge_alignment, orientation_words
+from volumen.doctor.data.alignment import check_alignment, orientation_words
 from volumen.doctor.data.placement import HERE, ORIENTATIONS, SHIFTS, measure_placement, turn
 from volumen.doctor.data.poses import find_poses
 from volumen.doctor.findings import Severity
@@ -92,7 +92,7 @@ def test_one_volume_that_is_shifted_is_named_with_its_shift(shift) -> None:
     assert found.shared is None
     assert list(found.single) == [2]
     assert found.single[2].shift == pytest.approx(shift, abs=0.7)
-    (finding,) = judge_alignment(dict(zip("abcd", numbers, strict=True)))
+    (finding,) = check_alignment(dict(zip("abcd", numbers, strict=True)))
     assert finding.code == "P7"
     assert finding.where == "train_labels/c"
     assert finding.severity == Severity.warn
@@ -116,19 +116,19 @@ def test_an_orientation_is_told_for_one_and_for_all(number) -> None:
 
 @pytest.mark.parametrize("kind", ["sheets", "solids"])
 def test_labels_that_belong_to_their_images_are_left_alone(kind) -> None:
-    assert list(judge_alignment(dict(zip("abcd", healthy(kind), strict=True)))) == []
+    assert list(check_alignment(dict(zip("abcd", healthy(kind), strict=True)))) == []
 
 
 def test_a_constant_image_and_a_label_of_one_class_say_nothing_of_a_place() -> None:
     image, label = pair(0)
     assert measured(image, np.zeros_like(label)) == {}
     assert measured(np.full_like(image, 7), label) == {}
-    assert list(judge_alignment({"a": {}, "b": {}})) == []
+    assert list(check_alignment({"a": {}, "b": {}})) == []
 
 
 def test_labels_of_other_volumes_have_nothing_to_do_with_their_images() -> None:
     numbers = [measured(pair(seed)[0], pair(seed + 10)[1]) for seed in range(3)]
-    (finding,) = judge_alignment(dict(zip("abc", numbers, strict=True)))
+    (finding,) = check_alignment(dict(zip("abc", numbers, strict=True)))
     assert finding.title == "labels have next to nothing to do with their images"
 
 

@@ -4,15 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from volumen.doctor.context import Context
-from volumen.doctor.data.placement import PLACEMENT, Orientation
+from volumen.doctor.data.placement import Orientation
 from volumen.doctor.data.poses import Pose, Poses, find_poses
-from volumen.doctor.data.readings import Numbers, numbers_of
+from volumen.doctor.data.readings import Numbers
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.names import some
 from volumen.system.output import counted
 
-MOST_VOLUMES = 60
 UNRELATED = 0.05
 """Measured: exchanged labels at most 0.03 in place and 0.055 at any shift, healthy ones 0.22 to 0.47."""
 STOPS = 0.3
@@ -24,16 +22,12 @@ CONVENTION_VOXELS = 3.5
 AXES = "zyx"
 
 
-def check_alignment(context: Context) -> Iterator[Finding]:
-    """Labels that fit their images better elsewhere, or not at all."""
-    ids = [name for name in (*context.training, *context.validation) if context.dataset.case(name).scanned_surface]
-    ids = ids[:: -(-len(ids) // MOST_VOLUMES) or 1]
-    numbers = {name: numbers_of(context.dataset, name, (PLACEMENT,))[PLACEMENT.name] for name in ids}
-    yield from judge_alignment(numbers)
+def check_alignment(numbers: Mapping[str, Numbers]) -> Iterator[Finding]:
+    """Labels that fit their images better elsewhere, or not at all.
 
-
-def judge_alignment(numbers: Mapping[str, Numbers]) -> Iterator[Finding]:
-    """Findings about volumes measured by `measure_placement`, by case; those without numbers take no part."""
+    Args:
+        numbers: Of `measure_placement`, by case; volumes for which it found nothing take no part.
+    """
     known = {name: one for name, one in numbers.items() if one}
     if not known:
         return
@@ -115,7 +109,7 @@ def _lie(pose: Pose) -> str:
     if pose.orientation is not None:
         return f"are {orientation_words(pose.orientation)}"
     size = float(np.linalg.norm(pose.shift))
-    return f"lie {size:.1f} +- {max(pose.error, 0.1):.1f} voxels off, by {_triple(pose.shift)} (z y x)"
+    return f"lie {size:.1f} +- {pose.error:.1f} voxels off, by {_triple(pose.shift)} (z y x)"
 
 
 def _lies(pose: Pose) -> str:

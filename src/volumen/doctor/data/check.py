@@ -6,15 +6,21 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context
 from volumen.doctor.data.alignment import check_alignment
 from volumen.doctor.data.division import check_division
+from volumen.doctor.data.placement import PLACEMENT
+from volumen.doctor.data.readings import Measure, read_volumes
 from volumen.doctor.data.sampling import check_sampling
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
+
+MEASURES: tuple[Measure, ...] = (PLACEMENT,)
+"""What is measured of every volume, in one read of it."""
 
 
 def check_data(context: Context) -> Iterator[Finding]:
     """Whether images and labels belong together, and the fold and the patches are what they should be."""
     yield from _constant_volumes(context)
-    yield from check_alignment(context)
+    readings = read_volumes(context, MEASURES)
+    yield from check_alignment({case_id: numbers[PLACEMENT.name] for case_id, numbers in readings.items()})
     yield from _nothing_to_find(context)
     yield from check_division(context)
     yield from check_sampling(context)

@@ -4,6 +4,7 @@ What an image says at a voxel is told by numbers that no rotation or mirroring c
 a model of them cannot learn a shift of the labels by heart, as one of the derivatives along x and y can.
 """
 
+import math
 from itertools import pairwise, permutations, product
 
 import numpy as np
@@ -27,12 +28,16 @@ REACH = 12
 Triple = tuple[int, int, int]
 SHIFTS: tuple[Triple, ...] = tuple(
     sorted(
-        {(z, y, x) for z, y, x in product(range(-3, 4), repeat=3)}
-        | {(z, y, x) for z, y, x in product(range(-8, 9, 2), repeat=3)}
+        {
+            (z * step, y * step, x * step)
+            for step, radius in ((1, 4.3), (2, 8.3), (4, 17.0))
+            for z, y, x in product(range(-REACH // step, REACH // step + 1), repeat=3)
+            if step * math.hypot(z, y, x) <= radius
+        }
         | {(z, y, x) for step in range(-REACH, REACH + 1) for z, y, x in ((step, 0, 0), (0, step, 0), (0, 0, step))}
     )
 )
-"""Where the image is looked at from its labels, in voxels, z y x."""
+"""Where the image is looked at from its labels, in voxels, z y x: the nearer, the finer."""
 HERE = SHIFTS.index((0, 0, 0))
 Orientation = tuple[Triple, Triple]
 ORIENTATIONS: tuple[Orientation, ...] = tuple(
@@ -142,7 +147,7 @@ class _Field:
         return np.asarray(sum((one - middle).T @ (one - middle) / (2 * len(one)) for one in both))
 
     def facing(self, points: Points) -> Floats:
-        """Mean squares of the parts of the unit normals towards the denser side, [3, 2]: along each axis, against it."""
+        """Mean squares of the parts of the unit normals to the denser side, [3, 2]: along each axis, against it."""
         normal = self._gradient[(slice(None), *(points - self._first).T)]
         normal = normal / np.maximum(np.linalg.norm(normal, axis=0), 1e-6)
         return np.stack([(np.maximum(sign * normal, 0) ** 2).mean(axis=1) for sign in (1, -1)], axis=1)

@@ -21,7 +21,7 @@ PER_VOXEL, PER_TURN = 0.004, 0.1
 """What a pose must be better by, relatively, to be preferred to the labels as they lie."""
 ALIKE = 0.985
 """Of the best one's: shifts that explain as much differ along the sheets, the shortest of them is meant."""
-SHARED_GAIN, SINGLE_GAIN, LEAST_GAIN = 1.1, 1.4, 0.02
+SHARED_GAIN, SINGLE_GAIN, LEAST_GAIN = 1.1, 1.25, 0.02
 CLEAR_GAIN, CLEAR = 1.5, 0.1
 """By itself, without the other volumes, a volume must explain so much more elsewhere."""
 MOST_KEPT = 0.8
@@ -75,15 +75,15 @@ class _Table:
     """Measurements of all volumes, stacked."""
 
     def __init__(self, numbers: Sequence[Numbers]) -> None:
-        stacked = [np.concatenate([one["at"], one["turned"]]).astype(np.float64) for one in numbers]
+        stacked = [np.concatenate([one["at"], one["turned"]]).astype(np.float32) for one in numbers]
         self.parts = np.stack(stacked)  # [V, N, P, F]
-        self.means = self.parts.mean(axis=2)
+        self.means = self.parts.mean(axis=2, dtype=np.float64)
         self.scatter = np.stack([one["scatter"].astype(np.float64) for one in numbers])
         self.scatter += REGULAR * np.eye(self.scatter.shape[-1])
         here = self.means[:, HERE]
         self.within = self.scatter - np.einsum("vf,vg->vfg", here, here) / 4
         self.kept = np.stack([np.concatenate([one["kept"], one["kept_turned"]]) for one in numbers]).astype(np.float64)
-        self.facing = np.mean([one["facing"] for one in numbers], axis=0)
+        self.facing = np.stack([one["facing"].astype(np.float64) for one in numbers]).mean(axis=0)
         cost = np.concatenate([PER_VOXEL * np.linalg.norm(MOVES, axis=1), np.full(len(ORIENTATIONS), PER_TURN)])
         cost[len(SHIFTS)] = 1.0  # the identity among the orientations
         self.worth = 1 - cost
@@ -139,9 +139,10 @@ def _scores(table: _Table, volume: int, poses: Sequence[int]) -> tuple[Floats, f
     """What the model of the other volumes is worth here, by pose and part [N, P]; and there, by their own median."""
     others = [one for one in range(len(poses)) if one != volume] or [volume]
     weights = _weights(table, others, poses)
-    spread = 2 * np.sqrt(np.maximum(np.einsum("f,vfg,g->v", weights, table.scatter, weights), REGULAR))
-    known = np.median([table.means[one, poses[one]] @ weights / spread[one] for one in others])
-    return table.parts[volume] @ weights / spread[volume], float(known)
+    spread = 2 * np.sqrt(np.maximum(np.einsum("f,vfg,g->v", weights, table.within, weights), REGULAR))
+    apart = table.parts[volume] @ weights / spread[volume]
+    known = [table.means[one, poses[one]] @ weights / spread[one] for one in others]
+    return apart / np.sqrt(1 + apart**2), float(np.median(known / np.sqrt(1 + np.square(known))))
 
 
 def _odd_ones(table: _Table, own: Floats, poses: Sequence[int], base: int) -> tuple[dict[int, Pose], list[int]]:
@@ -208,7 +209,7 @@ def _shared(table: _Table) -> Pose | None:
     if gains.mean() < SURE * gains.std():
         return None
     shifts = np.array([_refined(one, best) for one in trials])
-    error = float(np.linalg.norm(shifts.std(axis=0)))
+    error = _error(best, float(np.linalg.norm(shifts.std(axis=0))))
     return Pose(best, _refined(explained, best), error, float(explained[HERE]), float(explained[best]), kept[best])
 
 
@@ -226,8 +227,16 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
         return None
     leave = [np.delete(along, part, axis=1).mean(axis=1) for part in range(along.shape[1])]
     shifts = np.array([_refined(np.sign(one) * one**2, best) for one in leave])
-    error = float(np.linalg.norm(shifts.std(axis=0)) * np.sqrt(len(leave) - 1))
+    error = _error(best, float(np.linalg.norm(shifts.std(axis=0)) * np.sqrt(len(leave) - 1)))
     return Pose(best, _refined(signed, best), error, float(signed[HERE]), float(signed[best]), kept)
+
+
+def _error(best: int, scatter: float) -> float:
+    """Of a shift, in voxels: no less than a fifth of the way to the next one that was tried."""
+    if best >= len(SHIFTS):
+        return 0.0
+    ways = np.linalg.norm(MOVES - MOVES[best], axis=1)
+    return max(scatter, float(np.sort(ways)[1:4].mean()) / 5)
 
 
 def _refined(explained: Floats, best: int) -> tuple[float, float, float]:
