@@ -29,6 +29,8 @@ MOST_KEPT = 0.8
 SURE = 3.0
 """Standard errors over the parts of the surface."""
 MOST_ODD, HANDFUL = 40, 8
+OWN = 0.8
+"""Of what the volume explains by itself, another pose must still explain."""
 KNOWS = 0.3
 """Of what is explained in the other volumes, for a volume's pose to be told."""
 
@@ -223,7 +225,7 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
     if score[best] < KNOWS * known or signed[best] < least or (base == HERE and kept > MOST_KEPT):
         return None
     gain = along[best] - along[base]
-    if own[best] < own[base] or gain.mean() < SURE * gain.std(ddof=1) / np.sqrt(len(gain)):
+    if own[best] < OWN * own[base] or gain.mean() < SURE * gain.std(ddof=1) / np.sqrt(len(gain)):
         return None
     leave = [np.delete(along, part, axis=1).mean(axis=1) for part in range(along.shape[1])]
     shifts = np.array([_refined(np.sign(one) * one**2, best) for one in leave])
