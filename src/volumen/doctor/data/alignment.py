@@ -16,8 +16,8 @@ UNRELATED = 0.05
 STOPS = 0.3
 """Share of all surface that is lost where labels lie wrong: more than a network can make up for."""
 ONE_WAY = 0.15
-"""Of the surface that faces a shift, the share that faces away: with less of it, the shift may be a convention."""
-CONVENTION_VOXELS = 3.5
+"""Of the surface that faces a shift, the share that faces away: with less of it, nothing is said of a shift."""
+CONVENTION_VOXELS = 5.0
 """By which labels may lie off what shows in the image on purpose."""
 AXES = "zyx"
 
@@ -35,7 +35,7 @@ def check_alignment(numbers: Mapping[str, Numbers]) -> Iterator[Finding]:
     if poses.shared is None and not poses.single and float(np.median(poses.explained)) < UNRELATED:
         yield _unrelated(poses)
         return
-    if poses.shared is not None:
+    if poses.shared is not None and not _is_convention(poses, poses.shared):
         yield _all_of_them(poses, poses.shared, names)
     if poses.single:
         yield _some_of_them(poses.single, names)
@@ -43,16 +43,14 @@ def check_alignment(numbers: Mapping[str, Numbers]) -> Iterator[Finding]:
 
 def _all_of_them(poses: Poses, pose: Pose, names: Sequence[str]) -> Finding:
     lost = (1 - pose.kept) * len(poses.followed) / len(names)
-    convention = pose.orientation is None and _one_way(poses, pose)
-    doubt = "; nearly all sheets face one way, so it may be a convention of the labels" if convention else ""
     return Finding(
         code="P7",
-        severity=Severity.stop if lost > STOPS and not convention else Severity.warn,
+        severity=Severity.stop if lost > STOPS else Severity.warn,
         title=f"labels are {'shifted' if pose.orientation is None else 'turned'} against their images",
         evidence=(
             f"in {len(poses.followed)} of {counted(len(names), 'volume')} labels {_lie(pose)}: where they are the "
             f"image's local shape explains {pose.here:.3f} of their variance, where they belong {pose.there:.3f}; "
-            f"{1 - pose.kept:.0%} of the surface is labelled beside it{doubt}"
+            f"{1 - pose.kept:.0%} of the surface is labelled beside it"
         ),
         causes=_causes(pose),
         remedies=(_remedy(pose), "look at a slice of image and label"),
@@ -98,11 +96,12 @@ def _unrelated(poses: Poses) -> Finding:
     )
 
 
-def _one_way(poses: Poses, pose: Pose) -> bool:
-    """Whether the shift may as well be how the labels are meant, since all sheets face the same way."""
-    axis = int(np.abs(pose.shift).argmax())
-    facing = poses.facing[axis]
-    return float(np.linalg.norm(pose.shift)) < CONVENTION_VOXELS and facing.min() < ONE_WAY * facing.max()
+def _is_convention(poses: Poses, pose: Pose) -> bool:
+    """Whether the shift may as well be how labels are meant: next to what shows, in sheets that all face one way."""
+    size = np.abs(pose.shift)
+    if pose.orientation is not None or np.linalg.norm(size) > CONVENTION_VOXELS:
+        return False
+    return bool(size @ poses.facing.min(axis=1) < ONE_WAY * (size @ poses.facing.max(axis=1)))
 
 
 def _lie(pose: Pose) -> str:

@@ -20,8 +20,10 @@ MOST_POINTS, FEWEST_POINTS = 2_500, 200
 """Of each class."""
 SCALES_VOXELS = (1.0, 2.0)
 FEATURES = 5 * len(SCALES_VOXELS)
-LEAST_INSIDE = 0.6
+LEAST_INSIDE = 0.75
 """Share of the surface that must still lie in the volume, moved, for a shift to say something."""
+EDGE = 4
+"""Voxels about an empty part, whose edge filters see there."""
 PARTS = 4
 """Of the surface along z, over which a result has to hold."""
 REACH = 12
@@ -86,7 +88,7 @@ def measure_placement(seen: Seen) -> Numbers:
     }
 
 
-PLACEMENT = Measure("placement", 1, measure_placement)
+PLACEMENT = Measure("placement", 2, measure_placement)
 
 
 def turn(points: Points, orientation: Orientation, shape: Points) -> Points:
@@ -105,11 +107,12 @@ class _Field:
         outer = tuple(slice(int(one), int(end)) for one, end in zip(first, last, strict=True))
         label = seen.label[outer]
         features, self._gradient = _invariants(seen.image, outer, label != IGNORE)
+        holds = ~_empty(seen.image[outer], label)
         field = np.zeros((*(high - low), FEATURES + 2), dtype=np.float32)
         place = tuple(slice(int(a), int(b)) for a, b in zip(first - low, last - low, strict=True))
-        field[place][..., :FEATURES] = features
-        field[place][..., FEATURES] = 1
-        field[place][..., FEATURES + 1] = label == SURFACE
+        field[place][..., :FEATURES] = features * holds[..., None]
+        field[place][..., FEATURES] = holds
+        field[place][..., FEATURES + 1] = holds & (label == SURFACE)
         self._flat, self._shape, self._low, self._first = field.reshape(-1, FEATURES + 2), high - low, low, first
 
     def _index(self, points: Points) -> Points:
@@ -137,6 +140,7 @@ class _Field:
         steps = (np.array(SHIFTS) @ strides).tolist()
         found = [self._difference(ones + step, noes + step) for step in steps]
         left = np.array([self._flat[ones + step, FEATURES].mean() for step in steps])
+        left /= max(float(self._flat[ones, FEATURES].mean()), 1e-9)
         means = np.where((left < LEAST_INSIDE)[:, None, None], np.nan, np.array([one for one, _ in found]))
         return means, np.array([kept for _, kept in found])
 
@@ -167,6 +171,17 @@ def _corner(label: NDArray[np.uint8]) -> Points:
     inner = tuple(slice(int(one), int(one) + SIDE) for one in middle)
     enough = 4 * np.count_nonzero(label[inner] == SURFACE) >= sums.max()
     return np.asarray(middle if enough else np.minimum(most, shape - np.minimum(shape, SIDE)))
+
+
+def _empty(image: NDArray[np.generic], label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where filters see something of what the scan does not hold: unlabelled voxels of one value."""
+    flat = label == IGNORE
+    for axis in range(3):
+        flat &= np.diff(image, axis=axis, append=np.take(image, [-1], axis)) == 0
+    if not flat.any():
+        return flat
+    lone = ndimage.uniform_filter(flat.astype(np.float32), 3) > 0.99  # voxels that are alike by chance are no hole
+    return np.asarray(ndimage.uniform_filter(lone.astype(np.float32), 2 * EDGE + 1) > 1e-6)
 
 
 def _points(label: NDArray[np.uint8], code: int) -> Points:

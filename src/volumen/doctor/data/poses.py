@@ -21,13 +21,19 @@ PER_VOXEL, PER_TURN = 0.004, 0.1
 """What a pose must be better by, relatively, to be preferred to the labels as they lie."""
 ALIKE = 0.985
 """Of the best one's: shifts that explain as much differ along the sheets, the shortest of them is meant."""
-SHARED_GAIN, SINGLE_GAIN, LEAST_GAIN = 1.1, 1.25, 0.02
+SHARED_GAIN, FEW_GAIN, CLEAR_GAIN_OF_ALL, SINGLE_GAIN = 1.1, 1.35, 1.6, 1.25
+FEW = 6
+"""Volumes, of which most may face the same way."""
+LEAST_SHARED, LEAST_SINGLE = 0.02, 0.03
 CLEAR_GAIN, CLEAR = 1.5, 0.1
 """By itself, without the other volumes, a volume must explain so much more elsewhere."""
 MOST_KEPT = 0.8
 """Share of the surface that stays in place where a move is none."""
-SURE = 3.0
-"""Standard errors over the parts of the surface."""
+SURE_SHARED, SURE = 2.0, 3.0
+"""Standard errors, over volumes and over the parts of the surface of one."""
+NEAR_VOXELS = 4.5
+FAR_KNOWS, FAR_HERE, FAR_DOUBT, FAR_NOTHING = 0.6, 0.3, 0.6, 0.05
+"""To lie further off, or turned, a volume must be explained so well there, and so badly where it lies."""
 MOST_ODD, HANDFUL = 40, 8
 OWN = 0.8
 """Of what the volume explains by itself, another pose must still explain."""
@@ -201,14 +207,15 @@ def _shared(table: _Table) -> Pose | None:
     within, means = table.within.mean(axis=0), table.means.mean(axis=0)
     explained = _explained(means, within)
     best, kept = table.best(explained), table.kept.mean(axis=0)
-    if explained[best] < SHARED_GAIN * explained[HERE] + LEAST_GAIN or kept[best] > MOST_KEPT:
+    factor = FEW_GAIN if len(table.means) < FEW else SHARED_GAIN
+    if explained[best] < factor * explained[HERE] + LEAST_SHARED or kept[best] > MOST_KEPT:
         return None
-    units = table.parts.transpose(0, 2, 1, 3).reshape(-1, *table.means.shape[1:])  # [V * P, N, F]
     random = np.random.default_rng(0)
-    draws = (units[random.integers(len(units), size=len(units))].mean(axis=0) for _ in range(20))
+    draws = (table.means[random.integers(len(table.means), size=len(table.means))].mean(axis=0) for _ in range(20))
     trials = [_explained(draw, within) for draw in draws]
     gains = np.array([one[best] - one[HERE] for one in trials])
-    if gains.mean() < SURE * gains.std():
+    is_clear = explained[best] > CLEAR_GAIN_OF_ALL * explained[HERE]
+    if gains.mean() < (1.0 if is_clear else SURE_SHARED) * gains.std():
         return None
     shifts = np.array([_refined(one, best) for one in trials])
     error = _error(best, float(np.linalg.norm(shifts.std(axis=0))))
@@ -221,9 +228,14 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
     score = along.mean(axis=1)
     signed = np.sign(score) * score**2
     best, kept = table.best(signed), float(table.kept[volume, table.best(signed)])
-    least = SINGLE_GAIN * max(signed[base], 0.0) + LEAST_GAIN
+    least = SINGLE_GAIN * max(signed[base], 0.0) + LEAST_SINGLE
     if score[best] < KNOWS * known or signed[best] < least or (base == HERE and kept > MOST_KEPT):
         return None
+    if base == HERE and _is_far(best):
+        lies_badly = own[base] < FAR_HERE * own[best]
+        means_nothing = signed[base] < FAR_NOTHING and own[base] < FAR_DOUBT * own[best]
+        if score[best] < FAR_KNOWS * known or not (lies_badly or means_nothing):
+            return None
     gain = along[best] - along[base]
     if own[best] < OWN * own[base] or gain.mean() < SURE * gain.std(ddof=1) / np.sqrt(len(gain)):
         return None
@@ -231,6 +243,10 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
     shifts = np.array([_refined(np.sign(one) * one**2, best) for one in leave])
     error = _error(best, float(np.linalg.norm(shifts.std(axis=0)) * np.sqrt(len(leave) - 1)))
     return Pose(best, _refined(signed, best), error, float(signed[HERE]), float(signed[best]), kept)
+
+
+def _is_far(pose: int) -> bool:
+    return pose >= len(SHIFTS) or bool(np.linalg.norm(MOVES[pose]) > NEAR_VOXELS)
 
 
 def _error(best: int, scatter: float) -> float:
