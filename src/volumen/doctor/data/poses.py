@@ -32,7 +32,7 @@ MOST_KEPT = 0.8
 SURE_SHARED, SURE = 2.0, 3.0
 """Standard errors, over volumes and over the parts of the surface of one."""
 NEAR_VOXELS = 4.5
-FAR_KNOWS, FAR_HERE, FAR_DOUBT, FAR_NOTHING = 0.6, 0.3, 0.6, 0.05
+FAR_KNOWS, FAR_HERE, FAR_DOUBT, NOTHING = 0.5, 0.3, 0.6, 0.05
 """To lie further off, or turned, a volume must be explained so well there, and so badly where it lies."""
 MOST_ODD, HANDFUL = 40, 8
 OWN = 0.8
@@ -231,13 +231,15 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
     least = SINGLE_GAIN * max(signed[base], 0.0) + LEAST_SINGLE
     if score[best] < KNOWS * known or signed[best] < least or (base == HERE and kept > MOST_KEPT):
         return None
+    means_nothing = signed[base] < NOTHING  # to the model of the others, as they lie
     if base == HERE and _is_far(best):
-        lies_badly = own[base] < FAR_HERE * own[best]
-        means_nothing = signed[base] < FAR_NOTHING and own[base] < FAR_DOUBT * own[best]
-        if score[best] < FAR_KNOWS * known or not (lies_badly or means_nothing):
+        fits_badly = own[base] < (FAR_DOUBT if means_nothing else FAR_HERE) * own[best]
+        if score[best] < FAR_KNOWS * known or not fits_badly:
             return None
+    elif own[best] < OWN * own[base] and not means_nothing:
+        return None
     gain = along[best] - along[base]
-    if own[best] < OWN * own[base] or gain.mean() < SURE * gain.std(ddof=1) / np.sqrt(len(gain)):
+    if gain.mean() < SURE * gain.std(ddof=1) / np.sqrt(len(gain)):
         return None
     leave = [np.delete(along, part, axis=1).mean(axis=1) for part in range(along.shape[1])]
     shifts = np.array([_refined(np.sign(one) * one**2, best) for one in leave])
