@@ -73,6 +73,7 @@ def measure_placement(seen: Seen) -> Numbers:
         return {}
     field = _Field(seen, start - REACH, start + side + REACH)
     at, kept = field.shifted(surface, background)
+    at[(np.abs(np.array(SHIFTS)) > shape / 4).any(axis=1)] = np.nan  # of a small volume too little is left
     turned, kept_turned = np.full((len(ORIENTATIONS), PARTS, FEATURES), np.nan), np.full(len(ORIENTATIONS), np.nan)
     for number, orientation in enumerate(ORIENTATIONS):
         if tuple(shape[list(orientation[0])]) == tuple(shape) and not (start - (shape - side) // 2).any():

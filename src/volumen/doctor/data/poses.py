@@ -21,10 +21,10 @@ PER_VOXEL, PER_TURN = 0.004, 0.1
 """What a pose must be better by, relatively, to be preferred to the labels as they lie."""
 ALIKE = 0.985
 """Of the best one's: shifts that explain as much differ along the sheets, the shortest of them is meant."""
-SHARED_GAIN, FEW_GAIN, CLEAR_GAIN_OF_ALL, SINGLE_GAIN = 1.1, 1.35, 1.6, 1.25
+SHARED_GAIN, FEW_GAIN, CLEAR_GAIN_OF_ALL, SINGLE_GAIN = 1.1, 1.35, 1.6, 1.15
 FEW = 6
 """Volumes, of which most may face the same way."""
-LEAST_SHARED, LEAST_SINGLE = 0.02, 0.03
+LEAST_SHARED, LEAST_SINGLE = 0.02, 0.08
 CLEAR_GAIN, CLEAR = 1.5, 0.1
 """By itself, without the other volumes, a volume must explain so much more elsewhere."""
 MOST_KEPT = 0.8
