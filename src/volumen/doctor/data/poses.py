@@ -24,7 +24,7 @@ ALIKE = 0.985
 SHARED_GAIN, FEW_GAIN, CLEAR_GAIN_OF_ALL, SINGLE_GAIN = 1.1, 1.35, 1.6, 1.15
 FEW = 6
 """Volumes, of which most may face the same way."""
-LEAST_SHARED, LEAST_SINGLE = 0.02, 0.08
+LEAST_SHARED, LEAST_SINGLE = 0.02, 0.06
 CLEAR_GAIN, CLEAR = 1.5, 0.1
 """By itself, without the other volumes, a volume must explain so much more elsewhere."""
 MOST_KEPT = 0.8
