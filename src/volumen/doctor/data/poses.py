@@ -37,6 +37,8 @@ FAR_KNOWS, FAR_HERE, FAR_DOUBT, NOTHING = 0.5, 0.3, 0.6, 0.05
 MOST_ODD, HANDFUL = 40, 8
 OWN = 0.8
 """Of what the volume explains by itself, another pose must still explain."""
+LEAST_KNOWN = 0.3
+"""Correlation that the model must reach in other volumes: labels that have nothing to do with images teach none."""
 KNOWS = 0.3
 """Of what is explained in the other volumes, for a volume's pose to be told."""
 
@@ -74,7 +76,7 @@ class Poses:
     single: dict[int, Pose]
     """Volumes that lie in another way than the rest."""
     explained: Floats
-    """Share of each volume's variance that its own image explains at its best, [V]."""
+    """Share of each volume's variance that its own image explains where it lies, [V]."""
     facing: Floats
     """Of all surface, [3, 2]; see `measure_placement`."""
 
@@ -128,8 +130,7 @@ def find_poses(numbers: Sequence[Numbers]) -> Poses:
             followed.append(volume)
     if shared is not None and 2 * len(followed) < len(numbers):
         shared, followed = None, []
-    best = np.array([own[one][table.best(own[one])] for one in volumes])
-    return Poses(shared, tuple(followed), single, best, table.facing)
+    return Poses(shared, tuple(followed), single, own[:, HERE], table.facing)
 
 
 def _explained(means: Floats, within: Floats) -> Floats:
@@ -229,7 +230,12 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
     signed = np.sign(score) * score**2
     best, kept = table.best(signed), float(table.kept[volume, table.best(signed)])
     least = SINGLE_GAIN * max(signed[base], 0.0) + LEAST_SINGLE
-    if score[best] < KNOWS * known or signed[best] < least or (base == HERE and kept > MOST_KEPT):
+    if (
+        known < LEAST_KNOWN
+        or score[best] < KNOWS * known
+        or signed[best] < least
+        or (base == HERE and kept > MOST_KEPT)
+    ):
         return None
     means_nothing = signed[base] < NOTHING  # to the model of the others, as they lie
     if base == HERE and _is_far(best):
