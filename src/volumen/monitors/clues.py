@@ -115,7 +115,7 @@ CLUES: tuple[Clue, ...] = (
         lambda p: abs(p.gap) < 0.02,
         lambda p: f"probabilities on surface and beside it differ by {p.gap:.3f} only",
     )),
-    Clue("pairs_wrong", 3, finding("P7", "shifted", "moved")),
+    Clue("pairs_wrong", 3, finding("P7", "shifted", "moved", "turned", "lie elsewhere")),
     Clue("labels_wrong", 3, finding("P7", "next to nothing")),
     Clue("pairs_wrong", 2.5, finding("P7", "next to nothing")),
     Clue("pairs_wrong", -2, when(

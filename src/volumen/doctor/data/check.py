@@ -7,10 +7,15 @@ from volumen.doctor.context import Context
 from volumen.doctor.data.alignment import check_alignment
 from volumen.doctor.data.division import check_division
 from volumen.doctor.data.patches import check_patches
+from volumen.doctor.data.placement import PLACEMENT
+from volumen.doctor.data.readings import Measure, read_volumes
 from volumen.doctor.data.sampling import check_sampling
 from volumen.doctor.data.volumes import check_volumes
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
+
+MEASURES: tuple[Measure, ...] = (PLACEMENT,)
+"""What is measured of every volume, in one read of it."""
 
 
 def check_data(context: Context) -> Iterator[Finding]:
@@ -18,6 +23,8 @@ def check_data(context: Context) -> Iterator[Finding]:
     yield from _constant_volumes(context)
     yield from check_alignment(context)
     yield from check_volumes(context)
+    readings = read_volumes(context, MEASURES)
+    yield from check_alignment({case_id: numbers[PLACEMENT.name] for case_id, numbers in readings.items()})
     yield from _nothing_to_find(context)
     yield from check_division(context)
     patches = tuple(check_patches(context))
