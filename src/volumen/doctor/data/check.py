@@ -6,9 +6,15 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context
 from volumen.doctor.data.alignment import check_alignment
 from volumen.doctor.data.division import check_division
+from volumen.doctor.data.prints import PRINT
+from volumen.doctor.data.readings import Measure, numbers_of, read_volumes
 from volumen.doctor.data.sampling import check_sampling
+from volumen.doctor.data.twins import check_twins
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
+
+MEASURES: tuple[Measure, ...] = (PRINT,)
+"""What is measured of every volume, in one read of it."""
 
 
 def check_data(context: Context) -> Iterator[Finding]:
@@ -16,6 +22,10 @@ def check_data(context: Context) -> Iterator[Finding]:
     yield from _constant_volumes(context)
     yield from check_alignment(context)
     yield from _nothing_to_find(context)
+    readings = read_volumes(context, MEASURES)
+    unlabelled = (case.id for case in context.dataset.cases if not case.has_label)
+    readings |= {case_id: numbers_of(context.dataset, case_id, MEASURES) for case_id in unlabelled}
+    yield from check_twins(context, {case_id: numbers[PRINT.name] for case_id, numbers in readings.items()})
     yield from check_division(context)
     yield from check_sampling(context)
 
