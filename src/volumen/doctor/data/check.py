@@ -6,6 +6,7 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context
 from volumen.doctor.data.alignment import check_alignment
 from volumen.doctor.data.division import check_division
+from volumen.doctor.data.faces import FACES, check_continuations
 from volumen.doctor.data.grey import GREY
 from volumen.doctor.data.grey_values import check_grey_values
 from volumen.doctor.data.prints import PRINT
@@ -15,7 +16,7 @@ from volumen.doctor.data.twins import check_twins
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
 
-MEASURES: tuple[Measure, ...] = (PRINT, GREY)
+MEASURES: tuple[Measure, ...] = (PRINT, GREY, FACES)
 """What is measured of every volume, in one read of it."""
 
 
@@ -27,8 +28,13 @@ def check_data(context: Context) -> Iterator[Finding]:
     readings = read_volumes(context, MEASURES)
     unlabelled = (case.id for case in context.dataset.cases if not case.has_label)
     readings |= {case_id: numbers_of(context.dataset, case_id, MEASURES) for case_id in unlabelled}
-    yield from check_twins(context, {case_id: numbers[PRINT.name] for case_id, numbers in readings.items()})
-    yield from check_grey_values(context, {case_id: numbers[GREY.name] for case_id, numbers in readings.items()})
+    prints, greys, faces = (
+        {case_id: numbers[name] for case_id, numbers in readings.items()}
+        for name in (PRINT.name, GREY.name, FACES.name)
+    )
+    yield from check_twins(context, prints)
+    yield from check_continuations(context, faces)
+    yield from check_grey_values(context, greys)
     yield from check_division(context)
     yield from check_sampling(context)
 
