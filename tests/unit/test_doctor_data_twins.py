@@ -57,15 +57,15 @@ def test_a_moved_crop_is_found_and_its_place_measured(scan, number, change) -> N
     assert found is not None
     back, overlap = found
     np.testing.assert_array_equal(MATRICES[back] @ MATRICES[turn], np.eye(3))
-    assert overlap.move == tuple(start)
+    np.testing.assert_allclose(overlap.move, start, atol=1)
     assert np.sign(overlap.agreement) == (-1 if change == "inverted" else 1)
     expected = (72 - start[2]) * (64 - start[0]) * (64 - start[1]) / min(one.size, other.size)
-    assert overlap.share == pytest.approx(expected)
+    assert overlap.share == pytest.approx(expected, rel=0.06)
 
 
 def stack(seed: int) -> np.ndarray:
     """Even sheets without end."""
-    z, y, x = np.indices((64, 64, 64))
+    _, y, x = np.indices((64, 64, 64))
     random = np.random.default_rng(seed)
     return stored(100.0 + 60 * (np.mod(x + 0.2 * y, 14) < 5) + random.normal(0, 10, x.shape))
 

@@ -53,7 +53,7 @@ def _print(layer: NDArray[np.generic]) -> NDArray[np.int8]:
     if not power.sum() ** 2 > VARIED * (power**2).sum():
         return np.zeros((SIDE, SIDE), dtype=np.int8)
     scaled = sampled / np.linalg.norm(sampled) * 127 * SIDE / 4
-    return np.clip(np.rint(scaled), -127, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(scaled), -127, 127), dtype=np.int8)
 
 
 def continuations(faces: Sequence[Numbers]) -> list[tuple[int, int, int, float]]:

@@ -8,7 +8,7 @@ from volumen.data.labels import value_counts
 from volumen.doctor.data.readings import Measure, Numbers, Seen
 
 QUANTILES = np.linspace(0, 1, 1001)
-HOT = 3.0  # of the range from the 5th to the 95th percentile: by how much a hot voxel exceeds all of its neighbours
+HOT = 3.0  # of the range from the 5th to the 95th percentile: by how much a hot voxel exceeds the 95th percentile
 FEW = 1e-4  # share of the voxels below which a grey value does not count as used
 
 
@@ -51,11 +51,11 @@ def _quantiles(values: NDArray[np.generic], counts: NDArray[np.int64]) -> NDArra
 
 
 def _hot(image: NDArray[np.generic], excess: float, greatest: float, high: float) -> NDArray[np.bool_] | None:
-    """Single voxels that exceed all but a few of their neighbours; None without any."""
+    """Voxels far above the rest, at most four of which lie together; None without any."""
     if greatest <= high + excess:
         return None
     bright = np.greater(image, high + excess)
-    crowd = ndimage.uniform_filter(bright.astype(np.float32), 3) * 27
+    crowd = ndimage.uniform_filter(bright.astype(np.float32), 3, mode="constant") * 27
     found: NDArray[np.bool_] = bright & (crowd < 4.5)
     return found if found.any() else None
 

@@ -64,7 +64,7 @@ class Greys:
         if not float(self.numbers["hot"]) > 0 or self.method == "none":
             return 1.0
         if self.method == "zscore":
-            return float(cool.std()) / max(known.std, 1e-9)
+            return float(cool[5:996].std()) / max(known.std, 1e-9)
         return float(cool[995] - cool[5]) / max(known.p99_5 - known.p00_5, 1e-9)
 
     def _normalised(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
