@@ -27,6 +27,7 @@ TIMES, APART = 4.0, 4.0
 FAR = 2.0  # both again, where a normalisation takes them away: worth knowing
 MIRRORED, MIRRORED_FAR = 1.8, 0.05
 """Measured: between volumes of one kind the histogram's mirror image is 1.3 to 30 times as far as the histogram."""
+SCATTER = 3.0
 FEWEST = 3  # volumes that say what is usual
 MIDDLE = slice(10, 991)
 SHOWN = 4
@@ -194,17 +195,21 @@ def _inverted(volumes: Sequence[Greys]) -> list[Greys]:
         ours = [other for other in volumes if other is not one and other.case.scroll_id == one.case.scroll_id]
         others = [other for other in volumes if other.case.scroll_id != one.case.scroll_id]
         if any(
-            len(group) >= FEWEST and _is_mirrored(one.shape, np.median([other.shape for other in group], axis=0))
+            _is_mirrored(one.shape, np.stack([other.shape for other in group]))
             for group in (ours, others)
+            if len(group) >= FEWEST
         ):
             found.append(one)
     return found if 3 * len(found) <= len(volumes) else []
 
 
-def _is_mirrored(shape: NDArray[np.float64], usual: NDArray[np.float64]) -> bool:
+def _is_mirrored(shape: NDArray[np.float64], group: NDArray[np.float64]) -> bool:
+    """Nearer to the mirror image of what is usual, and farther from it than its like are among themselves."""
+    usual = np.median(group, axis=0)
+    among = float(np.median(np.abs(group - usual).mean(axis=1)))
     far, mirrored = float(np.abs(shape - usual).mean()), float(np.abs(shape + usual[::-1]).mean())
     lopsided = float(np.abs(usual + usual[::-1]).mean())
-    return far > max(MIRRORED * mirrored, MIRRORED_FAR) and lopsided > MIRRORED_FAR
+    return far > max(MIRRORED * mirrored, MIRRORED_FAR, SCATTER * among) and lopsided > MIRRORED_FAR
 
 
 def _told_inverted(volumes: Sequence[Greys]) -> Iterator[Finding]:

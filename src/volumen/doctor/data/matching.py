@@ -20,8 +20,8 @@ VOTES = 3
 """Keypoints that say the same; measured: 1 or 2 between different volumes, rarely 3, and 20 where half is shared."""
 CELL = 8.0  # voxels within which two moves are the same
 AMBIGUOUS = 12  # places of one volume that a keypoint looks like: it says nothing, as in a periodic stack
-ALL_KEYPOINTS = 32_000
-FEWEST_KEYPOINTS = 96
+ALL_KEYPOINTS = 10_000
+FEWEST_KEYPOINTS = 64
 QUERIES = 2_048  # compared at once
 
 
@@ -54,7 +54,7 @@ class _Keypoints:
 def find_candidates(prints: Sequence[Numbers]) -> list[Candidate]:
     """The likeliest turn and move of every two volumes that seem to share a part, most votes first.
 
-    With n volumes of 320 keypoints, n^2 / 2 x 320 x 960 products of descriptors; beyond 100 volumes only the strongest
+    With n volumes of 320 keypoints, n^2 / 2 x 320 x 960 products of descriptors; beyond 30 volumes only the strongest
     keypoints of each are compared.
     """
     kept = min(KEYPOINTS, max(FEWEST_KEYPOINTS, ALL_KEYPOINTS // max(len(prints), 1)))
