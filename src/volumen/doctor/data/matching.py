@@ -120,8 +120,10 @@ def _vote(keypoints: _Keypoints, rows: slice, columns: slice) -> Iterator[Candid
         _, group = np.unique(np.column_stack([pairs, turns, cells]), axis=0, return_inverse=True)
         group = group.ravel()
         voters = np.bincount(np.unique(np.column_stack([group, ours]), axis=0)[:, 0])
+        order = np.argsort(group, kind="stable")
+        starts = np.searchsorted(group[order], np.arange(len(voters) + 1))
         for number in np.flatnonzero(voters >= VOTES):
-            members = np.flatnonzero(group == number)
+            members = order[starts[number] : starts[number + 1]]
             pair, votes = int(pairs[members[0]]), int(voters[number])
             if pair not in best or best[pair].votes < votes:
                 z, y, x = np.median(moves[members], axis=0).tolist()
