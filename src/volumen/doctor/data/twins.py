@@ -21,6 +21,7 @@ UNIQUE = 0.12
 WHOLE = 0.9  # of a volume, to be called the whole of it
 LEAST = 0.05  # of a volume that is worth a word
 WEAK_CANDIDATES = 20
+MOST_CHECKED = 20  # on their voxels, and one for each volume
 SHOWN = 4
 
 
@@ -65,7 +66,7 @@ def find_twins(dataset: PreparedDataset, cases: Sequence[Case], prints: Mapping[
             found.append(Twins(twin, case, 0, None))
             known |= {(other, number) for other in range(number) if cases[other].image_sha256 == case.image_sha256}
     weak = 0
-    for candidate in find_candidates([prints[case.id] for case in cases]):
+    for candidate in find_candidates([prints[case.id] for case in cases])[: MOST_CHECKED + len(cases)]:
         weak += candidate.votes <= VOTES
         if (candidate.one, candidate.other) in known or weak > WEAK_CANDIDATES:
             continue
