@@ -15,6 +15,17 @@ from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
 
 MEASURES: tuple[Measure, ...] = (PLACEMENT,)
+from volumen.doctor.data.faces import FACES, check_continuations
+from volumen.doctor.data.grey import GREY
+from volumen.doctor.data.grey_values import check_grey_values
+from volumen.doctor.data.prints import PRINT
+from volumen.doctor.data.readings import Measure, numbers_of, read_volumes
+from volumen.doctor.data.sampling import check_sampling
+from volumen.doctor.data.twins import check_twins
+from volumen.doctor.findings import Finding, Severity
+from volumen.system.output import counted
+
+MEASURES: tuple[Measure, ...] = (PRINT, GREY, FACES)
 """What is measured of every volume, in one read of it."""
 
 
@@ -26,6 +37,16 @@ def check_data(context: Context) -> Iterator[Finding]:
     readings = read_volumes(context, MEASURES)
     yield from check_alignment({case_id: numbers[PLACEMENT.name] for case_id, numbers in readings.items()})
     yield from _nothing_to_find(context)
+    readings = read_volumes(context, MEASURES)
+    unlabelled = (case.id for case in context.dataset.cases if not case.has_label)
+    readings |= {case_id: numbers_of(context.dataset, case_id, MEASURES) for case_id in unlabelled}
+    prints, greys, faces = (
+        {case_id: numbers[name] for case_id, numbers in readings.items()}
+        for name in (PRINT.name, GREY.name, FACES.name)
+    )
+    yield from check_twins(context, prints)
+    yield from check_continuations(context, faces)
+    yield from check_grey_values(context, greys)
     yield from check_division(context)
     patches = tuple(check_patches(context))
     yield from patches or check_sampling(context)  # what is drawn wrongly follows from patches that are wrong

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from volumen.data.dataset import Case, PreparedDataset
+from volumen.data.labels import IGNORE
 from volumen.doctor.context import Context
 from volumen.files import write_atomically
 
@@ -56,13 +57,15 @@ def read_volumes(context: Context, measures: tuple[Measure, ...]) -> dict[str, d
 
 
 def numbers_of(dataset: PreparedDataset, case_id: str, measures: tuple[Measure, ...]) -> dict[str, Numbers]:
-    """Numbers of one labelled volume, by name of the measure."""
+    """Numbers of one volume, by name of the measure; one without a label is seen as unlabelled everywhere."""
     case = dataset.case(case_id)
     places = {measure.name: _place(dataset, case, measure) for measure in measures}
     found = {name: kept for name, place in places.items() if (kept := _kept(place)) is not None}
     missing = [measure for measure in measures if measure.name not in found]
     if missing:
-        seen = Seen(case, np.asarray(dataset.image(case_id)), np.asarray(dataset.lesson(case_id)))
+        image = np.asarray(dataset.image(case_id))
+        lesson = np.asarray(dataset.lesson(case_id)) if case.has_label else np.full(image.shape, IGNORE, np.uint8)
+        seen = Seen(case, image, lesson)
         for measure in missing:
             found[measure.name] = measure.run(seen)
             _keep(places[measure.name], found[measure.name])
