@@ -6,43 +6,36 @@ from volumen.doctor.check import Check
 from volumen.doctor.context import Context
 from volumen.doctor.data.alignment import check_alignment
 from volumen.doctor.data.division import check_division
-from volumen.doctor.data.patches import check_patches
-from volumen.doctor.data.placement import PLACEMENT
-from volumen.doctor.data.readings import Measure, read_volumes
-from volumen.doctor.data.sampling import check_sampling
-from volumen.doctor.data.volumes import check_volumes
-from volumen.doctor.findings import Finding, Severity
-from volumen.system.output import counted
-
-MEASURES: tuple[Measure, ...] = (PLACEMENT,)
 from volumen.doctor.data.faces import FACES, check_continuations
 from volumen.doctor.data.grey import GREY
 from volumen.doctor.data.grey_values import check_grey_values
+from volumen.doctor.data.patches import SHEETS, check_patches
+from volumen.doctor.data.placement import PLACEMENT
 from volumen.doctor.data.prints import PRINT
 from volumen.doctor.data.readings import Measure, numbers_of, read_volumes
 from volumen.doctor.data.sampling import check_sampling
 from volumen.doctor.data.twins import check_twins
+from volumen.doctor.data.volume_numbers import VOLUME
+from volumen.doctor.data.volumes import check_volumes
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
 
-MEASURES: tuple[Measure, ...] = (PRINT, GREY, FACES)
-"""What is measured of every volume, in one read of it."""
+OF_IMAGES: tuple[Measure, ...] = (PRINT, GREY, FACES)
+MEASURES: tuple[Measure, ...] = (*OF_IMAGES, PLACEMENT, VOLUME, SHEETS)
+"""What is measured of every labelled volume, in one read of it; of those without a label what images tell."""
 
 
 def check_data(context: Context) -> Iterator[Finding]:
     """Whether images and labels belong together, and the fold and the patches are what they should be."""
     yield from _constant_volumes(context)
-    yield from check_alignment(context)
+    read = read_volumes(context, MEASURES)
+    yield from check_alignment({case_id: numbers[PLACEMENT.name] for case_id, numbers in read.items()})
     yield from check_volumes(context)
-    readings = read_volumes(context, MEASURES)
-    yield from check_alignment({case_id: numbers[PLACEMENT.name] for case_id, numbers in readings.items()})
     yield from _nothing_to_find(context)
-    readings = read_volumes(context, MEASURES)
     unlabelled = (case.id for case in context.dataset.cases if not case.has_label)
-    readings |= {case_id: numbers_of(context.dataset, case_id, MEASURES) for case_id in unlabelled}
+    read = {**read, **{case_id: numbers_of(context.dataset, case_id, OF_IMAGES) for case_id in unlabelled}}
     prints, greys, faces = (
-        {case_id: numbers[name] for case_id, numbers in readings.items()}
-        for name in (PRINT.name, GREY.name, FACES.name)
+        {case_id: numbers[measure.name] for case_id, numbers in read.items()} for measure in OF_IMAGES
     )
     yield from check_twins(context, prints)
     yield from check_continuations(context, faces)

@@ -52,8 +52,12 @@ def read_volumes(context: Context, measures: tuple[Measure, ...]) -> dict[str, d
     A volume is read once for all measures that are not kept already. Where the data set's folder cannot be written,
     nothing is kept.
     """
-    ids = (*context.training, *context.validation)
-    return {case_id: numbers_of(context.dataset, case_id, measures) for case_id in ids}
+    remembered: dict[str, dict[str, Numbers]] = context.known.setdefault(read_volumes, {})
+    for case_id in (*context.training, *context.validation):
+        mine = remembered.setdefault(case_id, {})
+        missing = tuple(measure for measure in measures if measure.name not in mine)
+        mine.update(numbers_of(context.dataset, case_id, missing))
+    return remembered
 
 
 def numbers_of(dataset: PreparedDataset, case_id: str, measures: tuple[Measure, ...]) -> dict[str, Numbers]:
