@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from volumen.data.device.grid import pinned
+from volumen.data.emptying import Emptied
+
 CHUNK_NUMBERS = 2**25
 _SHORT_SIDE = 512
 
@@ -24,6 +27,16 @@ def fill_in(image: Tensor, scan: Tensor) -> Tensor:
         distance, place = _along(distance.movedim(axis, -1), place.movedim(axis, -1), most)
         distance, place = distance.movedim(-1, axis), place.movedim(-1, axis)
     return image.reshape(-1)[place].where(scan.any(), image)
+
+
+def empty_on(image: Tensor, target: Tensor, valid: Tensor, emptied: Emptied) -> Tensor:
+    """As `emptying.empty`: the image [Z, Y, X] filled; target and valid, of the same shape, are written to."""
+    z, y, x = (pinned(level, image.device) for level in emptied.levels)
+    scan = z[:, None, None] + y[:, None] + x <= float(emptied.bound)
+    scan = scan | ~(scan & valid).any()
+    target.mul_(scan)
+    valid.logical_and_(scan)
+    return fill_in(image, scan)
 
 
 def _along(distance: Tensor, place: Tensor, most: int) -> tuple[Tensor, Tensor]:
