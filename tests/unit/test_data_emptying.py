@@ -64,8 +64,8 @@ def test_nothing_else_of_a_sample_depends_on_it(probability, seed):
     assert without.emptied is None
 
 
-@pytest.mark.parametrize("own", [None, 9])
-def test_samples_are_emptied_last(tmp_path: Path, own: int | None):
+@pytest.mark.parametrize("own", [0, 9])
+def test_samples_are_emptied_last(tmp_path: Path, own: int):
     prepared = prepared_dataset(tmp_path, {"11": "a", "12": "a"}, empty=own)
     with_it, without = (
         PatchDataset(prepared, ["11", "12"], Data(dataset="prepared", patch=(16, 16, 16),

@@ -29,6 +29,10 @@ LEAST_OF_VALUE = 0.8  # for the greatest value, of which a saturated sheet is ma
 MOST_INSIDE = 0.25
 NEAREST = 0.05
 FLAT = 0.8  # of neighbours alike
+NEAR = 4
+"""Voxels from the scan up to which its nearest voxel is shown; from there on the mirror image begins."""
+FOLDS = (64, 32, 16, 8, 4)
+"""Depths at which a mirror image turns back; of the first one at which a voxel's source lies in the scan."""
 Mask: TypeAlias = NDArray[np.bool_]
 Value = TypeVar("Value", bound=np.generic)
 Declared: TypeAlias = tuple[int, ...] | None
@@ -78,14 +82,15 @@ def find_emptiness(image: NDArray[Any], declared: Declared = None) -> Emptiness:
 
 
 def fill_in(image: NDArray[Value], scan: Mask | None) -> NDArray[Value]:
-    """What a network sees where the scan holds nothing: the nearest voxel of the scan, as beyond a volume's faces.
+    """What a network sees where the scan holds nothing: its nearest voxel, and further off its mirror image.
 
-    `image` is a patch or tile [Z, Y, X], normalised or not.
+    Beside the scan the nearest voxel invents no sheets; further off the mirror image has the grey values and textures
+    that instance norms count on. `image` is a patch or tile [Z, Y, X], normalised or not.
     """
     if scan is None or scan.all() or not scan.any():
         return image
     nearest = ndimage.distance_transform_edt(~scan, return_distances=False, return_indices=True)
-    return np.asarray(image[tuple(nearest)])
+    return np.asarray(image[tuple(_mirrored(scan, nearest))])
 
 
 def in_words(values: tuple[int, ...], share: float) -> str:
@@ -107,6 +112,24 @@ def slide(volume: NDArray[Any], side: int, axis: int, combine: np.ufunc) -> NDAr
         moved = combine(moved[:-shift], moved[shift:])
         width += shift
     return np.moveaxis(moved, 0, axis)
+
+
+def _mirrored(scan: Mask, nearest: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Where each voxel's value comes from, [3, Z, Y, X]; `nearest`, of the same shape, is written to."""
+    here = np.argwhere(~scan).T
+    step = nearest[:, ~scan] - here
+    distance = np.sqrt((step**2).sum(axis=0))
+    left = distance > NEAR
+    here, step, distance = here[:, left], step[:, left], distance[left]
+    sides = np.array(scan.shape)[:, None]
+    for fold in FOLDS:
+        edge, reach = here + step, fold - np.abs(fold - (distance - NEAR) % (2 * fold))
+        place = np.rint(edge + step * (reach / distance)).astype(np.int32)
+        found = ((place >= 0) & (place < sides)).all(axis=0)
+        found &= scan[tuple(np.clip(place, 0, sides - 1))]
+        nearest[(slice(None), *here[:, found])] = place[:, found]
+        here, step, distance = here[:, ~found], step[:, ~found], distance[~found]
+    return nearest
 
 
 def _opened(is_value: Mask, beyond: bool) -> Mask:
