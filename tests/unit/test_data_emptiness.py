@@ -17,7 +17,7 @@ from small_datasets import prepared_dataset, write_dataset
 from volumen.config.data import Augmentation, Data, Sampling
 from volumen.config.postprocessing import Close, Postprocessing, Threshold
 from volumen.config.schema import Inference
-from volumen.data.emptiness import NEAR, fill_in, find_emptiness
+from volumen.data.emptiness import FOLDS, NEAR, fill_in, find_emptiness
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.meanings import read_meanings
 from volumen.data.normalise import NOTHING, statistics_of
@@ -189,10 +189,10 @@ def test_emptiness_shows_the_nearest_plane_and_then_the_mirror_image(axis, depth
     shown = np.moveaxis(fill_in(image, scan), axis, 0)
     for beyond in range(1, 48 - depth + 1):
         into = max(beyond - NEAR, 0)
-        if into < depth:
-            assert np.array_equal(shown[depth - 1 + beyond], lines[depth - 1 - into])
-        else:  # the scan is not as deep: folded at 8, and not one plane over and over
-            assert np.array_equal(shown[depth - 1 + beyond], lines[depth - 1 - (8 - abs(8 - into % 16))])
+        folded = (fold - abs(fold - into % (2 * fold)) for fold in FOLDS)
+        source = next(reach for reach in folded if reach < depth)  # the first one that lies in the scan
+        assert np.array_equal(shown[depth - 1 + beyond], lines[depth - 1 - source])
+        assert into >= depth or source == into
 
 
 def test_emptiness_and_what_lies_beyond_the_volume_show_the_same_close_to_it():
