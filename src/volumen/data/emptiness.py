@@ -90,7 +90,10 @@ def fill_in(image: NDArray[Value], scan: Mask | None) -> NDArray[Value]:
     if scan is None or scan.all() or not scan.any():
         return image
     nearest = ndimage.distance_transform_edt(~scan, return_distances=False, return_indices=True)
-    return np.asarray(image[tuple(_mirrored(scan, nearest))])
+    empty = np.flatnonzero(~scan)
+    filled = np.array(image, order="C")
+    filled.reshape(-1)[empty] = filled.reshape(-1)[_sources(scan, empty, nearest.reshape(3, -1)[:, empty])]
+    return filled
 
 
 def in_words(values: tuple[int, ...], share: float) -> str:
@@ -114,22 +117,23 @@ def slide(volume: NDArray[Any], side: int, axis: int, combine: np.ufunc) -> NDAr
     return np.moveaxis(moved, 0, axis)
 
 
-def _mirrored(scan: Mask, nearest: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Where each voxel's value comes from, [3, Z, Y, X]; `nearest`, of the same shape, is written to."""
-    here = np.argwhere(~scan).T
-    step = nearest[:, ~scan] - here
+def _sources(scan: Mask, empty: NDArray[np.intp], edge: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Where the values of empty voxels come from, from the nearest voxels [3, N]; places in the flattened volume."""
+    step = edge - np.stack(np.unravel_index(empty, scan.shape)).astype(np.int32)
     distance = np.sqrt((step**2).sum(axis=0))
-    left = distance > NEAR
-    here, step, distance = here[:, left], step[:, left], distance[left]
-    sides = np.array(scan.shape)[:, None]
+    sources = np.ravel_multi_index(tuple(edge), scan.shape)
+    left = np.flatnonzero(distance > NEAR)
     for fold in FOLDS:
-        edge, reach = here + step, fold - np.abs(fold - (distance - NEAR) % (2 * fold))
-        place = np.rint(edge + step * (reach / distance)).astype(np.int32)
-        found = ((place >= 0) & (place < sides)).all(axis=0)
-        found &= scan[tuple(np.clip(place, 0, sides - 1))]
-        nearest[(slice(None), *here[:, found])] = place[:, found]
-        here, step, distance = here[:, ~found], step[:, ~found], distance[~found]
-    return nearest
+        far = distance[left]
+        ratio = (fold - np.abs(fold - (far - NEAR) % (2 * fold))) / far
+        place = np.rint(edge[:, left] + step[:, left] * ratio).astype(np.int32)
+        flat = np.ravel_multi_index(tuple(place), scan.shape, mode="clip")
+        found = scan.reshape(-1)[flat]
+        for along, side in zip(place, scan.shape, strict=True):
+            found &= (along >= 0) & (along < side)
+        sources[left[found]] = flat[found]
+        left = left[~found]
+    return np.asarray(sources)
 
 
 def _opened(is_value: Mask, beyond: bool) -> Mask:
