@@ -66,6 +66,7 @@ augmentations = st.builds(
     blur_probability=st.sampled_from([0.0, 0.5]),
     blur_sigma_voxels=st.sampled_from([(0.0, 0.2), (0.4, 1.0), (2.0, 6.0)]),
     noise_probability=st.just(0.0),
+    empty_probability=st.sampled_from([0.0, 0.5, 1.0]),
 )
 samplings = st.builds(
     Sampling,

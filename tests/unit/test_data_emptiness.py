@@ -17,7 +17,7 @@ from small_datasets import prepared_dataset, write_dataset
 from volumen.config.data import Augmentation, Data, Sampling
 from volumen.config.postprocessing import Close, Postprocessing, Threshold
 from volumen.config.schema import Inference
-from volumen.data.emptiness import fill_in, find_emptiness
+from volumen.data.emptiness import FOLDS, NEAR, fill_in, find_emptiness
 from volumen.data.labels import IGNORE, SURFACE
 from volumen.data.meanings import read_meanings
 from volumen.data.normalise import NOTHING, statistics_of
@@ -169,7 +169,7 @@ def test_statistics_are_those_of_the_scan_whatever_is_masked(seed, mask, kind, d
 
 @given(st.integers(0, 2**32), st.sampled_from(MASKS))
 @settings(max_examples=20)
-def test_emptiness_shows_the_nearest_voxel_of_the_scan(seed, mask):
+def test_emptiness_shows_voxels_of_the_scan_alone(seed, mask):
     random = np.random.default_rng(seed)
     image, _ = sheets(random)
     scan = masked(random, image.shape, mask)
@@ -179,9 +179,25 @@ def test_emptiness_shows_the_nearest_voxel_of_the_scan(seed, mask):
     assert np.array_equal(fill_in(other, scan), shown)  # of what stands there, nothing is seen
 
 
-def test_emptiness_and_what_lies_beyond_the_volume_show_the_same():
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("depth", [10, 30])
+def test_emptiness_shows_the_nearest_plane_and_then_the_mirror_image(axis, depth):
+    image = np.random.default_rng(depth).integers(0, 255, (48, 48, 48)).astype(np.uint8)
+    lines = np.moveaxis(image, axis, 0)
+    scan = np.ones(image.shape, bool)
+    np.moveaxis(scan, axis, 0)[depth:] = False
+    shown = np.moveaxis(fill_in(image, scan), axis, 0)
+    for beyond in range(1, 48 - depth + 1):
+        into = max(beyond - NEAR, 0)
+        folded = (fold - abs(fold - into % (2 * fold)) for fold in FOLDS)
+        source = next(reach for reach in folded if reach < depth)  # the first one that lies in the scan
+        assert np.array_equal(shown[depth - 1 + beyond], lines[depth - 1 - source])
+        assert into >= depth or source == into
+
+
+def test_emptiness_and_what_lies_beyond_the_volume_show_the_same_close_to_it():
     image, _ = sheets(np.random.default_rng(2))
-    start, side = (-5, 3, 8), (20, 16, 12)
+    start, side = (-NEAR, 3, 8), (20, 16, 12)
     around = crop(image, start, side)
     scan = crop(np.ones(image.shape, np.uint8), start, side, outside=0) > 0
     assert np.array_equal(fill_in(np.where(scan, around, 0).astype(np.uint8), scan), around)

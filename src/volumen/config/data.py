@@ -101,6 +101,9 @@ class Augmentation(Section):
     """Gaussian blur."""
     blur_sigma_voxels: Annotated[tuple[Blur, Blur], AfterValidator(_rising)] = (0.4, 1.0)
     """Range of the blur's sigma."""
+    empty_probability: Share = 0.0
+    """Empty a tenth to nine tenths of the patch and fill it as prediction fills what a scan does not hold; nothing is
+    learned there. For scans with empty parts: their masks then depend less on what is missing."""
 
 
 class Sampling(Section):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volumen.config.data import Augmentation
+from volumen.data.emptying import Emptied, draw_emptied, empty
 from volumen.data.labels import IGNORE
 from volumen.system.compiled import compiled
 
@@ -36,6 +37,8 @@ class Variation:
     gamma: float | None
     noise_std: float
     blur_sigma_voxels: float
+    emptied: Emptied | None = None
+    """What of the patch is emptied, last of all."""
 
     def region(self, patch: Shape) -> Shape:
         """Size of the region to cut so that the varied patch lies inside it; same centre as the patch."""
@@ -66,7 +69,9 @@ def draw_variation(config: Augmentation, patch: Shape, random: np.random.Generat
     gamma = float(random.uniform(*config.gamma)) if random.random() < config.gamma_probability else None
     noise = float(random.uniform(*config.noise_std)) if random.random() < config.noise_probability else 0.0
     blur = float(random.uniform(*config.blur_sigma_voxels)) if random.random() < config.blur_probability else 0.0
-    return Variation(matrix, tuple(turns), (flips[0], flips[1], flips[2]), scale, shift, gamma, noise, blur)
+    chance = config.empty_probability
+    emptied = draw_emptied(patch, random) if chance > 0 and random.random() < chance else None
+    return Variation(matrix, tuple(turns), (flips[0], flips[1], flips[2]), scale, shift, gamma, noise, blur, emptied)
 
 
 def _draw_matrix(config: Augmentation, random: np.random.Generator) -> NDArray[np.float64]:
@@ -101,7 +106,8 @@ def vary(
     if variation.matrix is not None:
         image, label = resample_affine(image, label, variation.matrix, patch)
     image, label = turned(image, variation), turned(label, variation)
-    return vary_intensity(np.ascontiguousarray(image), variation, random), np.ascontiguousarray(label)
+    image, label = vary_intensity(np.ascontiguousarray(image), variation, random), np.ascontiguousarray(label)
+    return (image, label) if variation.emptied is None else empty(image, label, variation.emptied)
 
 
 def turned(array: NDArray[Any], variation: Variation) -> NDArray[Any]:

@@ -29,6 +29,10 @@ LEAST_OF_VALUE = 0.8  # for the greatest value, of which a saturated sheet is ma
 MOST_INSIDE = 0.25
 NEAREST = 0.05
 FLAT = 0.8  # of neighbours alike
+NEAR = 4
+"""Voxels from the scan up to which its nearest voxel is shown; from there on the mirror image begins."""
+FOLDS = (64, 32, 16, 8, 4)
+"""Depths at which a mirror image turns back; of the first one at which a voxel's source lies in the scan."""
 Mask: TypeAlias = NDArray[np.bool_]
 Value = TypeVar("Value", bound=np.generic)
 Declared: TypeAlias = tuple[int, ...] | None
@@ -78,14 +82,18 @@ def find_emptiness(image: NDArray[Any], declared: Declared = None) -> Emptiness:
 
 
 def fill_in(image: NDArray[Value], scan: Mask | None) -> NDArray[Value]:
-    """What a network sees where the scan holds nothing: the nearest voxel of the scan, as beyond a volume's faces.
+    """What a network sees where the scan holds nothing: its nearest voxel, and further off its mirror image.
 
-    `image` is a patch or tile [Z, Y, X], normalised or not.
+    Beside the scan the nearest voxel invents no sheets; further off the mirror image has the grey values and textures
+    that instance norms count on. `image` is a patch or tile [Z, Y, X], normalised or not.
     """
     if scan is None or scan.all() or not scan.any():
         return image
     nearest = ndimage.distance_transform_edt(~scan, return_distances=False, return_indices=True)
-    return np.asarray(image[tuple(nearest)])
+    empty = np.flatnonzero(~scan)
+    filled = np.array(image, order="C")
+    filled.reshape(-1)[empty] = filled.reshape(-1)[_sources(scan, empty, nearest.reshape(3, -1)[:, empty])]
+    return filled
 
 
 def in_words(values: tuple[int, ...], share: float) -> str:
@@ -107,6 +115,25 @@ def slide(volume: NDArray[Any], side: int, axis: int, combine: np.ufunc) -> NDAr
         moved = combine(moved[:-shift], moved[shift:])
         width += shift
     return np.moveaxis(moved, 0, axis)
+
+
+def _sources(scan: Mask, empty: NDArray[np.intp], edge: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Where the values of empty voxels come from, from the nearest voxels [3, N]; places in the flattened volume."""
+    step = edge - np.stack(np.unravel_index(empty, scan.shape)).astype(np.int32)
+    distance = np.sqrt((step**2).sum(axis=0))
+    sources = np.ravel_multi_index(tuple(edge), scan.shape)
+    left = np.flatnonzero(distance > NEAR)
+    for fold in FOLDS:
+        far = distance[left]
+        ratio = (fold - np.abs(fold - (far - NEAR) % (2 * fold))) / far
+        place = np.rint(edge[:, left] + step[:, left] * ratio).astype(np.int32)
+        flat = np.ravel_multi_index(tuple(place), scan.shape, mode="clip")
+        found = scan.reshape(-1)[flat]
+        for along, side in zip(place, scan.shape, strict=True):
+            found &= (along >= 0) & (along < side)
+        sources[left[found]] = flat[found]
+        left = left[~found]
+    return np.asarray(sources)
 
 
 def _opened(is_value: Mask, beyond: bool) -> Mask:

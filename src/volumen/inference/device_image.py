@@ -93,7 +93,7 @@ class DeviceImage:
             self._planes = torch.empty(0)
 
     def cut(self, origin: Triple) -> Tensor:
-        """A tile as the network sees it, float32 [Z, Y, X]; where the scan is empty, with its nearest voxels."""
+        """A tile as the network sees it, float32 [Z, Y, X]; where the scan is empty, filled in."""
         filled = self._take_filled(origin)
         if filled is not None:
             part = sent(filled, self._device)

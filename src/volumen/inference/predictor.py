@@ -135,7 +135,7 @@ class Predictor:
         Args:
             image: Normalised grey values, float32 [Z, Y, X].
             mask: True where the scan holds something, bool [Z, Y, X]; None: everywhere. What is empty is background;
-                the model sees the nearest voxel of the scan there, as in training, and no tile without anything.
+                the model sees voxels of the scan there (`emptiness.fill_in`), as in training, and no tile without any.
             progress: Told how many of how many tiles are done.
             region: The box that is wanted: the crop of the whole volume's result, by the tiles that touch it.
             scratch: Folder for the intermediate volume, where it would not fit into memory.

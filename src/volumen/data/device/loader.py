@@ -18,6 +18,7 @@ from torch import Tensor
 from volumen.data.augment import Variation
 from volumen.data.dataset import Case
 from volumen.data.device.cutting import cut_into
+from volumen.data.device.filling import empty_on
 from volumen.data.device.grid import Grid, Source, grid_of, numbers_of, pinned
 from volumen.data.device.intensity import vary_intensity
 from volumen.data.device.noise import normals
@@ -147,6 +148,8 @@ class DevicePatchLoader:
             else:
                 cut_into(source, grid, patch, target[place], valid[place])
             varied = vary_intensity(patch, variation, lambda random=random: self._normals(random))  # type: ignore[misc]
+            if variation.emptied is not None:
+                varied = empty_on(varied, target[place], valid[place], variation.emptied)
             if varied is not patch:
                 patch.copy_(varied)
         labelled = valid.flatten(1).sum(1)
