@@ -79,7 +79,9 @@ def draw_volume(look: Look, seed: int, number: int, *, empty: bool = False) -> V
     if look.shape == "crop" and look.source is not None:
         return _crop(look, look.source, number, random)
     if look.shape in ("crop", "scroll"):
-        made = phantom(int(random.integers(2**62)), (look.side,) * 3, scroll=number % look.scrolls, difficulty=look.noise)
+        made = phantom(
+            int(random.integers(2**62)), (look.side,) * 3, scroll=number % look.scrolls, difficulty=look.noise
+        )
         return Volume(made.image, made.label)
     bright, surface = SHAPES[look.shape](random, look)
     if empty:

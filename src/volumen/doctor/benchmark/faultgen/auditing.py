@@ -47,7 +47,7 @@ def program() -> str:
     return digest.hexdigest()[:16]
 
 
-def audit_draw(draw: Draw, out: Path, sources: tuple[Path, ...] = (), *, full: bool = False) -> Said:
+def audit_draw(draw: Draw, out: Path, sources: tuple[Path, ...] = (), full: bool = False) -> Said:
     """Audit a draw and its healthy twin."""
     broken, twin = made(draw, sources, kept=out)
     of_twin: tuple[dict[str, str], ...] = ()

@@ -57,6 +57,7 @@ def _unmasked(u: float) -> Callable[..., LossBreakdown]:
 
 def _twice(u: float) -> Callable[..., LossBreakdown]:
     """The objective's own activation on probabilities."""
+
     def alter(loss: CompositeLoss, logits: Any, target: Tensor, valid: Tensor, more: Any) -> LossBreakdown:
         levels = [torch.sigmoid(one) for one in logits] if isinstance(logits, list | tuple) else torch.sigmoid(logits)
         return loss(levels, target, valid, **more)

@@ -87,7 +87,9 @@ def _transposed(u: float, random: Random) -> Changed:
 def _turned(u: float, random: Random) -> Changed:
     first, second = random.permutation(3)[:2]
     turns = int(random.integers(1, 4))
-    return lambda volume: relabelled(volume, _fitted(np.rot90(volume.label, turns, (first, second)), volume.label.shape))
+    return lambda volume: relabelled(
+        volume, _fitted(np.rot90(volume.label, turns, (first, second)), volume.label.shape)
+    )
 
 
 def _fitted(label: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uint8]:

@@ -112,7 +112,7 @@ def judged(faulty: Sequence[float], healthy: Sequence[float]) -> Harm:
 
 
 def welch(higher: Sequence[float], lower: Sequence[float]) -> float:
-    """One-sided p of Welch's (1947) test that the first mean is higher; samples that do not vary are compared as such."""
+    """One-sided p of Welch's (1947) test that the first mean is higher; exact where neither sample varies."""
     if statistics.pstdev(higher) == statistics.pstdev(lower) == 0:
         return 0.0 if statistics.fmean(higher) > statistics.fmean(lower) else 1.0
     return float(stats.ttest_ind(higher, lower, equal_var=False, alternative="greater").pvalue)

@@ -1,4 +1,4 @@
-"""Healthy set-ups of many kinds, and changes that take nothing from one: whatever is warned of here is a false alarm."""
+"""Healthy set-ups of many kinds, and changes that take nothing from one: a warning here is a false alarm."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -130,7 +130,7 @@ def _imperfect(bundle: Bundle, u: float, chosen: Sequence[int], random: Random) 
 
 def _all_flat(bundle: Bundle, u: float, chosen: Sequence[int], random: Random) -> Bundle:
     """All volumes alike have slices further apart."""
-    if min(bundle.sides) < 48:  # noqa: PLR2004
+    if min(bundle.sides) < 48:
         return bundle
     return bundle.showing({place: zoomed(one, (0.7, 1.0, 1.0)) for place, one in enumerate(bundle.volumes)})
 
@@ -151,8 +151,8 @@ _CLOTHES: tuple[Act, ...] = (_imperfect, _all_flat, _other_exposures, _masked, _
 def _whole(turn: Callable[[Any], Any]) -> Act:
     """Image and label together."""
     return alike(
-        lambda u, random: lambda one: relabelled(
-            replace(one, image=np.ascontiguousarray(turn(one.image))), turn(one.label)
+        lambda u, random: (
+            lambda one: relabelled(replace(one, image=np.ascontiguousarray(turn(one.image))), turn(one.label))
         )
     )
 

@@ -51,9 +51,7 @@ def _tiles(u: float, bundle: Bundle, random: Random) -> Values:
     return {"inference": {"tile": ((8, 8, 8), (16, 8, 8), (8, 16, 16))[int(random.integers(3))], "overlap": 0.0}}
 
 
-_STILL: Values = {
-    f"{kind}_probability": 0.0 for kind in ("affine", "intensity", "gamma", "noise", "blur")
-}
+_STILL: Values = {f"{kind}_probability": 0.0 for kind in ("affine", "intensity", "gamma", "noise", "blur")}
 
 
 def _destroyed(u: float, bundle: Bundle, random: Random) -> Values:
@@ -90,6 +88,11 @@ def _few(u: float, bundle: Bundle, random: Random) -> Values:
 
 def _scaled(low: float, high: float) -> Any:
     return optimised(lambda u, own: {"learning_rate": min(1000.0, own["learning_rate"] * rising(low, high, u))})
+
+
+def _damped(u: float, bundle: Bundle, random: Random) -> Values:
+    """A denominator that outweighs the gradients."""
+    return {"optimiser": {"kind": "adamw", "learning_rate": 1e-3, "eps": rising(0.01, 1, u)}}
 
 
 SCHEDULE_KINDS = (
@@ -133,6 +136,6 @@ SCHEDULE_KINDS = (
     Kind("decay_strong", "schedule", _RATE, optimised(lambda u, own: {"weight_decay": rising(1, 100, u)})),
     Kind(
         "steps_damped", "schedule", _RATE,
-        valued(lambda u, bundle, random: {"optimiser": {"kind": "adamw", "learning_rate": 1e-3, "eps": rising(0.01, 1, u)}}),
+        valued(_damped),
     ),
 )  # fmt: skip
