@@ -32,20 +32,22 @@ _HEALTHY_A_ROUND = 40
 PER_SEED = 1_000_000
 
 _SGD: Values = {"optimiser": {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9}}
-_DEEP: Values = {"model": {"kind": "unet", "filters": 4, "depth": 3}, "data.patch": (32, 32, 32)}
-_PLAIN_SCROLL = Look("scroll", noise=0.1)
-_PLAIN_CROP = Look("crop", noise=0.1)
+_DEEP: Values = {"model": {"kind": "unet", "filters": 4, "depth": 3}}
+_SMALL = 32
+_PLAIN_SCROLL = Look("scroll", noise=0.1, side=_SMALL)
+_PLAIN_CROP = Look("crop", noise=0.1, side=_SMALL)
+_SHEETS, _BALLS, _SHELLS = Look("sheets"), Look("balls", count=14), Look("shells", count=12)
+_NOISY = Look("sheets", noise=0.8, pitch=16, thickness=4)
 SCENES: tuple[Scene, ...] = (
-    Scene("sheets", "tune", Look("sheets"), Look("sheets")),
-    Scene("balls", "tune", Look("balls", count=14), Look("balls", count=14), 4, 2, _SGD),
+    Scene("sheets", "tune", _SHEETS, replace(_SHEETS, side=_SMALL)),
+    Scene("balls", "tune", _BALLS, replace(_BALLS, side=_SMALL, count=5), 4, 2, _SGD),
     Scene("phantoms", "tune", Look("scroll", noise=0.4, side=56, scrolls=3), replace(_PLAIN_SCROLL, scrolls=3), 4, 2),
     Scene("crops", "tune", Look("crop", noise=0.5, side=64, plain=0.0), _PLAIN_CROP, 6, 2, _DEEP),
-    Scene("shells", "report", Look("shells", count=12), Look("shells", count=12)),
-    Scene("noisy", "report", Look("sheets", noise=0.8, pitch=16, thickness=4),
-          Look("sheets", noise=0.8, pitch=16, thickness=4), 3, 1, _SGD),
+    Scene("shells", "report", _SHELLS, replace(_SHELLS, side=_SMALL, count=4)),
+    Scene("noisy", "report", _NOISY, replace(_NOISY, side=_SMALL), 3, 1, _SGD),
     Scene("scrolls", "report", Look("scroll", noise=0.5, side=48, scrolls=2), _PLAIN_SCROLL, 5, 2, _DEEP),
     Scene("crops_of_other_size", "report", Look("crop", noise=0.6, side=72, plain=0.0), _PLAIN_CROP, 5, 2),
-)  # fmt: skip
+)
 _COMPANIONS: tuple[Values, ...] = (
     {"schedule": {"kind": "one_cycle"}},
     {"training.average": {"decay": 0.95}},
