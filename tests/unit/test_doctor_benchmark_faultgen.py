@@ -38,7 +38,7 @@ def kept(tmp_path_factory):
 
 
 def test_a_draw_is_a_function_of_its_number_and_other_seeds_are_other_draws():
-    assert FEW == list(islice(draws(), 600))
+    assert list(islice(draws(), 600)) == FEW
     again = list(islice(draws(1), 600))
     assert [one.number - PER_SEED for one in again] == [one.number for one in FEW]
     assert [one.severity for one in again] != [one.severity for one in FEW]
@@ -111,7 +111,7 @@ def test_as_many_runs_are_asked_for_as_the_matter_takes(kept):
 
     def ask(bundle, seed):
         asked.append(seed)
-        return 0.8 + 0.01 * seed
+        return 0.8 + 0.01 * (seed % 3)
 
     assert harm_of(replace(draw, scene=CHEAP[draw.half]), ask, kept=kept).verdict == "neutral"
     assert len(asked) == 8
