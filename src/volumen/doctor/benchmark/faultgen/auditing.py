@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import volumen
 from volumen.config.load import load_config
 from volumen.doctor.audit import open_context, run_audit
 from volumen.doctor.benchmark.faultgen.bundle import Bundle, config_in, dataset_of
@@ -39,7 +38,7 @@ class Said:
 @cache
 def program() -> str:
     """A digest of the program's code."""
-    root = Path(volumen.__file__).parent
+    root = Path(__file__).parents[3]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         if "benchmark" not in path.parts:
