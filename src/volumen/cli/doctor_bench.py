@@ -177,8 +177,10 @@ def _written(out: Path, name: str, page: str, values: dict[str, Any]) -> tuple[s
     import json
 
     from volumen.files import strict_json, write_atomically
+    from volumen.system.places import writable_folder
 
     plain = json.dumps(strict_json(values), indent=1)
+    writable_folder(out)
     write_atomically(out / f"{name}.md", page)
     write_atomically(out / f"{name}.json", plain + "\n")
     return page, plain

@@ -121,7 +121,7 @@ def _frozen(state: TrainingState, u: float) -> TrainingState:
     """Weights that ask for no gradient."""
     weights = list(state.model.parameters())
     for one in weights[: max(1, round(between(0.2, 0.8, u) * len(weights)))]:
-        one.requires_grad_(requires_grad=False)
+        one.requires_grad = False
     return state
 
 

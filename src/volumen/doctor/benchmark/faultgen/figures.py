@@ -78,7 +78,7 @@ def figures_of(seen: Sequence[Seen], half: str = "both") -> Figures:
     sound = [one for one in seen if one.draw.group != "fault"]
     harmless = [*sound, *(one for one in faults if one.harm.verdict == "neutral")]
     parts = sorted({one.draw.part for one in faults})
-    quarter = lambda one: int(one.draw.severity * QUARTERS)  # noqa: E731
+    quarters = [[one for one in harmful if int(one.draw.severity * QUARTERS) == place] for place in range(QUARTERS)]
     return Figures(
         half=half,
         recall=(_share("all", harmful), *(_share(part, _of(harmful, part)) for part in parts)),
@@ -87,8 +87,7 @@ def figures_of(seen: Sequence[Seen], half: str = "both") -> Figures:
             for kind in sorted({one.draw.kind for one in harmful})
         ),
         severities=tuple(
-            _share(f"{place / QUARTERS:g} to {(place + 1) / QUARTERS:g}", [o for o in harmful if quarter(o) == place])
-            for place in range(QUARTERS)
+            _share(f"{place / QUARTERS:g} to {(place + 1) / QUARTERS:g}", mine) for place, mine in enumerate(quarters)
         ),
         unqualified=(_share("all", faults), *(_share(part, _of(faults, part)) for part in parts)),
         false_stops=Share("stops", sum(_stops(one) for one in harmless), len(harmless)),

@@ -110,8 +110,8 @@ def _masked(bundle: Bundle, u: float, chosen: Sequence[int], random: Random) -> 
         _, y, x = np.indices(volume.label.shape)
         _, height, width = volume.label.shape
         out = np.hypot((y + 0.5) / height - 0.5, (x + 0.5) / width - 0.5) > radius
-        image = np.where(out, 0, np.maximum(volume.image, 1))
-        return relabelled(replace(volume, image=image.astype(volume.image.dtype)), np.where(out, IGNORE, volume.label))
+        image: Any = np.where(out, 0, np.maximum(volume.image, 1)).astype(volume.image.dtype)
+        return relabelled(replace(volume, image=image), np.where(out, IGNORE, volume.label))
 
     return bundle.showing({place: masked(one) for place, one in enumerate(bundle.volumes)})
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ def _contrast(volume: Volume, u: float, random: Random) -> Volume:
 
 
 def _both(volume: Volume, turn: Turn) -> Volume:
-    return replace(relabelled(volume, turn(volume.label)), image=np.ascontiguousarray(turn(volume.image)))
+    image: Any = np.ascontiguousarray(turn(volume.image))
+    return replace(relabelled(volume, turn(volume.label)), image=image)
 
 
 def _mirrored(volume: Volume, u: float, random: Random) -> Volume:
