@@ -187,11 +187,12 @@ def true_score(folder: Path, job: Job, unseen: Volumes) -> tuple[float, float]:
         return 0.0, 0.0
     if job.injection.attach is not None:
         job.injection.attach(trained.model)
-    found = [_score_of(trained.model, trained.config, volume) for volume in unseen]
+    found = [score_on(trained.model, trained.config, volume) for volume in unseen]
     return mean_of_known(one[0] for one in found), mean_of_known(one[1] for one in found)
 
 
-def _score_of(model: torch.nn.Module, config: Config, volume: Volume) -> tuple[float, float]:
+def score_on(model: torch.nn.Module, config: Config, volume: Volume) -> tuple[float, float]:
+    """Dice and score of a network on a volume, as a configuration predicts it."""
     recipe = Recipe.of(model, config.model_copy(update={"inference": _plain_torch(config)}))
     image = np.asarray(recipe.normalised(volume.image, statistics_of(volume.image))[:, :, :])
     try:

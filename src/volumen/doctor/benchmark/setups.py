@@ -88,6 +88,14 @@ def config_of(name: str, dataset: Path, seed: int, side: int, *layers: Values) -
         side: Of its volumes in voxels, which one tile predicts.
         layers: What differs from `HEALTHY`, later ones over earlier ones.
     """
+    tree = tree_of(side, *layers)
+    return Config.model_validate(
+        {**tree, "name": name, "seed": seed, "data": {**tree["data"], "dataset": str(dataset)}}
+    )
+
+
+def tree_of(side: int, *layers: Values) -> dict[str, Any]:
+    """What a configuration's file says, but for name, seed and data set; the arguments are those of `config_of`."""
     values = values_of(*layers)
     steps = values.pop(STEPS_KEY)
     tree: dict[str, Any] = {}
@@ -99,9 +107,7 @@ def config_of(name: str, dataset: Path, seed: int, side: int, *layers: Values) -
         place[last] = _plain(value)
     tree["data"].setdefault("sampling", {}).setdefault("patches_per_epoch", steps * tree["data"]["batch"])
     tree["inference"].setdefault("tile", (side, side, side))
-    return Config.model_validate(
-        {**tree, "name": name, "seed": seed, "data": {**tree["data"], "dataset": str(dataset)}}
-    )
+    return tree
 
 
 def _plain(value: Any) -> Any:

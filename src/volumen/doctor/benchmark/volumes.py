@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from volumen.data.dataset import MANIFEST, PreparedDataset
-from volumen.data.folds import FILE, Fold, Folds, save_folds
+from volumen.data.folds import FILE, By, Fold, Folds, save_folds
 from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
 from volumen.data.prepare import prepare
 from volumen.data.randomness import generator
@@ -28,9 +28,9 @@ _GRID = 12  # voxels between the nodes of smooth fields
 
 @dataclass(frozen=True)
 class Volume:
-    """Grey values uint8 and canonical codes uint8, both [Z, Y, X]."""
+    """Grey values (uint8, or uint16 where a fault makes them so) and canonical codes uint8, both [Z, Y, X]."""
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | NDArray[np.uint16]
     label: NDArray[np.uint8]
 
 
@@ -59,6 +59,10 @@ class Look:
     """Voxels along an axis."""
     empty_cases: int = 0
     """Volumes of the training in which there is nothing."""
+    scrolls: int = 2
+    """Of phantoms."""
+    plain: float = 0.5
+    """Of crops: how much of their grey values is drawn from the label; 0 leaves them as they are."""
     source: Path | None = field(default=None, compare=False)
     """Of crops: a data set in the competition's layout."""
 
@@ -66,15 +70,18 @@ class Look:
 def draw_volumes(look: Look, seed: int) -> Volumes:
     """The volumes of a data set: first those of the training, then validation, then the unseen ones."""
     total = TRAINING + VALIDATION + UNSEEN
-    return tuple(_volume(look, seed, number, empty=number < look.empty_cases) for number in range(total))
+    return tuple(draw_volume(look, seed, number, empty=number < look.empty_cases) for number in range(total))
 
 
-def _volume(look: Look, seed: int, number: int, *, empty: bool) -> Volume:
+def draw_volume(look: Look, seed: int, number: int, *, empty: bool = False) -> Volume:
+    """One volume of a look; the number also says which scroll or file it is of."""
     random = generator(seed, 0, number, "benchmark volume")
     if look.shape == "crop" and look.source is not None:
-        return _crop(look.source, look.side, number, random)
+        return _crop(look, look.source, number, random)
     if look.shape in ("crop", "scroll"):
-        made = phantom(int(random.integers(2**62)), (look.side,) * 3, scroll=number % 2, difficulty=look.noise)
+        made = phantom(
+            int(random.integers(2**62)), (look.side,) * 3, scroll=number % look.scrolls, difficulty=look.noise
+        )
         return Volume(made.image, made.label)
     bright, surface = SHAPES[look.shape](random, look)
     if empty:
@@ -87,20 +94,24 @@ def _volume(look: Look, seed: int, number: int, *, empty: bool) -> Volume:
     return Volume(np.clip(image, 0, 255).astype(np.uint8), label)
 
 
-def _crop(source: Path, side: int, number: int, random: np.random.Generator) -> Volume:
+def _crop(look: Look, source: Path, number: int, random: np.random.Generator) -> Volume:
     """The best labelled of a few places of a volume of the data set, its surfaces made plainer."""
     files = sorted((source / "train_labels").glob("*.tif"))
     chosen = files[number % len(files)]
     label = tifffile.imread(chosen)
     image = tifffile.imread(source / "train_images" / chosen.name)
-    best, most = (slice(0, side),) * 3, -1
+    sides = [min(look.side, length) for length in label.shape]
+    best, most = tuple(slice(0, side) for side in sides), -1
     for _ in range(12):
-        first = [int(random.integers(length - side + 1)) for length in label.shape]
-        z, y, x = (slice(start, start + side) for start in first)
-        if (count := int((label[z, y, x] == SURFACE).sum())) > most:
-            best, most = (z, y, x), count
+        first = [int(random.integers(length - side + 1)) for length, side in zip(label.shape, sides, strict=True)]
+        place = tuple(slice(start, start + side) for start, side in zip(first, sides, strict=True))
+        if (count := int((label[place] == SURFACE).sum())) > most:
+            best, most = place, count
+    if look.plain == 0:
+        return Volume(np.ascontiguousarray(image[best]), np.ascontiguousarray(label[best]))
     shown = ndimage.gaussian_filter((label[best] == SURFACE).astype(np.float64), 0.6)
-    blend = 0.5 * image[best] + 60 * shown  # as it is, a small network learns next to nothing of it in 200 steps
+    # as it is, a small network learns next to nothing of it in 200 steps
+    blend = (1 - look.plain) * image[best] + 120 * look.plain * shown
     return Volume(np.clip(blend, 0, 255).astype(np.uint8), np.ascontiguousarray(label[best]))
 
 
@@ -160,10 +171,12 @@ def _balls(random: np.random.Generator, look: Look) -> tuple[NDArray[np.float64]
 SHAPES: dict[str, Shape] = {"sheets": _sheets, "shells": _shells, "balls": _balls}
 
 
-def write_prepared(folder: Path, volumes: Sequence[Volume], *, training: int = TRAINING) -> PreparedDataset:
+def write_prepared(
+    folder: Path, volumes: Sequence[Volume], *, training: int = TRAINING, scrolls: Sequence[str] | None = None
+) -> PreparedDataset:
     """Prepare volumes into a folder, with folds whose first one learns from the first `training` of them.
 
-    A folder that is complete is opened as it is.
+    A folder that is complete is opened as it is. `scrolls` are the volumes' own; None takes one for all.
     """
     prepared = folder / "prepared"
     if not (prepared / FILE).is_file():
@@ -174,11 +187,14 @@ def write_prepared(folder: Path, volumes: Sequence[Volume], *, training: int = T
         for name, volume in zip(names, volumes, strict=True):
             _write(raw / "train_images" / f"{name}.tif", volume.image)
             _write(raw / "train_labels" / f"{name}.tif", volume.label)
-        (raw / "train.csv").write_text("id,scroll_id\n" + "".join(f"{name},1\n" for name in names), encoding="utf-8")
+        of = scrolls or ["1"] * len(names)
+        rows = "".join(f"{name},{scroll}\n" for name, scroll in zip(names, of, strict=True))
+        (raw / "train.csv").write_text(f"id,scroll_id\n{rows}", encoding="utf-8")
         (raw / "dataset.yaml").write_text(_MEANINGS, encoding="utf-8")
         dataset = prepare(raw, prepared, accept_changes=True)
         first, second = tuple(names[:training]), tuple(names[training:])
-        folds = Folds(dataset.identity, "volume", 0, (Fold(first, second), Fold(second, first)))
+        by: By = "volume" if set(of[:training]) & set(of[training:]) else "scroll"
+        folds = Folds(dataset.identity, by, 0, (Fold(first, second), Fold(second, first)))
         save_folds(folds, prepared / FILE, overwrite=True)
     return PreparedDataset.open(prepared)
 
@@ -188,5 +204,5 @@ def is_prepared(folder: Path) -> bool:
     return (folder / "prepared" / MANIFEST).is_file() and (folder / "prepared" / FILE).is_file()
 
 
-def _write(path: Path, volume: NDArray[np.uint8]) -> None:
+def _write(path: Path, volume: NDArray[np.generic]) -> None:
     tifffile.imwrite(path, volume, compression="zlib", photometric="minisblack", metadata=None)
