@@ -1,4 +1,4 @@
-"""Faults of trainings in plain PyTorch, drawn over variants: each changes a healthy set-up, and names the codes that fit."""
+"""Faults of trainings in plain PyTorch, drawn over variants: each changes a healthy set-up."""
 
 import copy
 import types
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from code_setups import Net, dice, healthy, normalised, onehot
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 BINARY = ("bce", "pos_weight", "bce_dice", "focal", "tversky")
 CLASSES = ("ce", "ce_dice", "ce_smooth")
@@ -38,7 +38,8 @@ def head_axis(t, told, r):
 
 def head_missing(t, told, r):
     t.loss = r.choice([
-        lambda p, y: dice(p, y), lambda p, y: dice(p.clamp(0, 1), y) + F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), y),
+        lambda p, y: dice(p, y),
+        lambda p, y: dice(p.clamp(0, 1), y) + F.binary_cross_entropy(p.clamp(1e-6, 1 - 1e-6), y),
         lambda p, y: ((p - y) ** 2).mean(), lambda p, y: 1 - (2 * (p * y).sum() + 1) / ((p**2).sum() + y.sum() + 1),
     ])  # fmt: skip
 
@@ -91,7 +92,7 @@ def all_rounded(r):
 
 
 def flipped(r):
-    weight = r.uniform(0.4, 2)
+    weight = r.uniform(0.7, 2)
     return lambda z, y: F.binary_cross_entropy_with_logits(z, y) - weight * dice(z.sigmoid(), y)
 
 
@@ -127,7 +128,7 @@ def not_truth(r):
     w = r.uniform(2, 6)
     return r.choice([
         lambda z, y: F.binary_cross_entropy_with_logits(z, y) + w * z.sigmoid().mean(),
-        lambda z, y: F.binary_cross_entropy_with_logits(z, F.max_pool3d(y, 3, 1, 1) if y.ndim == 5 else F.max_pool2d(y, 3, 1, 1)),
+        lambda z, y: F.binary_cross_entropy_with_logits(z, (F.max_pool3d if y.ndim == 5 else F.max_pool2d)(y, 3, 1, 1)),
         lambda z, y: F.binary_cross_entropy_with_logits(z, torch.roll(y, 3, -1)),
     ])  # fmt: skip
 
@@ -312,23 +313,15 @@ def values(t, told, r):
 
 def predicting(kind):
     def fault(t, told, r):
+        t.size = 43
         if kind == "hole":
-            old = t.starts
-            t.starts = lambda length: [one for one in old(length) if one != old(length)[len(old(length)) // 2]] or [0]
-            if r.random() < 0.5:
-                t.starts = lambda length: list(range(0, length - t.tile + 1, t.tile + 2))
+            step = int(r.choice([18, 20, 24]))
+            t.starts = lambda length: [*range(0, length - t.tile, step), length - t.tile]
         elif kind == "border":
-            t.starts = lambda length: (
-                list(range(0, length - t.tile + 1, t.tile // 2))
-                if (length - t.tile) % 8
-                else list(range(0, length - t.tile - 7, t.tile // 2))
-            )
+            step = int(r.choice([8, 12, 16]))
+            t.starts = lambda length: list(range(0, length - t.tile - 4, step))
         elif kind == "seams":
-            t.starts = lambda length: (
-                [*range(0, length - t.tile, t.tile), length - t.tile]
-                if length % t.tile == 0
-                else [*range(0, length - t.tile + 1, t.tile)]
-            )
+            t.size, t.starts = 48, lambda length: list(range(0, length, t.tile))
         elif kind == "order":
             old = t.logits
             t.logits = lambda tile: old(tile).transpose(-1, -2)
@@ -426,6 +419,8 @@ def faulty(name, seed):
     trainer, told, words = healthy(seed, deep=name in ("head_binary",) and bool(random.random() < 0.2), **drawn)
     change(trainer, told, random)
     parts = trainer.parts() | told
+    if hasattr(trainer, "size") and not hasattr(trainer, "volume"):
+        trainer.volume = random.normal(size=(trainer.size,) * trainer.dims).astype(np.float32)
     if hasattr(trainer, "volume"):
         parts["volume"] = trainer.volume
     return parts, codes, words

@@ -16,6 +16,7 @@ from volumen.doctor.code.kept import Kept, seed_all
 from volumen.doctor.code.learning import check_optimiser, check_step
 from volumen.doctor.code.network import check_network
 from volumen.doctor.code.objective import check_objective
+from volumen.doctor.code.origin import check_origin
 from volumen.doctor.code.prediction import check_prediction
 from volumen.doctor.code.resume import check_resume
 from volumen.doctor.code.subject import Subject, finding, finest, parameters_of, read_batches
@@ -66,14 +67,17 @@ class Found:
 LOOKS = (
     Look("P7", "batches", "Grey values and label values of up to 16 samples were looked at, and each label was held "
          "against its image in place, turned, mirrored and shifted.", ("batches",), check_batches),
-    Look("P5", "loss", "The loss was given free logits on synthetic sheets: right, wrong, constant and minimised answers, "
+    Look("P7", "origin", "The first patch was looked for in the raw image, and its label in the raw label.",
+         ("batches", "raw"), check_origin),
+    Look("P5", "loss", "The loss was given free logits on synthetic sheets: right, wrong, constant and minimised, "
          "its gradient against its differences, and batches of equal samples.", ("loss",), check_objective),
     Look("P8", "head", "The last layer's output was replaced by noise of growing size, to see which values the network "
          "can give and whether the loss takes those.", ("model", "batches"), check_head),
     Look("P1", "ignored voxels", "The logits of ignored voxels were scrambled, to see whether loss or gradient change.",
          ("loss",), check_ignored),
-    Look("P6", "later losses", "The loss was given one input in later epochs and again and again.", ("loss",), check_waiting),
-    Look("P8", "network", "The network was given other neighbours, other random numbers, zeros and scrambled voxels, and "
+    Look("P6", "later losses", "The loss was given one input in later epochs and again and again.",
+         ("loss",), check_waiting),
+    Look("P8", "network", "The network was given other neighbours, random numbers, zeros and scrambled voxels, and "
          "one backward pass was made.", ("model", "batches"), check_network),
     Look("P8", "optimiser", "The optimiser's parameters were held against the model's, and its rates and decay against "
          "what can work.", ("optimiser",), check_optimiser),

@@ -178,7 +178,8 @@ def _share(subject: Subject, shares: dict[float, float]) -> Finding | None:
         )
     known = sum(shares.values())
     background = shares.get(0.0, 0.0) / known
-    looked = f"{counted(sum(len(one.image) for one in subject.batches), 'patch', 'patches')}: background {background:.1%} of the labelled voxels"
+    patches = counted(sum(len(one.image) for one in subject.batches), "patch", "patches")
+    looked = f"{patches}: background {background:.1%} of the labelled voxels"
     if background == 1.0:
         return finding(
             "P7",
@@ -301,8 +302,8 @@ def _turned(found: list[Agreement], odd: list[tuple[Agreement, Turn]]) -> Findin
         "P7",
         Severity.stop,
         "some images are turned without their labels" if some else "labels are turned against their images",
-        f"{len(odd)} of {counted(len(found), 'patch', 'patches')} fit better with the label {words(how)}: the image then "
-        f"explains {one.turned[how]:.3f} of the label's variance, as it is {one.here:.3f}",
+        f"{len(odd)} of {counted(len(found), 'patch', 'patches')} fit better with the label {words(how)}: the image "
+        f"then explains {one.turned[how]:.3f} of the label's variance, as it is {one.here:.3f}",
         "an augmentation that is drawn for the image and not for the label"
         if some
         else "axes of one of the files in another order or direction",

@@ -42,8 +42,8 @@ def check_ignored(subject: Subject) -> Iterator[Finding]:
     usual = probe.at(torch.where(where, place, -place), truth, valid) - before
     share = inside / max(inside + outside, 1e-30)
     evidence = (
-        f"with half of the voxels ignored, {share:.1%} of the gradient lies on them; turning round their logits changes "
-        f"the loss by {describe(moved)}, those of valid voxels by {describe(usual)}"
+        f"with half of the voxels ignored, {share:.1%} of the gradient lies on them; turning round their logits "
+        f"changes the loss by {describe(moved)}, those of valid voxels by {describe(usual)}"
     )
     if share > 0.99:
         yield finding(
@@ -130,8 +130,8 @@ def check_waiting(subject: Subject) -> Iterator[Finding]:
                 "the loss becomes another while the training goes on",
                 f"the same input has {describe(first)} at first and {describe(value)} {_words(name, when)}",
                 "a term or weight that begins later: what is looked at today is not what is learnt then",
-                "audit the later loss as well (loss=lambda output, target: loss(output, target, epoch=...)), and do not "
-                "compare its values with earlier ones",
+                "audit the later loss as well (loss=lambda output, target: loss(output, target, epoch=...)), and do "
+                "not compare its values with earlier ones",
                 "loss",
             )
             probe.epoch = 0

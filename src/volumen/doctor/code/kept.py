@@ -1,8 +1,8 @@
 """What an audit touches of somebody's code, kept and given back bit for bit.
 
-From the parts that were handed over, everything that they reach is found: attributes, containers, what functions enclose,
-their defaults and the globals that they name. Iterators that are already running, files and what C keeps to itself are
-out of reach.
+From the parts that were handed over, everything that they reach is found: attributes, containers, what functions
+enclose, their defaults and the globals that they name. Iterators that are already running, files and what C keeps to
+itself are out of reach.
 """
 
 import functools
@@ -239,7 +239,7 @@ def _set_state(generator: Any, state: Any) -> None:
 def random_state() -> dict[str, Any]:
     """The process's random states."""
     found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "random": random.getstate()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         found["cuda"] = torch.cuda.get_rng_state_all()
     return found
 

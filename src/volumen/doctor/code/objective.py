@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from volumen.doctor.code.probe import Probe, describe
+from volumen.doctor.code.probe import Probe, describe, noise
 from volumen.doctor.code.subject import Subject, finding
+from volumen.doctor.code.weighing import check_temperature, check_weights
 from volumen.doctor.findings import Finding, Severity
 
 STEPS = 60
@@ -18,10 +19,6 @@ SURE = 0.75
 DETACHED = 0.05
 """Share of the loss's change that the gradient may not know of; measured on healthy losses: below 0.01."""
 NUDGE = 0.02
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
-LOW_SHARE, HIGH_SHARE = 0.02, 0.8
-SLOW, FAST = 0.6, 5.0
-"""Decay of the gradient by logit: 1 for cross-entropy and Dice, 1 + gamma for focal, 1 / T at a temperature T."""
 
 
 def check_objective(subject: Subject) -> Iterator[Finding]:
@@ -30,12 +27,16 @@ def check_objective(subject: Subject) -> Iterator[Finding]:
     subject.known["probe"] = probe
     if subject.batches and subject.model is not None:
         subject.known["heads"] = "all" if probe.parted else "finest"
-    looks = (_finite, _sense, _gradient, _samples, _optimum, _operating_point, _temperature)
+    looks = (_finite, _sense, _gradient, _samples, _optimum, check_weights, check_temperature)
     for look in looks:
         found = look(probe)
+        if found is not None and look is _sense and _counts_ignored(probe):
+            return  # nothing was ignored so far, and it counts nothing else
         if found is not None:
             subject.known["objective"] = found
             yield found
+            if found.severity == Severity.stop:
+                probe.wants = "unknown"
             if found.severity == Severity.stop or look in (_gradient, _optimum):
                 return
 
@@ -68,7 +69,7 @@ def _finite(probe: Probe) -> Finding | None:
 
 def _sense(probe: Probe) -> Finding | None:
     """Better answers must cost less."""
-    _, slope = probe.slope(probe.logits(probe.truth, 0.3) + 0.5 * _noise(probe))
+    _, slope = probe.slope(probe.logits(probe.truth, 0.3) + 0.5 * noise(probe))
     right, half, wrong = (
         probe.at(probe.logits(*pair)) for pair in ((probe.truth, 3.0), (probe.truth, 0.0), (probe.wrong, 3.0))
     )
@@ -106,11 +107,24 @@ def _sense(probe: Probe) -> Finding | None:
     return None
 
 
+def _counts_ignored(probe: Probe) -> bool:
+    """Whether a loss that has no gradient has one where half of the voxels are ignored."""
+    subject = probe.subject
+    if subject.ignore_index is None and subject.takes_valid is None:
+        return False
+    lost = torch.zeros_like(probe.truth, dtype=torch.bool)
+    lost[..., ::2] = True
+    truth = probe.truth if subject.ignore_index is None else torch.where(lost, subject.ignore_index, probe.truth)
+    _, slope = probe.slope(noise(probe), truth, ~lost)
+    _, whole = probe.slope(noise(probe))
+    return bool(slope.any()) and not bool(whole.any())
+
+
 def _gradient(probe: Probe) -> Finding | None:
     """Whether the gradient is that of the value: terms that are detached or rounded change the value only."""
     worst, seen = 0.0, (0.0, 0.0)
     for certainty in (0.0, 1.0):
-        place = probe.logits(probe.truth, certainty) + _noise(probe)
+        place = probe.logits(probe.truth, certainty) + noise(probe)
         for direction in (probe.logits(probe.truth, 1.0), torch.ones_like(place)):
             _, slope = probe.slope(place)
             known = float((slope.double() * direction.double()).sum())
@@ -137,7 +151,7 @@ def _gradient(probe: Probe) -> Finding | None:
 def _samples(probe: Probe) -> Finding | None:
     """Every sample counts, and the loss is a mean over them."""
     one = probe.truth[:1]
-    place = probe.logits(one, 0.3) + 0.5 * _noise(probe)[:1]
+    place = probe.logits(one, 0.3) + 0.5 * noise(probe)[:1]
     _, alone = probe.slope(place, one)
     three = (3, *(1,) * (place.ndim - 1))
     _, beside = probe.slope(place.repeat(three), one.repeat(three[: one.ndim]))
@@ -160,7 +174,7 @@ def _samples(probe: Probe) -> Finding | None:
             "P8",
             Severity.warn,
             "the loss is no mean over the batch: its size depends on the number of samples or voxels",
-            f"three equal samples have {ratio:.2f} times the gradient of one; the loss of undecided logits is {zero:.4g}",
+            f"three equal samples have {ratio:.2f} times the gradient of one; that of undecided logits is {zero:.4g}",
             "reduction='sum', or a division by the batch that is missing or done twice",
             "use reduction='mean': the learning rate then means the same for every batch and patch",
             "loss",
@@ -173,7 +187,7 @@ def _optimum(probe: Probe) -> Finding | None:
     perfect = probe.logits(probe.truth, min(probe.certain, 12.0))
     right = probe.at(perfect)
     best, least = perfect, right
-    for start in (probe.logits(probe.truth, 2.0), 2.0 * _noise(probe)):
+    for start in (probe.logits(probe.truth, 2.0), 2.0 * noise(probe)):
         found, value = _minimised(probe, start)
         if value < least - 1e-3 * abs(least) - 1e-4:
             best, least = found, value
@@ -198,7 +212,7 @@ def _optimum(probe: Probe) -> Finding | None:
             "P5",
             Severity.stop if dice < LOST_DICE else Severity.warn,
             "the loss's own optimum is not the truth",
-            f"its best logits have Dice {dice:.3f} with the truth and {share:.1%} foreground, where it holds {true:.1%}; "
+            f"its best logits have Dice {dice:.3f} with the truth and {share:.1%} foreground, the truth {true:.1%}; "
             f"loss {describe(least)} there, {describe(right)} at the truth",
             "a term whose sign is turned round, or that outweighs those that follow the labels",
             "give the terms' signs and weights another look, one term at a time",
@@ -263,78 +277,3 @@ def _agreement(probe: Probe, logits: Tensor) -> tuple[float, float, float]:
         if bool((truth == number).any()):
             means.append(float(sure[truth == number].mean()))
     return sum(dices) / len(dices), float((said > 0).float().mean()), min(means)
-
-
-def _operating_point(probe: Probe) -> Finding | None:
-    """From which share of foreground on undecided logits are pushed towards it."""
-    if probe.channels > 2:
-        return None
-    generator = torch.Generator().manual_seed(3)
-    chance = torch.rand(probe.truth.shape, generator=generator).to(probe.truth.device)
-    zeros = torch.zeros_like(probe.logits(probe.truth, 1.0))
-    crossing = 1.0
-    for share in SHARES:
-        _, slope = probe.slope(zeros, (chance < share).long())
-        towards = float((slope[:, -1] - (slope[:, 0] if probe.channels == 2 else 0)).sum())
-        if towards < 0:
-            crossing = share
-            break
-    heavy = crossing > HIGH_SHARE
-    if not heavy and not (crossing < LOW_SHARE and _separate(probe, zeros)):
-        return None
-    words = f"{crossing:.2f}" if heavy else f"{LOW_SHARE} or less"
-    return finding(
-        "P3",
-        Severity.warn,
-        f"the loss asks for far {'less' if heavy else 'more'} foreground than there is",
-        f"a voxel is called foreground from a true probability of {words} on",
-        "class weights, pos_weight or alpha that weigh the other class than meant"
-        if heavy
-        else "a very large weight of the foreground",
-        "leave the weights at 1 and choose the threshold on held-out predictions",
-        "loss",
-    )
-
-
-def _separate(probe: Probe, zeros: Tensor) -> bool:
-    """Whether a voxel's gradient depends on that voxel alone."""
-    _, here = probe.slope(zeros)
-    moved = zeros.clone()
-    moved[..., ::2] += 1.5
-    _, there = probe.slope(moved)
-    gap = float((here - there)[..., 1::2].norm())
-    return gap < 0.01 * max(float(here[..., 1::2].norm()), 1e-30)
-
-
-def _temperature(probe: Probe) -> Finding | None:
-    """How fast the gradient of right answers decays as they become sure."""
-    if probe.wants != "logits":
-        return None
-    near, far = (4.0, 8.0) if probe.channels == 1 else (2.0, 4.0)
-    sizes = []
-    for certainty in (near, far):
-        place = probe.logits(probe.truth, certainty)
-        _, slope = probe.slope(place)
-        towards = -float((slope * torch.sign(place)).sum())
-        if towards <= 0:
-            return None
-        sizes.append(float(slope.norm()))
-    if min(sizes) <= 0:
-        return None
-    decay = math.log(sizes[0] / sizes[1]) / 4.0
-    if SLOW <= decay <= FAST:
-        return None
-    return finding(
-        "P3",
-        Severity.warn,
-        "the loss divides or multiplies its logits",
-        f"its gradient falls by e^{decay:.2f} for each unit of a logit, where cross-entropy and Dice have e^1",
-        "a temperature inside of the loss that prediction does not have",
-        "leave the temperature at 1",
-        "loss",
-    )
-
-
-def _noise(probe: Probe) -> Tensor:
-    shape = (len(probe.truth), probe.channels, *probe.shape)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(probe.truth.device)

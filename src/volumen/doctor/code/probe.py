@@ -92,11 +92,7 @@ class Probe:
             if one.ndim == logits.ndim + 1:  # heads stacked along an axis of their own
                 return answer.unsqueeze(1).expand(-1, one.shape[1], *answer.shape[1:])
             shape = [max(1, side * a // b) for side, a, b in zip(self.shape, one.shape[2:], largest, strict=True)]
-            return (
-                functional.adaptive_avg_pool3d(answer, shape)
-                if len(shape) == 3
-                else (functional.adaptive_avg_pool2d(answer, shape))
-            )
+            return functional.interpolate(answer, size=shape, mode="area")
 
         return like(self.heads, lambda one: head(one) if one.ndim >= logits.ndim else one)
 
@@ -238,3 +234,9 @@ class Probe:
 def describe(value: Any) -> str:
     """A number in a sentence."""
     return f"{value:.4g}"
+
+
+def noise(probe: Probe) -> Tensor:
+    """Logits without a meaning, the same at each call."""
+    shape = (len(probe.truth), probe.channels, *probe.shape)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(probe.truth.device)

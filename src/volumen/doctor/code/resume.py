@@ -92,9 +92,10 @@ def check_resume(subject: Subject) -> Iterator[Finding]:
         return
     first = next(kind for kind in WHAT if kind in lost)
     names = "; ".join(f"{WHAT[kind]}: {', '.join(lost[kind][:2])}" for kind in WHAT if kind in lost)
+    grave = Severity.stop if first in ("weights", "optimiser") else Severity.warn
     yield finding(
         "P8",
-        Severity.stop if first in ("weights", "optimiser") else Severity.warn,
+        Severity.note if lost == {"random": [", ".join(draws)]} else grave,
         f"a resumed training has lost {WHAT[first]}",
         f"after {STEPS} steps, save, and load into the state before them, these differ from what was saved: {names}",
         "it is not in what is saved, is saved by reference, or is not given back",
