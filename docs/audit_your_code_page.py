@@ -1,5 +1,6 @@
 """The page of the tutorial, from the examples that a test runs."""
 
+# ruff: noqa: E501
 import inspect
 import textwrap
 

@@ -411,12 +411,12 @@ FAULTS = {
 """The change, from what the set-up is drawn, and the codes that fit."""
 
 
-def faulty(name, seed):
+def faulty(name, seed, **more):
     """A set-up with a fault: parts, what else is told, the codes that fit, and a description."""
     change, fixed, codes = FAULTS[name]
     random = np.random.default_rng([seed, len(name)])
     drawn = {key: str(random.choice(list(options))) for key, options in fixed.items()}
-    trainer, told, words = healthy(seed, deep=name in ("head_binary",) and bool(random.random() < 0.2), **drawn)
+    trainer, told, words = healthy(seed, deep=name in ("head_binary",) and bool(random.random() < 0.2), **drawn, **more)
     change(trainer, told, random)
     parts = trainer.parts() | told
     if hasattr(trainer, "size") and not hasattr(trainer, "volume"):

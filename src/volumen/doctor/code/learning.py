@@ -188,7 +188,9 @@ def check_step(subject: Subject) -> Iterator[Finding]:
     seed_all(subject.seed)
     run(0)
     left = {name: one.grad.detach().clone() for name, one in model.named_parameters() if one.grad is not None}
-    changes = _changes(model, before)
+    groups = [] if subject.optimiser is None else subject.optimiser.param_groups
+    held = {id(one) for group in groups for one in group["params"]} or None
+    changes = _changes(model, before, held)
     yield from _size(subject, model, changes, left)
     if subject.step is not None and subject.optimiser is not None:
         found = _clears(subject, model, left)
@@ -200,11 +202,12 @@ def check_step(subject: Subject) -> Iterator[Finding]:
         kept.restore()
 
 
-def _changes(model: nn.Module, before: dict[str, Tensor]) -> dict[str, float]:
+def _changes(model: nn.Module, before: dict[str, Tensor], held: set[int] | None) -> dict[str, float]:
+    """By how much of its size each weight tensor that the optimiser holds has changed."""
     return {
         name: float((one.detach() - before[name]).norm()) / max(float(before[name].norm()), 1e-12)
         for name, one in model.named_parameters()
-        if one.requires_grad and one.ndim > 1
+        if one.requires_grad and one.ndim > 1 and (held is None or id(one) in held)
     }
 
 

@@ -12,6 +12,8 @@ from volumen.doctor.code.weighing import check_temperature, check_weights
 from volumen.doctor.findings import Finding, Severity
 
 STEPS = 60
+GRADES, RISE = 40, 0.4
+"""Steps of certainty, and by which share of the gain it may cost more again; label smoothing of 0.2: 0.25."""
 BLIND = 0.01
 LEAST_DICE, LOST_DICE = 0.95, 0.7
 SURE = 0.75
@@ -27,7 +29,7 @@ def check_objective(subject: Subject) -> Iterator[Finding]:
     subject.known["probe"] = probe
     if subject.batches and subject.model is not None:
         subject.known["heads"] = "all" if probe.parted else "finest"
-    looks = (_finite, _sense, _gradient, _samples, _optimum, check_weights, check_temperature)
+    looks = (_finite, _sense, _surer, _gradient, _samples, _optimum, check_weights, check_temperature)
     for look in looks:
         found = look(probe)
         if found is not None and look is _sense and _counts_ignored(probe):
@@ -105,6 +107,28 @@ def _sense(probe: Probe) -> Finding | None:
             "loss",
         )
     return None
+
+
+def _surer(probe: Probe) -> Finding | None:
+    """A right answer must not cost more as it becomes surer; smoothed labels turn it only where it is sure enough."""
+    if probe.wants != "logits":
+        return None
+    most = 4.0 if probe.channels == 1 else 2.0
+    values = [probe.at(probe.logits(probe.truth, most * step / GRADES)) for step in range(GRADES + 1)]
+    known = [one for one in values if math.isfinite(one)]
+    rise = max(one - min(known[: number + 1]) for number, one in enumerate(known))
+    if len(known) == len(values) and rise <= RISE * max(known[0] - known[-1], 1e-9):
+        return None
+    return finding(
+        "P8",
+        Severity.stop,
+        "a part of the loss takes logits for probabilities",
+        f"right answers with logits from 0 to {most:g} cost {known[0]:.4g} at first, {min(known):.4g} at least, "
+        f"{max(known):.4g} at most and {known[-1]:.4g} at last",
+        "a term without its sigmoid or softmax beside one that has it",
+        "give every term its activation (sigmoid=True, softmax=True, ..._with_logits)",
+        "loss",
+    )
 
 
 def _counts_ignored(probe: Probe) -> bool:

@@ -235,8 +235,8 @@ def _scale(subject: Subject, seen: Seen, volume: Array, answer: Array, binary: b
                 "P3",
                 Severity.warn,
                 "the mask begins at another probability than the threshold",
-                f"voxels are foreground from a logit of {crossing:.2f} on, a probability of {chance:.2f}; the threshold "
-                f"is {subject.threshold:g}",
+                f"voxels are foreground from a logit of {crossing:.2f} on, a probability of {chance:.2f}; the "
+                f"threshold is {subject.threshold:g}",
                 "the threshold is held against logits, or probabilities go through a second sigmoid",
                 "apply sigmoid or softmax once, before the threshold; another one is declared with threshold=",
                 "predict",
