@@ -165,7 +165,7 @@ class Trainer:
     tile: int = 16
     epoch: int = 0
     cursor: int = 0
-    best: float = -1.0
+    best: float = -1e9
     clip: float = 12.0
     schedule: object = None
     average: nn.Module = None

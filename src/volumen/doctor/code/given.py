@@ -78,6 +78,24 @@ def _images(subject: Subject) -> Finding | None:
             "look at an image after each step of the loader",
             "batches",
         )
+    found = _grey(spreads, means, evidence)
+    if found is not None:
+        return found
+    if constant:
+        return finding(
+            "P7",
+            Severity.note,
+            "some images are constant",
+            f"{constant} of {len(samples)}",
+            "crops of an empty part",
+            "draw patches from the part that was scanned",
+            "batches",
+        )
+    return None
+
+
+def _grey(spreads: NDArray[np.float64], means: NDArray[np.float64], evidence: str) -> Finding | None:
+    """Too faint or too loud."""
     spread, mean = float(np.median(spreads)), float(np.median(np.abs(means)))
     if spread < FAINT:
         return finding(
@@ -97,16 +115,6 @@ def _images(subject: Subject) -> Finding | None:
             evidence,
             "grey values as the file holds them",
             "subtract the mean and divide by the standard deviation, as prediction must do as well",
-            "batches",
-        )
-    if constant:
-        return finding(
-            "P7",
-            Severity.note,
-            "some images are constant",
-            f"{constant} of {len(samples)}",
-            "crops of an empty part",
-            "draw patches from the part that was scanned",
             "batches",
         )
     return None

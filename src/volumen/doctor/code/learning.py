@@ -98,28 +98,32 @@ def _numbers(subject: Subject, groups: list[dict[str, Any]]) -> Iterator[Finding
                 "optimiser",
             )
         else:
-            decay = float(group.get("weight_decay") or 0.0)
-            decoupled = "adamw" in type(subject.optimiser).__name__.lower() or bool(group.get("decoupled_weight_decay"))
-            lives = 1 / (rate * decay) if decay > 0 and (decoupled or not adaptive) else math.inf
-            if lives < FORGETS_STEPS or (adaptive and not decoupled and decay > 0.05):
-                yield finding(
-                    "P10",
-                    Severity.warn,
-                    "weight decay outweighs what is learnt",
-                    f"weight_decay={decay:g} at a rate of {rate:g}"
-                    + (
-                        f" shrinks every weight by e in {lives:.0f} steps"
-                        if lives < math.inf
-                        else " is added to gradients that are smaller"
-                    ),
-                    "a number that was meant for another optimiser",
-                    "try 0.01 with AdamW, 1e-4 otherwise",
-                    "optimiser",
-                )
-                subject.known["decay"] = True
+            yield from _decay(subject, group, rate, adaptive)
             continue
         subject.known["rate"] = True
         return
+
+
+def _decay(subject: Subject, group: dict[str, Any], rate: float, adaptive: bool) -> Iterator[Finding]:
+    """Weights that shrink faster than they learn."""
+    decay = float(group.get("weight_decay") or 0.0)
+    decoupled = "adamw" in type(subject.optimiser).__name__.lower() or bool(group.get("decoupled_weight_decay"))
+    lives = 1 / (rate * decay) if decay > 0 and (decoupled or not adaptive) else math.inf
+    if lives < FORGETS_STEPS or (adaptive and not decoupled and decay > 0.05):
+        yield finding(
+            "P10",
+            Severity.warn,
+            "weight decay outweighs what is learnt",
+            f"weight_decay={decay:g} at a rate of {rate:g}"
+            + (
+                f" shrinks every weight by e in {lives:.0f} steps"
+                if lives < math.inf
+                else " is added to gradients that are smaller"
+            ),
+            "a number that was meant for another optimiser",
+            "try 0.01 with AdamW, 1e-4 otherwise",
+            "optimiser",
+        )
 
 
 def _peak_rates(subject: Subject, groups: list[dict[str, Any]]) -> list[float]:

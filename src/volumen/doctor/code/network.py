@@ -31,6 +31,7 @@ def check_network(subject: Subject) -> Iterator[Finding]:
             yield found
             if found.severity == Severity.stop:
                 return
+    yield from _frozen(subject, model)
     yield from _reached(subject, model)
 
 
@@ -147,8 +148,8 @@ def _statistics(_subject: Subject, model: nn.Module, _images: Tensor) -> Finding
     )
 
 
-def _reached(subject: Subject, model: nn.Module) -> Iterator[Finding]:
-    """Parameters that are frozen, or that no gradient reaches."""
+def _frozen(subject: Subject, model: nn.Module) -> Iterator[Finding]:
+    """Parameters that do not ask for a gradient, and were not declared."""
     named = [(name, one) for name, one in model.named_parameters() if not declared(subject, name)]
     total = sum(one.numel() for _, one in named) or 1
     frozen = [(name, one) for name, one in named if not one.requires_grad]
@@ -163,6 +164,12 @@ def _reached(subject: Subject, model: nn.Module) -> Iterator[Finding]:
             'let them learn, or declare them with frozen=("name", ...)',
             "model",
         )
+
+
+def _reached(subject: Subject, model: nn.Module) -> Iterator[Finding]:
+    """Parameters that no gradient reaches."""
+    named = [(name, one) for name, one in model.named_parameters() if not declared(subject, name)]
+    total = sum(one.numel() for _, one in named) or 1
     model.train()
     model.zero_grad(set_to_none=True)
     with _jittered(model):

@@ -13,7 +13,7 @@ from volumen.doctor.findings import Finding, Severity
 
 STEPS = 60
 GRADES, RISE = 40, 0.4
-"""Steps of certainty, and by which share of the gain it may cost more again; label smoothing of 0.2: 0.25."""
+"""Steps of certainty, and by which share of the gain an answer between may cost more than both ends."""
 BLIND = 0.01
 LEAST_DICE, LOST_DICE = 0.95, 0.7
 SURE = 0.75
@@ -110,14 +110,14 @@ def _sense(probe: Probe) -> Finding | None:
 
 
 def _surer(probe: Probe) -> Finding | None:
-    """A right answer must not cost more as it becomes surer; smoothed labels turn it only where it is sure enough."""
+    """A right answer must not cost more between undecided and sure than at both."""
     if probe.wants != "logits":
         return None
     most = 4.0 if probe.channels == 1 else 2.0
     values = [probe.at(probe.logits(probe.truth, most * step / GRADES)) for step in range(GRADES + 1)]
     known = [one for one in values if math.isfinite(one)]
-    rise = max(one - min(known[: number + 1]) for number, one in enumerate(known))
-    if len(known) == len(values) and rise <= RISE * max(known[0] - known[-1], 1e-9):
+    rise = max(known) - max(known[0], known[-1])  # a division by what passes 0 between them
+    if len(known) == len(values) and rise <= RISE * abs(known[0] - known[-1]):
         return None
     return finding(
         "P8",

@@ -110,14 +110,7 @@ def _stitching(
     subject: Subject, model: nn.Module, call: Callable[[Array], Array], like_volume: Array
 ) -> Iterator[Finding]:
     """Predict noise with a network that gives its input back."""
-    random = np.random.default_rng(0)
-    centre, spread = float(np.mean(like_volume)), max(float(np.std(like_volume)), 1e-6)
-    noise = random.normal(size=like_volume.shape)
-    if np.issubdtype(like_volume.dtype, np.integer):
-        bounds = np.iinfo(like_volume.dtype)
-        volume = np.clip(np.round(centre + spread * noise), bounds.min, bounds.max).astype(like_volume.dtype)
-    else:
-        volume = (centre + spread * noise).astype(like_volume.dtype)
+    volume = _noise_like(like_volume)
     seen = Seen()
     model.eval()
     with _watched(model, seen, _echo(subject, model)):
@@ -173,6 +166,19 @@ def _stitching(
             "let tiles overlap by half, and weigh them by a Gaussian",
             "predict",
         )
+
+
+def _noise_like(like_volume: Array) -> Array:
+    """Noise of the type, shape, mean and spread of a volume."""
+    random = np.random.default_rng(0)
+    centre, spread = float(np.mean(like_volume)), max(float(np.std(like_volume)), 1e-6)
+    noise = random.normal(size=like_volume.shape)
+    if np.issubdtype(like_volume.dtype, np.integer):
+        bounds = np.iinfo(like_volume.dtype)
+        volume = np.clip(np.round(centre + spread * noise), bounds.min, bounds.max).astype(like_volume.dtype)
+    else:
+        volume = (centre + spread * noise).astype(like_volume.dtype)
+    return volume
 
 
 def _misplaced(off: NDArray[np.bool_], share: float) -> Finding:
