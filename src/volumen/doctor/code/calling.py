@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from volumen.doctor.code.kept import seed_all
-from volumen.doctor.code.subject import Subject
+from volumen.doctor.code.subject import Output, Subject, finest, like
 from volumen.errors import UserError
 
 Array = NDArray[Any]
@@ -86,3 +86,31 @@ def _volumes(subject: Subject) -> Iterator[Array]:
     sides = [[side + side // 2 + 3 for side in image.shape], [2 * side for side in image.shape], list(image.shape)]
     for shape in sides:
         yield (image.mean() + max(float(image.std()), 1e-3) * random.normal(size=shape)).astype(np.float32)
+
+
+def echo(subject: Subject, model: nn.Module) -> Callable[[Tensor], Output]:
+    """A forward pass that gives its input back as logits, in the form of the model's own output."""
+    model.eval()
+    with torch.no_grad():
+        template = model(subject.images)
+    channels = finest(template).shape[1]
+
+    def given_back(image: Tensor) -> Output:
+        shown = image[:, :1].float()
+        logits = shown if channels == 1 else torch.cat([-shown, *[shown] * (channels - 1)], 1)
+        activation: Any = subject.known.get("range")
+        if activation is not None and activation.least >= -1e-3 and activation.most <= 1.001:
+            logits = logits.sigmoid() if channels == 1 else logits.softmax(1)
+
+        def head(one: Tensor) -> Tensor:
+            scale = [
+                side * a // b
+                for side, a, b in zip(image.shape[2:], one.shape[2:], subject.images.shape[2:], strict=False)
+            ]
+            if one.ndim == logits.ndim + 1:
+                return logits.unsqueeze(1).expand(-1, one.shape[1], *logits.shape[1:])
+            return logits if scale == list(image.shape[2:]) else torch.nn.functional.interpolate(logits, scale)
+
+        return like(template, lambda one: head(one) if one.ndim >= logits.ndim else one)
+
+    return given_back

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from volumen.doctor.code.calling import Array, caller
+from volumen.doctor.code.calling import Array, caller, echo
 from volumen.doctor.code.kept import Kept
-from volumen.doctor.code.subject import Output, Subject, finding, finest, like
+from volumen.doctor.code.subject import Output, Subject, finding
 from volumen.doctor.findings import Finding, Severity
 
 ERROR = 0.02
@@ -55,7 +54,8 @@ def check_prediction(subject: Subject) -> Iterator[Finding]:
     with _watched(model, real, None):
         call, volume, answer = caller(subject)
     yield from _mode(real)
-    yield from _normalisation(subject, real)
+    strange = list(_normalisation(subject, real))
+    yield from strange
     if not np.isfinite(answer).all():
         yield finding(
             "P8",
@@ -66,7 +66,7 @@ def check_prediction(subject: Subject) -> Iterator[Finding]:
             "divide by the sum of weights only where it is above 0",
             "predict",
         )
-    elif real.tiles and not real.training:
+    elif real.tiles and not real.training and not strange:
         yield from _stitching(subject, model, call, volume)
     kept.restore()
 
@@ -113,7 +113,7 @@ def _stitching(
     volume = _noise_like(like_volume)
     seen = Seen()
     model.eval()
-    with _watched(model, seen, _echo(subject, model)):
+    with _watched(model, seen, echo(subject, model)):
         answer = call(volume)
     if seen.tiles == 0:
         return
@@ -151,12 +151,12 @@ def _stitching(
         yield _misplaced(off, share)
         return
     yield from _scale(subject, seen, volume, answer, binary)
-    if (
-        seen.tiles > 1
-        and seen.voxels <= OVERLAP * volume.size
-        and seen.channels == 1
-        and subject.known.get("tiled", True)
-    ):
+    yield from _overlap(subject, seen, volume)
+
+
+def _overlap(subject: Subject, seen: Seen, volume: Array) -> Iterator[Finding]:
+    """Tiles that stand side by side."""
+    if seen.tiles > 1 and seen.voxels <= OVERLAP * volume.size and seen.channels == 1:
         yield finding(
             "P8",
             Severity.warn,
@@ -274,34 +274,6 @@ def _scale(subject: Subject, seen: Seen, volume: Array, answer: Array, binary: b
             "apply sigmoid or softmax once",
             "predict",
         )
-
-
-def _echo(subject: Subject, model: nn.Module) -> Callable[[Tensor], Output]:
-    """A forward pass that gives its input back as logits, in the form of the model's own output."""
-    model.eval()
-    with torch.no_grad():
-        template = model(subject.images)
-    channels = finest(template).shape[1]
-
-    def echo(image: Tensor) -> Output:
-        shown = image[:, :1].float()
-        logits = shown if channels == 1 else torch.cat([-shown, *[shown] * (channels - 1)], 1)
-        activation: Any = subject.known.get("range")
-        if activation is not None and activation.least >= -1e-3 and activation.most <= 1.001:
-            logits = logits.sigmoid() if channels == 1 else logits.softmax(1)
-
-        def head(one: Tensor) -> Tensor:
-            scale = [
-                side * a // b
-                for side, a, b in zip(image.shape[2:], one.shape[2:], subject.images.shape[2:], strict=False)
-            ]
-            if one.ndim == logits.ndim + 1:
-                return logits.unsqueeze(1).expand(-1, one.shape[1], *logits.shape[1:])
-            return logits if scale == list(image.shape[2:]) else torch.nn.functional.interpolate(logits, scale)
-
-        return like(template, lambda one: head(one) if one.ndim >= logits.ndim else one)
-
-    return echo
 
 
 class _watched:
