@@ -68,6 +68,25 @@ def audit_report() -> None:
     assert found.refusals(accepted=("P1",)) == ()
 
 
+def audit_code() -> None:
+    import torch
+
+    label = torch.zeros(2, 1, 16, 16, 16)
+    label[:, :, 5:8] = 1
+    found = volumen.audit_code(
+        model=torch.nn.Sequential(torch.nn.Conv3d(1, 1, 3, padding=1), torch.nn.Sigmoid()),
+        loss=torch.nn.BCEWithLogitsLoss(),
+        batches=[(label + 0.3 * torch.randn(label.shape), label)],
+    )
+    print(found.findings[0].title)  # the network ends in an activation, and the loss has another
+
+
+def code_report() -> None:
+    found: volumen.CodeReport = volumen.audit_code(loss=lambda output, target: -output.mean(), classes=1)
+    assert found.stops
+    found.write_page("code.html")
+
+
 def train() -> None:
     outcome = volumen.train("preset:default", "runs/small", SMALL)
     assert outcome.state == "finished"
@@ -209,6 +228,8 @@ PAGE: dict[str, dict[str, Callable[[], None]]] = {
         "audit": audit,
         "AuditReport": audit_report,
         "plan": plan,
+        "audit_code": audit_code,
+        "CodeReport": code_report,
         "train": train,
         "Outcome": outcome,
         "records": records,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import metric_costs
 from api_page import api_page
+from audit_your_code_page import code_page
 
 from volumen.config.document import schema_rows
 from volumen.config.inheritance import preset_names
@@ -173,6 +174,7 @@ def metric_page() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "audit-your-code.md": code_page,
     "api.md": api_page,
     "configuration.md": configuration_page,
     "metric.md": metric_page,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from volumen.api.arrays import Model as Model
     from volumen.api.arrays import load as load
     from volumen.api.arrays import make_mask as make_mask
+    from volumen.api.code import CodeReport as CodeReport
+    from volumen.api.code import audit_code as audit_code
     from volumen.api.commands import audit as audit
     from volumen.api.commands import evaluate as evaluate
     from volumen.api.commands import folds as folds
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AuditReport": "doctor.audit",
+    "CodeReport": "api.code",
     "Config": "config.schema",
     "Evaluation": "experiments.scoring",
     "LeaderboardScore": "metrics.leaderboard",
@@ -59,6 +62,7 @@ _HOMES = {
     "UserError": "errors",
     "audit": "api.commands",
     "compare": "api.experiments",
+    "audit_code": "api.code",
     "evaluate": "api.commands",
     "folds": "api.commands",
     "leaderboard": "metrics.leaderboard",

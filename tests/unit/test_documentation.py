@@ -47,7 +47,7 @@ def made():
         yield importlib.import_module("generate")
 
 
-@pytest.mark.parametrize("page", ["api.md", "configuration.md", "metric.md"])
+@pytest.mark.parametrize("page", ["api.md", "audit-your-code.md", "configuration.md", "metric.md"])
 def test_made_pages_are_what_the_code_says(made, page):
     assert page in made.PAGES
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == made.PAGES[page](), "run ./run docs"
