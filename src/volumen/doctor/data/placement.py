@@ -182,8 +182,7 @@ def _empty(image: NDArray[np.generic], label: NDArray[np.uint8]) -> NDArray[np.b
     if not flat.any():
         return flat
     lone = ndimage.uniform_filter(flat.astype(np.float32), 3) > 0.99  # voxels that are alike by chance are no hole
-    near: NDArray[np.bool_] = ndimage.uniform_filter(lone.astype(np.float32), 2 * EDGE + 1) > 1e-6
-    return near
+    return np.asarray(ndimage.uniform_filter(lone.astype(np.float32), 2 * EDGE + 1)) > 1e-6
 
 
 def _points(label: NDArray[np.uint8], code: int) -> Points:
