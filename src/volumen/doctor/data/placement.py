@@ -176,14 +176,14 @@ def _corner(label: NDArray[np.uint8]) -> Points:
 
 def _empty(image: NDArray[np.generic], label: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where filters see something of what the scan does not hold: unlabelled voxels of one value."""
-    flat = label == IGNORE
+    flat: NDArray[np.bool_] = np.equal(label, IGNORE)
     for axis in range(3):
         flat &= np.diff(image, axis=axis, append=np.take(image, [-1], axis)) == 0
     if not flat.any():
         return flat
     lone = ndimage.uniform_filter(flat.astype(np.float32), 3) > 0.99  # voxels that are alike by chance are no hole
-    near: NDArray[np.bool_] = ndimage.uniform_filter(lone.astype(np.float32), 2 * EDGE + 1) > 1e-6
-    return near
+    near = ndimage.uniform_filter(lone.astype(np.float32), 2 * EDGE + 1) > 1e-6
+    return np.asarray(near, dtype=np.bool_)
 
 
 def _points(label: NDArray[np.uint8], code: int) -> Points:
