@@ -250,7 +250,7 @@ ROWS: tuple[Row, ...] = (
         21,
         "Nobody tried to overfit one volume in five weeks",
         "P8",
-        lambda bench: bench.context("optimiser.learning_rate=1e-9"),
+        lambda bench: bench.context("optimiser.learning_rate=1e-5"),
         full=True,
     ),
 )

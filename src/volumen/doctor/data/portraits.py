@@ -142,7 +142,8 @@ def _likeness(units: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
                 weights = fitted(np.sum(model, axis=0), INVARIANT)
                 turned = NEGATIVE[:, None] * units[case][np.ix_(SWAPPED, SWAPPED)] * NEGATIVE
                 found[case] = (_correlation(units[case], weights, INVARIANT), _correlation(turned, weights, INVARIANT))
-        middle = float(np.nanmedian([found[case][0] for case in told])) if told else 0.0
+        known = [found[case][0] for case in told if np.isfinite(found[case][0])]
+        middle = float(np.median(known)) if known else 0.0
         fit = [case for case in told if found[case][0] > max(middle / 3, found[case][1])] or told
     return found
 

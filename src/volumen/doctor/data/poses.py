@@ -35,6 +35,8 @@ NEAR_VOXELS = 4.5
 FAR_KNOWS, FAR_HERE, FAR_DOUBT, NOTHING = 0.5, 0.3, 0.6, 0.05
 """To lie further off, or turned, a volume must be explained so well there, and so badly where it lies."""
 MOST_ODD, HANDFUL = 40, 8
+ONE_PLACE = 1.0
+"""Voxels within which shifts of several volumes are one."""
 OWN = 0.8
 """Of what the volume explains by itself, another pose must still explain."""
 LEAST_KNOWN = 0.3
@@ -130,7 +132,23 @@ def find_poses(numbers: Sequence[Numbers]) -> Poses:
             followed.append(volume)
     if shared is not None and 2 * len(followed) < len(numbers):
         shared, followed = None, []
+    if shared is None and (agreed := _agreed(single, len(numbers))) is not None:
+        shared, followed, single = agreed, list(single), {}
     return Poses(shared, tuple(followed), single, own[:, HERE], table.facing)
+
+
+def _agreed(single: dict[int, Pose], volumes: int) -> Pose | None:
+    """The pose of most volumes, each of which was found by itself; None where they differ."""
+    found = list(single.values())
+    shifts = np.array([pose.shift for pose in found])
+    if 2 * len(found) <= volumes or any(pose.orientation != found[0].orientation for pose in found):
+        return None
+    middle = np.median(shifts, axis=0)
+    if np.abs(shifts - middle).max() > ONE_PLACE:
+        return None
+    here, there, kept = (float(np.mean([getattr(pose, name) for pose in found])) for name in ("here", "there", "kept"))
+    z, y, x = middle.tolist()
+    return Pose(found[0].number, (z, y, x), max(pose.error for pose in found), here, there, kept)
 
 
 def _explained(means: Floats, within: Floats) -> Floats:
