@@ -224,7 +224,7 @@ def _conflicts(context: Context, phase: str, found: Autopsy) -> Iterator[Finding
                 title=f"the term {term.name} punishes the perfect prediction",
                 evidence=(
                     f"phase {phase!r}: {term.perfect:.3f} at the perfect prediction, {term.floor:.3f} at its best; "
-                    f"weighted {lost:.3f} of the {room:.3f} between constant and optimum ({lost / room:.0%})"
+                    f"weighted {lost:.3f} of the {room:.3f} between constant and optimum ({lost / max(room, 1e-9):.0%})"
                 ),
                 causes=("the term wants something else than the labels",),
                 remedies=(f"give {term.name} the weight 0",),
