@@ -218,13 +218,14 @@ def _conflicts(context: Context, phase: str, found: Autopsy) -> Iterator[Finding
     for term in found.terms:
         lost = term.weight * term.conflict
         if lost > CONFLICT_SHARE * room:
+            share = f" ({lost / room:.0%})" if room > 0 else ""
             yield Finding(
                 code="P5",
                 severity=severity,
                 title=f"the term {term.name} punishes the perfect prediction",
                 evidence=(
                     f"phase {phase!r}: {term.perfect:.3f} at the perfect prediction, {term.floor:.3f} at its best; "
-                    f"weighted {lost:.3f} of the {room:.3f} between constant and optimum ({lost / max(room, 1e-9):.0%})"
+                    f"weighted {lost:.3f} of the {room:.3f} between constant and optimum{share}"
                 ),
                 causes=("the term wants something else than the labels",),
                 remedies=(f"give {term.name} the weight 0",),
