@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from volumen.data.dataset import PreparedDataset
 from volumen.data.prepare import prepare
+from volumen.doctor.data import readings
 from volumen.doctor.data.readings import FOLDER, Measure, Numbers, Seen, numbers_of
 from volumen.phantoms.scrolls import write_phantom_dataset
 
@@ -59,3 +61,13 @@ def test_a_volume_is_opened_only_where_something_is_missing(dataset: PreparedDat
     for part in ("images", "labels"):
         dataset.path(case_id, part).unlink()
     assert numbers_of(dataset, case_id, (measure,))["sums"]["sums"].shape == (32,)
+
+
+@pytest.mark.parametrize(("volumes", "most"), [(3, 64), (64, 64), (65, 64), (786, 64), (5, 2)])
+def test_some_volumes_are_all_of_few_and_spread_over_many(volumes, most, monkeypatch) -> None:
+    monkeypatch.setattr(readings, "MOST_VOLUMES", most)
+    ids = tuple(str(number) for number in range(volumes))
+    chosen = readings.some_volumes(SimpleNamespace(training=ids[:-1], validation=ids[-1:]))
+    assert len(set(chosen)) == len(chosen) == min(volumes, most)
+    places = [int(one) for one in chosen]
+    assert max(np.diff([*places, volumes]), default=1) <= -(-volumes // most)

@@ -1,6 +1,6 @@
 """P7: the data set, its division, and what is really drawn from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from volumen.doctor.check import Check
 from volumen.doctor.context import Context
@@ -12,7 +12,7 @@ from volumen.doctor.data.grey_values import check_grey_values
 from volumen.doctor.data.patches import SHEETS, check_patches
 from volumen.doctor.data.placement import PLACEMENT
 from volumen.doctor.data.prints import PRINT
-from volumen.doctor.data.readings import Measure, numbers_of, read_volumes
+from volumen.doctor.data.readings import Measure, Numbers, numbers_of, read_volumes, some_volumes
 from volumen.doctor.data.sampling import check_sampling
 from volumen.doctor.data.twins import check_twins
 from volumen.doctor.data.volume_numbers import VOLUME
@@ -21,15 +21,19 @@ from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
 
 OF_IMAGES: tuple[Measure, ...] = (PRINT, GREY, FACES)
-MEASURES: tuple[Measure, ...] = (*OF_IMAGES, PLACEMENT, VOLUME, SHEETS)
+OF_LABELS: tuple[Measure, ...] = (PLACEMENT, VOLUME)
+"""They take about a second a volume: the quick audit has them of `some_volumes`, the full one of all."""
+MEASURES: tuple[Measure, ...] = (*OF_IMAGES, SHEETS)
 """What is measured of every labelled volume, in one read of it; of those without a label what images tell."""
 
 
 def check_data(context: Context) -> Iterator[Finding]:
     """Whether images and labels belong together, and the fold and the patches are what they should be."""
     yield from _constant_volumes(context)
+    chosen = some_volumes(context)
+    read_volumes(context, (*MEASURES, *OF_LABELS), chosen)
     read = read_volumes(context, MEASURES)
-    yield from check_alignment({case_id: numbers[PLACEMENT.name] for case_id, numbers in read.items()})
+    yield from check_alignment(_placed(context, chosen))
     yield from check_volumes(context)
     yield from _nothing_to_find(context)
     unlabelled = (case.id for case in context.dataset.cases if not case.has_label)
@@ -43,6 +47,19 @@ def check_data(context: Context) -> Iterator[Finding]:
     yield from check_division(context)
     patches = tuple(check_patches(context))
     yield from patches or check_sampling(context)  # what is drawn wrongly follows from patches that are wrong
+
+
+def check_every_volume(context: Context) -> Iterator[Finding]:
+    """What the quick audit asks of some volumes, of all of them where there are more."""
+    ids = (*context.training, *context.validation)
+    if len(ids) > len(some_volumes(context)):
+        yield from check_alignment(_placed(context, ids))
+        yield from check_volumes(context, ids)
+
+
+def _placed(context: Context, ids: Sequence[str]) -> dict[str, Numbers]:
+    read = read_volumes(context, (PLACEMENT,), ids)
+    return {case_id: numbers[PLACEMENT.name] for case_id, numbers in read.items()}
 
 
 def _constant_volumes(context: Context) -> Iterator[Finding]:
@@ -77,4 +94,4 @@ def _nothing_to_find(context: Context) -> Iterator[Finding]:
     )
 
 
-DATA = Check(code="P7", title="Data and division", run=check_data, seconds=4.0)
+DATA = Check(code="P7", title="Data and division", run=check_data, seconds=4.0, thorough=check_every_volume)

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from volumen.data.labels import IGNORE
 from volumen.doctor.context import Context
 from volumen.files import write_atomically
 
+MOST_VOLUMES = 64
 FOLDER = "audit"
 """Beside the arrays of a prepared data set."""
 
@@ -46,18 +47,28 @@ class Measure:
     run: Callable[[Seen], Numbers]
 
 
-def read_volumes(context: Context, measures: tuple[Measure, ...]) -> dict[str, dict[str, Numbers]]:
-    """Numbers of every labelled volume of the fold, by case and name of the measure.
+def some_volumes(context: Context) -> tuple[str, ...]:
+    """The labelled volumes of the fold, or `MOST_VOLUMES` of them spread over it, where each costs a second or two."""
+    ids = (*context.training, *context.validation)
+    step = max(1.0, len(ids) / MOST_VOLUMES)
+    return tuple(ids[int(number * step)] for number in range(min(len(ids), MOST_VOLUMES)))
+
+
+def read_volumes(
+    context: Context, measures: tuple[Measure, ...], ids: Sequence[str] | None = None
+) -> dict[str, dict[str, Numbers]]:
+    """Numbers of labelled volumes of the fold, all of them by default, by case and name of the measure.
 
     A volume is read once for all measures that are not kept already. Where the data set's folder cannot be written,
     nothing is kept.
     """
     remembered: dict[str, dict[str, Numbers]] = context.known.setdefault(read_volumes, {})
-    for case_id in (*context.training, *context.validation):
+    wanted = (*context.training, *context.validation) if ids is None else tuple(ids)
+    for case_id in wanted:
         mine = remembered.setdefault(case_id, {})
         missing = tuple(measure for measure in measures if measure.name not in mine)
         mine.update(numbers_of(context.dataset, case_id, missing))
-    return remembered
+    return {case_id: remembered[case_id] for case_id in wanted}
 
 
 def numbers_of(dataset: PreparedDataset, case_id: str, measures: tuple[Measure, ...]) -> dict[str, Numbers]:

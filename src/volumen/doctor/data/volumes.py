@@ -11,7 +11,7 @@ from volumen.doctor.context import Context, once
 from volumen.doctor.data.outlier_laws import Law
 from volumen.doctor.data.outliers import FEWEST_VOLUMES, findings_of, outliers
 from volumen.doctor.data.portraits import Portrait, portraits_of
-from volumen.doctor.data.readings import Seen, read_volumes
+from volumen.doctor.data.readings import Seen, read_volumes, some_volumes
 from volumen.doctor.data.volume_numbers import VOLUME, measure_volume
 from volumen.doctor.findings import Finding, Severity
 from volumen.files import write_atomically
@@ -28,16 +28,21 @@ Volumes = tuple[Mapping[str, Portrait], Mapping[str, Law]]
 
 @once
 def examine_volumes(context: Context) -> Volumes:
-    """Every labelled volume's portrait, and the outliers among them."""
-    numbers = {case: found[VOLUME.name] for case, found in read_volumes(context, (VOLUME,)).items()}
+    """Portraits of the labelled volumes, or of many of them, and the outliers among them."""
+    return _examined(context, some_volumes(context))
+
+
+def _examined(context: Context, ids: Sequence[str]) -> Volumes:
+    numbers = {case: found[VOLUME.name] for case, found in read_volumes(context, (VOLUME,), ids).items()}
     portraits = portraits_of(numbers)
     return portraits, outliers(portraits)
 
 
-def check_volumes(context: Context) -> Iterator[Finding]:
-    """Volumes in which something is otherwise than in the others."""
-    yield from _surface_where_nothing_is(context)
-    portraits, found = examine_volumes(context)
+def check_volumes(context: Context, ids: Sequence[str] | None = None) -> Iterator[Finding]:
+    """Volumes in which something is otherwise than in the others: among those named, or among `some_volumes`."""
+    if ids is None:
+        yield from _surface_where_nothing_is(context)
+    portraits, found = examine_volumes(context) if ids is None else _examined(context, ids)
     unrelated = [case for case, law in found.items() if law.title.startswith("label and image")]
     partners = _partners(context, unrelated) if 2 <= len(unrelated) <= MOST_TRIED else []
     for finding in findings_of(portraits, found):
