@@ -37,6 +37,8 @@ GOOD_DICE = 0.9
 """Of the blurred labels at their best threshold: a good network's."""
 HARMFUL, HARMFUL_IN_DOUBT, RUINOUS = 0.10, 0.30, 0.40
 """Share of the score (of the truth, or of the blurred labels by a plain threshold) that the steps cost."""
+DICE_LOST = 0.05
+"""Of the labels themselves, which no prediction can win back: opening and closing are called harmful from here on."""
 CHANGED = 0.002
 """Of the surface: masks that differ by fewer voxels score alike."""
 
@@ -54,6 +56,8 @@ class Left:
     """What that step takes of the score."""
     empty: bool
     """Whether nothing is left of surface that there was."""
+    dice: float = 1.0
+    """Of the end and the labels."""
 
     @property
     def lost(self) -> float:
@@ -93,11 +97,12 @@ def what_is_left(
     after = before if changed < CHANGED * int(surface.sum()) else score_of(last, label)
     empty = not last[surface].any()
     first = next(place for place, mask in enumerate(masks) if mask is not None)
-    if after >= before * (1 - HARMFUL):
-        return Left(before, after, first, before - after, empty)
+    dice = float(np.nan_to_num(overlap(last, label).dice))
+    if after >= before * (1 - HARMFUL) and 1 - dice <= DICE_LOST:
+        return Left(before, after, first, before - after, empty, dice)
     scores = [before, *(score_of(mask, label) for mask in masks[first:] if mask is not None)]
     drops = -np.diff(scores)
-    return Left(before, after, first + int(np.argmax(drops)), float(drops.max()), empty)
+    return Left(before, after, first + int(np.argmax(drops)), float(drops.max()), empty, dice)
 
 
 def scaled(settings: Postprocessing, share: float) -> Postprocessing:
@@ -191,11 +196,14 @@ def check_masks(context: Context) -> Iterator[Finding]:
         (found.truth, "the labels", HARMFUL),
         (found.blurred, "blurred labels", HARMFUL_IN_DOUBT),
     ):
-        lost = float(np.mean([row.lost for row in rows])) if rows else 0.0
-        if lost < bar:
+        if not rows:
             continue
+        lost, dice = (float(np.mean([getattr(row, one) for row in rows])) for one in ("lost", "dice"))
         worst = max(rows, key=lambda row: row.cost)
         step = context.config.postprocessing.steps[worst.worst]
+        of_labels = rows is found.truth and step.kind in ("open", "close") and 1 - dice > DICE_LOST
+        if lost < bar and not of_labels:
+            continue
         if isinstance(step, Threshold):
             return  # the threshold's place is the operating point's business
         before, after = (float(np.mean([getattr(row, one) for row in rows])) for one in ("before", "after"))
@@ -205,9 +213,9 @@ def check_masks(context: Context) -> Iterator[Finding]:
             severity=Severity.stop if ruined else Severity.warn,
             title=f"post-processing takes away the truth: {step.kind} costs {worst.cost:.2f} of the score",
             evidence=(
-                f"the steps run on {what} of {', '.join(found.cases)} leave {after:.3f} of {before:.3f} (mean of Dice "
-                f"and leaderboard score); the surface is {found.thickness:.1f} voxels thick, its largest component "
-                f"has {found.largest:,} voxels"
+                f"the steps run on {what} of {', '.join(found.cases)} leave {after:.3f} of {before:.3f} (mean of Dice and "
+                f"leaderboard score), with a Dice of {dice:.3f}; the surface is {found.thickness:.1f} voxels thick, "
+                f"its largest component has {found.largest:,} voxels"
             ),
             causes=(_cause(step),),
             remedies=(
