@@ -213,8 +213,8 @@ def check_masks(context: Context) -> Iterator[Finding]:
             severity=Severity.stop if ruined else Severity.warn,
             title=f"post-processing takes away the truth: {step.kind} costs {worst.cost:.2f} of the score",
             evidence=(
-                f"the steps run on {what} of {', '.join(found.cases)} leave {after:.3f} of {before:.3f} (mean of Dice and "
-                f"leaderboard score), with a Dice of {dice:.3f}; the surface is {found.thickness:.1f} voxels thick, "
+                f"the steps run on {what} of {', '.join(found.cases)} leave {after:.3f} of {before:.3f} (mean of Dice "
+                f"and score), with a Dice of {dice:.3f}; the surface is {found.thickness:.1f} voxels thick, "
                 f"its largest component has {found.largest:,} voxels"
             ),
             causes=(_cause(step),),
