@@ -10,7 +10,7 @@ from volumen.doctor.data.matching import find_candidates
 from volumen.doctor.data.overlap import measure_overlap
 from volumen.doctor.data.prints import print_of
 from volumen.doctor.data.turns import MATRICES, turned
-from volumen.doctor.data.twins import AGREES, UNIQUE
+from volumen.doctor.data.twins import are_same
 from volumen.phantoms.scrolls import phantom
 
 
@@ -22,7 +22,7 @@ def shared(one: np.ndarray, other: np.ndarray):
     """Turn and overlap of two volumes where voxels agree, else None."""
     for found in find_candidates([printed(one), printed(other)]):
         overlap = measure_overlap(one, other, found.turn, found.move)
-        if overlap and abs(overlap.agreement) > AGREES and abs(overlap.agreement) - overlap.elsewhere > UNIQUE:
+        if overlap and are_same(overlap, found.votes):
             return found.turn, overlap
     return None
 
@@ -81,6 +81,12 @@ def scrolls(seed: int) -> np.ndarray:
 @pytest.mark.parametrize("kind", [stack, noise, scrolls])
 def test_volumes_of_one_kind_share_nothing(kind) -> None:
     assert shared(kind(1), kind(2)) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_small_volumes_of_one_scroll_share_nothing(seed) -> None:
+    one, other = (phantom(2 * seed + n, (40, 40, 40), scroll=0, difficulty=0.8).image for n in (0, 1))
+    assert shared(one, other) is None
 
 
 def test_a_volume_too_small_for_a_keypoint_has_none() -> None:

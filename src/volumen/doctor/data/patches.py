@@ -23,6 +23,8 @@ FEW_SURFACE = 0.25
 """Least share of patches with surface in them."""
 SHEETS_A_SIDE = 0.75
 """Least side of a patch, in spacings of the sheets."""
+SEES, HARDLY_A_SHEET = 16, 0.5
+"""Side from which on a network learns of single sheets, unless it is less than half of their spacing."""
 VARIED, VARIED_SIDE, VARIED_VOXELS, VARIED_SCALES = 24, 32, 2000, (1.0, 2.0, 3.0)
 LEFT, ALMOST_NOTHING = 0.8, 0.3
 """Share of what the image says of its labels that must be left; measured: the default leaves 0.99, gamma of
@@ -110,7 +112,9 @@ def _too_small(context: Context) -> Iterator[Finding]:
     entries = np.sum([one["entries"] for one in numbers], axis=0)
     spacing = spacing_of(entries, int(sum(int(one["known"]) for one in numbers)))
     side = min(context.config.data.patch)
-    if side < SHEETS_A_SIDE * spacing and side <= 16:
+    if side < SHEETS_A_SIDE * spacing and side <= SEES:
+        sheets = context.prior * spacing < side / 4  # mean thickness; what is thicker is solid
+        little = side < SEES or (sheets and side < HARDLY_A_SHEET * spacing)
         yield _found(
             context,
             "data.patch",
@@ -119,6 +123,7 @@ def _too_small(context: Context) -> Iterator[Finding]:
             "them, nor what lies between",
             f"data.patch: {[max(32, 2 * context.config.divisor)] * 3} or more",
             ("a patch cut down to save time",),
+            Severity.warn if little else Severity.note,
         )
 
 

@@ -13,9 +13,11 @@ from volumen.doctor.data.readings import Numbers
 from volumen.doctor.data.turns import in_words
 from volumen.doctor.findings import Finding, Severity
 
-AGREES = 0.6
-"""Correlation of structure from which voxels are the same; measured: 0.87 and more under noise of 60 grey levels, at
-most 0.4 for the best place of different volumes."""
+AGREES = 0.75
+"""Correlation of structure from which voxels are the same; measured: 0.87 and more under noise of 60 grey levels, up to
+0.70 for the best place of different volumes of 32^3 to 48^3, which hold little structure."""
+FEW_VOTES, AGREES_SURELY = 5, 0.9
+"""Keypoints up to which voxels have to agree more: different small volumes have 3 to 5, and agree by up to 0.80."""
 UNIQUE = 0.12
 """By which it exceeds any other place: a periodic stack matches itself everywhere, which says nothing."""
 WHOLE = 0.9  # of a volume, to be called the whole of it
@@ -81,8 +83,14 @@ def _checked(dataset: PreparedDataset, one: Case, other: Case, candidate: Candid
     found = measure_overlap(ours, theirs, candidate.turn, candidate.move)
     if found is None or found.share < LEAST:
         return None
-    agreement = abs(found.agreement)
-    return found if agreement > AGREES and agreement - found.elsewhere > UNIQUE else None
+    return found if are_same(found, candidate.votes) else None
+
+
+def are_same(overlap: Overlap, votes: int) -> bool:
+    """Whether the voxels say so, more surely where few keypoints do."""
+    agreement = abs(overlap.agreement)
+    least = AGREES if votes > FEW_VOTES else AGREES_SURELY
+    return agreement > least and agreement - overlap.elsewhere > UNIQUE
 
 
 def check_twins(context: Context, prints: Mapping[str, Numbers]) -> Iterator[Finding]:
