@@ -1,4 +1,4 @@
-"""Bad days in small: sixty damages, a handful of kills, a few sizes of a full disk; none of them does harm.
+"""Bad days in small: forty damages, a handful of kills, a few sizes of a full disk; none of them does harm.
 
 What is counted as harm, and every command that is tried, stands in `benchmarks/damage.py`, `kills.py`, `full_disk.py`.
 """
@@ -32,14 +32,14 @@ def bench(name: str, folder: Path, *options: str) -> tuple[int, str, list[dict[s
     return done.returncode, done.stdout + done.stderr, json.loads(found.read_text()) if found.is_file() else []
 
 
-def test_sixty_damages_change_no_number_in_silence(folder):
-    code, said, found = bench("damage", folder, "--cases", "60", "--seconds", "600", "--jobs", "1", "--seed", "1")
+def test_forty_damages_change_no_number_in_silence(folder):
+    code, said, found = bench("damage", folder, "--cases", "40", "--seconds", "600", "--jobs", "1", "--seed", "1")
     assert found, said
     assert code == 0, said
 
 
 def test_whatever_is_killed_can_be_taken_up_again(folder):
-    code, said, found = bench("kills", folder, "--kills", "6", "--seconds", "120", "--seed", "1")
+    code, said, found = bench("kills", folder, "--kills", "4", "--seconds", "80", "--seed", "1")
     assert found, said
     assert code == 0, said
 
