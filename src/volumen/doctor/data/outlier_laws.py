@@ -123,6 +123,16 @@ def _missing(sight: Sight) -> bool:
     )
 
 
+def _less_alike(sight: Sight) -> bool:
+    """Label and image agree much less than elsewhere; healthy volumes keep 0.6 of the agreement with the others."""
+    own_low = sight.mine.own < 0.63 * sight.usual(own)
+    return own_low and sight.mine.others < 0.5 * sight.usual(others_say) and len(sight.others) + 1 >= FEWEST_TO_TURN
+
+
+def _hidden(sight: Sight) -> bool:
+    return _less_alike(sight) and sight.apart(fineness) > 0.5
+
+
 def _share(sight: Sight) -> bool:
     enough = sight.mine.surface >= FEWEST_SURFACE * max(sight.mine.share, 0.1) * 10
     return enough and abs(sight.apart(log_odds)) > 1.2
@@ -267,6 +277,24 @@ LAWS: tuple[Law, ...] = (
         (_THICKNESS, _SHARE),
         ("another annotator or tool", "labels that were eroded or scaled"),
         "draw surfaces equally thick: dilate these labels, and prepare again",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "surface is not to be seen in an image that is noisier than elsewhere",
+        _hidden,
+        (("agreement with its own model", own, "{:.2f}"), _FINENESS),
+        ("much of the image is noise: an export that failed", "another scan or reconstruction"),
+        "export the image again, or leave it out",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "label and image agree much less than elsewhere",
+        _less_alike,
+        (("agreement with its own model", own, "{:.2f}"), _OTHERS),
+        ("labels shifted, mirrored or of another volume", "labels of another annotator or tool"),
+        LOOK,
     ),
     Law(
         "P7",
