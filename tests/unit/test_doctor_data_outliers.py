@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 from volumen.data.labels import BACKGROUND, IGNORE, SURFACE
+from volumen.doctor.benchmark.volumes import Look, draw_volume
 from volumen.doctor.data.outliers import findings_of, outliers
 from volumen.doctor.data.portraits import portraits_of
 from volumen.doctor.data.readings import Numbers, Seen
@@ -70,6 +71,14 @@ def other_size(pair: Pair) -> Pair:
     return image, label
 
 
+def scaled(factors: tuple[float, float, float]) -> Callable[[Pair], Pair]:
+    def smaller(pair: Pair) -> Pair:
+        image = ndimage.zoom(pair[0].astype(np.float32), factors, order=1)
+        return np.rint(image).astype(np.uint8), ndimage.zoom(pair[1], factors, order=0)
+
+    return smaller
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_healthy_volumes_are_left_alone_whatever_their_contrast(pairs, numbers, scale) -> None:
     changed = {**numbers, "case2": measured((pairs[2][0] * (256 * scale)).astype(np.uint16), pairs[2][1])}
@@ -96,6 +105,25 @@ def test_a_fault_is_named_by_its_kind(pairs, numbers, number, fault, said, code)
     assert said in finding.title
     assert (finding.code, finding.where) == (code, f"train_images/case{number}")
     assert f"case{number}" in finding.evidence
+
+
+@pytest.mark.parametrize("factors", [(0.5, 1.0, 1.0), (1.0, 1.0, 0.5), (0.5, 0.5, 0.5)])
+def test_a_volume_of_fewer_voxels_is_told_by_its_sheets(factors) -> None:
+    """Sheets are thinner at the same share of surface, and look otherwise; thinned labels would lose their share."""
+    volumes = [draw_volume(Look("sheets"), 0, number) for number in range(5)]
+    numbers = {f"case{number}": measured(one.image, one.label) for number, one in enumerate(volumes)}
+    assert outliers(portraits_of(numbers)) == {}
+    changed = {**numbers, "case2": measured(*scaled(factors)((volumes[2].image, volumes[2].label)))}
+    (case, law), *others = outliers(portraits_of(changed)).items()
+    assert (case, others) == ("case2", [])
+    assert "voxel size" in law.title or "axis" in law.title
+
+
+def test_a_volume_of_next_to_no_surface_is_named(pairs, numbers) -> None:
+    image, label = pairs[1]
+    few = np.where((label == SURFACE) & (np.indices(label.shape)[0] > 3), BACKGROUND, label).astype(np.uint8)
+    (law,) = outliers(portraits_of({**numbers, "case1": measured(image, few)})).values()
+    assert "next to no surface" in law.title
 
 
 def test_exchanged_labels_are_one_finding_for_both(pairs, numbers) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from volumen.config.postprocessing import Postprocessing
-from volumen.doctor.objective.masks import HARMFUL, NEARLY, scaled, what_is_left
+from volumen.doctor.objective.masks import DICE_LOST, HARMFUL, NEARLY, scaled, what_is_left
 
 DECIDE = {"kind": "threshold", "level": 0.5}
 
@@ -49,6 +49,17 @@ def test_the_step_that_destroys_it_is_found(steps, worst) -> None:
     found = left(*steps)
     assert found.lost > HARMFUL
     assert found.worst == worst
+
+
+def test_what_a_closing_adds_counts_though_the_score_forgives_it() -> None:
+    assert left(DECIDE, {"kind": "close"}).dice > 1 - DICE_LOST
+    label = np.zeros((32, 32, 32), np.uint8)
+    label[6:10], label[16:20], label[11:13, :12, :12] = 1, 1, 1
+    given = np.where(label == 1, 1 - NEARLY, NEARLY).astype(np.float32)
+    steps = (DECIDE, {"kind": "close", "radius_voxels": (2, 2, 2)})
+    found = what_is_left(given, label, Postprocessing(steps=steps), 1.0)
+    assert found.worst == 1
+    assert found.dice < 1
 
 
 def test_the_least_size_follows_what_is_seen_of_a_volume() -> None:

@@ -6,61 +6,32 @@ and balls, and on simulated scans: faults in one to three volumes against none.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 
-from volumen.doctor.data.portraits import Portrait
+from volumen.doctor.data.sights import (
+    FEWEST_SURFACE,
+    FEWEST_TO_TURN,
+    Number,
+    Sight,
+    constant,
+    far,
+    fineness,
+    grey,
+    labelled,
+    log_odds,
+    log_thickness,
+    lookalike,
+    negative,
+    noise,
+    others_say,
+    own,
+    share,
+    thickness,
+    unevenness,
+)
+from volumen.doctor.data.sizes import is_far_blurred, is_other_size, is_uneven
 from volumen.doctor.findings import Severity
-
-FEWEST_TO_TURN = 4
-"""Volumes from which on one of them may be called another's negative."""
-ALIKE = 0.3
-"""Share of the other volumes that may have the same fault: a volume is compared with those beyond them."""
-FEWEST_SURFACE = 2500
-"""Voxels of surface below which thickness, share and lookalikes scatter by themselves, as in volumes of 32^3."""
-
-
-Number = Callable[[Portrait], float]
-thickness: Number = attrgetter("thickness")
-share: Number = attrgetter("share")
-labelled: Number = attrgetter("labelled")
-others_say: Number = attrgetter("others")
-negative: Number = attrgetter("negative")
-own: Number = attrgetter("own")
-grey: Number = attrgetter("grey")
-lookalike: Number = attrgetter("lookalike")
-constant: Number = attrgetter("constant")
-noise: Number = attrgetter("noise")
-far: Number = attrgetter("far")
-
-
-@dataclass(frozen=True)
-class Sight:
-    """A volume among the others."""
-
-    mine: Portrait
-    others: tuple[Portrait, ...]
-
-    def usual(self, number: Number) -> float:
-        """Median over the other volumes; NaN where none of them has the number."""
-        known = [value for one in self.others if np.isfinite(value := number(one))]
-        return float(np.median(known)) if known else float("nan")
-
-    def apart(self, number: Number) -> float:
-        """Difference from the nearest of the others but those few that may have the same fault; 0 if not known.
-
-        What other volumes have as well is no fault of this one: the nearest 30 % of the others are passed over, and the
-        next one counts.
-        """
-        value = number(self.mine)
-        away = sorted(value - other for one in self.others if np.isfinite(other := number(one)))
-        if not away or not np.isfinite(value):
-            return 0.0
-        if away[0] < 0 < away[-1] and len(away) < FEWEST_TO_TURN:
-            return 0.0
-        nearest = sorted(away, key=abs)
-        return nearest[min(int(ALIKE * len(nearest)), len(nearest) - 1)]
 
 
 @dataclass(frozen=True)
@@ -78,27 +49,11 @@ class Law:
     remedy: str
 
 
-def log_thickness(one: Portrait) -> float:
-    return float(np.log(one.thickness)) if one.thickness > 0 else float("nan")
-
-
-def log_odds(one: Portrait) -> float:
-    return float(np.log(one.share / (1 - one.share))) if 0 < one.share < 1 else float("nan")
-
-
-def fineness(one: Portrait) -> float:
-    return float(np.mean(one.fineness))
-
-
-def unevenness(axis: int) -> Number:
-    """How much finer an axis is than the two others."""
-    return lambda one: one.fineness[axis] - float(np.mean([one.fineness[other] for other in range(3) if other != axis]))
-
-
 def _nothing(sight: Sight) -> bool:
-    """No surface where almost every other volume has some, in an image as fine as theirs."""
+    """Next to no surface where almost every other volume has some, in an image as fine as theirs."""
     having = sum(one.surface > 0 for one in sight.others) / len(sight.others)
-    return sight.mine.surface == 0 and sight.mine.labelled > 0 and having >= 0.8 and abs(sight.apart(fineness)) < 0.5
+    none = sight.mine.surface == 0 or (len(sight.others) >= FEWEST_TO_TURN and sight.apart(log_odds) < -2.3)
+    return none and sight.mine.labelled > 0 and having >= 0.8 and abs(sight.apart(fineness)) < 0.5
 
 
 def _dead(sight: Sight) -> bool:
@@ -143,19 +98,6 @@ def _unrelated(sight: Sight) -> bool:
     return bool(own_low and low and sight.usual(own) > 0.3 and not sight.apart(fineness) > 1.0)
 
 
-def _other_size(sight: Sight) -> bool:
-    """Finer and thinner, or coarser and thicker, than elsewhere."""
-    fine, thick = sight.apart(fineness), sight.apart(log_thickness)
-    return sight.mine.surface >= FEWEST_SURFACE and ((fine > 0.6 and thick < -0.12) or (fine < -0.8 and thick > 0.15))
-
-
-def _uneven(sight: Sight) -> bool:
-    """One axis is finer or coarser than it is in any other volume."""
-    apart, axis = max((abs(sight.apart(unevenness(axis))), axis) for axis in range(3))
-    from_usual = unevenness(axis)(sight.mine) - sight.usual(unevenness(axis))
-    return apart > 1.5 and abs(from_usual) > 2.0 and abs(sight.apart(log_thickness)) < 0.6
-
-
 def _backed(sight: Sight) -> bool:
     """The image says plainly that the label is right: things differ in size."""
     return sight.mine.others > max(0.75, sight.usual(others_say) - 0.1)
@@ -173,7 +115,7 @@ def _missing(sight: Sight) -> bool:
     """Background away from the surface that looks like it."""
     plain = sight.mine.lookalike > 0.18 and sight.apart(lookalike) > 0.15
     less = sight.apart(log_odds) < -0.4 and sight.mine.own < 0.7 * sight.usual(own)
-    enough = sight.mine.surface >= FEWEST_SURFACE
+    enough = sight.mine.surface >= FEWEST_SURFACE / (1 if sight.apart(log_odds) > -1.2 else 3)
     return (
         enough
         and sight.mine.lookalike > 4 * sight.usual(lookalike)
@@ -204,7 +146,7 @@ LAWS: tuple[Law, ...] = (
     Law(
         "P7",
         Severity.warn,
-        "no surface at all, in an image like the others'",
+        "next to no surface, in an image like the others'",
         _nothing,
         (_SHARE,),
         ("the label file is empty, or its values are others than dataset.yaml says",),
@@ -245,7 +187,7 @@ LAWS: tuple[Law, ...] = (
         "P7",
         Severity.warn,
         "another voxel size than the others'",
-        _other_size,
+        is_other_size,
         (_THICKNESS, _FINENESS),
         ("image and label were scaled", "a scan of another resolution"),
         "bring them to one voxel size, or train without them",
@@ -253,8 +195,17 @@ LAWS: tuple[Law, ...] = (
     Law(
         "P7",
         Severity.warn,
+        "far more blurred than the others",
+        is_far_blurred,
+        (_FINENESS,),
+        ("an enlarged or a smoothed image", "a scan of another resolution"),
+        "bring them to one voxel size, or train without them",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
         "one axis is sampled otherwise than the two others",
-        _uneven,
+        is_uneven,
         (
             ("fineness of z against y, x", unevenness(0), "{:.1f}"),
             ("of y", unevenness(1), "{:.1f}"),
