@@ -104,10 +104,14 @@ def _backed(sight: Sight) -> bool:
 
 
 def _thick(sight: Sight) -> bool:
-    return not _backed(sight) and sight.apart(log_thickness) > 0.25 and sight.apart(log_odds) > 0.15
+    thick = sight.apart(log_thickness)
+    return not _backed(sight) and thick > max(0.25, 1.5 * sight.scatter(log_thickness)) and sight.apart(log_odds) > 0.15
 
 
 def _thin(sight: Sight) -> bool:
+    """As by an erosion; a volume at the edge of which a sheet shows has little more than less surface."""
+    if sight.apart(log_odds) < 3.5 * sight.apart(log_thickness):
+        return False
     return not _backed(sight) and sight.apart(log_thickness) < -0.2 and sight.apart(log_odds) < -0.4
 
 
