@@ -13,6 +13,7 @@ from volumen.doctor.data.outliers import findings_of, outliers
 from volumen.doctor.data.portraits import portraits_of
 from volumen.doctor.data.readings import Numbers, Seen
 from volumen.doctor.data.volume_numbers import measure_volume
+from volumen.doctor.findings import Severity
 from volumen.phantoms.scrolls import phantom
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -105,6 +106,28 @@ def test_a_fault_is_named_by_its_kind(pairs, numbers, number, fault, said, code)
     assert said in finding.title
     assert (finding.code, finding.where) == (code, f"train_images/case{number}")
     assert f"case{number}" in finding.evidence
+
+
+def noisy(pair: Pair) -> Pair:
+    image, random = pair[0].astype(np.float64), np.random.default_rng(0)
+    image[:, :, :54] = random.normal(image.mean(), image.std(), image[:, :, :54].shape)
+    return np.clip(image, 0, 255).astype(np.uint8), pair[1]
+
+
+def mirrored(pair: Pair) -> Pair:
+    return pair[0], np.ascontiguousarray(pair[1][:, ::-1])
+
+
+@pytest.mark.parametrize("look", ["sheets", "balls"])
+@pytest.mark.parametrize("fault", [noisy, mirrored])
+def test_a_label_that_its_image_does_not_show_is_named(look, fault) -> None:
+    volumes = [draw_volume(Look(look, side=56, noise=0.5, count=22), 3, number) for number in range(5)]
+    numbers = {f"case{number}": measured(one.image, one.label) for number, one in enumerate(volumes)}
+    assert outliers(portraits_of(numbers)) == {}
+    changed = {**numbers, "case3": measured(*fault((volumes[3].image, volumes[3].label)))}
+    (case, law), *others = outliers(portraits_of(changed)).items()
+    assert (case, others) == ("case3", [])
+    assert law.severity is Severity.warn
 
 
 @pytest.mark.parametrize("factors", [(0.5, 1.0, 1.0), (1.0, 1.0, 0.5), (0.5, 0.5, 0.5)])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from volumen.doctor.objective.harm import OF_A_TERM
 from volumen.doctor.objective.knowledge import blurred, expected_dice, sigma_for
 from volumen.doctor.objective.limited import best_answer, doubt_of, expected, plain
 from volumen.losses import TERMS, CompositeLoss
@@ -65,3 +66,14 @@ def test_a_regulariser_harms_where_it_is_heavy(doubt, weight, harmful) -> None:
     terms = {**plain().terms, "variance": (weight, TERMS["variance"]())}
     lost = 1 - expected(CompositeLoss(terms), doubt, 0.5).at(0.5) / expected(plain(), doubt, 0.5).best
     assert (lost > 0.04) == harmful
+
+
+@pytest.mark.parametrize(
+    ("term", "weight", "told"), [("cldice", 0.3, False), ("medial_recall", 0.3, False), ("variance", 30.0, True)]
+)
+def test_usual_weights_of_a_term_cost_less_than_what_is_told(term, weight, told) -> None:
+    added = TERMS[term]()
+    doubt = doubt_of(sheets(), 0.7, tuple({*added.requires, *plain().requires}))
+    terms = {**plain().terms, term: (weight, added)}
+    lost = 1 - expected(CompositeLoss(terms), doubt, 0.5).at(0.5) / expected(plain(), doubt, 0.5).at(0.5)
+    assert (lost > OF_A_TERM) == told

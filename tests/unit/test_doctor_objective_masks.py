@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from volumen.config.postprocessing import Postprocessing
-from volumen.doctor.objective.masks import DICE_LOST, HARMFUL, NEARLY, scaled, what_is_left
+from volumen.doctor.benchmark.volumes import Look, draw_volume
+from volumen.doctor.objective import masks
+from volumen.doctor.objective.masks import DICE_LOST, HARMFUL, HARMFUL_HYSTERESIS, NEARLY, scaled, what_is_left
 
 DECIDE = {"kind": "threshold", "level": 0.5}
 
@@ -60,6 +62,14 @@ def test_what_a_closing_adds_counts_though_the_score_forgives_it() -> None:
     found = what_is_left(given, label, Postprocessing(steps=steps), 1.0)
     assert found.worst == 1
     assert found.dice < 1
+
+
+@pytest.mark.parametrize(("low", "high", "harmful"), [(0.3, 0.7, False), (0.3, 0.85, False), (0.78, 0.988, True)])
+def test_a_hysteresis_is_judged_by_what_a_good_network_answers(low, high, harmful) -> None:
+    steps = Postprocessing(steps=({"kind": "hysteresis", "low": low, "high": high},))
+    assert (
+        masks._of_blurred(draw_volume(Look("sheets"), 0, 1).label, steps, 1.0).lost >= HARMFUL_HYSTERESIS
+    ) == harmful
 
 
 def test_the_least_size_follows_what_is_seen_of_a_volume() -> None:

@@ -104,10 +104,14 @@ def _backed(sight: Sight) -> bool:
 
 
 def _thick(sight: Sight) -> bool:
-    return not _backed(sight) and sight.apart(log_thickness) > 0.25 and sight.apart(log_odds) > 0.15
+    thick = sight.apart(log_thickness)
+    return not _backed(sight) and thick > max(0.25, 1.5 * sight.scatter(log_thickness)) and sight.apart(log_odds) > 0.15
 
 
 def _thin(sight: Sight) -> bool:
+    """As by an erosion; a volume at the edge of which a sheet shows has little more than less surface."""
+    if sight.apart(log_odds) < 3.5 * sight.apart(log_thickness):
+        return False
     return not _backed(sight) and sight.apart(log_thickness) < -0.2 and sight.apart(log_odds) < -0.4
 
 
@@ -121,6 +125,16 @@ def _missing(sight: Sight) -> bool:
         and sight.mine.lookalike > 4 * sight.usual(lookalike)
         and (plain or (less and sight.mine.lookalike > 0.04))
     )
+
+
+def _less_alike(sight: Sight) -> bool:
+    """Label and image agree much less than elsewhere; healthy volumes keep 0.6 of the agreement with the others."""
+    own_low = sight.mine.own < 0.63 * sight.usual(own)
+    return own_low and sight.mine.others < 0.5 * sight.usual(others_say) and len(sight.others) + 1 >= FEWEST_TO_TURN
+
+
+def _hidden(sight: Sight) -> bool:
+    return _less_alike(sight) and sight.apart(fineness) > 0.5
 
 
 def _share(sight: Sight) -> bool:
@@ -267,6 +281,24 @@ LAWS: tuple[Law, ...] = (
         (_THICKNESS, _SHARE),
         ("another annotator or tool", "labels that were eroded or scaled"),
         "draw surfaces equally thick: dilate these labels, and prepare again",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "surface is not to be seen in an image that is noisier than elsewhere",
+        _hidden,
+        (("agreement with its own model", own, "{:.2f}"), _FINENESS),
+        ("much of the image is noise: an export that failed", "another scan or reconstruction"),
+        "export the image again, or leave it out",
+    ),
+    Law(
+        "P7",
+        Severity.warn,
+        "label and image agree much less than elsewhere",
+        _less_alike,
+        (("agreement with its own model", own, "{:.2f}"), _OTHERS),
+        ("labels shifted, mirrored or of another volume", "labels of another annotator or tool"),
+        LOOK,
     ),
     Law(
         "P7",

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from volumen.doctor.data.outlier_laws import LAWS, LOOK, Law, Sight
+from volumen.doctor.data.outlier_laws import LAWS, LOOK, Law
 from volumen.doctor.data.portraits import Portrait
+from volumen.doctor.data.sights import Sight
 from volumen.doctor.findings import Finding
 from volumen.system.output import counted
 

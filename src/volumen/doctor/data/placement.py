@@ -59,7 +59,8 @@ def measure_placement(seen: Seen) -> Numbers:
         volume; `turned` [48, P, F]: by orientation, NaN where the shape forbids it or the cube is not the middle one;
         `kept` [S] and `kept_turned` [48]: share of the surface on which surface lies; `scatter` [F, F]: the features'
         covariance, both classes weighing the same; `facing` [3, 2]: how much of the surface has its denser side towards
-        the end and the start of each axis. Nothing where the image is constant or a class has too few
+        the end and the start of each axis; `side`: the volume's
+        least, in voxels. Nothing where the image is constant or a class has too few
         voxels.
     """
     shape, start = np.array(seen.label.shape), _corner(seen.label)
@@ -86,10 +87,11 @@ def measure_placement(seen: Seen) -> Numbers:
         "scatter": field.scatter(surface, background).astype(np.float32),
         "kept": kept.astype(np.float16),
         "kept_turned": kept_turned.astype(np.float16),
+        "side": np.array(shape.min()),
     }
 
 
-PLACEMENT = Measure("placement", 2, measure_placement)
+PLACEMENT = Measure("placement", 3, measure_placement)
 
 
 def turn(points: Points, orientation: Orientation, shape: Points) -> Points:

@@ -34,6 +34,11 @@ SURE_SHARED, SURE = 2.0, 3.0
 NEAR_VOXELS = 4.5
 FAR_KNOWS, FAR_HERE, FAR_DOUBT, NOTHING = 0.5, 0.3, 0.6, 0.05
 """To lie further off, or turned, a volume must be explained so well there, and so badly where it lies."""
+UNEXPLAINED = 0.15
+"""What a volume explains of its own labels where they lie wrong; measured: turned ones at most 0.14, healthy ones of
+32^3 to 40^3 of which other volumes know nothing 0.18 and more."""
+SMALL, SMALL_HERE = 44, 0.5
+"""Least side below which other places fit as well by chance (0.65 to 1.2 times in healthy volumes of hard phantoms)."""
 MOST_ODD, HANDFUL = 40, 8
 ONE_PLACE = 1.0
 """Voxels within which shifts of several volumes are one."""
@@ -94,6 +99,7 @@ class _Table:
         self.scatter += REGULAR * np.eye(self.scatter.shape[-1])
         here = self.means[:, HERE]
         self.within = self.scatter - np.einsum("vf,vg->vfg", here, here) / 4
+        self.small = [int(one["side"]) < SMALL for one in numbers]
         self.kept = np.stack([np.concatenate([one["kept"], one["kept_turned"]]) for one in numbers]).astype(np.float64)
         self.facing = np.stack([one["facing"].astype(np.float64) for one in numbers]).mean(axis=0)
         cost = np.concatenate([PER_VOXEL * np.linalg.norm(MOVES, axis=1), np.full(len(ORIENTATIONS), PER_TURN)])
@@ -257,10 +263,13 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
         return None
     means_nothing = signed[base] < NOTHING  # to the model of the others, as they lie
     if base == HERE and _is_far(best):
-        fits_badly = own[base] < (FAR_DOUBT if means_nothing else FAR_HERE) * own[best]
+        doubted = means_nothing and own[base] < UNEXPLAINED
+        fits_badly = own[base] < (FAR_DOUBT if doubted else FAR_HERE) * own[best]
         if score[best] < FAR_KNOWS * known or not fits_badly:
             return None
     elif own[best] < OWN * own[base] and not means_nothing:
+        return None
+    if base == HERE and table.small[volume] and own[base] > SMALL_HERE * own[best]:
         return None
     gain = along[best] - along[base]
     if gain.mean() < SURE * gain.std(ddof=1) / np.sqrt(len(gain)):

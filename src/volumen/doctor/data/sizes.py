@@ -18,6 +18,9 @@ from volumen.doctor.data.sights import (
 FIRM = 0.03
 """Added to what other volumes scatter by, which is next to nothing where they were drawn alike."""
 
+TURNED = 0.75
+"""Share of an axis's change by which another one changes where sheets face another way; of longer voxels it is half."""
+
 
 def is_other_size(sight: Sight) -> bool:
     """Finer and thinner, or coarser and thicker, than elsewhere."""
@@ -35,8 +38,9 @@ def _is_smaller(sight: Sight) -> bool:
 def is_uneven(sight: Sight) -> bool:
     """One axis is finer or coarser than it is in any other volume."""
     apart, axis = max((abs(sight.apart(unevenness(axis))), axis) for axis in range(3))
-    from_usual = unevenness(axis)(sight.mine) - sight.usual(unevenness(axis))
-    if apart > 1.5 and abs(from_usual) > 2.0 and abs(sight.apart(log_thickness)) < 0.6:
+    from_usual = [abs(unevenness(one)(sight.mine) - sight.usual(unevenness(one))) for one in range(3)]
+    alone = max(away for one, away in enumerate(from_usual) if one != axis) < TURNED * from_usual[axis]
+    if apart > 1.5 and from_usual[axis] > 2.0 and alone and abs(sight.apart(log_thickness)) < 0.6:
         return True
     firm = max(abs(sight.apart(unevenness(one))) / (sight.scatter(unevenness(one)) + FIRM) for one in range(3))
     thick, like = sight.apart(log_thickness), _likeness(sight)
