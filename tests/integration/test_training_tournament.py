@@ -240,7 +240,6 @@ def test_a_tournament_that_costs_too_much_is_not_held(prepared, tmp_path, settin
 
 
 def test_the_command_says_that_a_run_is_sick_and_takes_keep_going(prepared, tmp_path, monkeypatch, capsys):
-    from volumen.training import loop
 
     taken = []
 
@@ -248,7 +247,7 @@ def test_the_command_says_that_a_run_is_sick_and_takes_keep_going(prepared, tmp_
         taken.append(config.training.keep_going)
         return Outcome("sick", 2, 0.1, 0, "R6 half_range: all probabilities lie between 0.5 and 0.73")
 
-    monkeypatch.setattr(loop, "run_training", ends_sick)
+    monkeypatch.setattr("volumen.api.starting.run_training", ends_sick)
     run_training(configuration(prepared, "training.epochs=1"), tmp_path / "run", SilentDisplay())
     assert volumen(["train", str(tmp_path / "run"), "--resume", "--quiet", "--keep-going"]) == 1
     assert taken == [True]
