@@ -37,6 +37,9 @@ FAR_KNOWS, FAR_HERE, FAR_DOUBT, NOTHING = 0.5, 0.3, 0.6, 0.05
 UNEXPLAINED = 0.15
 """What a volume explains of its own labels where they lie wrong; measured: turned ones at most 0.14, healthy ones of
 32^3 to 40^3 of which other volumes know nothing 0.18 and more."""
+PLAINLY_KNOWS, PLAINLY_SURE = 0.8, 5.0
+"""Where the model of five others and more means nothing as labels lie, and elsewhere as much as in the others, what the
+volume explains by itself does not count: sheets that repeat themselves are explained anywhere."""
 SMALL, SMALL_HERE = 44, 0.5
 """Least side below which other places fit as well by chance (0.65 to 1.2 times in healthy volumes of hard phantoms)."""
 MOST_ODD, HANDFUL = 40, 8
@@ -262,7 +265,16 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
     ):
         return None
     means_nothing = signed[base] < NOTHING  # to the model of the others, as they lie
-    if base == HERE and _is_far(best):
+    gain = along[best] - along[base]
+    error_of_gain = gain.std(ddof=1) / np.sqrt(len(gain))
+    is_plain = (
+        means_nothing
+        and len(poses) >= FEW
+        and not table.small[volume]
+        and score[best] > PLAINLY_KNOWS * known
+        and gain.mean() > PLAINLY_SURE * error_of_gain
+    )
+    if base == HERE and _is_far(best) and not is_plain:
         doubted = means_nothing and own[base] < UNEXPLAINED
         fits_badly = own[base] < (FAR_DOUBT if doubted else FAR_HERE) * own[best]
         if score[best] < FAR_KNOWS * known or not fits_badly:
@@ -271,8 +283,7 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
         return None
     if base == HERE and table.small[volume] and own[base] > SMALL_HERE * own[best]:
         return None
-    gain = along[best] - along[base]
-    if gain.mean() < SURE * gain.std(ddof=1) / np.sqrt(len(gain)):
+    if gain.mean() < SURE * error_of_gain:
         return None
     leave = [np.delete(along, part, axis=1).mean(axis=1) for part in range(along.shape[1])]
     shifts = np.array([_refined(np.sign(one) * one**2, best) for one in leave])
