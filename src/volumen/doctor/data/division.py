@@ -7,6 +7,7 @@ from volumen.doctor.findings import Finding, Severity
 
 
 def check_division(context: Context) -> Iterator[Finding]:
+    """Whether scrolls stand on both sides of the fold."""
     dataset = context.dataset
     training, validation = ([dataset.case(i) for i in ids] for ids in (context.training, context.validation))
     shared = sorted({case.scroll_id for case in training} & {case.scroll_id for case in validation})

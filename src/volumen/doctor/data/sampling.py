@@ -10,6 +10,7 @@ SAMPLING_ERROR = 0.15
 
 
 def check_sampling(context: Context) -> Iterator[Finding]:
+    """Whether 200 drawn patches lie where they were asked for, and how often they had to be drawn again."""
     wanted = context.config.data.sampling
     draws = [context.patches.draw(0, index) for index in range(min(DRAWS, max(len(context.patches), 1)))]
     centred = sum(draw.centred for draw in draws) / len(draws)
