@@ -8,9 +8,10 @@ import pytest
 from scipy import ndimage
 
 from volumen.data.labels import IGNORE, SURFACE
+from volumen.doctor.benchmark.volumes import Look, draw_volume
 from volumen.doctor.data.alignment import check_alignment, orientation_words
 from volumen.doctor.data.placement import HERE, ORIENTATIONS, SHIFTS, measure_placement, turn
-from volumen.doctor.data.poses import find_poses
+from volumen.doctor.data.poses import _Table, find_poses
 from volumen.doctor.findings import Severity
 
 SIDE = 44
@@ -124,6 +125,21 @@ def test_a_constant_image_and_a_label_of_one_class_say_nothing_of_a_place() -> N
     assert measured(image, np.zeros_like(label)) == {}
     assert measured(np.full_like(image, 7), label) == {}
     assert list(check_alignment({"a": {}, "b": {}})) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_images_that_say_nothing_have_no_pose(seed) -> None:
+    random = np.random.default_rng(seed)
+    made = [draw_volume(Look("balls", side=32, count=4, noise=0.9), seed, number) for number in range(3)]
+    numbers = [measured(random.permuted(one.image.ravel()).reshape(one.image.shape), one.label) for one in made]
+    assert find_poses(numbers).single == {}
+
+
+def test_of_poses_that_are_all_worse_than_nothing_the_best_one_is_taken() -> None:
+    table = _Table(list(healthy()))
+    explained = np.full(len(SHIFTS) + len(ORIENTATIONS), -0.4)
+    explained[HERE + 3] = -0.2
+    assert table.best(explained) == HERE + 3
 
 
 def test_labels_of_other_volumes_have_nothing_to_do_with_their_images() -> None:

@@ -22,7 +22,7 @@ def healthy(seed: int, dtype=np.uint8) -> np.ndarray:
     return (grey.clip(1, 254) * (257 if dtype == np.uint16 else 1)).astype(dtype)
 
 
-def told(images: list[np.ndarray], method="zscore"):
+def told(images: list[np.ndarray], method="zscore", upright=()):
     cases = [
         Case(f"v{n}", "one", image.shape, image.dtype.name, statistics_of(image), f"train_images/v{n}.tif", f"{n}",
              None, None, {0: 1, SURFACE: 9, 2: 0}, {})
@@ -37,7 +37,7 @@ def told(images: list[np.ndarray], method="zscore"):
         case.id: GREY.run(SimpleNamespace(image=image, case=case, label=None))
         for case, image in zip(cases, images, strict=True)
     }
-    return list(check_grey_values(context, numbers))
+    return list(check_grey_values(context, numbers, upright))
 
 
 @pytest.mark.parametrize("method", ["zscore", "percentile", "none"])
@@ -76,6 +76,22 @@ def test_one_volume_that_is_not_like_the_others_is_named(fault, words, seed) -> 
     assert first.severity == Severity.warn
     assert words in first.title
     assert "v2" in first.title
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dark_volume_whose_noise_fills_the_steps_has_lost_nothing(seed) -> None:
+    images = [healthy(seed + number) for number in range(5)]
+    noise = np.random.default_rng(seed).normal(0, 1.2, images[2].shape)
+    images[2] = np.rint(images[2] / 20 + noise).clip(0, 255).astype(np.uint8)
+    assert 4 < len(np.unique(images[2])) < 24
+    assert not [finding for finding in told(images) if "few grey values" in finding.title]
+
+
+def test_a_volume_whose_labels_say_that_it_is_no_negative_is_not_called_one() -> None:
+    images = [healthy(number) for number in range(5)]
+    images[2] = inverted(images[2])
+    assert "inverted" in told(images)[0].title
+    assert told(images, upright={"v2"}) == []
 
 
 def test_few_bits_in_a_large_type_reach_a_network_as_next_to_nothing() -> None:

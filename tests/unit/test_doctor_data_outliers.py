@@ -172,5 +172,13 @@ def test_the_order_of_volumes_and_axes_of_the_image_change_nothing(pairs, number
     assert turned["case1"].others == pytest.approx(portraits["case1"].others, abs=0.1)
 
 
+@pytest.mark.parametrize(("look", "count"), [(Look("shells", side=40, count=7), 3), (Look("balls", thickness=9.0), 5)])
+@pytest.mark.parametrize("seed", range(4))
+def test_things_that_differ_in_size_are_not_called_thick_or_thin(look, count, seed) -> None:
+    made = [draw_volume(look, seed, number) for number in range(count)]
+    found = outliers(portraits_of({f"{n}": measured(one.image, one.label) for n, one in enumerate(made)}))
+    assert not [law.title for law in found.values() if "thick" in law.title or "thin" in law.title]
+
+
 def test_two_volumes_are_no_crowd(numbers) -> None:
     assert outliers(portraits_of({case: numbers[case] for case in ("case0", "case1")})) == {}

@@ -1,5 +1,6 @@
 """A shared part is found however it is turned, moved or recoloured; what is only of one kind is no twin."""
 
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,6 +88,19 @@ def test_volumes_of_one_kind_share_nothing(kind) -> None:
 def test_small_volumes_of_one_scroll_share_nothing(seed) -> None:
     one, other = (phantom(2 * seed + n, (40, 40, 40), scroll=0, difficulty=0.8).image for n in (0, 1))
     assert shared(one, other) is None
+
+
+@pytest.mark.parametrize("scroll", range(3))
+def test_volumes_that_hold_two_sheets_share_nothing(scroll) -> None:
+    images = [phantom(seed, (32, 32, 32), scroll=scroll, difficulty=0.5).image for seed in range(10)]
+    assert not [pair for pair in combinations(range(10), 2) if shared(images[pair[0]], images[pair[1]]) is not None]
+
+
+def test_a_small_volume_and_its_copy_are_still_found() -> None:
+    image = phantom(3, (40, 40, 40), scroll=0, difficulty=0.5).image
+    turn, overlap = shared(image[:36], image[4:, ::-1].copy())
+    assert turn != 0
+    assert overlap.agreement > 0.95
 
 
 def test_a_volume_too_small_for_a_keypoint_has_none() -> None:

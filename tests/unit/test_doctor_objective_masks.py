@@ -6,7 +6,7 @@ import pytest
 from volumen.config.postprocessing import Postprocessing
 from volumen.doctor.benchmark.volumes import Look, draw_volume
 from volumen.doctor.objective import masks
-from volumen.doctor.objective.masks import DICE_LOST, HARMFUL, HARMFUL_HYSTERESIS, NEARLY, scaled, what_is_left
+from volumen.doctor.objective.masks import DICE_LOST, HARMFUL, NEARLY, scaled, what_is_left
 
 DECIDE = {"kind": "threshold", "level": 0.5}
 
@@ -64,12 +64,24 @@ def test_what_a_closing_adds_counts_though_the_score_forgives_it() -> None:
     assert found.dice < 1
 
 
+@pytest.mark.parametrize("look", [Look("sheets"), Look("shells", thickness=2.6, side=40), Look("balls", thickness=4.0)])
 @pytest.mark.parametrize(("low", "high", "harmful"), [(0.3, 0.7, False), (0.3, 0.85, False), (0.78, 0.988, True)])
-def test_a_hysteresis_is_judged_by_what_a_good_network_answers(low, high, harmful) -> None:
+def test_a_hysteresis_is_judged_by_what_a_good_network_answers(look, low, high, harmful) -> None:
     steps = Postprocessing(steps=({"kind": "hysteresis", "low": low, "high": high},))
-    assert (
-        masks._of_blurred(draw_volume(Look("sheets"), 0, 1).label, steps, 1.0).lost >= HARMFUL_HYSTERESIS
-    ) == harmful
+    found = masks._of_blurred(draw_volume(look, 0, 1).label, steps, 1.0)
+    assert masks._harms(steps.steps[0], found.lost, 1 - found.dice, 0.3, of_truth=False) == harmful
+
+
+@pytest.mark.parametrize(("voxels", "harmful"), [(1, True), (3, False), (5, False)])
+def test_a_median_is_harmful_where_sheets_are_thinner_than_its_window(voxels, harmful) -> None:
+    label = np.zeros((32, 32, 32), np.uint8)
+    for start in (6, 22):
+        label[start : start + voxels] = 1
+    label[11:13, ::5, ::5] = 1  # spikes, of which a median leaves nothing and which no prediction has
+    steps = Postprocessing(steps=(DECIDE, {"kind": "median"}))
+    found = masks._of_blurred(label, steps, 1.0)
+    assert masks._harms(steps.steps[1], found.lost, 1 - found.dice, 0.3, of_truth=False) == harmful
+    assert not masks._harms(steps.steps[1], 1.0, 1.0, 0.1, of_truth=True)
 
 
 def test_the_least_size_follows_what_is_seen_of_a_volume() -> None:

@@ -16,7 +16,7 @@ from volumen.doctor.data.readings import Measure, Numbers, numbers_of, read_volu
 from volumen.doctor.data.sampling import check_sampling
 from volumen.doctor.data.twins import check_twins
 from volumen.doctor.data.volume_numbers import VOLUME
-from volumen.doctor.data.volumes import check_volumes
+from volumen.doctor.data.volumes import check_volumes, upright
 from volumen.doctor.findings import Finding, Severity
 from volumen.system.output import counted
 
@@ -43,7 +43,7 @@ def check_data(context: Context) -> Iterator[Finding]:
     )
     yield from check_twins(context, prints)
     yield from check_continuations(context, faces)
-    yield from check_grey_values(context, greys)
+    yield from check_grey_values(context, greys, upright(context))
     yield from check_division(context)
     patches = tuple(check_patches(context))
     yield from patches or check_sampling(context)  # what is drawn wrongly follows from patches that are wrong

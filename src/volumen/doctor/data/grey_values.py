@@ -1,6 +1,6 @@
 """What a network sees of each volume's grey values, and which volumes are not like the others."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,11 +17,14 @@ from volumen.system.output import counted
 NOTHING: Mapping[str, float] = {"zscore": 0.05, "percentile": 0.02, "none": 0.01}
 """Standard deviation of what is seen, below which next to nothing is; measured on healthy data sets: 1.0, 0.2, 0.1."""
 CRUSHED = 0.5  # of the contrast that the rest would have without hot voxels
-SATURATED, CUT_OFF = 0.03, 0.4
-"""Share of the voxels at the greatest or least grey value; measured on healthy data sets: at most 0.013 and 0.06."""
+SATURATED, CUT_OFF = 0.06, 0.4
+"""Share of the voxels at the greatest or least grey value; measured on healthy data sets: at most 0.013 and 0.06, and
+0.04 in crops of 48^3 at the brightest places of a scan."""
 SPIKE = 5.0  # times as many as at the next value
 COARSE = (4, 16)
 """Grey values in use of a volume that was rounded to next to nothing; fewer are a mask or a drawing."""
+NOISE_OF_A_STEP = 0.5
+"""Standard deviation of the noise, in steps, from which on rounding takes away next to nothing (Bennett 1948)."""
 TIMES, APART = 4.0, 4.0
 """Factor of the standard deviation, and difference of medians in it, by which a volume is in other units."""
 FAR = 2.0  # both again, where a normalisation takes them away: worth knowing
@@ -71,16 +74,25 @@ class Greys:
             return float(cool[5:996].std()) / max(known.std, 1e-9)
         return float(cool[995] - cool[5]) / max(known.p99_5 - known.p00_5, 1e-9)
 
+    @cached_property
+    def rounded(self) -> bool:
+        """Whether the steps between grey values are wider than the noise, which otherwise leaves nothing to lose."""
+        steps = max(int(self.numbers["levels"]) - 1, 1)
+        return float(self.numbers["noise"]) < NOISE_OF_A_STEP * float(self.quantiles[995] - self.quantiles[5]) / steps
+
     def _normalised(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         return normalise(values.astype(self.case.dtype), self.case.statistics, self.method)
 
 
-def check_grey_values(context: Context, greys: Mapping[str, Numbers]) -> Iterator[Finding]:
+def check_grey_values(
+    context: Context, greys: Mapping[str, Numbers], upright: Container[str] = ()
+) -> Iterator[Finding]:
     """Volumes of which a network sees next to nothing, or something else than of the others.
 
     Args:
         context: The run.
         greys: Grey values of every volume, by its case.
+        upright: Cases whose labels say that their grey values are no negative.
     """
     method = context.config.data.normalisation
     volumes = [Greys(case, greys[case.id], method) for case in context.dataset.cases if case.id in greys]
@@ -93,7 +105,7 @@ def check_grey_values(context: Context, greys: Mapping[str, Numbers]) -> Iterato
     yield from _clipped(volumes)
     yield from _coarse(volumes)
     usual = [one for one in volumes if one not in crushed and one not in gone]
-    inverted = _inverted(usual)
+    inverted = [one for one in _inverted(usual) if one.case.id not in upright]
     yield from _told_inverted(inverted)
     yield from _units([one for one in usual if one not in inverted], method)
 
@@ -174,7 +186,7 @@ def _clipped(volumes: Sequence[Greys]) -> Iterator[Finding]:
 
 
 def _coarse(volumes: Sequence[Greys]) -> Iterator[Finding]:
-    coarse = [one for one in volumes if COARSE[0] <= int(one.numbers["levels"]) <= COARSE[1]]
+    coarse = [one for one in volumes if COARSE[0] <= int(one.numbers["levels"]) <= COARSE[1] and one.rounded]
     if not coarse:
         return
     worst = min(coarse, key=lambda one: int(one.numbers["levels"]))

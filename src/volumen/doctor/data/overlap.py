@@ -25,6 +25,8 @@ class Overlap:
 
     share: float
     """Of the smaller volume, 0..1."""
+    voxels: int
+    """That are shared."""
     move: tuple[int, int, int]
     """Of the turned other volume's first voxel from that of the first volume, z y x."""
     agreement: float
@@ -70,10 +72,10 @@ def measure_overlap(
     whole = _boxes(one.shape, other.shape, origin, None)
     if whole is None:
         return None
-    voxels = np.prod([part.stop - part.start for part in whole[0]])
+    voxels = int(np.prod([part.stop - part.start for part in whole[0]]))
     z, y, x = (int(place) for place in origin)
     agreement, elsewhere = found / scale, float(np.abs(correlation).max()) / scale
-    return Overlap(float(voxels / min(one.size, other.size)), (z, y, x), agreement, elsewhere)
+    return Overlap(voxels / min(one.size, other.size), voxels, (z, y, x), agreement, elsewhere)
 
 
 def _boxes(

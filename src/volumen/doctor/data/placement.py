@@ -16,7 +16,7 @@ from volumen.doctor.data.readings import Measure, Numbers, Seen
 
 SIDE = 64
 """Of the cube whose labels are looked at, in voxels: in the middle of the volume, where enough of them are there."""
-MOST_POINTS, FEWEST_POINTS = 2_500, 200
+MOST_POINTS, FEWEST_POINTS = 2_500, 800
 """Of each class."""
 SCALES_VOXELS = (1.0, 2.0)
 FEATURES = 5 * len(SCALES_VOXELS)
@@ -91,7 +91,7 @@ def measure_placement(seen: Seen) -> Numbers:
     }
 
 
-PLACEMENT = Measure("placement", 3, measure_placement)
+PLACEMENT = Measure("placement", 4, measure_placement)
 
 
 def turn(points: Points, orientation: Orientation, shape: Points) -> Points:

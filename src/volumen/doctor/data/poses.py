@@ -24,7 +24,8 @@ ALIKE = 0.985
 SHARED_GAIN, FEW_GAIN, CLEAR_GAIN_OF_ALL, SINGLE_GAIN = 1.1, 1.35, 1.6, 1.15
 FEW = 6
 """Volumes, of which most may face the same way."""
-LEAST_SHARED, LEAST_SINGLE = 0.02, 0.06
+LEAST_SHARED, LEAST_SINGLE, LEAST_SMALL = 0.02, 0.06, 0.18
+"""Of the variance, by which a pose explains more; that of a single small volume reaches 0.13 in images of noise."""
 CLEAR_GAIN, CLEAR = 1.5, 0.1
 """By itself, without the other volumes, a volume must explain so much more elsewhere."""
 MOST_KEPT = 0.8
@@ -116,7 +117,8 @@ class _Table:
         number = int(weighed.argmax())
         if number >= len(SHIFTS):
             return number
-        alike = np.flatnonzero(weighed[: len(SHIFTS)] >= ALIKE * weighed[number])
+        most = weighed[number]
+        alike = np.flatnonzero(weighed[: len(SHIFTS)] >= most - (1 - ALIKE) * abs(most))
         return int(alike[np.linalg.norm(MOVES[alike], axis=1).argmin()])
 
 
@@ -256,7 +258,7 @@ def _single(table: _Table, volume: int, poses: Sequence[int], own: Floats, base:
     score = along.mean(axis=1)
     signed = np.sign(score) * score**2
     best, kept = table.best(signed), float(table.kept[volume, table.best(signed)])
-    least = SINGLE_GAIN * max(signed[base], 0.0) + LEAST_SINGLE
+    least = SINGLE_GAIN * max(signed[base], 0.0) + (LEAST_SMALL if table.small[volume] else LEAST_SINGLE)
     if (
         known < LEAST_KNOWN
         or score[best] < KNOWS * known

@@ -15,9 +15,10 @@ from volumen.doctor.findings import Finding, Severity
 
 AGREES = 0.75
 """Correlation of structure from which voxels are the same; measured: 0.87 and more under noise of 60 grey levels, up to
-0.70 for the best place of different volumes of 32^3 to 48^3, which hold little structure."""
-FEW_VOTES, AGREES_SURELY = 5, 0.9
-"""Keypoints up to which voxels have to agree more: different small volumes have 3 to 5, and agree by up to 0.80."""
+0.70 for the best place of different volumes that share much."""
+FEW_VOTES, FEW_VOXELS, AGREES_SURELY = 8, 40**3, 0.9
+"""Keypoints, and voxels that are shared, up to which these have to agree more: different volumes of 32^3 to 48^3, which
+hold a few parallel sheets, have 3 to 8 of the former and agree by up to 0.82."""
 UNIQUE = 0.12
 """By which it exceeds any other place: a periodic stack matches itself everywhere, which says nothing."""
 WHOLE = 0.9  # of a volume, to be called the whole of it
@@ -89,7 +90,7 @@ def _checked(dataset: PreparedDataset, one: Case, other: Case, candidate: Candid
 def are_same(overlap: Overlap, votes: int) -> bool:
     """Whether the voxels say so, more surely where few keypoints do."""
     agreement = abs(overlap.agreement)
-    least = AGREES if votes > FEW_VOTES else AGREES_SURELY
+    least = AGREES if votes > FEW_VOTES and overlap.voxels > FEW_VOXELS else AGREES_SURELY
     return agreement > least and agreement - overlap.elsewhere > UNIQUE
 
 

@@ -26,6 +26,8 @@ RUINOUS = (0.5, 0.3)
 RESTORES = 0.6
 """Of the loss, what a change has to make up for to be called the cause."""
 USUAL_THRESHOLDS = (0.25, 0.7)
+HARMFUL_THRESHOLD = (0.3, 0.1)
+"""What a usual threshold may cost before that is more than a note."""
 INNER = (PATCH_VOXELS - 2 * MARGIN,) * 3
 
 
@@ -43,6 +45,8 @@ class Change:
     threshold: float
     drops: bool = False
     """Whether a term is left out that is no everyday one."""
+    tunable: bool = False
+    """Whether it is a usual threshold that is moved, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def check_harm(context: Context) -> Iterator[Finding]:
     change, restored = _cause(context, found)
     if not found.exceeds(HARMFUL) and (change is None or not change.drops):
         return
-    severity = Severity.stop if found.exceeds(RUINOUS) else Severity.warn
+    severity = _severity(found, change)
     evidence = (
         f"where the best mask of a place in doubt can expect a Dice of {found.plain[0]:.3f}, the objective's best "
         f"answer expects {found.own[0]:.3f} above the threshold {context.config.postprocessing.threshold:g} and "
@@ -132,6 +136,14 @@ def check_harm(context: Context) -> Iterator[Finding]:
     )
 
 
+def _severity(found: Harm, change: Change | None) -> Severity:
+    """A usual threshold that is not the best one is worth a note: it is moved without another training."""
+    if found.exceeds(RUINOUS):
+        return Severity.stop
+    tunable = change is not None and change.tunable and not found.exceeds(HARMFUL_THRESHOLD)
+    return Severity.note if tunable else Severity.warn
+
+
 def _cause(context: Context, found: Harm) -> tuple[Change | None, float]:
     """The first change that makes up for most of what is lost, and what it restores."""
     objective = list(context.objectives.values())[-1]
@@ -156,7 +168,7 @@ def _changes(context: Context, objective: CompositeLoss, found: Harm) -> Iterato
         "P3", "postprocessing.steps", f"the threshold {threshold:g}",
         "the threshold does not fit what the objective answers where it is in doubt",
         f"a threshold of about {found.best_level:.2f}, or the best on held-out predictions: volumen tune",
-        objective, found.best_level,
+        objective, found.best_level, tunable=low <= threshold <= high,
     )  # fmt: skip
     if not low <= threshold <= high:
         yield moved

@@ -31,7 +31,8 @@ from volumen.metrics import leaderboard_without_matching_tunnels, overlap
 from volumen.postprocess.pipeline import walk
 
 VOLUMES, MOST_SIDE, DOUBTED_SIDE = 2, 192, 96
-ON_PROBABILITIES = (Hysteresis, SharpenRidges, SplitFused)
+ON_PREDICTIONS = (Hysteresis, SharpenRidges, SplitFused, Median)
+"""Steps that are judged by what they do to blurred labels."""
 SLOW = (PatchSheets, SplitFused)
 NEARLY = 1e-4
 """Probability of surface where there is none, and of none where there is."""
@@ -39,14 +40,15 @@ GOOD_DICE = 0.9
 """Of the blurred labels at their best threshold: a good network's."""
 HARMFUL, HARMFUL_IN_DOUBT, RUINOUS = 0.10, 0.30, 0.40
 """Share of the score (of the truth, or of the blurred labels by a plain threshold) that the steps cost."""
-HARMFUL_HYSTERESIS = 0.12
-"""Of blurred labels; measured on sheets, balls and phantoms: low 0.3 with high 0.7 or 0.85 costs at most 0.075, low
-0.78 with high 0.988 from 0.14 to 0.23."""
+HARMFUL_HYSTERESIS = (0.05, 0.085)
+"""Of blurred labels' score and Dice, both of which it costs; measured on sheets, shells, balls, phantoms and crops: low
+0.3 with high 0.7 or 0.85 costs 0.01 to 0.13 of the score and at most 0.07 of the Dice, low 0.78 with high 0.988 0.03 to
+0.15 of the Dice."""
 DICE_LOST, MASKS_ALONE = 0.05, ("open", "close", "remove_small_components")
 """Dice of the labels themselves, which no prediction can win back: these steps are called harmful from here on."""
-JAGGED = 0.2
-"""What a median may cost: much of it are steps and spikes of labels, which predictions have not; measured: 0.15 on
-those of solid objects and thin shells, 0.01 to 0.08 on sheets."""
+HARMFUL_MEDIAN = (0.25, 0.15)
+"""Of blurred labels' score and Dice, both of which it costs: what it takes of the labels themselves are steps and
+spikes, which predictions have not. Measured: up to 0.17 and 0.09, 0.3 of the labels themselves."""
 CHANGED = 0.002
 """Of the surface: masks that differ by fewer voxels score alike."""
 
@@ -150,7 +152,7 @@ def masks_of(context: Context) -> Masks | None:
     truth: list[Left] = []
     unsure: list[Left] = []
     thickness: list[float] = []
-    doubted_too = any(isinstance(step, ON_PROBABILITIES) for step in settings.steps)
+    doubted_too = any(isinstance(step, ON_PREDICTIONS) for step in settings.steps)
     slow = any(isinstance(step, SLOW) for step in settings.steps)
     for name in ids:
         label, whole = _block(context, name, DOUBTED_SIDE if slow else MOST_SIDE)
@@ -221,10 +223,7 @@ def check_masks(context: Context) -> Iterator[Finding]:
         worst = max(rows, key=lambda row: row.cost)
         step = context.config.postprocessing.steps[worst.worst]
         of_labels = rows is found.truth and step.kind in MASKS_ALONE and 1 - dice > DICE_LOST
-        least = HARMFUL_HYSTERESIS if rows is found.blurred and isinstance(step, Hysteresis) else bar
-        if isinstance(step, Median):
-            least = max(least, JAGGED)
-        if lost < least and not of_labels:
+        if not of_labels and not _harms(step, lost, 1 - dice, bar, of_truth=rows is found.truth):
             continue
         if isinstance(step, Threshold):
             return  # the threshold's place is the operating point's business
@@ -247,6 +246,15 @@ def check_masks(context: Context) -> Iterator[Finding]:
             where=context.where(f"postprocessing.steps.{worst.worst}.kind"),
         )
         return
+
+
+def _harms(step: Step, lost: float, dice_lost: float, bar: float, *, of_truth: bool) -> bool:
+    """Whether a step that costs so much is called harmful."""
+    if isinstance(step, Median):
+        return not of_truth and lost >= HARMFUL_MEDIAN[0] and dice_lost >= HARMFUL_MEDIAN[1]
+    if isinstance(step, Hysteresis) and not of_truth:
+        return lost >= HARMFUL_HYSTERESIS[0] and dice_lost >= HARMFUL_HYSTERESIS[1]
+    return lost >= bar
 
 
 def _cause(step: Step) -> str:
