@@ -28,14 +28,12 @@ from volumen.doctor.data.sights import (
     own,
     share,
     thickness,
+    thickness_differs,
     unevenness,
 )
 from volumen.doctor.data.sizes import is_far_blurred, is_other_size, is_uneven
 from volumen.doctor.findings import Severity
 
-TWICE = 2.0
-BODIES = 0.4
-"""Share of the labelled voxels above which surface is bodies, not sheets."""
 PLAINLY = 0.6
 """Correlation of label and grey values that needs no other volumes; measured: up to 0.5 in single crops of scans."""
 
@@ -103,32 +101,21 @@ def _unrelated(sight: Sight) -> bool:
     return bool(own_low and low and sight.usual(own) > 0.3 and not sight.apart(fineness) > 1.0)
 
 
-def _thicknesses(sight: Sight, least: float) -> bool:
-    """Whether the thickness of a volume's surface means something beside that of the others, and differs by so much.
-
-    Where most of what is labelled is surface, or there is little of it, thickness says where a volume was cut out; two
-    others say little of what is usual.
-    """
-    enough = min(sight.mine.surface, *(one.surface for one in sight.others)) >= FEWEST_SURFACE / 2
-    bar = least if len(sight.others) + 1 >= FEWEST_TO_TURN else TWICE * least
-    return enough and sight.usual(share) < BODIES and abs(sight.apart(log_thickness)) > bar
-
-
 def _backed(sight: Sight) -> bool:
     """The image says plainly that the label is right: things differ in size."""
     return sight.mine.others > max(0.75, sight.usual(others_say) - 0.1)
 
 
 def _thick(sight: Sight) -> bool:
-    thicker = sight.apart(log_thickness) > 1.5 * sight.scatter(log_thickness)
-    return not _backed(sight) and thicker and _thicknesses(sight, 0.25) and sight.apart(log_odds) > 0.15
+    thicker = sight.apart(log_thickness) > 2.5 * sight.scatter(log_thickness)
+    return not _backed(sight) and thicker and thickness_differs(sight, 0.25) and sight.apart(log_odds) > 0.15
 
 
 def _thin(sight: Sight) -> bool:
     """As by an erosion; a volume at the edge of which a sheet shows has little more than less surface."""
     if sight.apart(log_odds) < 3.5 * sight.apart(log_thickness):
         return False
-    thinner = sight.apart(log_thickness) < 0 and _thicknesses(sight, 0.2)
+    thinner = sight.apart(log_thickness) < 0 and thickness_differs(sight, 0.2)
     return not _backed(sight) and thinner and sight.apart(log_odds) < -0.4
 
 

@@ -15,6 +15,12 @@ ALIKE = 0.3
 FEWEST_SURFACE = 2500
 """Voxels of surface below which thickness, share and lookalikes scatter by themselves, as in volumes of 32^3."""
 
+BODIES = 0.4
+"""Share of the labelled voxels above which surface is bodies, not sheets."""
+UNSURE_SURFACE = 10_000
+"""Voxels of surface at which thickness scatters as much again as it differs: crops of 40^3 hold a handful of things."""
+OF_A_FEW = 2.0
+"""Times as much has to differ in a volume of fewer than `FEWEST_TO_TURN`: two others say little of what is usual."""
 
 Number = Callable[[Portrait], float]
 thickness: Number = attrgetter("thickness")
@@ -78,3 +84,14 @@ def fineness(one: Portrait) -> float:
 def unevenness(axis: int) -> Number:
     """How much finer an axis is than the two others."""
     return lambda one: one.fineness[axis] - float(np.mean([one.fineness[other] for other in range(3) if other != axis]))
+
+
+def thickness_differs(sight: Sight, least: float) -> bool:
+    """Whether a volume's thickness means something beside that of the others, and differs by so much, as a logarithm.
+
+    Where most of what is labelled is surface, or there is little of it, thickness says where a volume was cut out.
+    """
+    enough = min(sight.mine.surface, *(one.surface for one in sight.others)) >= FEWEST_SURFACE / 2
+    bar = least if len(sight.others) + 1 >= FEWEST_TO_TURN else OF_A_FEW * least
+    bar *= (1 + UNSURE_SURFACE / max(sight.mine.surface, 1)) ** 0.5
+    return enough and sight.usual(share) < BODIES and abs(sight.apart(log_thickness)) > bar

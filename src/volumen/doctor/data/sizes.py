@@ -12,6 +12,7 @@ from volumen.doctor.data.sights import (
     log_odds,
     log_thickness,
     others_say,
+    thickness_differs,
     unevenness,
 )
 
@@ -32,7 +33,8 @@ def is_other_size(sight: Sight) -> bool:
 def _is_smaller(sight: Sight) -> bool:
     """Thinner sheets at the same share of surface, and less like the others: thinned labels lose their share."""
     alike = abs(sight.apart(log_odds)) < 0.35
-    return alike and sight.apart(log_thickness) < -0.2 and _likeness(sight) < 0.85 and _enough(sight)
+    thinner = sight.apart(log_thickness) < 0 and thickness_differs(sight, 0.2)
+    return alike and thinner and _likeness(sight) < 0.85 and _enough(sight)
 
 
 def is_uneven(sight: Sight) -> bool:

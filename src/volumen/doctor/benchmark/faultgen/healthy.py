@@ -86,7 +86,7 @@ def _values(random: Random, side: int) -> Values:
         "data.patch": (patch,) * 3,
         "data.batch": one_of((1, 2, 4)),
         "data.sampling": {"jitter_voxels": patch // 3, "surface_share": one_of((0.5, 0.67, 0.8)),
-                          "patches_per_epoch": one_of((100, 200, 400))},
+                          "patches_per_epoch": one_of((200, 400))},
         "model": {"kind": "unet", "filters": one_of((4, 8, 16)), "depth": one_of((2, 3) if patch > 16 else (2,))},
         "loss": {"terms": one_of(_OBJECTIVES)},
         "optimiser": optimiser,
