@@ -130,7 +130,7 @@ def _other_objective(bench: HealthyRun) -> Context:
 
 
 WEIGHTS = ("loss.class_weights={enabled: true, background: 1.0, surface: 1.1}",)
-MISERLY = ("loss.terms.cldice={weight: 1e-7, iterations: 10}",)
+MISERLY = ("loss.terms.cldice={weight: 1e-7, iterations: 50}",)
 
 ROWS: tuple[Row, ...] = (
     Row(

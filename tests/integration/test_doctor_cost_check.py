@@ -13,7 +13,7 @@ from volumen.doctor.findings import Severity
 from volumen.doctor.objective.check import autopsies
 from volumen.phantoms.scrolls import write_phantom_dataset
 
-MISERLY = "loss.terms.cldice={weight: 1e-7, iterations: 10}"
+MISERLY = "loss.terms.cldice={weight: 1e-7, iterations: 50}"
 SMALL = ("data.patch=[32, 32, 32]", "model.filters=2", "model.depth=2", "data.sampling.patches_per_epoch=8")
 
 

@@ -15,7 +15,7 @@ UNRELATED = 0.08
 """Measured: exchanged labels at most 0.03 in place and 0.055 at any shift, healthy ones 0.22 to 0.47."""
 STOPS = 0.3
 """Share of all surface that is lost where labels lie wrong: more than a network can make up for."""
-ONE_WAY = 0.15
+ONE_WAY = 0.3
 """Of the surface that faces a shift, the share that faces away: with less of it, nothing is said of a shift."""
 CONVENTION_VOXELS = 5.0
 """By which labels may lie off what shows in the image on purpose."""

@@ -63,7 +63,7 @@ def _nothing(sight: Sight) -> bool:
 def _dead(sight: Sight) -> bool:
     """Parts of one value, or of noise beside what is none: a volume that is noisy all over is another matter."""
     held = sight.mine.constant > 0.05 and sight.usual(constant) < 0.025
-    return held or (0.1 < sight.mine.noise < 0.9 and sight.usual(noise) < 0.05 and sight.mine.alive > 0.45)
+    return held or (0.2 < sight.mine.noise < 0.9 and sight.usual(noise) < 0.05 and sight.mine.alive > 0.45)
 
 
 def _wrong_class(sight: Sight) -> bool:

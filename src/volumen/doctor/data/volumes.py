@@ -21,7 +21,8 @@ EMPTY_SURFACE = (0.1, 0.25)
 """Share of a volume's surface that may lie where its scan holds nothing, before that is worth a note and a warning;
 measured: up to 0.17 in crops whose darkest grey values were cut off."""
 MOST_TRIED = 3
-PLAINLY = 0.1
+PLAINLY, KNOWN = 0.1, 0.15
+"""Agreements with the other volumes' model that differ, and that are more than chance."""
 FITS = 0.4
 """Agreement from which on another volume's label is this one's: exchanged ones have 0.3 at most, healthy ones 0.5."""
 
@@ -52,9 +53,13 @@ def check_volumes(context: Context, ids: Sequence[str] | None = None) -> Iterato
 
 
 def upright(context: Context) -> frozenset[str]:
-    """Cases in which the labels say plainly, by the other volumes' model, that grey values are no negative."""
+    """Cases in which the other volumes' model knows something of the labels, and no more of the image's negative."""
     portraits, _ = examine_volumes(context)
-    return frozenset(case for case, one in portraits.items() if one.others > one.negative + PLAINLY)
+    return frozenset(
+        case
+        for case, one in portraits.items()
+        if one.others > one.negative - PLAINLY and max(one.others, one.negative) > KNOWN
+    )
 
 
 def write_pictures(context: Context, folder: Path) -> list[Path]:

@@ -145,7 +145,9 @@ class Masks:
 def masks_of(context: Context) -> Masks | None:
     """The steps on the labels of some held-out volumes; None where none has surface, or no step can take any away."""
     settings, dataset = context.config.postprocessing, context.dataset
-    ids = [name for name in (*context.validation, *context.training) if dataset.case(name).scanned_surface][:VOLUMES]
+    parts = (context.validation, context.training)
+    most = [sorted(part, key=lambda name: -dataset.case(name).scanned_surface) for part in parts]
+    ids = [name for part in most for name in part if dataset.case(name).scanned_surface][:VOLUMES]
     if not ids or all(isinstance(step, Threshold) for step in settings.steps):
         return None
     largest = 0
