@@ -1,9 +1,10 @@
 """A training, a prediction, an evaluation and an audit in small, held against their records number by number.
 
 The records answer for a rearrangement of the code: it may not change them. Exact on the kind of machine that made them
-(first line of each); elsewhere, where sums are taken in another order, within 1e-5, and within 1e-2 what a maximum or a
-count may tip (gradient norms, shares, scores of masks). The training is gentle on purpose: at the rates that learn,
-rounding grows twentyfold a step.
+(first line of each). Elsewhere sums are taken in another order: a step's numbers lie within 2e-5, and an eighth more at
+each step; within 1e-2 what a maximum or a count may tip (gradient norms, shares, all that is said of masks). The
+training is gentle on purpose: at the rates that learn, rounding grows twentyfold a step. Measured between processors
+with and without bfloat16: nothing beyond 1e-5 in seven steps, 1.5e-4 after thirty.
 
     python tests/golden/test_golden_records.py      makes the records anew, for a change of numbers that is meant
 """
@@ -13,6 +14,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,9 @@ from volumen.runtime import cpu_description
 
 RECORDS = Path(__file__).parent / "records"
 NAMES = ("curve", "prediction", "evaluation", "audit")
-CLOSE, LOOSE = 1e-5, 1e-2
+CLOSE, GROWTH, LOOSE = 2e-5, 1.125, 1e-2
+COUNTED = 30
+"""Voxels, components and the like that masks of one network may differ by, and a hundredth."""
 TIPS = ("gradient", "share", "clipped", "metrics", "cases", "summary", "leaderboard")
 VOLATILE = ("seconds", "loader_seconds", "memory_gb", "check", "line")
 WEIGHTS = {
@@ -106,22 +110,53 @@ def without_volatile(record: Any) -> Any:
     return [without_volatile(one) for one in record] if isinstance(record, list) else record
 
 
-def differences(expected: Any, got: Any, where: str = "") -> Iterator[str]:
-    """Where two records are further apart than another order of sums explains."""
+def differences(expected: Any, got: Any, close: float = CLOSE, counted: int = 0, where: str = "") -> Iterator[str]:
+    """Where two records are further apart than another order of sums explains.
+
+    Args:
+        expected: The record.
+        got: What there is now.
+        close: By which numbers may differ that nothing tips, of 1 or relatively.
+        counted: Where masks are described: by which their counts may differ; neither words without their numbers nor
+            pictures are held against each other then.
+        where: In the record.
+    """
     if isinstance(expected, dict) and isinstance(got, dict):
         if expected.keys() != got.keys():
             yield f"{where}: {sorted(expected)} became {sorted(got)}"
         for key in expected.keys() & got.keys():
-            yield from differences(expected[key], got[key], f"{where}.{key}")
+            yield from differences(expected[key], got[key], close, counted, f"{where}.{key}")
     elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
         for number, pair in enumerate(zip(expected, got, strict=True)):
-            yield from differences(*pair, f"{where}[{number}]")
+            yield from differences(*pair, close, counted, f"{where}[{number}]")
     elif isinstance(expected, float) and isinstance(got, float):
-        limit = LOOSE if any(word in where for word in TIPS) else CLOSE
-        if not math.isclose(expected, got, rel_tol=limit, abs_tol=limit):
+        limit = LOOSE if counted or any(word in where for word in TIPS) else close
+        mean_of_counts = counted if abs(expected) > 100 else 0
+        if not math.isclose(expected, got, rel_tol=limit, abs_tol=max(limit, mean_of_counts)):
+            yield f"{where}: {expected} became {got}"
+    elif counted and isinstance(expected, int) and isinstance(got, int):
+        if not math.isclose(expected, got, rel_tol=LOOSE, abs_tol=counted):
+            yield f"{where}: {expected} became {got}"
+    elif counted and isinstance(expected, str) and isinstance(got, str):
+        if _words(expected) != _words(got) and "pictures" not in where:
             yield f"{where}: {expected} became {got}"
     elif expected != got and "mask" not in where:
         yield f"{where}: {expected} became {got}"
+
+
+def _words(text: str) -> str:
+    return re.sub(r"[0-9.,]+", "#", text)
+
+
+def lines_differ(name: str, expected: list[str], got: list[str]) -> list[str]:
+    """Differences of all lines of a record."""
+    found: list[str] = []
+    for pair in zip(expected, got, strict=True):
+        before, now = map(json.loads, pair)
+        step = before.get("step", 0) if name == "curve" else 0
+        counted = COUNTED if name == "evaluation" else 0
+        found += differences(before, now, CLOSE * GROWTH**step, counted)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +176,24 @@ def test_the_numbers_are_those_of_the_record(records: dict[str, str], name: str)
     assert len(got) == len(expected)
     if made_on == machine():
         assert got == expected
-    found = [one for pair in zip(expected, got, strict=True) for one in differences(*map(json.loads, pair))]
-    assert found == []
+    assert lines_differ(name, expected, got) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "changed"),
+    [
+        ("curve", {"step": 3, "total": 1.0}, {"step": 3, "total": 1.0002}),
+        ("curve", {"step": 30, "total": 1.0}, {"step": 30, "total": 1.002}),
+        ("curve", {"step": 3, "voxels": 400}, {"step": 3, "voxels": 401}),
+        ("evaluation", {"dice": 0.5}, {"dice": 0.52}),
+        ("evaluation", {"components": 4000}, {"components": 4100}),
+        ("evaluation", {"verdict": "missed, 26.3 %"}, {"verdict": "met, 26.3 %"}),
+        ("prediction", {"surface_share": 0.2}, {"surface_share": 0.22}),
+    ],
+)
+def test_what_no_rounding_explains_is_a_difference(name, line, changed) -> None:
+    assert lines_differ(name, [json.dumps(line)], [json.dumps(line)]) == []
+    assert len(lines_differ(name, [json.dumps(line)], [json.dumps(changed)])) == 1
 
 
 def test_the_records_hold_something() -> None:
