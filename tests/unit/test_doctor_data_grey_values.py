@@ -56,6 +56,16 @@ def rounded(image: np.ndarray) -> np.ndarray:
     return image // 20
 
 
+def two_values(image: np.ndarray) -> np.ndarray:
+    return np.where(image > np.median(image), 255, 90).astype(np.uint8)
+
+
+def narrow(image: np.ndarray) -> np.ndarray:
+    """A window of a few grey values."""
+    low, high = np.percentile(image, (45, 62))
+    return np.rint((image - low) * 255.0 / (high - low)).clip(0, 255).astype(np.uint8)
+
+
 def cut(image: np.ndarray) -> np.ndarray:
     return np.minimum(image, int(np.percentile(image, 90)))
 
@@ -66,7 +76,14 @@ def inverted(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(hot, "hot voxels"), (rounded, "few grey values"), (cut, "cut off at the top"), (inverted, "inverted")],
+    [
+        (hot, "hot voxels"),
+        (rounded, "few grey values"),
+        (two_values, "few grey values"),
+        (narrow, "cut off at the top"),
+        (cut, "cut off at the top"),
+        (inverted, "inverted"),
+    ],
 )
 @pytest.mark.parametrize("seed", [0, 10])
 def test_one_volume_that_is_not_like_the_others_is_named(fault, words, seed) -> None:

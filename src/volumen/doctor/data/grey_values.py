@@ -20,9 +20,12 @@ CRUSHED = 0.5  # of the contrast that the rest would have without hot voxels
 SATURATED, CUT_OFF = 0.06, 0.4
 """Share of the voxels at the greatest or least grey value; measured on healthy data sets: at most 0.013 and 0.06, and
 0.04 in crops of 48^3 at the brightest places of a scan."""
+MOSTLY = 0.3
+"""Share of the voxels at the top from which on few grey values are the window's doing."""
 SPIKE = 5.0  # times as many as at the next value
 COARSE = (4, 16)
-"""Grey values in use of a volume that was rounded to next to nothing; fewer are a mask or a drawing."""
+"""Grey values in use of a volume that was rounded to next to nothing; fewer are a mask or a drawing, unless other
+volumes have many."""
 NOISE_OF_A_STEP = 0.5
 """Standard deviation of the noise, in steps, from which on rounding takes away next to nothing (Bennett 1948)."""
 TIMES, APART = 4.0, 4.0
@@ -75,10 +78,14 @@ class Greys:
         return float(cool[995] - cool[5]) / max(known.p99_5 - known.p00_5, 1e-9)
 
     @cached_property
-    def rounded(self) -> bool:
-        """Whether the steps between grey values are wider than the noise, which otherwise leaves nothing to lose."""
-        steps = max(int(self.numbers["levels"]) - 1, 1)
-        return float(self.numbers["noise"]) < NOISE_OF_A_STEP * float(self.quantiles[995] - self.quantiles[5]) / steps
+    def coarse(self) -> bool:
+        """Whether few grey values are left, in steps wider than the noise, which otherwise leaves nothing to lose."""
+        levels = int(self.numbers["levels"])
+        steps = max(levels - 1, 1)
+        return (
+            COARSE[0] <= levels <= COARSE[1]
+            and float(self.numbers["noise"]) < NOISE_OF_A_STEP * float(self.quantiles[995] - self.quantiles[5]) / steps
+        )
 
     def _normalised(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         return normalise(values.astype(self.case.dtype), self.case.statistics, self.method)
@@ -165,7 +172,7 @@ def _clipped(volumes: Sequence[Greys]) -> Iterator[Finding]:
             one
             for one in volumes
             if limit < float(one.numbers[name]) > SPIKE * float(np.asarray(one.numbers["beside"])[end])
-            and int(one.numbers["levels"]) > COARSE[1]
+            and int(one.numbers["levels"]) > COARSE[0]
         ]
         if not cut:
             continue
@@ -186,7 +193,10 @@ def _clipped(volumes: Sequence[Greys]) -> Iterator[Finding]:
 
 
 def _coarse(volumes: Sequence[Greys]) -> Iterator[Finding]:
-    coarse = [one for one in volumes if COARSE[0] <= int(one.numbers["levels"]) <= COARSE[1] and one.rounded]
+    """Few grey values; of those that a window cut off at the top, that has been said."""
+    usual = float(np.median([int(one.numbers["levels"]) for one in volumes])) if volumes else 0.0
+    masks = [one for one in volumes if int(one.numbers["levels"]) < COARSE[0] and usual > COARSE[1]]
+    coarse = [one for one in volumes if (one.coarse and float(one.numbers["most"]) < MOSTLY) or one in masks]
     if not coarse:
         return
     worst = min(coarse, key=lambda one: int(one.numbers["levels"]))
