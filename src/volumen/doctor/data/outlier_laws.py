@@ -34,6 +34,7 @@ from volumen.doctor.data.sights import (
 from volumen.doctor.data.sizes import is_far_blurred, is_other_size, is_uneven
 from volumen.doctor.findings import Severity
 
+AS_MUCH = 0.92
 PLAINLY = 0.6
 """Correlation of label and grey values that needs no other volumes; measured: up to 0.5 in single crops of scans."""
 
@@ -91,7 +92,8 @@ def _negative(sight: Sight) -> bool:
     told = [one for one in sight.others if np.isfinite(one.others)]
     healthy = sum(one.others > one.negative for one in told)
     turned = sight.mine.negative - sight.mine.others
-    as_good = sight.mine.negative > max(0.25, 0.65 * sight.usual(others_say))
+    usual = sight.usual(others_say)
+    as_good = sight.mine.negative > max(0.25, 0.65 * usual) and sight.mine.others < 0.65 * usual
     return len(told) + 1 >= FEWEST_TO_TURN and healthy > 0.6 * len(told) and turned > 0.08 and as_good
 
 
@@ -102,8 +104,12 @@ def _unrelated(sight: Sight) -> bool:
 
 
 def _backed(sight: Sight) -> bool:
-    """The image says plainly that the label is right: things differ in size."""
-    return sight.mine.others > max(0.75, sight.usual(others_say) - 0.1)
+    """The image says that the label is right: things differ in size.
+
+    What is drawn too thick or too thin agrees less with the other volumes' model than their own labels do.
+    """
+    usual = sight.usual(others_say)
+    return sight.mine.others > min(max(0.75, usual - 0.1), AS_MUCH * usual)
 
 
 def _thick(sight: Sight) -> bool:
