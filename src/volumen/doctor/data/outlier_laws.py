@@ -132,6 +132,7 @@ def _missing(sight: Sight) -> bool:
     enough = sight.mine.surface >= FEWEST_SURFACE / (1 if sight.apart(log_odds) > -1.2 else 3)
     return (
         enough
+        and len(sight.others) + 1 >= FEWEST_TO_TURN
         and sight.mine.lookalike > 4 * sight.usual(lookalike)
         and (plain or (less and sight.mine.lookalike > 0.04))
     )

@@ -56,7 +56,7 @@ def is_far_blurred(sight: Sight) -> bool:
 
 
 def _enough(sight: Sight) -> bool:
-    return len(sight.others) + 1 >= FEWEST_TO_TURN
+    return len(sight.others) + 1 >= FEWEST_TO_TURN and sight.mine.surface >= FEWEST_SURFACE / 2
 
 
 def _likeness(sight: Sight) -> float:
