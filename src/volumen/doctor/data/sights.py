@@ -43,6 +43,11 @@ class Sight:
     mine: Portrait
     others: tuple[Portrait, ...]
 
+    @property
+    def several(self) -> bool:
+        """Whether there are enough volumes to say what is usual."""
+        return len(self.others) + 1 >= FEWEST_TO_TURN
+
     def usual(self, number: Number) -> float:
         """Median over the other volumes; NaN where none of them has the number."""
         known = [value for one in self.others if np.isfinite(value := number(one))]
@@ -92,6 +97,6 @@ def thickness_differs(sight: Sight, least: float) -> bool:
     Where most of what is labelled is surface, or there is little of it, thickness says where a volume was cut out.
     """
     enough = min(sight.mine.surface, *(one.surface for one in sight.others)) >= FEWEST_SURFACE / 2
-    bar = least if len(sight.others) + 1 >= FEWEST_TO_TURN else OF_A_FEW * least
+    bar = least if sight.several else OF_A_FEW * least
     bar *= (1 + UNSURE_SURFACE / max(sight.mine.surface, 1)) ** 0.5
     return enough and sight.usual(share) < BODIES and abs(sight.apart(log_thickness)) > bar

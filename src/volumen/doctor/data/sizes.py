@@ -6,7 +6,6 @@ volumes scaled by 0.5 to 3, or along one axis by 0.5 to 0.7, against healthy set
 
 from volumen.doctor.data.sights import (
     FEWEST_SURFACE,
-    FEWEST_TO_TURN,
     Sight,
     fineness,
     log_odds,
@@ -56,7 +55,7 @@ def is_far_blurred(sight: Sight) -> bool:
 
 
 def _enough(sight: Sight) -> bool:
-    return len(sight.others) + 1 >= FEWEST_TO_TURN and sight.mine.surface >= FEWEST_SURFACE / 2
+    return sight.several and sight.mine.surface >= FEWEST_SURFACE / 2
 
 
 def _likeness(sight: Sight) -> float:
